@@ -1,0 +1,75 @@
+"""The `codemix` command: picks one module of this room and runs it.
+
+Every command module has `add_arguments(parser)` and `run(arguments) -> int | None`; it is imported only
+when its command is asked for, so that `codemix --help` starts at once.
+"""
+
+import argparse
+import importlib
+import sys
+
+from codemix_megatron import __version__
+from codemix_megatron.errors import CodemixError
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "prepare": "documents -> Megatron .bin/.idx corpora with manifests",
+    "plan": "show what a recipe will do: sequences, steps, epochs, parameters, memory, FLOPs",
+    "train": "train a recipe on any number of ranks; resumes a run folder that is there",
+    "export": "checkpoint -> Hugging Face folder, logits checked",
+    "import": "Hugging Face folder -> run folder to train on from",
+    "evaluate": "score an export: bits per byte, multiple choice through lm-eval",
+    "report": "runs -> one HTML page with figures",
+    "demo": "the whole road on the standard library's own sources, in minutes",
+    "doctor": "what this machine has: devices, versions, engines, and whether they work",
+}
+
+EPILOG = """examples:
+  codemix demo
+  codemix plan examples/demo/recipe.yaml
+  codemix prepare recipe.yaml && codemix train recipe.yaml --nproc 4
+  codemix export runs/demo && codemix evaluate runs/demo && codemix report runs/demo
+
+Exit codes: 0 done, 2 something to mend in what was asked, 1 the machine failed, 75 stopped early and saved."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; print errors of this package as one message, without a traceback."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = build_parser(argv)
+    arguments = parser.parse_args(argv)
+    try:
+        return arguments.run(arguments) or 0
+    except CodemixError as error:
+        sys.stdout.flush()
+        sys.stderr.write(f"codemix {arguments.command}: error: {error}\n")
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has left, as `| head` does
+        return 1
+
+
+def build_parser(argv: list[str]) -> argparse.ArgumentParser:
+    """Return the parser; only the module of the command in `argv` is imported."""
+    parser = argparse.ArgumentParser(
+        prog="codemix",
+        description="Ask what code in the pre-training data does to everything else a model can do.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"codemix_megatron {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    asked = next((word for word in argv if word in COMMANDS), None)
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if name == asked:
+            module = importlib.import_module(f"codemix_megatron.cli.{'import_' if name == 'import' else name}")
+            command.epilog = getattr(module, "EPILOG", None)
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

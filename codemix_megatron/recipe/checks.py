@@ -1,0 +1,199 @@
+"""Faults that need more than one key of a recipe to see."""
+
+import math
+
+from codemix_megatron.recipe.schema import Recipe
+
+__all__ = ["find_faults"]
+
+SHARE_TOLERANCE = 1e-6
+
+
+def find_faults(recipe: Recipe) -> list[str]:
+    """Return one line per fault; an empty list means that the recipe can be planned."""
+    return [
+        *model_faults(recipe),
+        *layout_faults(recipe),
+        *batch_faults(recipe),
+        *optimizer_faults(recipe),
+        *corpus_faults(recipe),
+        *phase_faults(recipe),
+        *evaluation_faults(recipe),
+    ]
+
+
+def not_positive(block, prefix: str, names) -> list[str]:
+    """Return a fault for each named field below 1."""
+    values = ((name, getattr(block, name)) for name in names)
+    return [f"{prefix}.{name}: found {value}, must be at least 1" for name, value in values if value is not None and value < 1]
+
+
+def model_faults(recipe: Recipe) -> list[str]:
+    """Check the shape by itself."""
+    model = recipe.model
+    faults = not_positive(
+        model,
+        "model",
+        ["num_layers", "hidden_size", "num_attention_heads", "num_query_groups", "ffn_hidden_size", "sequence_length", "vocab_padding_multiple"],
+    )
+    if faults:
+        return faults
+    heads, groups = model.num_attention_heads, model.query_groups
+    if model.hidden_size % heads:
+        faults.append(f"model.hidden_size: {model.hidden_size} does not divide into {heads} attention heads")
+    elif model.head_size % 2:
+        faults.append(f"model.hidden_size: heads of {model.head_size} are odd, rotary positions need an even size")
+    if heads % groups:
+        faults.append(f"model.num_query_groups: {heads} attention heads do not divide into {groups} groups")
+    for name in ("rope_base", "normalization_epsilon", "init_std"):
+        if getattr(model, name) <= 0:
+            faults.append(f"model.{name}: found {getattr(model, name)}, must be above 0")
+    return faults
+
+
+def layout_faults(recipe: Recipe) -> list[str]:
+    """Check that the model divides over the ranks asked for."""
+    model, parallel = recipe.model, recipe.parallel
+    names = ["tensor", "pipeline", "virtual_pipeline", "data", "threads_per_rank", "timeout_seconds"]
+    faults = not_positive(parallel, "parallel", names)
+    if faults or model.num_attention_heads < 1:
+        return faults
+    tensor, stages = parallel.tensor, parallel.pipeline * parallel.virtual_pipeline
+    for key, value in {
+        "num_attention_heads": model.num_attention_heads,
+        "num_query_groups": model.query_groups,
+        "ffn_hidden_size": model.ffn_size,
+        "vocab_padding_multiple": model.vocab_padding_multiple,
+    }.items():
+        if value % tensor:
+            allowed = [t for t in range(1, value + 1) if value % t == 0][:6]
+            faults.append(f"parallel.tensor: {tensor} does not divide model.{key} {value}; {allowed} would")
+    if model.num_layers % stages:
+        what = "pipeline" if parallel.virtual_pipeline == 1 else "pipeline x virtual_pipeline"
+        faults.append(f"parallel.pipeline: {what} = {stages} does not divide model.num_layers {model.num_layers}")
+    if parallel.virtual_pipeline > 1 and parallel.pipeline == 1:
+        faults.append("parallel.virtual_pipeline: needs pipeline of at least 2")
+    if parallel.sequence_parallel and model.sequence_length % tensor:
+        faults.append(f"parallel.sequence_parallel: tensor {tensor} does not divide model.sequence_length {model.sequence_length}")
+    if parallel.sequence_parallel and tensor == 1:
+        faults.append("parallel.sequence_parallel: needs tensor of at least 2")
+    if parallel.overlap and not parallel.distributed_optimizer:
+        faults.append("parallel.overlap: needs distributed_optimizer: true")
+    return faults
+
+
+def batch_faults(recipe: Recipe) -> list[str]:
+    """Check that the global batch splits into micro batches on every rank."""
+    batch, parallel = recipe.batch, recipe.parallel
+    faults = not_positive(batch, "batch", ["global_sequences", "micro_sequences"])
+    if faults:
+        return faults
+    data = parallel.data or 1
+    if batch.global_sequences % (batch.micro_sequences * data):
+        faults.append(
+            f"batch.global_sequences: {batch.global_sequences} is not a multiple of micro_sequences {batch.micro_sequences}"
+            f" x data parallel {data} = {batch.micro_sequences * data}"
+        )
+    micro_batches = batch.global_sequences // (batch.micro_sequences * data)
+    if parallel.virtual_pipeline > 1 and micro_batches % parallel.pipeline:
+        faults.append(
+            f"batch.global_sequences: {micro_batches} micro batches are not a multiple of pipeline {parallel.pipeline},"
+            " as virtual_pipeline needs"
+        )
+    return faults
+
+
+def optimizer_faults(recipe: Recipe) -> list[str]:
+    """Check AdamW's numbers."""
+    optimizer, faults = recipe.optimizer, []
+    for i, beta in enumerate(optimizer.betas):
+        if not 0 <= beta < 1:
+            faults.append(f"optimizer.betas[{i}]: found {beta}, must be at least 0 and below 1")
+    for name in ("epsilon", "weight_decay", "gradient_clip"):
+        value = getattr(optimizer, name)
+        if value < 0 or not math.isfinite(value):
+            faults.append(f"optimizer.{name}: found {value}, must be at least 0")
+    return faults
+
+
+def corpus_faults(recipe: Recipe) -> list[str]:
+    """Check corpora among themselves."""
+    faults, owners = [], {}
+    for name, spec in recipe.corpora.items():
+        if spec.prefix in owners:
+            faults.append(f"corpora.{name}.prefix: {spec.prefix} is also that of corpora.{owners[spec.prefix]}")
+        owners[spec.prefix] = name
+        if spec.max_epochs <= 0:
+            faults.append(f"corpora.{name}.max_epochs: found {spec.max_epochs}, must be above 0")
+    vocab_size = recipe.tokenizer.train_vocab_size
+    if vocab_size is not None and not 260 <= vocab_size <= 1_000_000:
+        faults.append(f"tokenizer.train_vocab_size: found {vocab_size}, allowed are 260 to 1000000")
+    return faults
+
+
+def phase_faults(recipe: Recipe) -> list[str]:
+    """Check every phase: names, budgets, shares, learning rates."""
+    faults, names = [], set()
+    batch_tokens = recipe.batch.global_sequences * recipe.model.sequence_length
+    for i, phase in enumerate(recipe.phases):
+        path = f"phases[{i}]"
+        if phase.name in names:
+            faults.append(f"{path}.name: {phase.name!r} is used twice")
+        names.add(phase.name)
+        if phase.tokens < batch_tokens:
+            faults.append(f"{path}.tokens: {phase.tokens} is less than one global batch of {batch_tokens} tokens")
+        faults += mixture_faults(phase.mixture, f"{path}.mixture", recipe.corpora)
+        faults += learning_rate_faults(phase, f"{path}.learning_rate")
+    return faults
+
+
+def mixture_faults(mixture: dict, path: str, corpora) -> list[str]:
+    """Check that shares sum to 1 at every level and that every leaf is a corpus."""
+    faults = []
+    shares = {name: entry["share"] if isinstance(entry, dict) else entry for name, entry in mixture.items()}
+    for name, entry in mixture.items():
+        if shares[name] < 0 or not math.isfinite(shares[name]):
+            faults.append(f"{path}.{name}: share {shares[name]} is not between 0 and 1")
+        if isinstance(entry, dict):
+            faults += mixture_faults(entry["mixture"], f"{path}.{name}.mixture", corpora)
+        elif name not in corpora:
+            faults.append(f"{path}.{name}: no such corpus; corpora are {', '.join(corpora)}")
+    total = sum(shares.values())
+    if not faults and abs(total - 1) > SHARE_TOLERANCE:
+        listed = ", ".join(f"{name} {share:.4g}" for name, share in shares.items())
+        faults.append(f"{path}: shares add up to {total:.6g}, not 1 ({listed})")
+    return faults
+
+
+def learning_rate_faults(phase, path: str) -> list[str]:
+    """Check that the schedule fits into its phase."""
+    rate, faults = phase.learning_rate, []
+    if not rate.peak > 0:
+        faults.append(f"{path}.peak: found {rate.peak}, must be above 0")
+    for name in ("final", "start"):
+        if not 0 <= getattr(rate, name):
+            faults.append(f"{path}.{name}: found {getattr(rate, name)}, must be at least 0")
+    if rate.warmup_tokens > phase.tokens:
+        faults.append(f"{path}.warmup_tokens: {rate.warmup_tokens} is more than the phase's {phase.tokens} tokens")
+    if not 0 < rate.decay_share <= 1:
+        faults.append(f"{path}.decay_share: found {rate.decay_share}, must be above 0 and at most 1")
+    return faults
+
+
+def evaluation_faults(recipe: Recipe) -> list[str]:
+    """Check held-out share and step intervals."""
+    evaluation, faults = recipe.evaluation, []
+    if not 0 <= evaluation.held_out_share < 0.5:
+        faults.append(f"evaluation.held_out_share: found {evaluation.held_out_share}, allowed are 0 to 0.5")
+    faults += not_positive(evaluation, "evaluation", ["every_steps", "held_out_sequences", "items"])
+    faults += not_positive(recipe.checkpoint, "checkpoint", ["every_steps", "keep_last"])
+    faults += not_positive(recipe.observers, "observers", ["console_every_steps"])
+    known = ("bits_per_byte", "continuation")
+    for i, suite in enumerate(evaluation.suites):
+        if suite not in known:
+            faults.append(f"evaluation.suites[{i}]: no suite {suite!r}; built in are {', '.join(known)}")
+    if evaluation.tasks and not evaluation.tasks_directory:
+        faults.append("evaluation.tasks_directory: missing; it is the folder that holds the files of evaluation.tasks")
+    return faults
+
+

@@ -1,0 +1,285 @@
+"""YAML and overrides -> Recipe, with every fault reported at once."""
+
+import difflib
+import types
+from dataclasses import MISSING, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from codemix_megatron.errors import RecipeError
+from codemix_megatron.recipe.checks import find_faults
+from codemix_megatron.recipe.quantity import parse_tokens
+from codemix_megatron.recipe.schema import CorpusSpec, Phase, Recipe, as_plain
+
+__all__ = ["apply_overrides", "build_recipe", "parse_yaml", "read_recipe", "write_recipe"]
+
+
+def read_recipe(path, overrides=()) -> Recipe:
+    """Read a YAML recipe, apply `a.b=c` overrides, resolve paths beside the file and check everything.
+
+    Raises RecipeError with all faults at once.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise RecipeError(f"cannot be read ({getattr(fault, 'strerror', None) or fault}); give the path of a YAML recipe", where=str(path)) from None
+    plain = apply_overrides(parse_yaml(text, where=str(path)), overrides, where=str(path))
+    return build_recipe(plain, directory=path.resolve().parent, where=str(path))
+
+
+def parse_yaml(text: str, *, where: str) -> dict:
+    """Return the mapping a YAML text holds; duplicate keys and syntax faults raise RecipeError with the line."""
+    try:
+        plain = yaml.load(text, Loader=StrictLoader)
+    except yaml.MarkedYAMLError as fault:
+        mark = fault.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise RecipeError(f"{place}{fault.problem or fault}", where=where) from None
+    except yaml.YAMLError as fault:
+        raise RecipeError(f"is not YAML: {fault}", where=where) from None
+    if not isinstance(plain, dict):
+        raise RecipeError(f"holds {kind_of(plain)}, not a mapping of recipe keys", where=where)
+    return plain
+
+
+class StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice and reads 3e-4 as a number."""
+
+    def construct_mapping(self, node, deep=False):
+        """Build a mapping, refusing duplicate keys (YAML itself keeps the last, silently)."""
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, (str, int, float, bool)):
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not a name", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def apply_overrides(plain: dict, overrides, *, where: str = "override") -> dict:
+    """Return the mapping with `a.b=c` and `phases.1.tokens=2M` set; values are read as YAML."""
+    faults = []
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals or not path:
+            faults.append(f"override {override!r} is not of the form key.key=value")
+            continue
+        try:
+            set_at(plain, path.split("."), yaml.load(text, Loader=StrictLoader))
+        except (KeyError, IndexError, TypeError, ValueError, yaml.YAMLError) as fault:
+            faults.append(f"override {override!r}: {fault.args[0] if fault.args else fault}")
+    if faults:
+        raise RecipeError(faults, where=where)
+    return plain
+
+
+def set_at(node, keys: list[str], value) -> None:
+    """Set one value in nested dicts and lists; missing mappings are made."""
+    for key, after in zip(keys, [*keys[1:], None], strict=True):
+        if isinstance(node, list):
+            if not key.isdigit() or int(key) >= len(node):
+                raise IndexError(f"{key!r} is not an index; there are {len(node)} entries, from 0")
+            key = int(key)
+        elif not isinstance(node, dict):
+            raise TypeError(f"{key!r} cannot be set inside {kind_of(node)}")
+        if after is None:
+            node[key] = value
+        else:
+            node = node[key] if isinstance(node, list) else node.setdefault(key, {})
+
+
+def build_recipe(plain: dict, *, directory, where: str = "recipe") -> Recipe:
+    """Turn plain dicts into a Recipe; relative paths are taken from `directory`."""
+    faults: list[str] = []
+    recipe = read_block(Recipe, plain, "", faults)
+    if recipe is not None:
+        recipe = resolve_paths(recipe, Path(directory))
+        faults += find_faults(recipe)
+    if faults:
+        raise RecipeError(faults, where=where)
+    return recipe
+
+
+def read_block(block, plain, path: str, faults: list[str]):
+    """Return an instance of the dataclass `block`, or None after adding to `faults`."""
+    if not isinstance(plain, dict):
+        faults.append(f"{path or 'recipe'}: found {kind_of(plain)}, needs a mapping with {', '.join(f.name for f in fields(block))}")
+        return None
+    known = {f.name: f for f in fields(block)}
+    for key in plain:
+        if key not in known:
+            faults.append(f"{join(path, key)}: no such key{nearest(key, known)}")
+    # An unknown key alone does not keep the block from being built: its other faults are wanted too.
+    before, hints, values = len(faults), get_type_hints(block), {}
+    for name, declared in known.items():
+        if name in plain:
+            values[name] = read_value(declared, hints[name], plain[name], join(path, name), faults)
+        elif declared.default is MISSING and declared.default_factory is MISSING:
+            faults.append(f"{join(path, name)}: missing; it is the {declared.metadata['help']}")
+    return block(**values) if len(faults) == before else None
+
+
+def read_value(declared, hint, value, path: str, faults: list[str]):
+    """Read one value of a block by its declared reader or its type."""
+    reader = declared.metadata.get("reader")
+    try:
+        if reader == "tokens":
+            return parse_tokens(value)
+        if reader == "tokens_or_zero":
+            return 0 if value == 0 and not isinstance(value, bool) else parse_tokens(value)
+    except ValueError as fault:
+        faults.append(f"{path}: {fault}")
+        return None
+    if reader == "corpora":
+        return read_corpora(value, path, faults)
+    if reader == "phases":
+        return read_phases(value, path, faults)
+    if reader == "mixture":
+        return read_mixture(value, path, faults)
+    return read_typed(hint, value, path, faults)
+
+
+def read_typed(hint, value, path: str, faults: list[str]):
+    """Read a value by its type hint: dataclass, Literal, Optional, tuple or scalar."""
+    if is_dataclass(hint):
+        return read_block(hint, value, path, faults)
+    origin = get_origin(hint)
+    if origin is Literal:
+        # YAML reads a bare `off` as False, and wandb's own word for it is off.
+        value = "off" if value is False and "off" in get_args(hint) else value
+        if value not in get_args(hint):
+            faults.append(f"{path}: found {value!r}, allowed are {', '.join(get_args(hint))}{nearest(value, get_args(hint))}")
+        return value
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        return read_typed(next(h for h in get_args(hint) if h is not type(None)), value, path, faults)
+    if origin is tuple:
+        return read_tuple(get_args(hint), value, path, faults)
+    return read_scalar(hint, value, path, faults)
+
+
+def read_tuple(hints, value, path: str, faults: list[str]):
+    """Read a list; `tuple[x, ...]` takes one bare value too."""
+    endless = len(hints) == 2 and hints[1] is ...
+    if endless and isinstance(value, str):
+        value = [value]
+    if not isinstance(value, (list, tuple)) or (not endless and len(value) != len(hints)):
+        faults.append(f"{path}: found {kind_of(value)}, needs a list" + ("" if endless else f" of {len(hints)}"))
+        return None
+    inner = [hints[0]] * len(value) if endless else hints
+    return tuple(read_typed(h, v, f"{path}[{i}]", faults) for i, (h, v) in enumerate(zip(inner, value, strict=True)))
+
+
+def read_scalar(hint, value, path: str, faults: list[str]):
+    """Read a bool, int, float or str without guessing between them."""
+    if hint is float and isinstance(value, str):
+        try:
+            value = float(value)  # YAML 1.1 reads 3e-4 (no dot) as text
+        except ValueError:
+            pass
+    accepted = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}[hint]
+    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
+        faults.append(f"{path}: found {kind_of(value)}, needs {names_of(hint)}")
+        return None
+    return hint(value)
+
+
+def read_corpora(value, path: str, faults: list[str]):
+    """Read the mapping name -> CorpusSpec."""
+    if not isinstance(value, dict) or not value:
+        faults.append(f"{path}: found {kind_of(value)}, needs a mapping of corpus names")
+        return None
+    return {str(name): read_block(CorpusSpec, spec, join(path, name), faults) for name, spec in value.items()}
+
+
+def read_phases(value, path: str, faults: list[str]):
+    """Read the list of phases."""
+    if not isinstance(value, list) or not value:
+        faults.append(f"{path}: found {kind_of(value)}, needs a list of at least one phase")
+        return None
+    return tuple(read_block(Phase, plain, f"{path}[{i}]", faults) for i, plain in enumerate(value))
+
+
+def read_mixture(value, path: str, faults: list[str]):
+    """Read corpus -> share and group -> {share, mixture}; sums are checked later, with the names."""
+    if not isinstance(value, dict) or not value:
+        faults.append(f"{path}: found {kind_of(value)}, needs a mapping corpus -> share")
+        return None
+    mixture = {}
+    for name, entry in value.items():
+        place = join(path, name)
+        if isinstance(entry, dict):
+            if set(entry) != {"share", "mixture"}:
+                faults.append(f"{place}: found the keys {', '.join(map(str, entry)) or 'none'}; a group needs share and mixture")
+                continue
+            share = read_scalar(float, entry["share"], f"{place}.share", faults)
+            mixture[str(name)] = {"share": share, "mixture": read_mixture(entry["mixture"], f"{place}.mixture", faults)}
+        else:
+            mixture[str(name)] = read_scalar(float, entry, place, faults)
+    return mixture
+
+
+def resolve_paths(recipe: Recipe, directory: Path) -> Recipe:
+    """Return the recipe with absolute paths and default prefixes filled in."""
+    def absolute(path: str) -> str:
+        return str((directory / Path(path).expanduser()).absolute())
+
+    def document(path: str) -> str:
+        return path if path.startswith("python:") else absolute(path)
+
+    corpora = {
+        name: replace(
+            spec,
+            documents=tuple(document(p) for p in spec.documents),
+            prefix=absolute(spec.prefix or f"corpora/{name}"),
+        )
+        for name, spec in recipe.corpora.items()
+    }
+    evaluation = recipe.evaluation
+    if evaluation.tasks_directory:
+        evaluation = replace(evaluation, tasks_directory=absolute(evaluation.tasks_directory))
+    return replace(
+        recipe,
+        corpora=corpora,
+        evaluation=evaluation,
+        tokenizer=replace(recipe.tokenizer, path=absolute(recipe.tokenizer.path)),
+        initial_weights=absolute(recipe.initial_weights) if recipe.initial_weights else None,
+    )
+
+
+def write_recipe(recipe: Recipe) -> str:
+    """Return the YAML text of a resolved recipe; reading it again gives the same recipe."""
+    return yaml.safe_dump(as_plain(recipe), sort_keys=False, allow_unicode=True)
+
+
+def join(path: str, key) -> str:
+    """Return the dotted path of a key."""
+    return f"{path}.{key}" if path else str(key)
+
+
+def nearest(word, allowed) -> str:
+    """Return `; did you mean X?` for a near miss, else what is allowed."""
+    close = difflib.get_close_matches(str(word), [str(a) for a in allowed], n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else f"; allowed are {', '.join(map(str, allowed))}"
+
+
+def names_of(hint) -> str:
+    """Name a scalar type as a person would."""
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[hint]
+
+
+def kind_of(value) -> str:
+    """Describe a value for an error message."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping" if value else "an empty mapping"
+    if isinstance(value, (list, tuple)):
+        return f"a list of {len(value)}"
+    return repr(value)

@@ -1,0 +1,240 @@
+"""What a recipe may say: one frozen dataclass per block of the YAML file.
+
+The comment beside a field is its documentation: `codemix doctor --recipe-keys` and the docs print it.
+"""
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Literal
+
+__all__ = [
+    "Batch",
+    "CheckpointPolicy",
+    "CorpusSpec",
+    "Evaluation",
+    "LearningRate",
+    "Model",
+    "Observers",
+    "Optimizer",
+    "Parallel",
+    "Phase",
+    "Recipe",
+    "Tokenizer",
+    "as_plain",
+    "flatten_mixture",
+]
+
+
+def says(help_text: str, default=..., *, factory=None, reader: str | None = None):
+    """Declare a field with its help; `reader` names a special reading of its value."""
+    metadata = {"help": help_text, "reader": reader}
+    if factory is not None:
+        return field(default_factory=factory, metadata=metadata)
+    if default is ...:
+        return field(metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def tokens(help_text: str, default=...):
+    """Declare a field that holds a token count such as 1.5M."""
+    return says(help_text, default, reader="tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A Llama-style decoder: RMSNorm, SwiGLU, rotary positions, grouped-query attention, no biases."""
+
+    num_layers: int = says("transformer layers")
+    hidden_size: int = says("width of the residual stream")
+    num_attention_heads: int = says("query heads")
+    sequence_length: int = says("tokens the model sees at once")
+    num_query_groups: int | None = says("key/value heads; default: one per query head", None)
+    ffn_hidden_size: int | None = says("inner width of SwiGLU; default: 8/3 hidden, rounded up to 64", None)
+    tie_embeddings: bool = says("share input and output embedding", True)
+    rope_base: float = says("base of the rotary frequencies", 10000.0)
+    normalization_epsilon: float = says("epsilon of RMSNorm", 1e-5)
+    init_std: float = says("standard deviation of initial weights", 0.02)
+    vocab_padding_multiple: int = says("embedding rows are padded to a multiple of this", 128)
+    precision: Literal["fp32", "bf16"] = says("dtype of weights in forward and backward", "fp32")
+
+    @property
+    def query_groups(self) -> int:
+        """Key/value heads, default resolved."""
+        return self.num_query_groups or self.num_attention_heads
+
+    @property
+    def ffn_size(self) -> int:
+        """Inner width of the MLP, default resolved."""
+        return self.ffn_hidden_size or -(-8 * self.hidden_size // (3 * 64)) * 64
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    def padded_vocab_size(self, vocab_size: int) -> int:
+        """Return the embedding rows for a tokenizer of `vocab_size` ids."""
+        return -(-vocab_size // self.vocab_padding_multiple) * self.vocab_padding_multiple
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parallel:
+    """How the model is spread over ranks."""
+
+    tensor: int = says("tensor parallel ranks", 1)
+    pipeline: int = says("pipeline parallel ranks", 1)
+    virtual_pipeline: int = says("model chunks per pipeline rank (interleaved schedule)", 1)
+    data: int | None = says("data parallel ranks; default: whatever ranks are left", None)
+    sequence_parallel: bool = says("split norms and dropout over tensor ranks along the sequence", False)
+    distributed_optimizer: bool = says("split optimizer state over data parallel ranks", True)
+    overlap: bool = says("overlap gradient reduction and parameter gathering with compute", False)
+    recompute: Literal["none", "selective", "full"] = says("activations computed again in backward", "none")
+    device: Literal["auto", "cpu", "cuda"] = says("auto takes CUDA where there is one", "auto")
+    threads_per_rank: int | None = says("CPU threads of each rank; default: cores / ranks", None)
+    timeout_seconds: int = says("longest wait for another rank before all stop", 600)
+
+    @property
+    def model_ranks(self) -> int:
+        """Ranks that hold one copy of the model."""
+        return self.tensor * self.pipeline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Sizes in sequences."""
+
+    global_sequences: int = says("sequences per optimizer step, over all ranks")
+    micro_sequences: int = says("sequences per forward pass on one rank", 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """AdamW; biases and norm weights are not decayed."""
+
+    betas: tuple[float, float] = says("decay of first and second moment", (0.9, 0.95))
+    epsilon: float = says("added to the root of the second moment", 1e-8)
+    weight_decay: float = says("decoupled weight decay of matrices", 0.1)
+    gradient_clip: float = says("largest global gradient norm; 0 turns clipping off", 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenizer:
+    """One tokenizer for all corpora of a recipe."""
+
+    path: str = says("tokenizer.json (Hugging Face) or *.model (sentencepiece)")
+    train_vocab_size: int | None = says("train a byte-level BPE of this size from the corpora when `path` is missing", None)
+    end_of_document: str | None = says("token after each document; default: the tokenizer's own end of text", None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusSpec:
+    """One corpus: documents in, PREFIX.bin and PREFIX.idx out."""
+
+    kind: Literal["text", "code", "markup", "code_adjacent", "synthetic"] = says("which side of the mixture it is on", "text")
+    documents: tuple[str, ...] = says("files, folders, globs, or python:text and python:code", ())
+    prefix: str | None = says("where .bin/.idx go; default: corpora/NAME beside the recipe", None)
+    text_key: str = says("key of the text in JSON lines", "text")
+    max_epochs: float = says("most passes over its data in the whole recipe", 4.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningRate:
+    """Learning rate of one phase as a function of the tokens seen in it."""
+
+    schedule: Literal["constant", "linear", "cosine", "wsd"] = says("shape after the warm-up", "cosine")
+    peak: float = says("highest value, reached after the warm-up")
+    final: float = says("value at the end of the phase", 0.0)
+    warmup_tokens: int = says("tokens of linear warm-up from `start`", 0, reader="tokens_or_zero")
+    start: float = says("value the warm-up begins at", 0.0)
+    decay_share: float = says("wsd only: share of the phase that decays", 0.1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A stretch of training with one mixture and one learning-rate schedule."""
+
+    name: str = says("shown in journal and report")
+    tokens: int = tokens("budget; becomes whole global batches")
+    mixture: dict = says("corpus -> share, or group -> {share, mixture}", reader="mixture")
+    learning_rate: LearningRate = says("schedule of this phase")
+    optimizer_state: Literal["keep", "reset"] = says("carry Adam's moments into this phase or start them at zero", "keep")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointPolicy:
+    """When to save and what to keep. The end of each phase is always saved and always kept."""
+
+    every_steps: int | None = says("save after this many steps", None)
+    keep_last: int = says("newest checkpoints kept beside those of phase ends", 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Held-out data and the suites to score."""
+
+    held_out_share: float = says("share of documents never trained on, chosen by hash", 0.01)
+    every_steps: int | None = says("held-out loss after this many steps; default: at phase ends only", None)
+    held_out_sequences: int = says("most held-out sequences per corpus while training", 64)
+    suites: tuple[str, ...] = says("built-in suites", ("bits_per_byte", "continuation"))
+    items: int = says("most items per task", 200)
+    tasks_directory: str | None = says("folder of lm-eval task files of your own", None)
+    tasks: tuple[str, ...] = says("lm-eval tasks to run from it", ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observers:
+    """Who is told about steps besides journal.jsonl."""
+
+    console_every_steps: int = says("a line on the terminal after this many steps", 10)
+    tensorboard: bool = says("write event files into the run folder", False)
+    wandb: Literal["off", "offline", "online"] = says("offline writes into the run folder and asks nothing", "off")
+    wandb_project: str = says("project name for wandb", "codemix")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All a run needs to know."""
+
+    name: str = says("name of the run")
+    seed: int = says("seed of weights and data order", 1234)
+    initial_weights: str | None = says("run folder or checkpoint whose weights to start from", None)
+    model: Model = says("shape")
+    parallel: Parallel = says("layout", factory=Parallel)
+    batch: Batch = says("batch sizes")
+    optimizer: Optimizer = says("AdamW", factory=Optimizer)
+    tokenizer: Tokenizer = says("tokenizer")
+    corpora: dict[str, CorpusSpec] = says("name -> corpus", reader="corpora")
+    phases: tuple[Phase, ...] = says("in order", reader="phases")
+    checkpoint: CheckpointPolicy = says("saving", factory=CheckpointPolicy)
+    evaluation: Evaluation = says("held-out data and suites", factory=Evaluation)
+    observers: Observers = says("journal, console, trackers", factory=Observers)
+
+    def prefix(self, corpus: str) -> str:
+        """Return the path of a corpus without .bin/.idx."""
+        return self.corpora[corpus].prefix
+
+
+def flatten_mixture(mixture: dict) -> dict[str, float]:
+    """Return corpus -> share of the phase; nested groups are multiplied out.
+
+    >>> flatten_mixture({"text": 0.8, "code": {"share": 0.2, "mixture": {"web": 0.5, "markup": 0.5}}})
+    {'text': 0.8, 'web': 0.1, 'markup': 0.1}
+    """
+    shares = {}
+    for name, value in mixture.items():
+        if isinstance(value, dict):
+            for inner, share in flatten_mixture(value["mixture"]).items():
+                shares[inner] = shares.get(inner, 0.0) + float(value["share"]) * share
+        else:
+            shares[name] = shares.get(name, 0.0) + float(value)
+    return shares
+
+
+def as_plain(value):
+    """Return a recipe (or a block of it) as dicts and lists, ready for YAML or JSON."""
+    if is_dataclass(value):
+        return {f.name: as_plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, dict):
+        return {key: as_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_plain(item) for item in value]
+    return value

@@ -1,0 +1,60 @@
+"""Files that are there whole or not at all."""
+
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["partial_path", "read_json", "replace_text", "sync_folder", "write_json", "writing"]
+
+
+def partial_path(path) -> Path:
+    """Return the name a file or folder has while it is being written."""
+    path = Path(path)
+    return path.with_name(f".{path.name}.partial")
+
+
+@contextmanager
+def writing(path, mode: str = "w"):
+    """Open a file beside `path`; on success flush it to disk and rename it to `path`, else remove it."""
+    path, partial = Path(path), partial_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoding = None if "b" in mode else "utf-8"
+    try:
+        with open(partial, mode, encoding=encoding) as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder) -> None:
+    """Make renames inside `folder` survive a power loss."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_text(path, text: str) -> None:
+    """Write `text` to `path` atomically."""
+    with writing(path) as handle:
+        handle.write(text)
+
+
+def write_json(path, value) -> None:
+    """Write `value` as indented JSON atomically."""
+    replace_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path):
+    """Return the JSON a file holds; raises OSError or ValueError (both name the path)."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as fault:
+        raise ValueError(f"{path}: not JSON: {fault}") from None

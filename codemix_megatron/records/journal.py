@@ -1,0 +1,64 @@
+"""journal.jsonl: one JSON object per event of a run, appended, never rewritten but to cut a lost tail.
+
+Events: `start`, `step`, `validation`, `checkpoint`, `phase_end`, `stop`, `end`. Field names are those
+the report prints. A step event holds step (1 = after the first update), phase, tokens (seen so far),
+sequences, loss (nats per token), loss_per_source, tokens_per_source (consumed so far in the run),
+learning_rate, gradient_norm, seconds (this step), tokens_per_second, model_flops_per_second.
+A validation event holds step, phase, tokens, loss_per_source, bits_per_byte (per source).
+"""
+
+import json
+import os
+from pathlib import Path
+
+from codemix_megatron.errors import CodemixError
+from codemix_megatron.records.atomic import replace_text
+
+__all__ = ["Journal", "cut_after", "read_journal"]
+
+
+class Journal:
+    """Appends events to a file."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.handle = open(self.path, "a", encoding="utf-8")
+
+    def append(self, event: str, **values) -> None:
+        """Write one event as one line; it survives the process once this returns."""
+        self.handle.write(json.dumps({"event": event, **values}) + "\n")
+        self.handle.flush()
+
+    def close(self) -> None:
+        """Flush to disk and close."""
+        self.handle.flush()
+        os.fsync(self.handle.fileno())
+        self.handle.close()
+
+
+def read_journal(path) -> list[dict]:
+    """Return all events; a torn last line (the process was killed in it) is left out."""
+    path = Path(path)
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    events = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            if number < len(lines):
+                raise CodemixError(f"{path}: line {number} is not JSON: {line[:80]!r}; mend or remove the line") from None
+    return events
+
+
+def cut_after(path, step: int) -> int:
+    """Keep only events up to `step`, atomically; return how many were dropped."""
+    events = read_journal(path)
+    kept = [e for e in events if e.get("step", 0) <= step]
+    if Path(path).exists():
+        replace_text(path, "".join(json.dumps(e) + "\n" for e in kept))
+    return len(events) - len(kept)

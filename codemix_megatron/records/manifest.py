@@ -1,0 +1,110 @@
+"""CorpusManifest: what stands beside PREFIX.bin and PREFIX.idx, as PREFIX.manifest.json."""
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from codemix_megatron.errors import CorpusError
+from codemix_megatron.records.atomic import read_json, write_json
+
+__all__ = ["CorpusManifest", "TokenizerCard", "manifest_path"]
+
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerCard:
+    """Which tokenizer made the ids; two corpora mix only when `sha256` and `end_of_document_id` are equal."""
+
+    type: str  # huggingface or sentencepiece
+    path: str
+    sha256: str
+    vocab_size: int
+    end_of_document_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusManifest:
+    """Counts, origin and checksums of one prepared corpus.
+
+    Documents stand in the file in this order: those trained on, then the held-out ones; so training
+    reads tokens [0, train_tokens) and validation reads [train_tokens, num_tokens). Token counts
+    include the end-of-document token of each document; bytes are UTF-8 bytes of the text.
+    """
+
+    name: str
+    kind: str
+    prefix: str
+    dtype: str  # uint16 or int32
+    num_documents: int
+    num_tokens: int
+    num_bytes: int
+    train_documents: int
+    train_tokens: int
+    train_bytes: int
+    held_out_share: float
+    tokenizer: TokenizerCard
+    bin_sha256: str
+    idx_sha256: str
+    documents: list[str]  # the specs given: files, folders, globs, python:code
+    input_fingerprint: str  # changes when names, sizes or contents of the inputs change
+    dropped: dict[str, int] = field(default_factory=dict)  # reason -> documents left out
+    dropped_places: dict[str, list[str]] = field(default_factory=dict)  # reason -> first few file:line
+    languages: dict[str, dict[str, int]] = field(default_factory=dict)  # language -> documents, bytes, tokens
+    created_at: str = ""
+    version: int = VERSION
+
+    @property
+    def held_out_documents(self) -> int:
+        """Documents never trained on."""
+        return self.num_documents - self.train_documents
+
+    @property
+    def held_out_tokens(self) -> int:
+        """Tokens never trained on."""
+        return self.num_tokens - self.train_tokens
+
+    @property
+    def held_out_bytes(self) -> int:
+        """UTF-8 bytes of the held-out documents."""
+        return self.num_bytes - self.train_bytes
+
+    def write(self) -> Path:
+        """Write the manifest beside its corpus; last, so that a corpus without one is incomplete."""
+        path = manifest_path(self.prefix)
+        write_json(path, asdict(self))
+        return path
+
+    @classmethod
+    def read(cls, prefix) -> "CorpusManifest":
+        """Read the manifest of a prepared corpus and check that its files have the promised sizes."""
+        path = manifest_path(prefix)
+        try:
+            plain = read_json(path)
+            plain["tokenizer"] = TokenizerCard(**plain["tokenizer"])
+            plain["prefix"] = str(prefix)  # a corpus may have been moved
+            manifest = cls(**{f.name: plain[f.name] for f in fields(cls)})
+        except FileNotFoundError:
+            raise CorpusError(f"{path}: no prepared corpus there; run `codemix prepare RECIPE` first") from None
+        except (OSError, ValueError, KeyError, TypeError) as fault:
+            raise CorpusError(f"{path}: not a readable corpus manifest ({fault}); prepare the corpus again") from None
+        check_sizes(manifest)
+        return manifest
+
+
+def manifest_path(prefix) -> Path:
+    """Return the manifest's path for a corpus prefix."""
+    return Path(f"{prefix}.manifest.json")
+
+
+def check_sizes(manifest: CorpusManifest) -> None:
+    """Raise CorpusError when .bin or .idx are missing or .bin has another length than promised."""
+    item_bytes = {"uint16": 2, "int32": 4}[manifest.dtype]
+    for suffix in (".bin", ".idx"):
+        if not Path(manifest.prefix + suffix).is_file():
+            raise CorpusError(f"{manifest.prefix}{suffix}: missing although its manifest is there; prepare the corpus again")
+    found, wanted = Path(manifest.prefix + ".bin").stat().st_size, manifest.num_tokens * item_bytes
+    if found != wanted:
+        raise CorpusError(
+            f"{manifest.prefix}.bin: {found} bytes, its manifest promises {wanted}"
+            f" ({manifest.num_tokens} tokens of {manifest.dtype}); prepare the corpus again"
+        )

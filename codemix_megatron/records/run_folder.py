@@ -1,0 +1,75 @@
+"""A run is one folder; this file alone knows what is called what inside it.
+
+    RUN/recipe.yaml            the resolved recipe
+        plan.json              what was planned from it
+        environment.json       versions, git hash, command, machine
+        journal.jsonl          what happened
+        checkpoints/step-N/    Megatron distributed checkpoints, each with card.json written last
+        exports/step-N/        Hugging Face folder, with export.json (parity figures) written last
+        scores/step-N.json     scores of that export
+        report/index.html      the report, with index.md and figures beside it
+        trackers/              tensorboard and wandb files
+        logs/                  output of each rank
+        stop                   present: stop after this step, save and leave
+"""
+
+import re
+from pathlib import Path
+
+from codemix_megatron.errors import CodemixError
+
+__all__ = ["RunFolder", "step_of"]
+
+STEP_NAME = re.compile(r"^step-(\d+)$")
+
+
+class RunFolder:
+    """Paths of one run."""
+
+    def __init__(self, path):
+        self.path = Path(path).absolute()
+        self.recipe = self.path / "recipe.yaml"
+        self.plan = self.path / "plan.json"
+        self.environment = self.path / "environment.json"
+        self.journal = self.path / "journal.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.exports = self.path / "exports"
+        self.scores = self.path / "scores"
+        self.report = self.path / "report"
+        self.trackers = self.path / "trackers"
+        self.logs = self.path / "logs"
+        self.stop = self.path / "stop"
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @classmethod
+    def existing(cls, path) -> "RunFolder":
+        """Return the run folder at `path`, or raise naming what is missing."""
+        folder = cls(path)
+        if not folder.recipe.is_file():
+            raise CodemixError(f"{folder}: not a run folder (no recipe.yaml in it); give the folder `codemix train` made")
+        return folder
+
+    def checkpoint(self, step: int) -> Path:
+        """Return the folder of one checkpoint."""
+        return self.checkpoints / f"step-{step}"
+
+    def export(self, step: int) -> Path:
+        """Return the folder of one Hugging Face export."""
+        return self.exports / f"step-{step}"
+
+    def score_file(self, step: int) -> Path:
+        """Return the scores file of one export."""
+        return self.scores / f"step-{step}.json"
+
+    def latest_export(self) -> Path | None:
+        """Return the newest finished export, or None."""
+        done = [p for p in self.exports.glob("step-*") if step_of(p) is not None and (p / "export.json").is_file()]
+        return max(done, key=step_of, default=None)
+
+
+def step_of(path) -> int | None:
+    """Return N of a path named step-N, else None."""
+    match = STEP_NAME.match(Path(path).name)
+    return int(match.group(1)) if match else None
