@@ -95,7 +95,7 @@ def set_at(node, keys: list[str], value) -> None:
 
 def build_recipe(plain: dict, *, directory, where: str = "recipe") -> Recipe:
     """Turn plain dicts into a Recipe; relative paths are taken from `directory`."""
-    faults: list[str] = []
+    faults = Faults()
     recipe = read_block(Recipe, plain, "", faults)
     if recipe is not None:
         recipe = resolve_paths(recipe, Path(directory))
@@ -105,7 +105,18 @@ def build_recipe(plain: dict, *, directory, where: str = "recipe") -> Recipe:
     return recipe
 
 
-def read_block(block, plain, path: str, faults: list[str]):
+class Faults(list):
+    """Lines about a recipe; `harmless` counts those that do not keep a block from being built."""
+
+    harmless = 0
+
+    @property
+    def blocking(self) -> int:
+        """Faults that leave a value unknown."""
+        return len(self) - self.harmless
+
+
+def read_block(block, plain, path: str, faults: Faults):
     """Return an instance of the dataclass `block`, or None after adding to `faults`."""
     if not isinstance(plain, dict):
         faults.append(f"{path or 'recipe'}: found {kind_of(plain)}, needs a mapping with {', '.join(f.name for f in fields(block))}")
@@ -114,17 +125,17 @@ def read_block(block, plain, path: str, faults: list[str]):
     for key in plain:
         if key not in known:
             faults.append(f"{join(path, key)}: no such key{nearest(key, known)}")
-    # An unknown key alone does not keep the block from being built: its other faults are wanted too.
-    before, hints, values = len(faults), get_type_hints(block), {}
+            faults.harmless += 1
+    before, hints, values = faults.blocking, get_type_hints(block), {}
     for name, declared in known.items():
         if name in plain:
             values[name] = read_value(declared, hints[name], plain[name], join(path, name), faults)
         elif declared.default is MISSING and declared.default_factory is MISSING:
             faults.append(f"{join(path, name)}: missing; it is the {declared.metadata['help']}")
-    return block(**values) if len(faults) == before else None
+    return block(**values) if faults.blocking == before else None
 
 
-def read_value(declared, hint, value, path: str, faults: list[str]):
+def read_value(declared, hint, value, path: str, faults: Faults):
     """Read one value of a block by its declared reader or its type."""
     reader = declared.metadata.get("reader")
     try:
@@ -144,7 +155,7 @@ def read_value(declared, hint, value, path: str, faults: list[str]):
     return read_typed(hint, value, path, faults)
 
 
-def read_typed(hint, value, path: str, faults: list[str]):
+def read_typed(hint, value, path: str, faults: Faults):
     """Read a value by its type hint: dataclass, Literal, Optional, tuple or scalar."""
     if is_dataclass(hint):
         return read_block(hint, value, path, faults)
@@ -164,7 +175,7 @@ def read_typed(hint, value, path: str, faults: list[str]):
     return read_scalar(hint, value, path, faults)
 
 
-def read_tuple(hints, value, path: str, faults: list[str]):
+def read_tuple(hints, value, path: str, faults: Faults):
     """Read a list; `tuple[x, ...]` takes one bare value too."""
     endless = len(hints) == 2 and hints[1] is ...
     if endless and isinstance(value, str):
@@ -176,7 +187,7 @@ def read_tuple(hints, value, path: str, faults: list[str]):
     return tuple(read_typed(h, v, f"{path}[{i}]", faults) for i, (h, v) in enumerate(zip(inner, value, strict=True)))
 
 
-def read_scalar(hint, value, path: str, faults: list[str]):
+def read_scalar(hint, value, path: str, faults: Faults):
     """Read a bool, int, float or str without guessing between them."""
     if hint is float and isinstance(value, str):
         try:
@@ -190,7 +201,7 @@ def read_scalar(hint, value, path: str, faults: list[str]):
     return hint(value)
 
 
-def read_corpora(value, path: str, faults: list[str]):
+def read_corpora(value, path: str, faults: Faults):
     """Read the mapping name -> CorpusSpec."""
     if not isinstance(value, dict) or not value:
         faults.append(f"{path}: found {kind_of(value)}, needs a mapping of corpus names")
@@ -198,7 +209,7 @@ def read_corpora(value, path: str, faults: list[str]):
     return {str(name): read_block(CorpusSpec, spec, join(path, name), faults) for name, spec in value.items()}
 
 
-def read_phases(value, path: str, faults: list[str]):
+def read_phases(value, path: str, faults: Faults):
     """Read the list of phases."""
     if not isinstance(value, list) or not value:
         faults.append(f"{path}: found {kind_of(value)}, needs a list of at least one phase")
@@ -206,7 +217,7 @@ def read_phases(value, path: str, faults: list[str]):
     return tuple(read_block(Phase, plain, f"{path}[{i}]", faults) for i, plain in enumerate(value))
 
 
-def read_mixture(value, path: str, faults: list[str]):
+def read_mixture(value, path: str, faults: Faults):
     """Read corpus -> share and group -> {share, mixture}; sums are checked later, with the names."""
     if not isinstance(value, dict) or not value:
         faults.append(f"{path}: found {kind_of(value)}, needs a mapping corpus -> share")
