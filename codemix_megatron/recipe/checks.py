@@ -2,9 +2,9 @@
 
 import math
 
-from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.recipe.schema import Parallel, Recipe
 
-__all__ = ["find_faults"]
+__all__ = ["find_faults", "ranks_fault"]
 
 SHARE_TOLERANCE = 1e-6
 
@@ -197,3 +197,15 @@ def evaluation_faults(recipe: Recipe) -> list[str]:
     return faults
 
 
+def ranks_fault(parallel: Parallel, num_ranks: int) -> str | None:
+    """Say why `num_ranks` do not form the layout, or return None when they do."""
+    model_ranks, what = parallel.model_ranks, f"tensor {parallel.tensor} x pipeline {parallel.pipeline}"
+    if parallel.data is not None and num_ranks != model_ranks * parallel.data:
+        wanted = model_ranks * parallel.data
+        return (
+            f"{num_ranks} ranks asked for, the recipe spreads the model over {wanted} ({what} x data {parallel.data});"
+            f" use --nproc {wanted} or change parallel.data"
+        )
+    if num_ranks % model_ranks:
+        return f"{num_ranks} ranks do not divide into copies of {model_ranks} ({what}); use a multiple of {model_ranks}"
+    return None

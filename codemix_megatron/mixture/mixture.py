@@ -1,0 +1,83 @@
+"""position in the run -> (phase, source, epoch, sequence), as pure arithmetic.
+
+A run's data order has one integer of state: how many sequences were seen. Draws of a source run on
+across phases, so nothing is read again before everything was read once.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from codemix_megatron.mixture.interleave import Interleaving
+from codemix_megatron.mixture.permutation import epoch_keys, half_bits, permute, source_key
+
+__all__ = ["Located", "Mixture"]
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where positions of a run lead; every field is an int64 array [positions]."""
+
+    phase: np.ndarray
+    source: np.ndarray
+    epoch: np.ndarray
+    sequence: np.ndarray
+
+
+class Mixture:
+    """The whole data order of a run."""
+
+    def __init__(self, seed: int, sources: list[str], sequences_per_epoch: list[int], phase_counts: list[list[int]]):
+        """Take counts [phases][sources] of sequences, and how many sequences one epoch of a source has."""
+        self.sources = list(sources)
+        self.sequences_per_epoch = np.asarray(sequences_per_epoch, dtype=np.int64)
+        self.keys = np.array([source_key(seed, name) for name in self.sources], dtype=np.uint64)
+        self.halves = half_bits(self.sequences_per_epoch)
+        counts = np.asarray(phase_counts, dtype=np.int64)
+        self.phases = [Interleaving(row) for row in counts]
+        self.phase_starts = np.concatenate([[0], np.cumsum(counts.sum(axis=1))])
+        self.draws_before = np.concatenate([np.zeros((1, len(self.sources)), np.int64), np.cumsum(counts, axis=0)])
+
+    def __len__(self) -> int:
+        return int(self.phase_starts[-1])
+
+    def locate(self, positions) -> Located:
+        """Locate positions in [0, len(self)); any order, any number."""
+        positions = np.asarray(positions, dtype=np.int64)
+        if len(positions) and not (0 <= positions.min() and positions.max() < len(self)):
+            raise IndexError(f"positions {positions.min()} to {positions.max()} are outside the run's {len(self)} sequences")
+        phase = np.searchsorted(self.phase_starts, positions, side="right") - 1
+        source, draw = np.empty_like(positions), np.empty_like(positions)
+        for i in np.unique(phase):
+            here = phase == i
+            source[here], index = self.phases[i].locate(positions[here] - self.phase_starts[i])
+            draw[here] = self.draws_before[i][source[here]] + index
+        epoch = draw // self.sequences_per_epoch[source]
+        return Located(phase, source, epoch, self.shuffled(source, epoch, draw % self.sequences_per_epoch[source]))
+
+    def shuffled(self, source: np.ndarray, epoch: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """Return the sequence at each place of its source's epoch order."""
+        keys = epoch_keys(self.keys[source], epoch)
+        return permute(place, self.sequences_per_epoch[source], self.halves[source], keys)
+
+    def consumed(self, sequences_seen: int) -> np.ndarray:
+        """Return the sequences of each source among the first `sequences_seen` positions, without walking them."""
+        totals = np.zeros(len(self.sources), dtype=np.int64)
+        for i, phase in enumerate(self.phases):
+            inside = int(np.clip(sequences_seen - self.phase_starts[i], 0, phase.total))
+            totals += phase.counts if inside == phase.total else prefix_counts(phase, inside)
+        return totals
+
+
+def prefix_counts(phase: Interleaving, length: int) -> np.ndarray:
+    """Return each source's sequences among the first `length` positions of a phase."""
+    totals, stack = np.zeros(len(phase.counts), dtype=np.int64), [(0, length)]
+    while stack:
+        node, inside = stack.pop()
+        if phase.leaf[node] >= 0:
+            totals[phase.leaf[node]] += inside
+        else:
+            total = int(phase.node_total[node])
+            left = (inside * int(phase.left_count[node]) + total // 2) // total
+            stack += [(int(phase.left[node]), left), (int(phase.right[node]), inside - left)]
+    return totals

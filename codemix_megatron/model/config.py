@@ -1,0 +1,58 @@
+"""Recipe -> megatron-core TransformerConfig."""
+
+import torch
+from megatron.core.transformer import TransformerConfig
+
+from codemix_megatron.parallel.device import active_engines
+from codemix_megatron.recipe.schema import Recipe
+
+__all__ = ["transformer_config"]
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfig:
+    """Return the configuration of the recipe's model; fusions are switched by what is installed."""
+    model, parallel = recipe.model, recipe.parallel
+    on_cuda, engines = device.type == "cuda", active_engines()
+    transformer_engine = on_cuda and engines["transformer_engine"]
+    return TransformerConfig(
+        num_layers=model.num_layers,
+        hidden_size=model.hidden_size,
+        num_attention_heads=model.num_attention_heads,
+        num_query_groups=model.query_groups,
+        ffn_hidden_size=model.ffn_size,
+        normalization="RMSNorm",
+        layernorm_epsilon=model.normalization_epsilon,
+        gated_linear_unit=True,
+        activation_func=torch.nn.functional.silu,
+        add_bias_linear=False,
+        hidden_dropout=0.0,
+        attention_dropout=0.0,
+        init_method_std=model.init_std,
+        # Weights are filled by initial.py from (seed, name), so that every layout starts equal.
+        perform_initialization=False,
+        use_cpu_initialization=not on_cuda,
+        params_dtype=DTYPES[model.precision],
+        pipeline_dtype=DTYPES[model.precision],
+        bf16=model.precision == "bf16",
+        tensor_model_parallel_size=parallel.tensor,
+        pipeline_model_parallel_size=parallel.pipeline,
+        virtual_pipeline_model_parallel_size=parallel.virtual_pipeline if parallel.virtual_pipeline > 1 else None,
+        sequence_parallel=parallel.sequence_parallel,
+        # Batched point-to-point of the interleaved schedule gives wrong losses over gloo, without an error.
+        overlap_p2p_comm=parallel.virtual_pipeline > 1,
+        batch_p2p_comm=parallel.virtual_pipeline == 1,
+        recompute_granularity=None if parallel.recompute == "none" else parallel.recompute,
+        recompute_method="uniform" if parallel.recompute == "full" else None,
+        recompute_num_layers=1 if parallel.recompute == "full" else None,
+        bias_activation_fusion=on_cuda,
+        bias_dropout_fusion=on_cuda,
+        apply_rope_fusion=transformer_engine,
+        masked_softmax_fusion=False,  # attention never materialises scores, on either path
+        persist_layer_norm=transformer_engine,
+        cross_entropy_loss_fusion=transformer_engine,
+        cross_entropy_fusion_impl="te" if transformer_engine else "native",
+        gradient_accumulation_fusion=on_cuda and engines["fused_weight_gradient_mlp_cuda"],
+        deterministic_mode=False,
+    )

@@ -1,0 +1,57 @@
+"""Initial weights as a function of (seed, name) alone, so that every layout starts from the same model."""
+
+import hashlib
+import math
+
+import torch
+from megatron.core.dist_checkpointing.mapping import ShardedTensor, ShardedTensorFactory
+
+from codemix_megatron.errors import CheckpointError
+
+__all__ = ["initialize_weights", "sharded_tensors"]
+
+
+def sharded_tensors(model_chunks) -> list[ShardedTensor]:
+    """Return every parameter of this rank with its place in the whole model; `data` is a view of the parameter."""
+    found = []
+    for chunk in model_chunks:
+        stack = list(chunk.sharded_state_dict().values())
+        while stack:
+            entry = stack.pop()
+            if isinstance(entry, ShardedTensor):
+                found.append(entry)
+            elif isinstance(entry, ShardedTensorFactory):
+                stack.append(entry.build())
+            elif isinstance(entry, (dict, list)):
+                stack += entry.values() if isinstance(entry, dict) else entry
+    return found
+
+
+@torch.no_grad()
+def initialize_weights(model_chunks, seed: int, std: float, num_layers: int) -> None:
+    """Fill every parameter: norms with 1, matrices with N(0, std), those that write to the residual with std/sqrt(2 layers)."""
+    filled = 0
+    for shard in sharded_tensors(model_chunks):
+        filled += shard.data.numel()
+        if shard.key.endswith("norm.weight") or shard.key.endswith("layer_norm_weight"):
+            shard.data.fill_(1.0)
+            continue
+        is_residual_writer = shard.key.endswith(("linear_proj.weight", "linear_fc2.weight"))
+        scale = std / math.sqrt(2 * num_layers) if is_residual_writer else std
+        shard.data.copy_(own_part(shard, seed) * scale)
+    wanted = sum(p.numel() for chunk in model_chunks for p in chunk.parameters())
+    if filled != wanted:
+        raise CheckpointError(f"initial weights: {filled} numbers were set, the model on this rank has {wanted}")
+
+
+def own_part(shard: ShardedTensor, seed: int) -> torch.Tensor:
+    """Draw the whole tensor from its own stream and cut out this rank's part."""
+    layer = shard.global_offset[: shard.prepend_axis_num]
+    shape = shard.global_shape[shard.prepend_axis_num :]
+    offset = shard.global_offset[shard.prepend_axis_num :]
+    digest = hashlib.blake2b(f"{seed}/{shard.key}/{layer}".encode(), digest_size=7).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+    whole = torch.randn(shape, generator=generator)
+    for axis, (start, length) in enumerate(zip(offset, shard.data.shape, strict=True)):
+        whole = whole.narrow(axis, start, length)
+    return whole

@@ -1,0 +1,133 @@
+"""Ranks: joining them, their process groups, seeds and agreements."""
+
+import datetime
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from codemix_megatron.errors import LaunchError
+from codemix_megatron.parallel import cpu
+from codemix_megatron.parallel.device import choose_device
+from codemix_megatron.recipe.checks import ranks_fault
+from codemix_megatron.recipe.schema import Parallel
+
+__all__ = ["Ranks", "any_rank", "join_ranks", "leave_ranks", "one_rank"]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all, and the layout they form."""
+
+    rank: int
+    size: int
+    local_rank: int
+    device: torch.device
+    data: int  # data parallel size
+    is_loss_stage: bool  # last pipeline stage
+    is_first_stage: bool
+
+    @property
+    def is_main(self) -> bool:
+        """Rank 0 writes the run's files."""
+        return self.rank == 0
+
+
+def join_ranks(parallel: Parallel, seed: int) -> Ranks:
+    """Join the process group torchrun or srun describes, build Megatron's groups and seed them.
+
+    Every rank calls this. Raises LaunchError when the number of ranks does not fit the layout or
+    the others do not come within `parallel.timeout_seconds`.
+    """
+    from megatron.core import parallel_state
+    from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
+
+    rank, size, local_rank = place_from_environment()
+    if fault := ranks_fault(parallel, size):
+        raise LaunchError(fault, exit_code=2)
+    device = choose_device(parallel.device)
+    if device.type == "cpu":
+        cpu.install()
+        torch.set_num_threads(parallel.threads_per_rank or max(1, available_cores() // local_size(size)))
+    else:
+        torch.cuda.set_device(local_rank)
+        device = torch.device("cuda", local_rank)
+    wait = datetime.timedelta(seconds=parallel.timeout_seconds)
+    try:
+        dist.init_process_group("gloo" if device.type == "cpu" else "nccl", rank=rank, world_size=size, timeout=wait)
+        parallel_state.initialize_model_parallel(
+            tensor_model_parallel_size=parallel.tensor,
+            pipeline_model_parallel_size=parallel.pipeline,
+            virtual_pipeline_model_parallel_size=parallel.virtual_pipeline if parallel.virtual_pipeline > 1 else None,
+            distributed_timeout_minutes=max(1, -(-parallel.timeout_seconds // 60)),
+        )
+    except (RuntimeError, ValueError) as fault:
+        raise LaunchError(f"rank {rank} of {size} could not join the others within {parallel.timeout_seconds} s: {fault}") from fault
+    model_parallel_cuda_manual_seed(seed, force_reset_rng=True)
+    return Ranks(
+        rank=rank,
+        size=size,
+        local_rank=local_rank,
+        device=device,
+        data=parallel_state.get_data_parallel_world_size(),
+        is_loss_stage=parallel_state.is_pipeline_last_stage(ignore_virtual=True),
+        is_first_stage=parallel_state.is_pipeline_first_stage(ignore_virtual=True),
+    )
+
+
+def leave_ranks() -> None:
+    """Destroy Megatron's groups and the process group; safe to call twice."""
+    from megatron.core import parallel_state
+
+    if dist.is_initialized():
+        parallel_state.destroy_model_parallel()
+        dist.destroy_process_group()
+
+
+@contextmanager
+def one_rank(seed: int = 0, device: str = "auto"):
+    """Be a group of one for a while: export, import and parity build a whole model this way."""
+    saved = {key: os.environ.get(key) for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")}
+    os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+    try:
+        yield join_ranks(Parallel(device=device, threads_per_rank=available_cores()), seed)
+    finally:
+        leave_ranks()
+        for key, value in saved.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+
+
+def place_from_environment() -> tuple[int, int, int]:
+    """Return (rank, size, local rank) as torchrun or, without it, srun gives them; (0, 1, 0) alone."""
+    env = os.environ
+    if "RANK" in env:
+        return int(env["RANK"]), int(env["WORLD_SIZE"]), int(env.get("LOCAL_RANK", 0))
+    if "SLURM_PROCID" in env and "SLURM_STEP_ID" in env:
+        if "MASTER_ADDR" not in env or "MASTER_PORT" not in env:
+            raise LaunchError("started by srun without MASTER_ADDR and MASTER_PORT; export them in the batch script")
+        return int(env["SLURM_PROCID"]), int(env["SLURM_NTASKS"]), int(env["SLURM_LOCALID"])
+    env.setdefault("MASTER_ADDR", "127.0.0.1")
+    env.setdefault("MASTER_PORT", "0")
+    return 0, 1, 0
+
+
+def available_cores() -> int:
+    """Return the cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def local_size(size: int) -> int:
+    """Return how many ranks share this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("SLURM_NTASKS_PER_NODE") or size)
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Return True on every rank when it is True on one. Every rank calls this."""
+    value = torch.tensor([int(flag)], dtype=torch.int32, device=device)
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return bool(value.item())

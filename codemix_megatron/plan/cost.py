@@ -1,0 +1,76 @@
+"""What a model costs: parameters, floating point operations, memory. Plain arithmetic, no torch."""
+
+from dataclasses import dataclass
+
+from codemix_megatron.recipe.schema import Model, Recipe
+
+__all__ = ["Parameters", "count_parameters", "memory_bytes_per_rank", "training_flops_per_token"]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Numbers a model holds; `embedding` counts the padded table once, or twice when untied."""
+
+    total: int
+    embedding: int
+    per_layer: int
+
+    @property
+    def without_embedding(self) -> int:
+        """Parameters outside the embedding tables."""
+        return self.total - self.embedding
+
+
+def layer_matrices(model: Model) -> int:
+    """Return the matrix entries of one layer: query, key, value, output, gate, up, down."""
+    hidden, key_value = model.hidden_size, model.query_groups * model.head_size
+    return hidden * (hidden + 2 * key_value) + hidden * hidden + 3 * hidden * model.ffn_size
+
+
+def count_parameters(model: Model, vocab_size: int) -> Parameters:
+    """Count the parameters of a model with a tokenizer of `vocab_size` ids."""
+    per_layer = layer_matrices(model) + 2 * model.hidden_size
+    tables = 1 if model.tie_embeddings else 2
+    embedding = tables * model.padded_vocab_size(vocab_size) * model.hidden_size
+    return Parameters(total=model.num_layers * per_layer + model.hidden_size + embedding, embedding=embedding, per_layer=per_layer)
+
+
+def training_flops_per_token(model: Model, vocab_size: int) -> int:
+    """Count forward + backward: 6 per matrix entry (output layer included) and causal attention once.
+
+    A token attends to half the sequence on average: scores and context take 2 x 2 x hidden x sequence / 2
+    forward, three times that with backward. Recomputation is not counted (model FLOPs, not hardware FLOPs).
+    """
+    matrices = model.num_layers * layer_matrices(model) + model.padded_vocab_size(vocab_size) * model.hidden_size
+    attention = 6 * model.num_layers * model.hidden_size * model.sequence_length
+    return 6 * matrices + attention
+
+
+def memory_bytes_per_rank(recipe: Recipe, vocab_size: int, data: int) -> dict[str, int]:
+    """Estimate the fullest rank's memory by part: the stage with an embedding, all micro batches in flight."""
+    model, parallel = recipe.model, recipe.parallel
+    parameters = count_parameters(model, vocab_size)
+    layers = -(-model.num_layers // parallel.pipeline)
+    own = (layers * parameters.per_layer + parameters.embedding) // parallel.tensor
+    weight_bytes = 2 if model.precision == "bf16" else 4
+    moment_bytes = 8 + (4 if model.precision == "bf16" else 0)  # two moments, and the fp32 copy beside bf16
+    return {
+        "weights": own * weight_bytes,
+        "gradients": own * 4,
+        "optimizer": own * moment_bytes // (data if parallel.distributed_optimizer else 1),
+        "activations": activation_bytes(recipe, vocab_size, layers, weight_bytes, data),
+    }
+
+
+def activation_bytes(recipe: Recipe, vocab_size: int, layers: int, item_bytes: int, data: int) -> int:
+    """Estimate what backward needs: per token and layer the inputs of each matrix product, and the logits of one micro batch."""
+    model, parallel, batch = recipe.model, recipe.parallel, recipe.batch
+    tensor, hidden = parallel.tensor, model.hidden_size
+    tokens = model.sequence_length * batch.micro_sequences
+    shared = (5 * hidden) // (tensor if parallel.sequence_parallel else 1)  # residual stream twice, norms, their outputs
+    split = (2 * hidden + 2 * model.query_groups * model.head_size + 4 * model.ffn_size) // tensor
+    per_layer = hidden if parallel.recompute == "full" else shared + split
+    micro_batches = batch.global_sequences // (batch.micro_sequences * data)
+    in_flight = min(parallel.pipeline, max(1, micro_batches))
+    logits = 2 * 4 * tokens * model.padded_vocab_size(vocab_size) // tensor
+    return tokens * layers * per_layer * item_bytes * in_flight + logits

@@ -1,0 +1,191 @@
+"""Recipe + manifests -> Plan: every number of a run before it starts. No torch."""
+
+from dataclasses import asdict, dataclass
+
+from codemix_megatron.errors import CorpusError, RecipeError
+from codemix_megatron.mixture.budget import apportion, whole_batches
+from codemix_megatron.mixture.mixture import Mixture
+from codemix_megatron.mixture.reading import num_windows
+from codemix_megatron.plan.cost import count_parameters, memory_bytes_per_rank, training_flops_per_token
+from codemix_megatron.recipe.schema import Recipe, as_plain, flatten_mixture
+from codemix_megatron.records.manifest import CorpusManifest
+
+__all__ = ["PhasePlan", "Plan", "SourcePlan", "make_plan", "read_manifests"]
+
+
+@dataclass(frozen=True)
+class SourcePlan:
+    """One source inside one phase; epochs are counted over the whole run."""
+
+    share: float
+    sequences: int
+    tokens: int
+    epochs_before: float
+    epochs_after: float
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    """One phase in whole global batches. Steps are numbered from 1 over the run."""
+
+    name: str
+    first_step: int
+    steps: int
+    sequences: int
+    tokens: int
+    asked_tokens: int
+    learning_rate: dict
+    sources: dict[str, SourcePlan]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All phases, sources and costs of a run."""
+
+    name: str
+    seed: int
+    steps: int
+    tokens: int
+    sequence_length: int
+    global_sequences: int
+    batch_tokens: int
+    vocab_size: int
+    parameters: dict[str, int]
+    flops: dict[str, float]
+    memory_bytes_per_rank: dict[str, int]
+    layout: dict[str, int]
+    phases: list[PhasePlan]
+    sources: dict[str, dict]
+
+    def as_json(self) -> dict:
+        """Return plan.json's content."""
+        return asdict(self)
+
+    def mixture(self) -> Mixture:
+        """Return the data order this plan describes."""
+        names = list(self.sources)
+        counts = [[p.sources[n].sequences if n in p.sources else 0 for n in names] for p in self.phases]
+        return Mixture(self.seed, names, [self.sources[n]["sequences_per_epoch"] for n in names], counts)
+
+    def phase_at(self, step: int) -> PhasePlan:
+        """Return the phase that step `step` (from 1) belongs to."""
+        return next(p for p in self.phases if step < p.first_step + p.steps)
+
+
+def read_manifests(recipe: Recipe) -> dict[str, CorpusManifest]:
+    """Read the manifest of every corpus; all missing or mismatched ones are reported at once."""
+    manifests, faults = {}, []
+    for name, spec in recipe.corpora.items():
+        try:
+            manifests[name] = CorpusManifest.read(spec.prefix)
+        except CorpusError as fault:
+            faults.append(f"corpora.{name}: {fault}")
+    tokenizers = {m.tokenizer.sha256: name for name, m in manifests.items()}
+    if len(tokenizers) > 1:
+        faults.append(f"corpora: made with different tokenizers ({', '.join(tokenizers.values())}); prepare them again with one")
+    if faults:
+        raise CorpusError("\n".join(faults))
+    return manifests
+
+
+def make_plan(recipe: Recipe, manifests: dict[str, CorpusManifest], num_ranks: int | None = None) -> Plan:
+    """Plan a run on `num_ranks` ranks (default: the smallest layout). Raises RecipeError when data do not suffice."""
+    vocab_size = next(iter(manifests.values())).tokenizer.vocab_size
+    batch_tokens = recipe.batch.global_sequences * recipe.model.sequence_length
+    data = (num_ranks or recipe.parallel.model_ranks * (recipe.parallel.data or 1)) // recipe.parallel.model_ranks
+    per_epoch = {name: num_windows(m.train_tokens, recipe.model.sequence_length) for name, m in manifests.items()}
+    phases = plan_phases(recipe, batch_tokens, per_epoch)
+    sources = total_sources(recipe, manifests, phases, per_epoch)
+    guard_epochs(recipe, sources, phases)
+    steps = sum(p.steps for p in phases)
+    parameters = count_parameters(recipe.model, vocab_size)
+    flops = training_flops_per_token(recipe.model, vocab_size)
+    return Plan(
+        name=recipe.name,
+        seed=recipe.seed,
+        steps=steps,
+        tokens=steps * batch_tokens,
+        sequence_length=recipe.model.sequence_length,
+        global_sequences=recipe.batch.global_sequences,
+        batch_tokens=batch_tokens,
+        vocab_size=vocab_size,
+        parameters={"total": parameters.total, "without_embedding": parameters.without_embedding},
+        flops={"per_token": flops, "total": flops * steps * batch_tokens},
+        memory_bytes_per_rank=memory_bytes_per_rank(recipe, vocab_size, data),
+        layout={
+            "tensor": recipe.parallel.tensor,
+            "pipeline": recipe.parallel.pipeline,
+            "virtual_pipeline": recipe.parallel.virtual_pipeline,
+            "data": data,
+            "ranks": data * recipe.parallel.model_ranks,
+        },
+        phases=phases,
+        sources=sources,
+    )
+
+
+def plan_phases(recipe: Recipe, batch_tokens: int, per_epoch: dict[str, int]) -> list[PhasePlan]:
+    """Turn each phase's tokens into whole batches and its shares into sequences."""
+    phases, drawn, first_step = [], dict.fromkeys(recipe.corpora, 0), 1
+    for phase in recipe.phases:
+        steps = whole_batches(phase.tokens, batch_tokens)
+        shares = flatten_mixture(phase.mixture)
+        counts = apportion(steps * recipe.batch.global_sequences, shares)
+        sources = {}
+        for name, sequences in counts.items():
+            before, drawn[name] = drawn[name], drawn[name] + sequences
+            epoch = max(1, per_epoch[name])
+            tokens = sequences * recipe.model.sequence_length
+            sources[name] = SourcePlan(shares[name], sequences, tokens, before / epoch, drawn[name] / epoch)
+        phases.append(
+            PhasePlan(
+                name=phase.name,
+                first_step=first_step,
+                steps=steps,
+                sequences=steps * recipe.batch.global_sequences,
+                tokens=steps * batch_tokens,
+                asked_tokens=phase.tokens,
+                learning_rate=as_plain(phase.learning_rate),
+                sources=sources,
+            )
+        )
+        first_step += steps
+    return phases
+
+
+def total_sources(recipe: Recipe, manifests, phases: list[PhasePlan], per_epoch: dict[str, int]) -> dict[str, dict]:
+    """Sum each source over the phases."""
+    totals = {}
+    for name, manifest in manifests.items():
+        sequences = sum(p.sources[name].sequences for p in phases if name in p.sources)
+        totals[name] = {
+            "kind": recipe.corpora[name].kind,
+            "train_tokens": manifest.train_tokens,
+            "sequences_per_epoch": max(1, per_epoch[name]),
+            "sequences": sequences,
+            "tokens": sequences * recipe.model.sequence_length,
+            "epochs": sequences / max(1, per_epoch[name]),
+        }
+    return totals
+
+
+def guard_epochs(recipe: Recipe, sources: dict[str, dict], phases: list[PhasePlan]) -> None:
+    """Refuse sources that are too small or read more often than `max_epochs`."""
+    faults = []
+    for name, total in sources.items():
+        limit = recipe.corpora[name].max_epochs
+        drawing = {p.name: p.sources[name].tokens for p in phases if name in p.sources and p.sources[name].tokens}
+        if drawing and total["train_tokens"] <= recipe.model.sequence_length:
+            faults.append(
+                f"corpora.{name}: {total['train_tokens']} training tokens do not fill one sequence of {recipe.model.sequence_length};"
+                " add documents or shorten model.sequence_length"
+            )
+        elif total["epochs"] > limit:
+            listed = ", ".join(f"{phase} {tokens}" for phase, tokens in drawing.items())
+            faults.append(
+                f"corpora.{name}: {total['tokens']} tokens are asked for ({listed}), it holds {total['train_tokens']}:"
+                f" {total['epochs']:.2f} epochs, at most {limit:g} are allowed;"
+                f" lower its share, add documents or raise corpora.{name}.max_epochs"
+            )
+    if faults:
+        raise RecipeError(faults)
