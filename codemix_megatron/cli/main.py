@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; print errors of this package as one message, without a traceback."""
     argv = sys.argv[1:] if argv is None else argv
     parser = build_parser(argv)
-    arguments = parser.parse_args(argv)
+    arguments = parse(parser, argv)
     try:
         return arguments.run(arguments) or 0
     except CodemixError as error:
@@ -48,6 +48,18 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has left, as `| head` does
         return 1
+
+
+def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
+    """Parse, taking `a.b=c` overrides before and after options alike (argparse alone wants them in one place)."""
+    arguments, rest = parser.parse_known_args(argv)
+    overrides = [word for word in rest if "=" in word and not word.startswith("-")]
+    unknown = [word for word in rest if word not in overrides]
+    if unknown or (rest and not hasattr(arguments, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(unknown or rest)}; see codemix {arguments.command} --help")
+    if overrides:
+        arguments.overrides = [*arguments.overrides, *overrides]
+    return arguments
 
 
 def build_parser(argv: list[str]) -> argparse.ArgumentParser:

@@ -87,6 +87,8 @@ def attribute_sites():
         (optimizer, "Adam", Adam),
         (optimizer, "USING_PYTORCH_OPTIMIZER", False),
         (distributed_optimizer, "Adam", Adam),
+        (distributed_optimizer, "HAVE_APEX_OR_TE", True),
+        (distributed_optimizer, "USING_TE_OPTIMIZER", True),
     ]
 
 

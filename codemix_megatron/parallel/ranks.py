@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-from codemix_megatron.errors import LaunchError
+from codemix_megatron.errors import CodemixError, LaunchError
 from codemix_megatron.parallel import cpu
 from codemix_megatron.parallel.device import choose_device
 from codemix_megatron.recipe.checks import ranks_fault
 from codemix_megatron.recipe.schema import Parallel
 
-__all__ = ["Ranks", "any_rank", "join_ranks", "leave_ranks", "one_rank"]
+__all__ = ["Ranks", "any_rank", "join_ranks", "leave_ranks", "on_main", "one_rank"]
 
 
 @dataclass(frozen=True)
@@ -131,3 +131,20 @@ def any_rank(flag: bool, device: torch.device) -> bool:
     value = torch.tensor([int(flag)], dtype=torch.int32, device=device)
     dist.all_reduce(value, op=dist.ReduceOp.MAX)
     return bool(value.item())
+
+
+def on_main(ranks: Ranks, function):
+    """Call `function` on the main rank and return its value on every rank; what it raises is raised on every rank.
+
+    Every rank calls this. Only CodemixError and OSError are carried; the value is pickled.
+    """
+    box = [None, None]
+    if ranks.is_main:
+        try:
+            box[0] = function()
+        except (CodemixError, OSError) as fault:
+            box[1] = (str(fault), getattr(fault, "exit_code", 1))
+    dist.broadcast_object_list(box, device=ranks.device)
+    if box[1] is not None:
+        raise CodemixError(box[1][0], exit_code=box[1][1])
+    return box[0]

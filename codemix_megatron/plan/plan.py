@@ -160,6 +160,7 @@ def total_sources(recipe: Recipe, manifests, phases: list[PhasePlan], per_epoch:
         sequences = sum(p.sources[name].sequences for p in phases if name in p.sources)
         totals[name] = {
             "kind": recipe.corpora[name].kind,
+            "bin_sha256": manifest.bin_sha256,
             "train_tokens": manifest.train_tokens,
             "sequences_per_epoch": max(1, per_epoch[name]),
             "sequences": sequences,

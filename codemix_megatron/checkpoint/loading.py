@@ -1,0 +1,74 @@
+"""Finding, verifying, loading and pruning checkpoints."""
+
+import shutil
+from pathlib import Path
+
+from megatron.core import dist_checkpointing
+
+from codemix_megatron.checkpoint.writing import CARD, file_sha256
+from codemix_megatron.errors import CheckpointError
+from codemix_megatron.records.atomic import read_json
+from codemix_megatron.records.run_folder import step_of
+
+__all__ = ["find_fault", "list_checkpoints", "load_checkpoint", "newest_sound", "prune", "read_card"]
+
+
+def list_checkpoints(folder) -> list[Path]:
+    """Return checkpoints that have a card, oldest first."""
+    found = [p for p in Path(folder).glob("step-*") if step_of(p) is not None and (p / CARD).is_file()]
+    return sorted(found, key=step_of)
+
+
+def read_card(checkpoint) -> dict:
+    """Return a checkpoint's card."""
+    try:
+        return read_json(Path(checkpoint) / CARD)
+    except (OSError, ValueError) as fault:
+        raise CheckpointError(f"{checkpoint}: not a checkpoint ({fault})", exit_code=2) from None
+
+
+def find_fault(checkpoint) -> str | None:
+    """Compare every file with the card; return what is wrong, or None."""
+    checkpoint = Path(checkpoint)
+    try:
+        files = read_card(checkpoint)["files"]
+    except (CheckpointError, KeyError) as fault:
+        return str(fault)
+    for name, wanted in files.items():
+        path = checkpoint / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != wanted["bytes"]:
+            return f"{name} has {path.stat().st_size} bytes, the card says {wanted['bytes']}"
+        if file_sha256(path) != wanted["sha256"]:
+            return f"{name} has another checksum than the card says"
+    return None
+
+
+def newest_sound(folder) -> tuple[Path | None, list[str]]:
+    """Return the newest checkpoint without a fault, and a line for each newer one that has one."""
+    complaints = []
+    for checkpoint in reversed(list_checkpoints(folder)):
+        fault = find_fault(checkpoint)
+        if fault is None:
+            return checkpoint, complaints
+        complaints.append(f"{checkpoint}: {fault}; it is not used")
+    return None, complaints
+
+
+def load_checkpoint(checkpoint, sharded_state: dict) -> dict:
+    """Return the state dict filled from `checkpoint`, at any layout. Every rank calls this."""
+    try:
+        return dist_checkpointing.load(sharded_state, str(checkpoint), validate_access_integrity=False)
+    except Exception as fault:
+        raise CheckpointError(f"{checkpoint}: cannot be loaded into this model ({str(fault).splitlines()[0]})") from fault
+
+
+def prune(folder, keep_last: int, keep_steps: set[int]) -> list[Path]:
+    """Remove all but the newest `keep_last` checkpoints and those of `keep_steps`; return what was removed."""
+    removable = [p for p in list_checkpoints(folder) if step_of(p) not in keep_steps]
+    removed = removable[:-keep_last] if keep_last else removable
+    for checkpoint in removed:
+        (checkpoint / CARD).unlink()  # first: a half removed checkpoint must not look whole
+        shutil.rmtree(checkpoint)
+    return removed

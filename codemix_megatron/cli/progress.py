@@ -1,0 +1,68 @@
+"""A run's journal as lines with a progress bar under them."""
+
+import json
+import os
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from codemix_megatron.plan.plan import Plan
+from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.train.console import ConsoleLines
+
+__all__ = ["JournalProgress", "progress_bar"]
+
+
+def progress_bar(unit: str = "") -> Progress:
+    """Return a bar with counts and time left; where there is no terminal it draws nothing."""
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn(), TimeRemainingColumn()]
+    console = Console()
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+class JournalProgress:
+    """Shows what one launch adds to journal.jsonl, from the start event that carries its name."""
+
+    def __init__(self, run: RunFolder, plan: Plan, every_steps: int, launch: str):
+        self.path, self.launch = run.journal, launch
+        self.lines = ConsoleLines(every_steps, plan.steps)
+        self.offset, self.inode, self.begun = 0, None, False
+        self.bar = progress_bar("steps")
+        self.task = self.bar.add_task("starting ranks", total=plan.steps)
+
+    def __enter__(self) -> "JournalProgress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.bar.stop()
+
+    def update(self) -> None:
+        """Show the events that came since the last call."""
+        for event in self.new_events():
+            if event["event"] == "start" and event.get("launch") == self.launch:
+                self.begun = True
+            if self.begun:
+                self.show(event)
+
+    def show(self, event: dict) -> None:
+        """Print one event's line and move the bar."""
+        line = self.lines.line(event["event"], event)
+        if line:
+            self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        if event["event"] in ("start", "step"):
+            self.bar.update(self.task, completed=event["step"], description=event.get("phase", "warming up"))
+
+    def new_events(self) -> list[dict]:
+        """Return whole lines added since the last call; a replaced file is read from its beginning."""
+        try:
+            with open(self.path, "rb") as handle:
+                inode = os.fstat(handle.fileno()).st_ino
+                if inode != self.inode:
+                    self.inode, self.offset = inode, 0
+                handle.seek(self.offset)
+                whole = handle.read().rpartition(b"\n")[0]
+        except FileNotFoundError:
+            return []
+        self.offset += len(whole) + 1 if whole else 0
+        return [json.loads(line) for line in whole.splitlines() if line.strip()]

@@ -1,0 +1,86 @@
+"""codemix train: a recipe becomes a run folder; one that is there is resumed."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from codemix_megatron.errors import LaunchError
+from codemix_megatron.launch.local import follow_ranks, is_a_rank, note_failure, start_ranks
+from codemix_megatron.plan.plan import make_plan, read_manifests
+from codemix_megatron.recipe.checks import ranks_fault
+from codemix_megatron.recipe.reading import read_recipe
+from codemix_megatron.records.journal import read_journal
+from codemix_megatron.records.run_folder import RunFolder
+
+__all__ = ["add_arguments", "run", "train_here"]
+
+STOPPED_EARLY = 75
+
+EPILOG = """examples:
+  codemix train recipe.yaml --nproc 4
+  codemix train recipe.yaml --folder runs/again parallel.tensor=1 seed=2
+  torchrun --nproc-per-node 8 -m codemix_megatron train recipe.yaml     (joins the ranks torchrun made)
+  srun codemix train recipe.yaml                                         (joins Slurm's; MASTER_ADDR and MASTER_PORT exported)
+
+Ctrl-C, SIGTERM and SIGUSR1 finish the step, save and leave with exit code 75; the same command goes on from there."""
+
+
+def add_arguments(parser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("recipe", help="YAML recipe; its corpora must be prepared")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the recipe, as a.b=c")
+    parser.add_argument("--folder", help="run folder (default: runs/NAME)")
+    parser.add_argument("--nproc", type=int, help="ranks to start on this machine (default: what the recipe's layout needs)")
+    parser.add_argument("--port", type=int, default=0, help="rendezvous port (default: any free one)")
+
+
+def run(arguments) -> int:
+    """Train as one of several ranks, or start the ranks and follow them."""
+    recipe = read_recipe(arguments.recipe, arguments.overrides)
+    folder = RunFolder(arguments.folder or Path("runs") / recipe.name)
+    if is_a_rank():
+        return train_as_rank(recipe, folder)
+    num_ranks = arguments.nproc or recipe.parallel.model_ranks * (recipe.parallel.data or 1)
+    if fault := ranks_fault(recipe.parallel, num_ranks):
+        raise LaunchError(f"--nproc: {fault}", exit_code=2)
+    return train_here(recipe, arguments, folder, num_ranks)
+
+
+def train_as_rank(recipe, folder: RunFolder) -> int:
+    """Run this rank's part; leave a note for the launching process when it fails."""
+    from codemix_megatron.train.run import train
+
+    try:
+        code = train(recipe, folder)
+    except BaseException as fault:
+        note_failure(folder, int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0), fault)
+        raise
+    # torchrun reads anything but 0 as a failure; the journal tells the launching process that the run stopped early.
+    return 0 if "TORCHELASTIC_RUN_ID" in os.environ else code
+
+
+def train_here(recipe, arguments, folder: RunFolder, num_ranks: int) -> int:
+    """Check everything that needs no ranks, start them, and draw their progress."""
+    from codemix_megatron.cli.progress import JournalProgress
+    from codemix_megatron.train.folder import check_run
+
+    plan = make_plan(recipe, read_manifests(recipe), num_ranks)
+    resumed = check_run(folder, recipe, plan)
+    events = read_journal(folder.journal)
+    if resumed and events and events[-1]["event"] == "end":
+        sys.stdout.write(f"{folder}: already trained to step {events[-1]['step']} of {plan.steps}\n")
+        return 0
+    command = ["codemix_megatron", "train", arguments.recipe, *arguments.overrides, "--folder", str(folder)]
+    sys.stdout.write(f"{'resuming' if resumed else 'training'} {recipe.name} on {num_ranks} ranks in {folder}\n")
+    sys.stdout.flush()
+    launch = f"codemix-{os.getpid()}-{time.time_ns()}"
+    ranks = start_ranks(folder, command, num_ranks, arguments.port, launch)
+    with JournalProgress(folder, plan, recipe.observers.console_every_steps, launch) as progress:
+        follow_ranks(folder, ranks, progress.update)
+    ended = read_journal(folder.journal)[-1]
+    if ended["event"] == "stop":
+        sys.stdout.write(f"stopped at step {ended['step']} of {plan.steps} and saved; run the same command to go on\n")
+        return STOPPED_EARLY
+    sys.stdout.write(f"trained {plan.steps} steps; next: codemix export {folder}\n")
+    return 0

@@ -1,0 +1,140 @@
+"""Starting ranks on this machine through torchrun's launcher, and following them to their end."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from codemix_megatron.errors import CodemixError, LaunchError
+from codemix_megatron.records.atomic import read_json, write_json
+from codemix_megatron.records.run_folder import RunFolder
+
+__all__ = ["follow_ranks", "is_a_rank", "note_failure", "start_ranks"]
+
+DEAD_RANK = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
+POLL_SECONDS = 0.2
+KILL_AFTER_SECONDS = 20
+
+
+def is_a_rank() -> bool:
+    """Say whether this process was started by torchrun or srun as one of several ranks."""
+    return "RANK" in os.environ or "SLURM_STEP_ID" in os.environ
+
+
+def start_ranks(run: RunFolder, command: list[str], num_ranks: int, port: int, launch: str) -> subprocess.Popen:
+    """Start `python -m COMMAND` on `num_ranks` ranks in a session of their own; their output goes to logs/ranks.log.
+
+    `launch` is written into the journal's start event, so that the caller finds where its part begins.
+    """
+    check_port(port)
+    run.logs.mkdir(parents=True, exist_ok=True)
+    for old in run.logs.glob("rank-*.error.json"):
+        old.unlink()
+    words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(num_ranks)]
+    words += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", launch, "-m", *command]
+    environment = {**os.environ, "CODEMIX_FOLLOWED": launch, "PYTHONUNBUFFERED": "1"}
+    environment.setdefault("OMP_NUM_THREADS", "1")  # torchrun would set and warn; ranks choose their threads themselves
+    with open(run.logs / "ranks.log", "ab") as log:
+        return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+
+
+def check_port(port: int) -> None:
+    """Raise LaunchError when a port other than 0 (any free one) is taken."""
+    if port:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as fault:
+                raise LaunchError(f"--port {port}: {fault.strerror.lower()}; choose another, or 0 for any free one", exit_code=2) from None
+
+
+def follow_ranks(run: RunFolder, ranks: subprocess.Popen, on_tick) -> None:
+    """Wait for the ranks, calling `on_tick()` now and then; raises LaunchError naming what failed first.
+
+    SIGINT, SIGTERM and SIGUSR1 to this process become the run's stop file: all ranks finish their step,
+    save and leave. A second signal kills them.
+    """
+    asked = []
+
+    def ask_to_stop(number, frame):
+        asked.append(number)
+        if len(asked) == 1:
+            run.stop.touch()
+        else:
+            kill_session(ranks, signal.SIGKILL)
+
+    names = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    previous = {name: signal.signal(name, ask_to_stop) for name in names}
+    log_start = (run.logs / "ranks.log").stat().st_size
+    try:
+        while ranks.poll() is None:
+            on_tick()
+            time.sleep(POLL_SECONDS)
+            if list(run.logs.glob("rank-*.error.json")):
+                end_session(ranks)
+        on_tick()
+    finally:
+        kill_session(ranks, signal.SIGKILL)
+        for name, handler in previous.items():
+            signal.signal(name, handler)
+    if ranks.returncode:
+        raise what_failed(run, ranks.returncode, log_start)
+
+
+def end_session(ranks: subprocess.Popen) -> None:
+    """Give ranks that are left after a failure a short while to end by themselves, then kill them."""
+    try:
+        ranks.wait(KILL_AFTER_SECONDS)
+    except subprocess.TimeoutExpired:
+        kill_session(ranks, signal.SIGKILL)
+        ranks.wait()
+
+
+def kill_session(ranks: subprocess.Popen, number: int) -> None:
+    """Signal the launcher and all its ranks."""
+    try:
+        os.killpg(ranks.pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def note_failure(run: RunFolder, rank: int, fault: BaseException) -> None:
+    """Leave what went wrong on this rank where the launching process finds it."""
+    known = isinstance(fault, CodemixError)
+    message = str(fault) if known else f"{type(fault).__name__}: {fault}"
+    content = {"rank": rank, "message": message, "known": known, "exit_code": getattr(fault, "exit_code", 1), "at": time.time()}
+    try:
+        write_json(run.logs / f"rank-{rank}.error.json", content)
+    except OSError:
+        pass  # a full disk must not hide the fault itself; it is in the rank's output too
+
+
+def what_failed(run: RunFolder, returncode: int, log_start: int) -> LaunchError:
+    """Name the first rank that failed, and why: its own words before those of ranks it dragged along."""
+    log = run.logs / "ranks.log"
+    failures = [read_json(path) for path in run.logs.glob("rank-*.error.json")]
+    known = sorted((f for f in failures if f["known"]), key=lambda f: f["at"])
+    if known:
+        return LaunchError(known[0]["message"], exit_code=known[0]["exit_code"])
+    text = read_from(log, log_start)
+    dead = DEAD_RANK.search(text)
+    if dead and int(dead[1]) < 0:
+        name = signal.Signals(-int(dead[1])).name
+        return LaunchError(f"rank {dead[2]} was killed by {name}; run the same command again to go on from the last checkpoint (output: {log})")
+    if failures:
+        first = min(failures, key=lambda f: f["at"])
+        return LaunchError(f"rank {first['rank']}: {first['message']} (output: {log})")
+    last = [line for line in text.splitlines() if line.strip()][-1:] or ["no output"]
+    return LaunchError(f"the ranks ended with exit code {returncode}: {last[0].strip()} (output: {log})")
+
+
+def read_from(path: Path, start: int) -> str:
+    """Return a file's text from a byte on."""
+    with open(path, "rb") as handle:
+        handle.seek(start)
+        return handle.read().decode(errors="replace")

@@ -1,0 +1,218 @@
+"""The Megatron engine: model, optimizer, and one step of either training or scoring."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from megatron.core import parallel_state
+from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
+from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
+from megatron.core.pipeline_parallel import get_forward_backward_func
+from megatron.core.utils import get_model_config
+
+from codemix_megatron.model.build import build_model
+from codemix_megatron.parallel.ranks import Ranks
+from codemix_megatron.recipe.schema import Recipe
+
+__all__ = ["Engine", "Losses", "StepResult"]
+
+OPTIMIZER_SHARDING = {"distrib_optim_sharding_type": "fully_reshardable"}
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Loss sums and token counts per source, float64 [sources], equal on every rank."""
+
+    sums: np.ndarray
+    tokens: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """Nats per token over all sources."""
+        return float(self.sums.sum() / max(1.0, self.tokens.sum()))
+
+    def per_source(self, names: list[str]) -> dict[str, float]:
+        """Return nats per token of each source that was seen."""
+        return {n: float(s / t) for n, s, t in zip(names, self.sums, self.tokens, strict=True) if t}
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one optimizer step gave, equal on every rank."""
+
+    losses: Losses
+    gradient_norm: float
+    stop_asked: bool
+
+
+class Engine:
+    """One model over all ranks. Every method is called by every rank."""
+
+    def __init__(self, recipe: Recipe, vocab_size: int, num_sources: int, ranks: Ranks):
+        self.recipe, self.ranks, self.num_sources = recipe, ranks, num_sources
+        chunks = build_model(recipe, vocab_size, ranks.device)
+        self.config = get_model_config(chunks[0])
+        self.chunks = [self.wrap(chunk, first=i == 0) for i, chunk in enumerate(chunks)]
+        self.optimizer = get_megatron_optimizer(optimizer_config(recipe), self.chunks, use_gloo_process_groups=False)
+        self.connect()
+        self.forward_backward = get_forward_backward_func()
+
+    def wrap(self, chunk, first: bool) -> DistributedDataParallel:
+        """Give a model chunk its gradient buffers; only the first chunk's are kept in one bucket."""
+        parallel = self.recipe.parallel
+        ddp = DistributedDataParallelConfig(
+            grad_reduce_in_fp32=True,
+            overlap_grad_reduce=parallel.overlap,
+            overlap_param_gather=parallel.overlap,
+            use_distributed_optimizer=parallel.distributed_optimizer,
+        )
+        return DistributedDataParallel(self.config, ddp, chunk, disable_bucketing=not first)
+
+    def connect(self) -> None:
+        """Tell the pipeline schedule how gradients are finished, scaled and overlapped."""
+        config = self.config
+        config.finalize_model_grads_func = finalize_model_grads
+        config.grad_scale_func = self.optimizer.scale_loss if self.recipe.model.precision == "bf16" else None
+        if self.recipe.parallel.overlap:
+            no_sync = [chunk.no_sync for chunk in self.chunks]
+            start = [chunk.start_grad_sync for chunk in self.chunks]
+            gather = [chunk.start_param_sync for chunk in self.chunks]
+            single = len(self.chunks) == 1
+            config.no_sync_func = no_sync[0] if single else no_sync
+            config.grad_sync_func = start[0] if single else start
+            config.param_sync_func = gather[0] if single else gather
+
+    def train_step(self, rows: np.ndarray, sources: np.ndarray, learning_rate: float, stop_asked: bool) -> StepResult:
+        """Update once on a global batch: rows int64 [sequences, length + 1], sources [sequences].
+
+        `stop_asked` on any rank comes back as True on every rank; it rides on the loss reduction.
+        """
+        for chunk in self.chunks:
+            chunk.train()
+            chunk.zero_grad_buffer()
+        self.optimizer.zero_grad()
+        self.set_rates(learning_rate)
+        reports = self.run_schedule(rows, sources, forward_only=False)
+        _, gradient_norm, _ = self.optimizer.step()
+        losses, flag = self.reduce(reports, stop_asked)
+        return StepResult(losses, float(gradient_norm or 0.0), flag)
+
+    @torch.no_grad()
+    def score(self, rows: np.ndarray, sources: np.ndarray) -> Losses:
+        """Return losses of any number of rows without training on them; padding rows are not counted."""
+        for chunk in self.chunks:
+            chunk.eval()
+        multiple = self.recipe.batch.micro_sequences * self.ranks.data
+        multiple *= self.recipe.parallel.pipeline if self.recipe.parallel.virtual_pipeline > 1 else 1
+        missing = -len(rows) % multiple
+        rows = np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)])
+        sources = np.concatenate([sources, np.full(missing, self.num_sources)])
+        losses, _ = self.reduce(self.run_schedule(rows, sources, forward_only=True), False)
+        return losses
+
+    def run_schedule(self, rows: np.ndarray, sources: np.ndarray, forward_only: bool) -> list:
+        """Send this rank's part of the rows through the pipeline; the last stage gets its loss reports back."""
+        size = self.recipe.batch.micro_sequences
+        share = len(rows) // self.ranks.data
+        begin = parallel_state.get_data_parallel_rank() * share
+        batches = [self.micro_batch(rows[i : i + size], sources[i : i + size]) for i in range(begin, begin + share, size)]
+        iterators = [iter(batches) for _ in self.chunks]
+        return self.forward_backward(
+            forward_step_func=partial(forward_step, num_sources=self.num_sources),
+            data_iterator=iterators if len(iterators) > 1 else iterators[0],
+            model=self.chunks,
+            num_microbatches=len(batches),
+            seq_length=rows.shape[1] - 1,
+            micro_batch_size=size,
+            decoder_seq_length=rows.shape[1] - 1,
+            forward_only=forward_only,
+        )
+
+    def micro_batch(self, rows: np.ndarray, sources: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return (inputs, labels, sources) on this rank's device."""
+        ids = torch.from_numpy(rows).to(self.ranks.device)
+        return ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), torch.from_numpy(sources).to(self.ranks.device)
+
+    def reduce(self, reports: list, stop_asked: bool) -> tuple[Losses, bool]:
+        """Sum loss reports over all ranks in one collective; only one tensor rank of the last stage counts."""
+        own = torch.zeros(2 * (self.num_sources + 1) + 1, dtype=torch.float64, device=self.ranks.device)
+        if reports and parallel_state.get_tensor_model_parallel_rank() == 0:
+            own[:-1] = torch.stack([r["losses"] for r in reports]).sum(dim=0).flatten()
+        own[-1] = float(stop_asked)
+        dist.all_reduce(own)
+        sums, tokens = own[:-1].reshape(2, -1)[:, : self.num_sources].cpu().numpy()
+        return Losses(sums, tokens), bool(own[-1] > 0)
+
+    def set_rates(self, learning_rate: float) -> None:
+        """Set learning rate and weight decay of every group; Megatron leaves `wd_mult` to a scheduler of its own."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+            group["weight_decay"] = self.recipe.optimizer.weight_decay * group["wd_mult"]
+
+    def reset_optimizer(self) -> None:
+        """Start Adam's moments and step count at zero again."""
+        for optimizer in getattr(self.optimizer, "chained_optimizers", [self.optimizer]):
+            for group in optimizer.optimizer.param_groups:
+                group["step"] = 0
+            for state in optimizer.optimizer.state.values():
+                for name in ("exp_avg", "exp_avg_sq"):
+                    if name in state:
+                        state[name].zero_()
+
+    def sharded_state(self, is_loading: bool = False, with_optimizer: bool = True) -> dict:
+        """Return the sharded state dict of model and optimizer for dist_checkpointing."""
+        metadata = dict(OPTIMIZER_SHARDING)
+        models = [chunk.sharded_state_dict(metadata=metadata) for chunk in self.chunks]
+        state = {f"model{i}": model for i, model in enumerate(models)}
+        if with_optimizer:
+            everything = state if len(models) > 1 else models[0]
+            state["optimizer"] = self.optimizer.sharded_state_dict(everything, is_loading=is_loading, metadata=metadata)
+        return state
+
+    @torch.no_grad()
+    def load_state(self, state: dict) -> None:
+        """Take over a loaded state dict; without an optimizer in it, Adam starts fresh from the loaded weights."""
+        for i, chunk in enumerate(self.chunks):
+            chunk.load_state_dict(state[f"model{i}"])
+        if "optimizer" in state:
+            self.optimizer.load_state_dict(state["optimizer"])
+        else:
+            self.optimizer.reload_model_params()
+
+
+def forward_step(iterator, model, num_sources: int):
+    """Run one micro batch; returns the per-token losses [sequences, length] and what to make of them."""
+    inputs, labels, sources = next(iterator)
+    positions = torch.arange(inputs.size(1), device=inputs.device).expand_as(inputs)
+    output = model(inputs, positions, None, labels=labels)
+    return output, partial(mean_loss, sources=sources, num_sources=num_sources)
+
+
+def mean_loss(output: torch.Tensor, sources: torch.Tensor, num_sources: int):
+    """Return the mean loss to train on, and loss sums and token counts per source, float64 [2, sources + 1]."""
+    per_sequence = output.detach().double().sum(dim=1)
+    losses = torch.zeros(2, num_sources + 1, dtype=torch.float64, device=output.device)
+    losses[0].index_add_(0, sources, per_sequence)
+    losses[1].index_add_(0, sources, torch.full_like(per_sequence, output.size(1)))
+    return output.float().mean(), {"losses": losses}
+
+
+def optimizer_config(recipe: Recipe) -> OptimizerConfig:
+    """Return megatron-core's optimizer configuration; rates are set each step."""
+    optimizer = recipe.optimizer
+    return OptimizerConfig(
+        optimizer="adam",
+        lr=recipe.phases[0].learning_rate.peak,
+        min_lr=0.0,
+        weight_decay=optimizer.weight_decay,
+        adam_beta1=optimizer.betas[0],
+        adam_beta2=optimizer.betas[1],
+        adam_eps=optimizer.epsilon,
+        clip_grad=optimizer.gradient_clip,
+        bf16=recipe.model.precision == "bf16",
+        params_dtype=torch.bfloat16 if recipe.model.precision == "bf16" else torch.float32,
+        use_distributed_optimizer=recipe.parallel.distributed_optimizer,
+        overlap_param_gather=recipe.parallel.overlap,
+    )

@@ -1,0 +1,111 @@
+"""Making a run folder, or recognising the one that is there. No torch."""
+
+import difflib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from codemix_megatron.errors import CodemixError, RecipeError
+from codemix_megatron.plan.plan import Plan
+from codemix_megatron.recipe.reading import read_recipe, write_recipe
+from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.records.atomic import read_json, replace_text, write_json
+from codemix_megatron.records.run_folder import RunFolder
+
+__all__ = ["check_run", "now", "open_run"]
+
+PACKAGES = ("torch", "megatron-core", "transformer-engine", "numpy", "transformers", "tokenizers", "sentencepiece", "safetensors", "lm-eval")
+
+
+def check_run(run: RunFolder, recipe: Recipe, plan: Plan) -> bool:
+    """Return True when `run` is there and may be resumed with this recipe, False when it is new.
+
+    Raises RecipeError with a diff when anything that decides the result differs: layout, saving,
+    evaluation and observers may change between starts, the rest may not.
+    """
+    if not run.recipe.exists():
+        if run.path.exists() and any(run.path.iterdir()) and not (run.stop.exists() or run.logs.exists()):
+            raise CodemixError(f"{run}: there and not a run folder; give an empty or new folder with --folder")
+        return False
+    before = read_recipe(run.recipe)
+    old, new = (write_recipe(deciding_part(r)).splitlines() for r in (before, recipe))
+    if old != new:
+        changes = [line for line in difflib.unified_diff(old, new, "run", "recipe", lineterm="", n=1) if not line.startswith(("---", "+++"))]
+        listed = "\n".join(f"  {line}" for line in changes)
+        raise RecipeError(f"{run}: was started from another recipe; use the old one, or another --folder\n{listed}")
+    check_corpora(run, plan)
+    return True
+
+
+def deciding_part(recipe: Recipe) -> Recipe:
+    """Return the recipe without the blocks that may change between two starts of a run."""
+    plain = Recipe(name="", model=recipe.model, batch=recipe.batch, tokenizer=recipe.tokenizer, corpora={}, phases=())
+    # Held-out documents are fixed in the corpus files, which check_corpora compares.
+    batch = replace(recipe.batch, micro_sequences=1)
+    return replace(recipe, batch=batch, parallel=plain.parallel, checkpoint=plain.checkpoint, evaluation=plain.evaluation, observers=plain.observers)
+
+
+def check_corpora(run: RunFolder, plan: Plan) -> None:
+    """Raise RecipeError when a corpus was prepared again with other contents since the run began."""
+    try:
+        planned = read_json(run.plan)["sources"]
+    except (OSError, ValueError, KeyError):
+        return
+    changed = [name for name, source in plan.sources.items() if planned.get(name, {}).get("bin_sha256") != source["bin_sha256"]]
+    if changed:
+        raise RecipeError(f"{run}: corpora {', '.join(changed)} have changed since it began (checksums differ); use another --folder")
+
+
+def open_run(run: RunFolder, recipe: Recipe, plan: Plan, num_ranks: int, device: str) -> None:
+    """Write recipe, plan and (once) environment into the run folder, after checking what is there."""
+    resumed = check_run(run, recipe, plan)
+    run.stop.unlink(missing_ok=True)
+    replace_text(run.recipe, write_recipe(recipe))
+    write_json(run.plan, plan.as_json())
+    if not resumed or not run.environment.exists():
+        write_json(run.environment, describe_environment(num_ranks, device))
+
+
+def describe_environment(num_ranks: int, device: str) -> dict:
+    """Return versions, command, git state and machine."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "versions": versions,
+        "command": sys.argv,
+        "git": git_state(Path(__file__).parent),
+        "machine": {
+            "cores": len(os.sched_getaffinity(0)),
+            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "device": device,
+            "platform": platform.platform(),
+        },
+        "started_at": now(),
+        "ranks": num_ranks,
+    }
+
+
+def git_state(folder: Path) -> dict | None:
+    """Return commit and whether it is modified, or None outside a git checkout."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def now() -> str:
+    """Return the moment in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

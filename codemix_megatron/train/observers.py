@@ -1,0 +1,120 @@
+"""Who is told what happens: journal, console, tensorboard, wandb. Only the main rank has observers."""
+
+import os
+import sys
+import time
+
+from codemix_megatron.recipe.schema import Recipe, as_plain
+from codemix_megatron.records.journal import Journal
+from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.train.console import ConsoleLines
+
+__all__ = ["ConsoleObserver", "JournalObserver", "TensorboardObserver", "WandbObserver", "open_observers"]
+
+
+class JournalObserver:
+    """Writes every event into journal.jsonl."""
+
+    def __init__(self, run: RunFolder):
+        self.journal = Journal(run.journal)
+
+    def tell(self, event: str, values: dict) -> None:
+        """Append the event."""
+        self.journal.append(event, **values)
+
+    def close(self) -> None:
+        """Flush to disk."""
+        self.journal.close()
+
+
+class ConsoleObserver:
+    """Prints one line every few steps; used where no progress bar follows the journal."""
+
+    def __init__(self, recipe: Recipe, num_steps: int):
+        self.lines = ConsoleLines(recipe.observers.console_every_steps, num_steps)
+
+    def tell(self, event: str, values: dict) -> None:
+        """Print the event if there is something to say."""
+        line = self.lines.line(event, values)
+        if line:
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def scalars(event: str, values: dict) -> dict[str, float]:
+    """Return the numbers of a step or validation event under flat names; none for other events."""
+    if event == "step":
+        flat = {name: values[name] for name in ("loss", "learning_rate", "gradient_norm", "tokens_per_second", "model_flops_per_second")}
+        flat |= {f"loss/{name}": loss for name, loss in values["loss_per_source"].items()}
+        return flat | {f"tokens/{name}": count for name, count in values["tokens_per_source"].items()}
+    if event == "validation":
+        return {f"bits_per_byte/{name}": value for name, value in values["bits_per_byte"].items()}
+    return {}
+
+
+class TensorboardObserver:
+    """Writes event files for tensorboard."""
+
+    def __init__(self, run: RunFolder):
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self.writer = EventFileWriter(str(run.trackers / "tensorboard"))
+
+    def tell(self, event: str, values: dict) -> None:
+        """Add the event's numbers at its step."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        entries = [Summary.Value(tag=name, simple_value=value) for name, value in scalars(event, values).items()]
+        if entries:
+            self.writer.add_event(Event(wall_time=time.time(), step=values["step"], summary=Summary(value=entries)))
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.writer.close()
+
+
+class WandbObserver:
+    """Logs to Weights & Biases: offline into the run folder, or online. Never asks a question."""
+
+    def __init__(self, recipe: Recipe, run: RunFolder):
+        import wandb
+
+        mode = recipe.observers.wandb
+        if mode == "online" and not os.environ.get("WANDB_API_KEY"):
+            sys.stderr.write("wandb: WANDB_API_KEY is not set, logging offline; `wandb sync` uploads it later\n")
+            mode = "offline"
+        run.trackers.mkdir(parents=True, exist_ok=True)
+        self.run = wandb.init(
+            project=recipe.observers.wandb_project,
+            name=recipe.name,
+            dir=str(run.trackers),
+            mode=mode,
+            config=as_plain(recipe),
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+
+    def tell(self, event: str, values: dict) -> None:
+        """Log the event's numbers at its step."""
+        numbers = scalars(event, values)
+        if numbers:
+            self.run.log(numbers, step=values["step"])
+
+    def close(self) -> None:
+        """Finish the wandb run."""
+        self.run.finish(quiet=True)
+
+
+def open_observers(recipe: Recipe, run: RunFolder, num_steps: int) -> list:
+    """Return the observers the recipe asks for."""
+    observers = [JournalObserver(run)]
+    if not os.environ.get("CODEMIX_FOLLOWED"):  # set by `codemix train`, which follows the journal itself
+        observers.append(ConsoleObserver(recipe, num_steps))
+    if recipe.observers.tensorboard:
+        observers.append(TensorboardObserver(run))
+    if recipe.observers.wandb != "off":
+        observers.append(WandbObserver(recipe, run))
+    return observers

@@ -1,0 +1,151 @@
+"""One rank's part in a run: join, resume, train, leave."""
+
+import math
+import os
+import signal
+import sys
+import time
+from functools import partial
+
+import numpy as np
+
+from codemix_megatron.checkpoint.loading import list_checkpoints, load_checkpoint, newest_sound, prune, read_card
+from codemix_megatron.checkpoint.writing import save_checkpoint
+from codemix_megatron.errors import CodemixError
+from codemix_megatron.mixture.reading import SequenceReader
+from codemix_megatron.parallel.ranks import Ranks, join_ranks, leave_ranks, on_main
+from codemix_megatron.plan.plan import make_plan, read_manifests
+from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.records.journal import cut_after
+from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.train.engine import Engine
+from codemix_megatron.train.folder import now, open_run
+from codemix_megatron.train.loop import Training, TrainState
+from codemix_megatron.train.observers import open_observers
+
+__all__ = ["STOPPED_EARLY", "train"]
+
+STOPPED_EARLY = 75  # EX_TEMPFAIL: saved, run the same command again
+
+
+def train(recipe: Recipe, run: RunFolder) -> int:
+    """Train `recipe` in `run` on all ranks, from wherever it stands; return the exit code. Every rank calls this."""
+    ranks = join_ranks(recipe.parallel, recipe.seed)
+    try:
+        return RankOfRun(recipe, run, ranks).train()
+    finally:
+        leave_ranks()
+
+
+class RankOfRun:
+    """What one rank holds while a run trains."""
+
+    def __init__(self, recipe: Recipe, run: RunFolder, ranks: Ranks):
+        self.recipe, self.run, self.ranks = recipe, run, ranks
+        self.manifests = read_manifests(recipe)
+        self.plan = make_plan(recipe, self.manifests, ranks.size)
+        on_main(ranks, partial(open_run, run, recipe, self.plan, ranks.size, ranks.device.type))
+        self.names = list(self.plan.sources)
+        self.reader = SequenceReader([self.manifests[name] for name in self.names], recipe.model.sequence_length)
+        self.state = TrainState()
+        vocab_size = self.manifests[self.names[0]].tokenizer.vocab_size
+        self.engine = Engine(recipe, vocab_size, len(self.names), ranks)
+        self.observers, self.signalled = [], False
+
+    def train(self) -> int:
+        """Resume or start, walk the plan, and say how it ended."""
+        began = time.monotonic()
+        self.resume()
+        on_main(self.ranks, self.open_observers)
+        for name in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(name, self.note_signal)
+        try:
+            launch = os.environ.get("CODEMIX_FOLLOWED")
+            where = {"ranks": self.ranks.size, "device": self.ranks.device.type}
+            self.tell("start", {"step": self.state.step, **where, "at": now(), "launch": launch})
+            if self.state.step == 0:
+                self.validate(self.plan.phases[0].name)
+            training = Training(self.recipe, self.plan, self.engine, self.reader, self.state)
+            finished = training.run(self.tell, self.save, self.validate, self.stop_asked)
+            if finished:
+                self.tell("end", {"step": self.state.step, "at": now(), "seconds": round(time.monotonic() - began, 1)})
+                return 0
+            self.tell("stop", {"step": self.state.step, "reason": "asked to stop", "at": now()})
+            return STOPPED_EARLY
+        finally:
+            for observer in self.observers:
+                observer.close()
+
+    def resume(self) -> None:
+        """Load the newest sound checkpoint, or the recipe's initial weights, or keep the fresh ones."""
+        checkpoint, complaints = on_main(self.ranks, partial(newest_sound, self.run.checkpoints))
+        if self.ranks.is_main and complaints:
+            sys.stderr.write("".join(f"warning: {line}\n" for line in complaints))
+        if checkpoint is not None:
+            card = read_card(checkpoint)
+            self.load(checkpoint, with_optimizer=True)
+            self.state.step, self.state.sequences_seen = card["step"], card["sequences_seen"]
+        elif self.recipe.initial_weights:
+            source = on_main(self.ranks, partial(initial_checkpoint, self.recipe.initial_weights))
+            self.load(source, with_optimizer=False)
+        on_main(self.ranks, partial(cut_after, self.run.journal, self.state.step))
+
+    def load(self, checkpoint, with_optimizer: bool) -> None:
+        """Fill model (and optimizer) from a checkpoint."""
+        wanted = self.engine.sharded_state(is_loading=True, with_optimizer=with_optimizer)
+        self.engine.load_state(load_checkpoint(checkpoint, wanted))
+
+    def open_observers(self) -> None:
+        """Open the observers; on_main carries their faults to all ranks."""
+        self.observers = open_observers(self.recipe, self.run, self.plan.steps)
+
+    def tell(self, event: str, values: dict) -> None:
+        """Tell the observers; only the main rank has any."""
+        for observer in self.observers:
+            observer.tell(event, values)
+
+    def save(self) -> None:
+        """Save a checkpoint unless this step has one, then prune. Every rank calls this."""
+        card = {
+            "step": self.state.step,
+            "sequences_seen": self.state.sequences_seen,
+            "tokens": self.state.step * self.plan.batch_tokens,
+            "vocab_size": self.plan.vocab_size,
+            "layout": self.plan.layout,
+            "at": now(),
+        }
+        card = save_checkpoint(self.run.checkpoint(self.state.step), self.engine.sharded_state(), card, self.ranks.device)
+        size = sum(f["bytes"] for f in card["files"].values())
+        self.tell("checkpoint", {"step": self.state.step, "seconds": card["seconds"], "bytes": size})
+        phase_ends = {p.first_step + p.steps - 1 for p in self.plan.phases}
+        on_main(self.ranks, partial(prune, self.run.checkpoints, self.recipe.checkpoint.keep_last, phase_ends))
+
+    def validate(self, phase: str) -> None:
+        """Score each source's held-out sequences. Every rank calls this."""
+        losses = {}
+        for i, name in enumerate(self.names):
+            rows = self.reader.held_out(i, self.recipe.evaluation.held_out_sequences)
+            if len(rows):
+                losses[name] = self.engine.score(rows, np.full(len(rows), i)).mean
+        tokens_per_byte = {name: m.held_out_tokens / max(1, m.held_out_bytes) for name, m in self.manifests.items()}
+        bits = {name: loss / math.log(2) * tokens_per_byte[name] for name, loss in losses.items()}
+        step = self.state.step
+        values = {"step": step, "phase": phase, "tokens": step * self.plan.batch_tokens, "loss_per_source": losses, "bits_per_byte": bits}
+        self.tell("validation", values)
+
+    def note_signal(self, number, frame) -> None:
+        """Remember that this rank was asked to stop; the ranks agree on it at the next step."""
+        self.signalled = True
+
+    def stop_asked(self) -> bool:
+        """Say whether this rank was signalled or, on the main rank, the stop file is there."""
+        return self.signalled or (self.ranks.is_main and self.run.stop.exists())
+
+
+def initial_checkpoint(path: str):
+    """Return the checkpoint that `initial_weights` names: itself, or the newest of a run folder."""
+    folder = RunFolder(path)
+    found = list_checkpoints(folder.checkpoints) or ([folder.path] if (folder.path / "card.json").is_file() else [])
+    if not found:
+        raise CodemixError(f"initial_weights: {path} is neither a checkpoint nor a run folder that has one")
+    return found[-1]
