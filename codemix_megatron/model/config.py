@@ -11,6 +11,11 @@ __all__ = ["transformer_config"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
+def leave_as_is(weight: torch.Tensor) -> torch.Tensor:
+    """Initialise nothing."""
+    return weight
+
+
 def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfig:
     """Return the configuration of the recipe's model; fusions are switched by what is installed."""
     model, parallel = recipe.model, recipe.parallel
@@ -29,9 +34,11 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
         add_bias_linear=False,
         hidden_dropout=0.0,
         attention_dropout=0.0,
-        init_method_std=model.init_std,
-        # Weights are filled by initial.py from (seed, name), so that every layout starts equal.
-        perform_initialization=False,
+        # initial.py fills all weights from (seed, name). Megatron's own initialisation still has to run, with
+        # methods that do nothing: it marks which parameters are split, and the gradient norm counts by that mark.
+        init_method=leave_as_is,
+        output_layer_init_method=leave_as_is,
+        embedding_init_method=leave_as_is,
         use_cpu_initialization=not on_cuda,
         params_dtype=DTYPES[model.precision],
         pipeline_dtype=DTYPES[model.precision],

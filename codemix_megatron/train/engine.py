@@ -164,7 +164,7 @@ class Engine:
     def sharded_state(self, is_loading: bool = False, with_optimizer: bool = True) -> dict:
         """Return the sharded state dict of model and optimizer for dist_checkpointing."""
         metadata = dict(OPTIMIZER_SHARDING)
-        models = [chunk.sharded_state_dict(metadata=metadata) for chunk in self.chunks]
+        models = [chunk.module.sharded_state_dict(metadata=metadata) for chunk in self.chunks]
         state = {f"model{i}": model for i, model in enumerate(models)}
         if with_optimizer:
             everything = state if len(models) > 1 else models[0]
@@ -175,7 +175,7 @@ class Engine:
     def load_state(self, state: dict) -> None:
         """Take over a loaded state dict; without an optimizer in it, Adam starts fresh from the loaded weights."""
         for i, chunk in enumerate(self.chunks):
-            chunk.load_state_dict(state[f"model{i}"])
+            chunk.module.load_state_dict(state[f"model{i}"])
         if "optimizer" in state:
             self.optimizer.load_state_dict(state["optimizer"])
         else:

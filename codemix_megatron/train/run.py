@@ -5,17 +5,18 @@ import os
 import signal
 import sys
 import time
+from dataclasses import asdict
 from functools import partial
 
 import numpy as np
 
 from codemix_megatron.checkpoint.loading import list_checkpoints, load_checkpoint, newest_sound, prune, read_card
-from codemix_megatron.checkpoint.writing import save_checkpoint
+from codemix_megatron.checkpoint.writing import CARD, save_checkpoint
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.mixture.reading import SequenceReader
 from codemix_megatron.parallel.ranks import Ranks, join_ranks, leave_ranks, on_main
 from codemix_megatron.plan.plan import make_plan, read_manifests
-from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.recipe.schema import Recipe, as_plain
 from codemix_megatron.records.journal import cut_after
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.engine import Engine
@@ -86,7 +87,7 @@ class RankOfRun:
             self.load(checkpoint, with_optimizer=True)
             self.state.step, self.state.sequences_seen = card["step"], card["sequences_seen"]
         elif self.recipe.initial_weights:
-            source = on_main(self.ranks, partial(initial_checkpoint, self.recipe.initial_weights))
+            source = on_main(self.ranks, partial(initial_checkpoint, self.recipe))
             self.load(source, with_optimizer=False)
         on_main(self.ranks, partial(cut_after, self.run.journal, self.state.step))
 
@@ -110,7 +111,8 @@ class RankOfRun:
             "step": self.state.step,
             "sequences_seen": self.state.sequences_seen,
             "tokens": self.state.step * self.plan.batch_tokens,
-            "vocab_size": self.plan.vocab_size,
+            "model": as_plain(self.recipe.model),
+            "tokenizer": asdict(self.manifests[self.names[0]].tokenizer),
             "layout": self.plan.layout,
             "at": now(),
         }
@@ -142,10 +144,15 @@ class RankOfRun:
         return self.signalled or (self.ranks.is_main and self.run.stop.exists())
 
 
-def initial_checkpoint(path: str):
-    """Return the checkpoint that `initial_weights` names: itself, or the newest of a run folder."""
-    folder = RunFolder(path)
-    found = list_checkpoints(folder.checkpoints) or ([folder.path] if (folder.path / "card.json").is_file() else [])
+def initial_checkpoint(recipe: Recipe):
+    """Return the checkpoint that `initial_weights` names: itself, or the newest of a run folder; its model must be the recipe's."""
+    folder = RunFolder(recipe.initial_weights)
+    found = list_checkpoints(folder.checkpoints) or ([folder.path] if (folder.path / CARD).is_file() else [])
     if not found:
-        raise CodemixError(f"initial_weights: {path} is neither a checkpoint nor a run folder that has one")
+        raise CodemixError(f"initial_weights: {folder} is neither a checkpoint nor a run folder that has one")
+    theirs, ours = read_card(found[-1])["model"], as_plain(recipe.model)
+    decides = [key for key in ours if key not in ("sequence_length", "init_std", "precision")]
+    different = [f"model.{key} {ours[key]} here, {theirs[key]} there" for key in decides if ours[key] != theirs[key]]
+    if different:
+        raise CodemixError(f"initial_weights: {found[-1]} holds another model: {'; '.join(different)}")
     return found[-1]

@@ -1,0 +1,36 @@
+# Every target makes its own virtual environment in .venv first.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-all lint docs clean
+
+demo: $(STAMP)  ## the whole road on the standard library's own sources
+	$(BIN)/codemix demo
+
+test: $(STAMP)  ## all tests that need no GPU, 15 minutes at most on two cores
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -m "not gpu and not slow"
+
+test-all: $(STAMP)  ## slow tests too
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check . && $(BIN)/lint-imports
+
+docs: $(VENV)/.installed-docs  ## the documentation as HTML in site/
+	$(BIN)/mkdocs build --strict
+
+$(STAMP): setup.py constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]" -c constraints.txt
+	touch $@
+
+$(VENV)/.installed-docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]" -c constraints.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist site *.egg-info

@@ -1,0 +1,59 @@
+"""Which documents are never trained on, and how to get at them afterwards."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from codemix_megatron.corpus.indexed import IndexedReader
+from codemix_megatron.errors import CorpusError
+from codemix_megatron.records.manifest import CorpusManifest
+
+__all__ = ["HeldOutRule", "held_out_fraction", "held_out_token_documents", "text_digest"]
+
+DIGEST_BYTES = 16
+
+
+def text_digest(data: bytes) -> bytes:
+    """Return the identity of a text, given as UTF-8: 16 bytes of BLAKE2b."""
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
+
+
+def held_out_fraction(digest: bytes) -> float:
+    """Return where a text stands in [0, 1); texts below the held-out share are held out."""
+    return int.from_bytes(digest[:6], "big") / (1 << 48)
+
+
+@dataclass(frozen=True)
+class HeldOutRule:
+    """Decides by the text alone, so that copies fall on one side, in this corpus and in all others.
+
+    `always` and `never` are single texts forced to a side where a small corpus would leave it empty.
+    """
+
+    share: float
+    always: bytes | None = None
+    never: bytes | None = None
+
+    def holds(self, digest: bytes) -> bool:
+        """Say whether the text with this digest is held out."""
+        if digest in (self.always, self.never):
+            return digest == self.always
+        return held_out_fraction(digest) < self.share
+
+
+def held_out_token_documents(manifest: CorpusManifest, limit: int | None = None) -> list[np.ndarray]:
+    """Return the ids of held-out documents as they stand in the file, end-of-document id included.
+
+    At most `limit` of them, from the first on; raises CorpusError when the corpus has none.
+    """
+    reader = IndexedReader(manifest.prefix)
+    if reader.num_documents != manifest.num_documents or reader.num_tokens != manifest.num_tokens:
+        raise CorpusError(
+            f"{manifest.prefix}.idx: {reader.num_documents} documents of {reader.num_tokens} tokens, its manifest promises"
+            f" {manifest.num_documents} of {manifest.num_tokens}; prepare the corpus again"
+        )
+    if not manifest.held_out_documents:
+        raise CorpusError(f"{manifest.prefix}: no held-out documents; set evaluation.held_out_share above 0 and prepare it again")
+    stop = manifest.num_documents if limit is None else min(manifest.num_documents, manifest.train_documents + limit)
+    return [reader.document(i) for i in range(manifest.train_documents, stop)]

@@ -1,0 +1,91 @@
+"""JSON lines, plain or compressed: one object per line, its text under one key."""
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from codemix_megatron.corpus.documents import BadDocument, Document, Position, check_text
+from codemix_megatron.errors import CorpusError
+
+__all__ = ["JSON_LINES_SUFFIXES", "is_json_lines", "is_shard", "read_json_lines"]
+
+JSON_LINES_SUFFIXES = tuple(f".{name}{packed}" for name in ("jsonl", "ndjson", "json") for packed in ("", ".gz", ".zst"))
+POSITION_EVERY_LINES = 64
+
+
+def is_json_lines(path) -> bool:
+    """Say whether a file's name is that of JSON lines."""
+    return str(path).lower().endswith(JSON_LINES_SUFFIXES)
+
+
+def is_shard(path) -> bool:
+    """Say the same of a file met in a folder, where a plain .json is rather somebody's settings."""
+    return is_json_lines(path) and not str(path).lower().endswith(".json")
+
+
+def read_json_lines(path: Path, name: str, position: Position, *, text_key: str = "text") -> Iterator[Document | BadDocument]:
+    """Yield one document or bad document per line that is not blank; raises CorpusError for a damaged archive."""
+    with open(path, "rb", buffering=1 << 20) as raw, unpacked(raw, path) as lines:
+        try:
+            for number, line in enumerate(lines, 1):
+                if number % POSITION_EVERY_LINES == 0:
+                    position.bytes_read = raw.tell()
+                if number == 1:
+                    line = line.removeprefix(b"\xef\xbb\xbf")
+                if line.strip():
+                    yield parse_line(line, f"{path}:{number}", text_key)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as fault:
+            raise CorpusError(f"{path}: damaged archive ({fault}); copy it again or take it out of `documents`") from None
+
+
+@contextmanager
+def unpacked(raw, path: Path):
+    """Give a binary stream of lines, whatever the compression."""
+    if path.suffix.lower() == ".gz":
+        with gzip.GzipFile(fileobj=raw) as stream:
+            yield io.BufferedReader(stream, 1 << 20)
+    elif path.suffix.lower() == ".zst":
+        try:
+            import zstandard
+        except ImportError:
+            raise CorpusError(f"{path}: needs the package zstandard; `pip install zstandard`, or unpack the file") from None
+        try:
+            with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as stream:
+                yield io.BufferedReader(stream, 1 << 20)
+        except zstandard.ZstdError as fault:
+            raise CorpusError(f"{path}: damaged archive ({fault}); copy it again or take it out of `documents`") from None
+    else:
+        yield raw
+
+
+def parse_line(line: bytes, place: str, text_key: str) -> Document | BadDocument:
+    """Return the document of one line, or why there is none."""
+    try:
+        record = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        return BadDocument(place, "invalid UTF-8")
+    except (ValueError, RecursionError):
+        return BadDocument(place, "broken JSON")
+    if not isinstance(record, dict):
+        return BadDocument(place, "not an object")
+    if text_key not in record:
+        return BadDocument(place, f"no key {text_key!r}")
+    return check_text(
+        record[text_key],
+        place,
+        language=first_word(record, "lang", "language"),
+        licence=first_word(record, "license", "licence"),
+        origin=first_word(record, "source", "url"),
+    )
+
+
+def first_word(record: dict, *keys: str) -> str | None:
+    """Return the first of the keys that holds a non-empty string."""
+    for key in keys:
+        if isinstance(record.get(key), str) and record[key].strip():
+            return record[key]
+    return None

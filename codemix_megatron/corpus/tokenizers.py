@@ -1,0 +1,205 @@
+"""Tokenizers behind one small interface: Hugging Face's tokenizer.json, sentencepiece's .model, and training one."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from codemix_megatron.errors import CorpusError
+from codemix_megatron.records.atomic import replace_text
+from codemix_megatron.records.manifest import TokenizerCard
+
+__all__ = ["END_OF_TEXT", "DocumentTokenizer", "HuggingFaceTokenizer", "SentencePieceTokenizer", "load_tokenizer", "train_tokenizer"]
+
+END_OF_TEXT = "<|endoftext|>"
+# What tokenizers call the token after a document, the most telling first.
+END_OF_DOCUMENT_NAMES = (
+    END_OF_TEXT, "<|end_of_text|>", "<|endofdocument|>", "<|eod|>", "<|eos|>", "</s>", "<eos>", "<EOS>", "[EOS]", "<|im_end|>",
+)  # fmt: skip
+
+# Letters with one leading sign, single digits, runs of signs, line ends with the blank lines before them, indentation.
+PRE_TOKENS = (
+    r"'(?:[sdmt]|ll|ve|re)(?!\p{L})|[^\r\n\p{L}\p{M}\p{N}]?[\p{L}\p{M}]+|\p{N}"
+    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+class DocumentTokenizer(ABC):
+    """Text to ids and back. Whatever stands in a document is text: it never becomes a special token."""
+
+    card: TokenizerCard
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids are below this."""
+        return self.card.vocab_size
+
+    @property
+    def end_of_document_id(self) -> int:
+        """The id written after each document."""
+        return self.card.end_of_document_id
+
+    @abstractmethod
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the int32 ids of each text, without any special token; uses all cores."""
+
+    @abstractmethod
+    def decode(self, ids) -> str:
+        """Return the text of ids, special tokens spelled out where the library can."""
+
+    def check_literals(self, end_of_document: str) -> None:
+        """Raise CorpusError when the name of the special token, met in a document, would become its id."""
+        if self.end_of_document_id in self.encode_batch([f"x{end_of_document} {end_of_document}"])[0]:
+            raise CorpusError(
+                f"{self.card.path}: a literal {end_of_document!r} in a document would end it, for the tokenizer treats this token as"
+                " ordinary text; set tokenizer.end_of_document to a special token"
+            )
+
+
+class HuggingFaceTokenizer(DocumentTokenizer):
+    """A tokenizer.json, read by the library `tokenizers`."""
+
+    def __init__(self, path: Path, end_of_document: str | None = None):
+        from tokenizers import Tokenizer
+
+        try:
+            data = path.read_bytes()
+            self.tokenizer = Tokenizer.from_str(mark_special(data.decode("utf-8"), end_of_document))
+        except OSError as fault:
+            raise CorpusError(f"{path}: cannot be read ({fault.strerror}); check the file and its permissions") from None
+        except Exception as fault:  # the library raises bare Exceptions
+            raise CorpusError(f"{path}: not Hugging Face's tokenizer.json ({fault}); give one, or a sentencepiece .model") from None
+        self.tokenizer.no_truncation()  # some files carry the settings of their last use
+        self.tokenizer.no_padding()
+        self.tokenizer.encode_special_tokens = True
+        name = end_of_document or self.usual_end_of_document()
+        self.card = TokenizerCard(
+            type="huggingface",
+            path=str(path),
+            sha256=hashlib.sha256(data).hexdigest(),
+            vocab_size=max(self.tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1,
+            end_of_document_id=found_id(self.tokenizer.token_to_id(name) if name else None, name, path),
+        )
+        self.check_literals(name)
+
+    def usual_end_of_document(self) -> str | None:
+        """Return the first usual name that the vocabulary has."""
+        return next((name for name in END_OF_DOCUMENT_NAMES if self.tokenizer.token_to_id(name) is not None), None)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the int32 ids of each text, without any special token; uses all cores."""
+        encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+    def decode(self, ids) -> str:
+        """Return the text of ids, special tokens spelled out."""
+        return self.tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
+
+
+class SentencePieceTokenizer(DocumentTokenizer):
+    """A .model, read by the library `sentencepiece`."""
+
+    def __init__(self, path: Path, end_of_document: str | None = None):
+        from sentencepiece import SentencePieceProcessor
+
+        try:
+            data = path.read_bytes()
+            self.processor = SentencePieceProcessor(model_proto=data)
+        except OSError as fault:
+            raise CorpusError(f"{path}: cannot be read ({fault.strerror}); check the file and its permissions") from None
+        except (RuntimeError, ValueError) as fault:
+            raise CorpusError(f"{path}: not a sentencepiece model ({fault}); give a .model or a tokenizer.json") from None
+        name, number = self.find_end_of_document(end_of_document)
+        self.card = TokenizerCard(
+            type="sentencepiece",
+            path=str(path),
+            sha256=hashlib.sha256(data).hexdigest(),
+            vocab_size=self.processor.vocab_size(),
+            end_of_document_id=found_id(number, name, path),
+        )
+        self.check_literals(name)
+
+    def find_end_of_document(self, asked: str | None) -> tuple[str | None, int | None]:
+        """Return name and id of the piece asked for, else of the model's end of sentence or a usual name."""
+        eos = self.processor.eos_id()
+        if asked is None and eos >= 0:
+            return self.processor.id_to_piece(eos), eos
+        for name in [asked] if asked else END_OF_DOCUMENT_NAMES:
+            number = self.processor.piece_to_id(name)
+            if self.processor.id_to_piece(number) == name:
+                return name, number
+        return asked, None
+
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the int32 ids of each text, without any special token; uses all cores."""
+        return [np.array(ids, dtype=np.int32) for ids in self.processor.encode(list(texts), num_threads=-1)]
+
+    def decode(self, ids) -> str:
+        """Return the text of ids; sentencepiece leaves control tokens out."""
+        return self.processor.decode([int(i) for i in ids])
+
+
+def load_tokenizer(path, end_of_document: str | None = None) -> DocumentTokenizer:
+    """Load tokenizer.json or *.model, or a folder that holds one; raises CorpusError when it is no tokenizer.
+
+    `end_of_document` names the token after each document; default: the first usual name, such as <|endoftext|>.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = next((path / name for name in ("tokenizer.json", "tokenizer.model") if (path / name).is_file()), path)
+    if not path.is_file():
+        raise CorpusError(f"{path}: no tokenizer there; give a tokenizer.json or a sentencepiece .model, or set tokenizer.train_vocab_size")
+    loaders = {".json": HuggingFaceTokenizer, ".model": SentencePieceTokenizer}
+    if path.suffix not in loaders:
+        raise CorpusError(f"{path}: unknown suffix {path.suffix or 'none'!r}; give a tokenizer.json or a sentencepiece .model")
+    return loaders[path.suffix](path, end_of_document)
+
+
+def found_id(number: int | None, name: str | None, path: Path) -> int:
+    """Return the id of the end-of-document token, or raise CorpusError when the vocabulary lacks it."""
+    if number is not None:
+        return number
+    if name is not None:
+        raise CorpusError(f"{path}: no token {name!r} in its vocabulary; set tokenizer.end_of_document to one it has")
+    usual = ", ".join(END_OF_DOCUMENT_NAMES)
+    raise CorpusError(f"{path}: no end-of-document token: none of {usual}; name it in tokenizer.end_of_document")
+
+
+def mark_special(text: str, end_of_document: str | None) -> str:
+    """Return the JSON with the added end-of-document tokens marked special; unmarked ones are matched inside documents."""
+    plain = json.loads(text)
+    names = {end_of_document} if end_of_document else set(END_OF_DOCUMENT_NAMES)
+    tokens = [token for token in plain.get("added_tokens", ()) if token["content"] in names and not token["special"]]
+    for token in tokens:
+        token["special"] = True
+    return json.dumps(plain) if tokens else text
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, path) -> None:
+    """Train a byte-level BPE and write it to `path` as tokenizer.json.
+
+    Any text comes back byte for byte; digits are single; runs of spaces and line ends are tokens of their
+    own, as code needs. Id 0 is <|endoftext|>. The same texts give the same file. The vocabulary has
+    `vocab_size` ids unless the texts hold too few pairs that occur twice; raises CorpusError below 257.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    if vocab_size < 257:
+        raise CorpusError(f"tokenizer.train_vocab_size: found {vocab_size}, must be at least 257 (256 bytes and {END_OF_TEXT})")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(PRE_TOKENS), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    replace_text(path, tokenizer.to_str(pretty=True) + "\n")

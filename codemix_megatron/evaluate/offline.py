@@ -1,0 +1,20 @@
+"""Keep Hugging Face libraries off the network: what an evaluation needs lies on this disk."""
+
+import os
+import sys
+
+__all__ = ["go_offline"]
+
+SWITCHES = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+
+
+def go_offline() -> None:
+    """Turn the network off for huggingface_hub, transformers and datasets, for the rest of this process.
+
+    Call it before they are imported. Those that are imported already read their switch once, so theirs is turned too.
+    """
+    os.environ.update(SWITCHES)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning at every fork
+    for name in ("huggingface_hub.constants", "datasets.config"):
+        if name in sys.modules:
+            sys.modules[name].HF_HUB_OFFLINE = True

@@ -1,0 +1,43 @@
+"""README.md of an exported model: what it is, what it read, how it was checked."""
+
+from codemix_megatron.recipe.quantity import format_tokens
+from codemix_megatron.records.atomic import read_json
+from codemix_megatron.records.run_folder import RunFolder
+
+__all__ = ["model_card"]
+
+
+def model_card(run: RunFolder, card: dict, record: dict) -> str:
+    """Return the card's text; what the run folder does not hold is left out."""
+    model, parity = card["model"], record["parity"]
+    tokens = f"{format_tokens(card['tokens'])} tokens ({card['step']} steps)" if card["step"] else "imported, not trained here"
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: text-generation",
+        "---",
+        f"# {run.path.name}, step {card['step']}",
+        "",
+        f"A Llama-format causal language model of {format_tokens(record['parameters'])} parameters: {model['num_layers']} layers,"
+        f" hidden size {model['hidden_size']}, context {model['sequence_length']}, vocabulary {card['tokenizer']['vocab_size']}."
+        f" Trained with codemix_megatron on {tokens}.",
+        "",
+        f"Exported in {record['dtype']}; logits equal the Megatron model's to {parity['largest_logit_difference']:.1e}"
+        f" over {parity['tokens_compared']} tokens.",
+    ]
+    if run.plan.is_file():
+        lines += ["", "## Mixture", "", *mixture_table(read_json(run.plan), card["step"])]
+    if run.recipe.is_file():
+        lines += ["", "## Recipe", "", "```yaml", run.recipe.read_text(encoding="utf-8").rstrip(), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def mixture_table(plan: dict, step: int) -> list[str]:
+    """Return a Markdown table of the phases up to `step`."""
+    lines = ["| phase | tokens | shares |", "|---|---|---|"]
+    for phase in plan["phases"]:
+        if phase["first_step"] > step:
+            break
+        shares = ", ".join(f"{name} {source['share']:.3g}" for name, source in phase["sources"].items())
+        lines.append(f"| {phase['name']} | {format_tokens(phase['tokens'])} | {shares} |")
+    return lines

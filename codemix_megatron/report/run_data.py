@@ -1,0 +1,155 @@
+"""RunData: everything the records of one run say, read once; what is missing is None or empty."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from codemix_megatron.errors import CodemixError, RecipeError
+from codemix_megatron.recipe.reading import read_recipe
+from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.records.atomic import read_json
+from codemix_megatron.records.journal import read_journal
+from codemix_megatron.records.run_folder import RunFolder, step_of
+from codemix_megatron.records.scores import Scores
+
+__all__ = ["RunData", "read_run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunData:
+    """Records of one run. `steps` and `validations` are those of the surviving line of training."""
+
+    folder: RunFolder
+    name: str
+    recipe: Recipe | None
+    recipe_text: str
+    plan: dict | None
+    environment: dict | None
+    events: list[dict]
+    steps: list[dict]
+    validations: list[dict]
+    scores: list[Scores] = field(default_factory=list)  # oldest first
+    export: dict | None = None
+    checkpoint_steps: list[int] = field(default_factory=list)
+
+    @property
+    def place(self) -> str:
+        """The folder as one would type it here."""
+        relative = os.path.relpath(self.folder.path)
+        return str(self.folder.path) if relative.startswith("..") else relative
+
+    @property
+    def last_step(self) -> int:
+        """Steps done."""
+        return self.steps[-1]["step"] if self.steps else 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens trained on so far."""
+        return self.steps[-1].get("tokens", 0) if self.steps else 0
+
+    @property
+    def planned_steps(self) -> int | None:
+        """Steps the plan holds."""
+        return (self.plan or {}).get("steps")
+
+    @property
+    def planned_tokens(self) -> int | None:
+        """Tokens the plan holds, over all phases."""
+        phases = (self.plan or {}).get("phases")
+        return sum(phase["tokens"] for phase in phases) if phases else None
+
+    @property
+    def parameters(self) -> int | None:
+        """All parameters, embedding included."""
+        return (self.plan or {}).get("parameters", {}).get("total")
+
+    @property
+    def sources(self) -> list[str]:
+        """Corpora by name, in the order of the recipe, else of the plan, else of the journal."""
+        names = list(self.recipe.corpora) if self.recipe else []
+        for known in ((self.plan or {}).get("sources", {}), *(e.get("tokens_per_source") or {} for e in self.steps[-1:])):
+            names += [name for name in known if name not in names]
+        for event in self.validations[-1:]:
+            names += [name for name in event.get("bits_per_byte") or {} if name not in names]
+        return names
+
+    def kind(self, source: str) -> str:
+        """Return text, code, markup, ... of a source; a source nothing is known of counts as text."""
+        if self.recipe and source in self.recipe.corpora:
+            return self.recipe.corpora[source].kind
+        return (self.plan or {}).get("sources", {}).get(source, {}).get("kind", "text")
+
+    @property
+    def sequence_length(self) -> int | None:
+        """Tokens of one sequence."""
+        return (self.plan or {}).get("sequence_length") or (self.recipe.model.sequence_length if self.recipe else None)
+
+    @property
+    def phase_names(self) -> list[str]:
+        """Phases in order: planned ones, or those the journal has met."""
+        if self.plan and self.plan.get("phases"):
+            return [phase["name"] for phase in self.plan["phases"]]
+        if self.recipe:
+            return [phase.name for phase in self.recipe.phases]
+        return list(dict.fromkeys(str(event.get("phase", "")) for event in self.steps))
+
+
+def read_run(folder: RunFolder) -> RunData:
+    """Read a run folder; absent files are no fault, damaged ones raise CodemixError."""
+    text = folder.recipe.read_text(encoding="utf-8")
+    try:
+        recipe = read_recipe(folder.recipe)
+    except RecipeError:
+        recipe = None  # made by another version; the rest of the records still speaks
+    plan = read_optional(folder.plan)
+    events = read_journal(folder.journal)
+    newest = folder.latest_export()
+    return RunData(
+        folder=folder,
+        name=(recipe.name if recipe else (plan or {}).get("name")) or folder.path.name,
+        recipe=recipe,
+        recipe_text=text,
+        plan=plan,
+        environment=read_optional(folder.environment),
+        events=events,
+        steps=surviving(events, "step"),
+        validations=surviving(events, "validation"),
+        scores=[Scores.read(path) for path in sorted(numbered(folder.scores.glob("step-*.json")), key=number_of)],
+        export=read_optional(newest / "export.json") if newest else None,
+        checkpoint_steps=sorted(map(number_of, numbered(p.parent for p in folder.checkpoints.glob("step-*/card.json")))),
+    )
+
+
+def read_optional(path: Path) -> dict | None:
+    """Return a JSON object, or None where there is no such file."""
+    if not path.is_file():
+        return None
+    try:
+        value = read_json(path)
+    except ValueError as fault:
+        raise CodemixError(f"{fault}; mend or remove the file") from None
+    if not isinstance(value, dict):
+        raise CodemixError(f"{path}: holds {type(value).__name__}, not an object; remove the file or make it again")
+    return value
+
+
+def number_of(path: Path) -> int | None:
+    """Return N of step-N and of step-N.json."""
+    return step_of(path.name.removesuffix(".json"))
+
+
+def numbered(paths) -> list[Path]:
+    """Keep the paths that are named after a step."""
+    return [path for path in paths if number_of(path) is not None]
+
+
+def surviving(events: list[dict], kind: str) -> list[dict]:
+    """Return the events of one kind without those that a resume from an earlier step made void."""
+    kept: dict[int, dict] = {}
+    for event in events:
+        if event.get("event") == "start":
+            kept = {step: old for step, old in kept.items() if step <= event.get("step", 0)}
+        elif event.get("event") == kind and "step" in event:
+            kept[event["step"]] = event
+    return [kept[step] for step in sorted(kept)]

@@ -1,0 +1,45 @@
+"""Packaging of codemix_megatron."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+setup(
+    name="codemix_megatron",
+    version="0.1.0",
+    description="Code:text mixture studies on Megatron-Core: corpora, exact per-phase mixtures, training, export, evaluation, report",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["codemix_megatron", "codemix_megatron.*"]),
+    package_data={"codemix_megatron": ["report/*.json", "report/*.html", "report/*.css", "demo/*.yaml"]},
+    entry_points={"console_scripts": ["codemix = codemix_megatron.cli.main:main"]},
+    # Exact versions stand in constraints.txt; README.md says what each is for.
+    install_requires=[
+        "accelerate>=0.26",
+        "datasets>=3",
+        "lm-eval>=0.4.9",
+        "matplotlib>=3.8",
+        "megatron-core>=0.16.1,<0.17",
+        "numpy>=1.26",
+        "psutil>=5.9",
+        "pyyaml>=6.0",
+        "rich>=13",
+        "safetensors>=0.4",
+        "sentencepiece>=0.2",
+        "tensorboard>=2.16",
+        "tokenizers>=0.20",
+        "torch>=2.6",
+        "transformers>=5.0",
+        "wandb>=0.18",
+    ],
+    extras_require={
+        # Needs CUDA's toolkit and a CUDA build of torch; docs/gpu.md says how. NVIDIA's apex is on no registry.
+        "te": ["transformer-engine[pytorch]>=2.9,<2.12"],
+        "dev": ["hypothesis>=6", "import-linter>=2", "pytest>=8", "pytest-timeout>=2", "ruff>=0.5"],
+        "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.25"],
+    },
+)
