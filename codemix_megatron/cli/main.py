@@ -7,6 +7,7 @@ when its command is asked for, so that `codemix --help` starts at once.
 import argparse
 import importlib
 import sys
+import warnings
 
 from codemix_megatron import __version__
 from codemix_megatron.errors import CodemixError
@@ -37,17 +38,33 @@ Exit codes: 0 done, 2 something to mend in what was asked, 1 the machine failed,
 def main(argv: list[str] | None = None) -> int:
     """Run one command; print errors of this package as one message, without a traceback."""
     argv = sys.argv[1:] if argv is None else argv
-    parser = build_parser(argv)
-    arguments = parse(parser, argv)
+    command = next((word for word in argv if word in COMMANDS), "")
     try:
-        return arguments.run(arguments) or 0
+        return dispatch(argv)
     except CodemixError as error:
         sys.stdout.flush()
-        sys.stderr.write(f"codemix {arguments.command}: error: {error}\n")
+        sys.stderr.write(f"codemix {command}: error: {error}\n")
         return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write(f"codemix {command}: interrupted\n")
+        return 130
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has left, as `| head` does
         return 1
+
+
+def dispatch(argv: list[str]) -> int:
+    """Parse and run one command; errors are raised."""
+    parser = build_parser(argv)
+    arguments = parse(parser, argv)
+    hush_megatron()
+    return arguments.run(arguments) or 0
+
+
+def hush_megatron() -> None:
+    """Hide megatron-core's and torch's warnings about what is not installed or renamed; `codemix doctor` says what is active."""
+    for module in ("megatron", "torch.distributed", "torch.nn.parallel", "torch.autograd"):
+        warnings.filterwarnings("ignore", module=rf"{module}(\..*)?")
 
 
 def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:

@@ -1,0 +1,117 @@
+"""codemix demo: the whole road, as the commands a user would type."""
+
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from importlib import resources
+from pathlib import Path
+
+from codemix_megatron.errors import CodemixError, LaunchError
+from codemix_megatron.plan.plan import make_plan, read_manifests
+from codemix_megatron.recipe.reading import read_recipe
+from codemix_megatron.records.atomic import replace_text
+from codemix_megatron.records.journal import read_journal
+from codemix_megatron.records.run_folder import RunFolder
+
+__all__ = ["add_arguments", "run"]
+
+STOPPED_EARLY = 75
+STOP_SHARE = 0.55  # where in the run the demo stops it once
+
+EPILOG = """examples:
+  codemix demo
+  codemix demo --directory /tmp/mine --text ~/notes --code ~/src
+
+It writes DIRECTORY/recipe.yaml, corpora, a run folder and the report, and prints every command it runs.
+Called again, it goes on where it was; edit the recipe or remove the directory to begin anew."""
+
+
+def add_arguments(parser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the demo's recipe, as a.b=c")
+    parser.add_argument("--directory", default="runs/demo", help="where everything goes (default: runs/demo)")
+    parser.add_argument("--text", metavar="DIR", help="folder of text files; default: this Python's documentation and docstrings")
+    parser.add_argument("--code", metavar="DIR", help="folder of source files; default: this Python's standard library")
+
+
+def run(arguments) -> int:
+    """Walk the road; every station is skipped when it was done before."""
+    began = time.monotonic()
+    directory = Path(arguments.directory).absolute()
+    recipe, folder = directory / "recipe.yaml", directory / "run"
+    if not recipe.exists():
+        replace_text(recipe, resources.files("codemix_megatron.cli").joinpath("demo.yaml").read_text(encoding="utf-8"))
+    overrides = [*own_documents(arguments), *arguments.overrides]
+    call("prepare", recipe, *overrides)
+    call("plan", recipe, *overrides, "--output", directory / "plan.json")
+    train_with_a_stop(recipe, overrides, folder)
+    if RunFolder(folder).latest_export() is None:
+        call("export", folder)
+    call("evaluate", folder)
+    call("report", folder)
+    say(f"the whole road took {time.monotonic() - began:.0f} s; open file://{folder / 'report' / 'index.html'}")
+    return 0
+
+
+def own_documents(arguments) -> list[str]:
+    """Return overrides for --text and --code; raises CodemixError when one is no folder."""
+    overrides = []
+    for corpus in ("text", "code"):
+        path = getattr(arguments, corpus)
+        if path and not Path(path).is_dir():
+            raise CodemixError(f"--{corpus} {path}: no such folder")
+        if path:
+            overrides.append(f"corpora.{corpus}.documents={Path(path).absolute()}")
+    return overrides
+
+
+def say(text: str) -> None:
+    """Print a line of the demo's own."""
+    sys.stdout.write(f"\n▸ {text}\n")
+    sys.stdout.flush()
+
+
+def call(*words) -> None:
+    """Print a codemix command and run it in this process; a failure ends the demo with its message."""
+    from codemix_megatron.cli.main import dispatch
+
+    words = [str(word) for word in words]
+    say("codemix " + shlex.join(words))
+    dispatch(words)
+
+
+def train_with_a_stop(recipe: Path, overrides: list[str], folder: Path) -> None:
+    """Train; in mid-run send SIGTERM as a scheduler would, see it save and leave, and start it again."""
+    resolved = read_recipe(recipe, overrides)
+    stop_step = int(STOP_SHARE * make_plan(resolved, read_manifests(resolved)).steps)
+    words = ["train", str(recipe), *overrides, "--folder", str(folder)]
+    stopped_before = any(e["event"] == "stop" for e in read_journal(RunFolder(folder).journal))
+    for is_first in [True, False] if not stopped_before else [False]:
+        say("codemix " + shlex.join(words))
+        code = start(words, folder, stop_step if is_first else None)
+        if code == 0:
+            return
+        if code != STOPPED_EARLY or not is_first:
+            raise LaunchError(f"training ended with exit code {code}; what went wrong stands above")
+        say("that was a SIGTERM, as a scheduler sends before it takes the machine; the same command goes on")
+
+
+def start(words: list[str], folder: Path, stop_step: int | None) -> int:
+    """Run one codemix command as a process; send SIGTERM once its journal has reached `stop_step`."""
+    process = subprocess.Popen([sys.executable, "-m", "codemix_megatron", *words])
+    try:
+        while process.poll() is None:
+            time.sleep(0.5)
+            if stop_step is not None and last_step(folder) >= stop_step:
+                process.send_signal(signal.SIGTERM)
+                stop_step = None
+    except KeyboardInterrupt:
+        pass  # the terminal sent it to the process too, which saves and leaves
+    return process.wait()
+
+
+def last_step(folder: Path) -> int:
+    """Return the last step in the run's journal."""
+    return max((e["step"] for e in read_journal(RunFolder(folder).journal) if e["event"] == "step"), default=0)

@@ -1,0 +1,143 @@
+"""codemix doctor: what this machine has, and whether it works."""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+
+from codemix_megatron.errors import CodemixError
+
+__all__ = ["add_arguments", "run"]
+
+EPILOG = """examples:
+  codemix doctor
+  codemix doctor --recipe-keys      every key of a recipe with its default and meaning"""
+
+PACKAGES = ("torch", "megatron-core", "transformer-engine", "numpy", "sentencepiece", "tokenizers", "transformers", "safetensors")
+PACKAGES += ("lm-eval", "wandb", "tensorboard", "matplotlib", "rich")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--recipe-keys", action="store_true", help="print every key a recipe may have")
+
+
+def run(arguments) -> int:
+    """Print what is there; exit 1 when something that training needs does not work."""
+    from rich.console import Console
+
+    console = Console(soft_wrap=True, highlight=False)
+    if arguments.recipe_keys:
+        print_recipe_keys(console)
+        return 0
+    failures = 0
+    for name, probe in PROBES.items():
+        try:
+            verdict, text = "ok", probe()
+        except CodemixError as fault:
+            verdict, text, failures = "FAILS", str(fault), failures + 1
+        console.print(f"{name:<22} {verdict:<6} {text}", markup=False)
+    return 1 if failures else 0
+
+
+def versions() -> str:
+    """Return the versions of what is installed."""
+    found = []
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            found.append(f"{package} absent")
+    return ", ".join(found)
+
+
+def machine() -> str:
+    """Return cores, memory and free disk here."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB memory, {shutil.disk_usage('.').free / 2**30:.0f} GiB free on this disk"
+
+
+def devices() -> str:
+    """Return the CUDA devices torch sees."""
+    import torch
+
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return f"CUDA: {', '.join(names)}" if names else "no CUDA device; ranks run on CPU over gloo"
+
+
+def engines() -> str:
+    """Return which fused engines would be used, part by part."""
+    from codemix_megatron.parallel.device import active_engines
+
+    found = active_engines()
+    return ", ".join(f"{name} {'present' if there else 'absent'}" for name, there in found.items())
+
+
+def megatron_on_cpu() -> str:
+    """Apply the CPU tables, which raise when this megatron-core does not match them."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "not needed: CUDA is there"
+    from codemix_megatron.parallel import cpu
+
+    cpu.install()
+    return f"{len(cpu.CONSTANT_SITES)} functions and {len(cpu.attribute_sites())} attributes fit megatron-core {cpu.SUPPORTED_MEGATRON}"
+
+
+def one_step() -> str:
+    """Train a toy model for two steps on one rank, through the code that trains everything."""
+    import numpy as np
+
+    from codemix_megatron.hf.parity import model_recipe
+    from codemix_megatron.parallel.ranks import one_rank
+    from codemix_megatron.recipe.schema import LearningRate, Model, Phase
+    from codemix_megatron.train.engine import Engine
+
+    recipe = model_recipe(Model(num_layers=1, hidden_size=32, num_attention_heads=2, sequence_length=16))
+    phase = Phase(name="probe", tokens=16, mixture={}, learning_rate=LearningRate(peak=0.01))
+    recipe = type(recipe)(**{**vars(recipe), "phases": (phase,)})
+    rows = np.arange(17)[None] % 7
+    with one_rank(device="cpu") as ranks:
+        engine = Engine(recipe, 128, 1, ranks)
+        losses = [engine.train_step(rows, np.zeros(1, dtype=np.int64), 0.01, False).losses.mean for _ in range(2)]
+    if not losses[1] < losses[0]:
+        raise CodemixError(f"two steps on one batch gave losses {losses[0]:.4f} and {losses[1]:.4f}; the second should be lower")
+    return f"two steps of a toy model: loss {losses[0]:.4f}, then {losses[1]:.4f}"
+
+
+def slurm() -> str:
+    """Say whether Slurm's client commands are here."""
+    return "sbatch found" if shutil.which("sbatch") else "no sbatch; local launches only"
+
+
+PROBES = {
+    "versions": versions,
+    "machine": machine,
+    "devices": devices,
+    "engines": engines,
+    "megatron-core on CPU": megatron_on_cpu,
+    "training": one_step,
+    "slurm": slurm,
+}
+
+
+def print_recipe_keys(console) -> None:
+    """Print each block of the recipe with key, default and meaning, from the dataclasses themselves."""
+    from dataclasses import MISSING, fields
+
+    from rich.table import Table
+
+    from codemix_megatron.recipe import schema
+
+    for name in ("Recipe", "Model", "Parallel", "Batch", "Optimizer", "Tokenizer", "CorpusSpec", "Phase", "LearningRate", *PLAIN_BLOCKS):
+        table = Table("key", "default", "meaning", title=name, title_justify="left")
+        for field in fields(getattr(schema, name)):
+            needed = field.default is MISSING and field.default_factory is MISSING
+            default = "needed" if needed else "" if field.default is MISSING else str(field.default)
+            table.add_row(field.name, default, field.metadata["help"])
+        console.print(table)
+
+
+PLAIN_BLOCKS = ("CheckpointPolicy", "Evaluation", "Observers")
