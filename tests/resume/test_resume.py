@@ -1,0 +1,115 @@
+"""Stopped, killed, torn: whatever happens, the losses that follow are those of a run that was never disturbed."""
+
+import json
+import signal
+import subprocess
+import time
+
+import pytest
+from tiny_run import kill, ranks_of
+
+pytestmark = pytest.mark.distributed
+LAYOUT = ["parallel.tensor=2", "parallel.pipeline=2"]
+EVERY = ["checkpoint.every_steps=4"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny):
+    """A run at TP2 x PP2 that nothing happens to."""
+    done = tiny.train("undisturbed", *LAYOUT)
+    assert done.returncode == 0, done.stderr
+    return tiny.losses("undisturbed")
+
+
+def slowed(tiny, run: str, step: int, *words) -> subprocess.Popen:
+    """Start training and come back when it has made `step` steps."""
+    process = tiny.start_training(run, *LAYOUT, *words)
+    tiny.wait_for_step(run, step)
+    return process
+
+
+def finish(tiny, run: str, *words):
+    """Run the same command to its end."""
+    done = tiny.train(run, *(words or LAYOUT))
+    assert done.returncode == 0, done.stderr
+    return tiny.losses(run)
+
+
+def test_stopped_by_sigterm_and_resumed_is_bit_for_bit_the_same(tiny, undisturbed):
+    process = slowed(tiny, "stopped", 3)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, output
+    stop = tiny.events("stopped", "stop")[-1]["step"]
+    assert (tiny.folder / "stopped" / "checkpoints" / f"step-{stop}" / "card.json").is_file()
+    assert finish(tiny, "stopped") == undisturbed
+    assert [e["step"] for e in tiny.events("stopped", "start")] == [0, stop]
+
+
+def test_killed_rank_ends_all_within_a_minute_and_resumes_bit_for_bit(tiny, undisturbed):
+    process = slowed(tiny, "killed", 6, *EVERY)
+    began = time.monotonic()
+    kill(ranks_of(tiny.folder / "killed")[1])
+    output, _ = process.communicate(timeout=60)
+    assert time.monotonic() - began < 60
+    assert process.returncode == 1
+    assert "was killed by SIGKILL" in output and "Traceback" not in output
+    assert not ranks_of(tiny.folder / "killed")
+    assert finish(tiny, "killed") == undisturbed
+
+
+def test_resumed_on_another_layout_follows_the_same_losses(tiny, undisturbed):
+    process = slowed(tiny, "moved", 3)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    losses = finish(tiny, "moved", "parallel.data=2")
+    assert losses == pytest.approx(undisturbed, abs=1e-5)
+
+
+def test_torn_checkpoint_is_named_and_the_one_before_is_used(tiny, undisturbed):
+    done = tiny.train("torn", *LAYOUT)
+    assert done.returncode == 0, done.stderr
+    run = tiny.folder / "torn"
+    shard = next((run / "checkpoints" / "step-20").glob("__0_*.distcp"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    journal = run / "journal.jsonl"
+    journal.write_text("".join(line for line in journal.read_text().splitlines(True) if '"event": "end"' not in line))
+    assert finish(tiny, "torn") == undisturbed
+    log = (run / "logs" / "ranks.log").read_text()
+    assert f"step-20: {shard.name} has another checksum than the card says; it is not used" in log
+    assert tiny.events("torn", "start")[-1]["step"] == 12
+
+
+def test_finished_run_is_left_alone(tiny, undisturbed):
+    again = tiny.train("undisturbed", *LAYOUT)
+    assert again.returncode == 0 and "already trained to step 20" in again.stdout
+    assert tiny.losses("undisturbed") == undisturbed
+
+
+def test_changed_recipe_is_refused_with_a_diff(tiny, undisturbed):
+    refused = tiny.train("undisturbed", *LAYOUT, "optimizer.weight_decay=0.3")
+    assert refused.returncode == 2
+    assert "-  weight_decay: 0.1" in refused.stderr and "+  weight_decay: 0.3" in refused.stderr
+
+
+def test_full_disk_during_a_save_is_one_message_and_keeps_the_checkpoint_before(tiny, undisturbed, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small tmpfs")
+    try:
+        full = tiny.codemix("train", tiny.recipe, "--folder", disk / "run", *LAYOUT, "checkpoint.every_steps=2", "checkpoint.keep_last=9")
+        assert full.returncode == 1
+        assert "could not be saved" in full.stderr and "No space left" in full.stderr and "Traceback" not in full.stderr
+        left = sorted(p.name for p in (disk / "run" / "checkpoints").iterdir())
+        assert left and all((disk / "run" / "checkpoints" / name / "card.json").is_file() for name in left)
+        subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+        resumed = tiny.codemix("train", tiny.recipe, "--folder", disk / "run", *LAYOUT)
+        assert resumed.returncode == 0, resumed.stderr
+        lines = map(json.loads, (disk / "run" / "journal.jsonl").read_text().splitlines())
+        assert [e["loss"] for e in lines if e["event"] == "step"] == undisturbed
+    finally:
+        subprocess.run(["umount", disk], check=True)

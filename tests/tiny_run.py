@@ -1,0 +1,139 @@
+"""A recipe that trains in seconds, corpora made from a seed, and `codemix` as a user calls it."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+RECIPE = {
+    "name": "tiny",
+    "seed": 7,
+    "model": {"num_layers": 4, "hidden_size": 64, "num_attention_heads": 4, "num_query_groups": 2, "ffn_hidden_size": 128, "sequence_length": 64},
+    "parallel": {"device": "cpu", "timeout_seconds": 45, "threads_per_rank": 1},
+    "batch": {"global_sequences": 8, "micro_sequences": 2},
+    "tokenizer": {"path": "tokenizer.json", "train_vocab_size": 512},
+    "corpora": {
+        "prose": {"kind": "text", "documents": ["prose.jsonl"]},
+        "snippets": {"kind": "code", "documents": ["snippets.jsonl"]},
+    },
+    "phases": [
+        {
+            "name": "balanced",
+            "tokens": 12 * 512,
+            "mixture": {"prose": 0.5, "snippets": 0.5},
+            "learning_rate": {"schedule": "cosine", "peak": 0.01, "final": 0.001, "warmup_tokens": 1024},
+        },
+        {
+            "name": "cooldown",
+            "tokens": 8 * 512,
+            "mixture": {"prose": 0.8, "snippets": 0.2},
+            "learning_rate": {"schedule": "linear", "peak": 0.001, "final": 1e-6},
+        },
+    ],
+    "evaluation": {"held_out_share": 0.1, "held_out_sequences": 4, "items": 8},
+    "observers": {"console_every_steps": 5},
+}
+WORDS = "the a model reads code and text in phases while its loss falls slowly or does not fall at all because rates differ".split()
+
+
+def make_documents(folder: Path) -> None:
+    """Write a few hundred documents of prose and of code, the same on every machine."""
+    draw = random.Random(0)
+    prose = [" ".join(draw.choices(WORDS, k=draw.randint(20, 120))).capitalize() + "." for _ in range(200)]
+    snippets = [
+        f"def f{n}(x, y={draw.randint(0, 99)}):\n    for i in range({draw.randint(2, 50)}):\n        x = x * {draw.randint(2, 9)} + y - i\n    return x\n"
+        for n in range(300)
+    ]
+    for name, documents in {"prose": prose, "snippets": snippets}.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents), encoding="utf-8")
+
+
+@dataclass
+class Tiny:
+    """Prepared corpora, the recipe over them, and where runs go."""
+
+    folder: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe's file."""
+        return self.folder / "recipe.yaml"
+
+    def codemix(self, *words, env=None, timeout: float = 120) -> subprocess.CompletedProcess:
+        """Run one command to its end."""
+        command = [sys.executable, "-m", "codemix_megatron", *map(str, words)]
+        return subprocess.run(command, cwd=self.folder, env={**clean_environment(), **(env or {})}, capture_output=True, text=True, timeout=timeout)
+
+    def train(self, run: str, *words, **options) -> subprocess.CompletedProcess:
+        """Train into the run folder of that name."""
+        return self.codemix("train", self.recipe, "--folder", self.folder / run, *words, **options)
+
+    def start_training(self, run: str, *words) -> subprocess.Popen:
+        """Start training and return at once."""
+        command = [sys.executable, "-m", "codemix_megatron", "train", str(self.recipe), "--folder", str(self.folder / run), *words]
+        return subprocess.Popen(command, cwd=self.folder, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def events(self, run: str, kind: str = "step") -> list[dict]:
+        """Return a run's journal events of one kind."""
+        path = self.folder / run / "journal.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        events = [json.loads(line) for line in lines if line.endswith("}")]
+        return [e for e in events if e["event"] == kind]
+
+    def losses(self, run: str) -> list[float]:
+        """Return the loss of every step."""
+        return [e["loss"] for e in self.events(run)]
+
+    def wait_for_step(self, run: str, step: int, seconds: float = 90) -> None:
+        """Wait until the journal holds a step."""
+        deadline = time.monotonic() + seconds
+        while not any(e["step"] >= step for e in self.events(run)):
+            assert time.monotonic() < deadline, f"{run} did not reach step {step} within {seconds} s"
+            time.sleep(0.05)
+
+
+def clean_environment() -> dict:
+    """Return this environment without what a launcher may have left in it; the checkout is importable."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")}
+    return {**kept, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+
+
+def ranks_of(run: Path) -> list[int]:
+    """Return the process ids of a run's ranks."""
+    pids = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().decode().split("\0")
+                is_rank = "RANK=" in (entry / "environ").read_bytes().decode(errors="replace").replace("\0", "\n")
+            except OSError:
+                continue
+            if str(run) in words and is_rank and "torch.distributed.run" not in words:
+                pids.append(int(entry.name))
+    return pids
+
+
+def kill(pid: int) -> None:
+    """Kill a process as the machine would."""
+    os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Tiny:
+    """Prepared corpora and a recipe over them."""
+    made = Tiny(tmp_path_factory.mktemp("tiny"))
+    make_documents(made.folder)
+    made.recipe.write_text(yaml.safe_dump(RECIPE, sort_keys=False))
+    prepared = made.codemix("prepare", made.recipe)
+    assert prepared.returncode == 0, prepared.stderr
+    return made
