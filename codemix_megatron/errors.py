@@ -21,6 +21,7 @@ __all__ = [
     "EvaluationError",
     "LaunchError",
     "RecipeError",
+    "machine_fault",
 ]
 
 USER_FAULT = 2
@@ -72,3 +73,9 @@ class LaunchError(CodemixError):
     """Ranks could not be started, disagreed, or died."""
 
     default_exit_code = MACHINE_FAULT
+
+
+def machine_fault(fault: OSError) -> CodemixError:
+    """Return what the operating system refused (a full disk, a missing right) as an error of this package."""
+    where = f"{fault.filename}: " if fault.filename else ""
+    return CodemixError(f"{where}{fault.strerror or fault}; mend it and run the same command again", exit_code=MACHINE_FAULT)

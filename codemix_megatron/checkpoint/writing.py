@@ -20,7 +20,7 @@ from megatron.core.dist_checkpointing.strategies.torch import (
     _replace_state_dict_keys_with_sharded_keys,
     mcore_to_pyt_state_dict,
 )
-from torch.distributed.checkpoint import FileSystemWriter
+from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
 
 from codemix_megatron.errors import CheckpointError
 from codemix_megatron.parallel.ranks import any_rank
@@ -67,7 +67,7 @@ def save_checkpoint(folder, sharded_state: dict, card: dict, device: torch.devic
         dist.barrier()
         dist_checkpointing.save(sharded_state, str(partial), DirectSave(), validate_access_integrity=False)
         files = checksums(partial, dist.get_rank())
-    except Exception as error:  # whatever went wrong on one rank has to reach all of them
+    except (Exception, CheckpointException) as error:  # whatever went wrong on one rank has to reach all of them
         fault = error
     if any_rank(fault is not None, device):
         raise failed(folder, partial, fault)

@@ -5,12 +5,13 @@ when its command is asked for, so that `codemix --help` starts at once.
 """
 
 import argparse
+import errno
 import importlib
 import sys
 import warnings
 
 from codemix_megatron import __version__
-from codemix_megatron.errors import CodemixError
+from codemix_megatron.errors import CodemixError, machine_fault
 
 __all__ = ["main"]
 
@@ -25,6 +26,9 @@ COMMANDS = {
     "demo": "the whole road on the standard library's own sources, in minutes",
     "doctor": "what this machine has: devices, versions, engines, and whether they work",
 }
+
+# What the machine refuses; any other OSError is a fault of ours and keeps its traceback.
+MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)
 
 EPILOG = """examples:
   codemix demo
@@ -42,15 +46,24 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return dispatch(argv)
     except CodemixError as error:
-        sys.stdout.flush()
-        sys.stderr.write(f"codemix {command}: error: {error}\n")
-        return error.exit_code
+        return complain(command, error)
     except KeyboardInterrupt:
         sys.stderr.write(f"codemix {command}: interrupted\n")
         return 130
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has left, as `| head` does
         return 1
+    except OSError as fault:
+        if fault.errno not in MACHINE_FAULTS:
+            raise
+        return complain(command, machine_fault(fault))
+
+
+def complain(command: str, error: CodemixError) -> int:
+    """Print an error as one message and return its exit code."""
+    sys.stdout.flush()
+    sys.stderr.write(f"codemix {command}: error: {error}\n")
+    return error.exit_code
 
 
 def dispatch(argv: list[str]) -> int:

@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from codemix_megatron.errors import LaunchError
+from codemix_megatron.errors import LaunchError, machine_fault
 from codemix_megatron.launch.local import follow_ranks, is_a_rank, note_failure, start_ranks
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.checks import ranks_fault
@@ -51,10 +51,15 @@ def train_as_rank(recipe, folder: RunFolder) -> int:
     """Run this rank's part; leave a note for the launching process when it fails."""
     from codemix_megatron.train.run import train
 
+    rank = int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
     try:
         code = train(recipe, folder)
+    except OSError as fault:
+        known = machine_fault(fault)
+        note_failure(rank, known)
+        raise known from fault
     except BaseException as fault:
-        note_failure(folder, int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0), fault)
+        note_failure(rank, fault)
         raise
     # torchrun reads anything but 0 as a failure; the journal tells the launching process that the run stopped early.
     return 0 if "TORCHELASTIC_RUN_ID" in os.environ else code

@@ -2,18 +2,21 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from codemix_megatron.errors import CodemixError, LaunchError
 from codemix_megatron.records.atomic import read_json, write_json
 from codemix_megatron.records.run_folder import RunFolder
 
-__all__ = ["follow_ranks", "is_a_rank", "note_failure", "start_ranks"]
+__all__ = ["Launch", "follow_ranks", "is_a_rank", "note_failure", "start_ranks"]
 
 DEAD_RANK = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
 POLL_SECONDS = 0.2
@@ -25,21 +28,32 @@ def is_a_rank() -> bool:
     return "RANK" in os.environ or "SLURM_STEP_ID" in os.environ
 
 
-def start_ranks(run: RunFolder, command: list[str], num_ranks: int, port: int, launch: str) -> subprocess.Popen:
+@dataclass(frozen=True)
+class Launch:
+    """A launcher process with ranks under it; they leave notes of what went wrong in `notes`.
+
+    The notes are kept off the run's own disk, which may be what is full.
+    """
+
+    process: subprocess.Popen
+    notes: Path
+
+
+def start_ranks(run: RunFolder, command: list[str], num_ranks: int, port: int, launch: str) -> Launch:
     """Start `python -m COMMAND` on `num_ranks` ranks in a session of their own; their output goes to logs/ranks.log.
 
     `launch` is written into the journal's start event, so that the caller finds where its part begins.
     """
     check_port(port)
     run.logs.mkdir(parents=True, exist_ok=True)
-    for old in run.logs.glob("rank-*.error.json"):
-        old.unlink()
+    notes = Path(tempfile.mkdtemp(prefix="codemix-notes-"))
     words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(num_ranks)]
     words += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", launch, "-m", *command]
-    environment = {**os.environ, "CODEMIX_FOLLOWED": launch, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "CODEMIX_FOLLOWED": launch, "CODEMIX_NOTES": str(notes), "PYTHONUNBUFFERED": "1"}
     environment.setdefault("OMP_NUM_THREADS", "1")  # torchrun would set and warn; ranks choose their threads themselves
     with open(run.logs / "ranks.log", "ab") as log:
-        return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+    return Launch(process, notes)
 
 
 def check_port(port: int) -> None:
@@ -53,13 +67,13 @@ def check_port(port: int) -> None:
                 raise LaunchError(f"--port {port}: {fault.strerror.lower()}; choose another, or 0 for any free one", exit_code=2) from None
 
 
-def follow_ranks(run: RunFolder, ranks: subprocess.Popen, on_tick) -> None:
+def follow_ranks(run: RunFolder, launch: Launch, on_tick) -> None:
     """Wait for the ranks, calling `on_tick()` now and then; raises LaunchError naming what failed first.
 
     SIGINT, SIGTERM and SIGUSR1 to this process become the run's stop file: all ranks finish their step,
     save and leave. A second signal kills them.
     """
-    asked = []
+    asked, ranks = [], launch.process
 
     def ask_to_stop(number, frame):
         asked.append(number)
@@ -75,15 +89,17 @@ def follow_ranks(run: RunFolder, ranks: subprocess.Popen, on_tick) -> None:
         while ranks.poll() is None:
             on_tick()
             time.sleep(POLL_SECONDS)
-            if list(run.logs.glob("rank-*.error.json")):
+            if any(launch.notes.iterdir()):
                 end_session(ranks)
         on_tick()
     finally:
         kill_session(ranks, signal.SIGKILL)
         for name, handler in previous.items():
             signal.signal(name, handler)
+        failures = [read_json(path) for path in launch.notes.glob("rank-*.json")]
+        shutil.rmtree(launch.notes, ignore_errors=True)
     if ranks.returncode:
-        raise what_failed(run, ranks.returncode, log_start)
+        raise what_failed(run.logs / "ranks.log", failures, ranks.returncode, log_start)
 
 
 def end_session(ranks: subprocess.Popen) -> None:
@@ -103,21 +119,18 @@ def kill_session(ranks: subprocess.Popen, number: int) -> None:
         pass
 
 
-def note_failure(run: RunFolder, rank: int, fault: BaseException) -> None:
-    """Leave what went wrong on this rank where the launching process finds it."""
-    known = isinstance(fault, CodemixError)
-    message = str(fault) if known else f"{type(fault).__name__}: {fault}"
-    content = {"rank": rank, "message": message, "known": known, "exit_code": getattr(fault, "exit_code", 1), "at": time.time()}
-    try:
-        write_json(run.logs / f"rank-{rank}.error.json", content)
-    except OSError:
-        pass  # a full disk must not hide the fault itself; it is in the rank's output too
+def note_failure(rank: int, fault: BaseException) -> None:
+    """Leave what went wrong on this rank where the launching process finds it, if one is there."""
+    notes = os.environ.get("CODEMIX_NOTES")
+    if notes:
+        known = isinstance(fault, CodemixError)
+        message = str(fault) if known else f"{type(fault).__name__}: {fault}"
+        content = {"rank": rank, "message": message, "known": known, "exit_code": getattr(fault, "exit_code", 1), "at": time.time()}
+        write_json(Path(notes) / f"rank-{rank}.json", content)
 
 
-def what_failed(run: RunFolder, returncode: int, log_start: int) -> LaunchError:
+def what_failed(log: Path, failures: list[dict], returncode: int, log_start: int) -> LaunchError:
     """Name the first rank that failed, and why: its own words before those of ranks it dragged along."""
-    log = run.logs / "ranks.log"
-    failures = [read_json(path) for path in run.logs.glob("rank-*.error.json")]
     known = sorted((f for f in failures if f["known"]), key=lambda f: f["at"])
     if known:
         return LaunchError(known[0]["message"], exit_code=known[0]["exit_code"])
