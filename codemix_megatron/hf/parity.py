@@ -1,5 +1,6 @@
 """The same logits on both sides, or no export."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,9 @@ def check_parity(source: CheckpointSource, folder: Path, real: np.ndarray, dtype
     bf16 too. Returns the figures; raises ConversionError when they differ by more than the tolerance.
     """
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     length = source.model.sequence_length
     generator = np.random.default_rng(0)
     rows = generator.integers(0, source.vocab_size, (RANDOM_SEQUENCES, length))
@@ -66,8 +69,6 @@ def megatron_model(source: CheckpointSource, dtype: torch.dtype) -> torch.nn.Mod
 
 def model_recipe(model) -> Recipe:
     """Return a recipe that holds nothing but a model, for building it on one rank in fp32."""
-    from dataclasses import replace
-
     return Recipe(
         name="",
         model=replace(model, precision="fp32"),

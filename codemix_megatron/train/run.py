@@ -151,7 +151,8 @@ def initial_checkpoint(recipe: Recipe):
     if not found:
         raise CodemixError(f"initial_weights: {folder} is neither a checkpoint nor a run folder that has one")
     theirs, ours = read_card(found[-1])["model"], as_plain(recipe.model)
-    decides = [key for key in ours if key not in ("sequence_length", "init_std", "precision")]
+    free = ("sequence_length", "init_std", "precision", "vocab_padding_multiple")  # padding rows may differ: Megatron loads around them
+    decides = [key for key in ours if key not in free]
     different = [f"model.{key} {ours[key]} here, {theirs[key]} there" for key in decides if ours[key] != theirs[key]]
     if different:
         raise CodemixError(f"initial_weights: {found[-1]} holds another model: {'; '.join(different)}")
