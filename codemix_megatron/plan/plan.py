@@ -94,7 +94,8 @@ def make_plan(recipe: Recipe, manifests: dict[str, CorpusManifest], num_ranks: i
     batch_tokens = recipe.batch.global_sequences * recipe.model.sequence_length
     data = (num_ranks or recipe.parallel.model_ranks * (recipe.parallel.data or 1)) // recipe.parallel.model_ranks
     per_epoch = {name: num_windows(m.train_tokens, recipe.model.sequence_length) for name, m in manifests.items()}
-    phases = plan_phases(recipe, batch_tokens, per_epoch)
+    sizes = {name: m.train_tokens for name, m in manifests.items()}
+    phases = plan_phases(recipe, batch_tokens, per_epoch, sizes)
     sources = total_sources(recipe, manifests, phases, per_epoch)
     guard_epochs(recipe, sources, phases)
     steps = sum(p.steps for p in phases)
@@ -124,12 +125,12 @@ def make_plan(recipe: Recipe, manifests: dict[str, CorpusManifest], num_ranks: i
     )
 
 
-def plan_phases(recipe: Recipe, batch_tokens: int, per_epoch: dict[str, int]) -> list[PhasePlan]:
+def plan_phases(recipe: Recipe, batch_tokens: int, per_epoch: dict[str, int], sizes: dict[str, int]) -> list[PhasePlan]:
     """Turn each phase's tokens into whole batches and its shares into sequences."""
     phases, drawn, first_step = [], dict.fromkeys(recipe.corpora, 0), 1
     for phase in recipe.phases:
         steps = whole_batches(phase.tokens, batch_tokens)
-        shares = flatten_mixture(phase.mixture)
+        shares = flatten_mixture(phase.mixture, phase.tokens, sizes)
         counts = apportion(steps * recipe.batch.global_sequences, shares)
         sources = {}
         for name, sequences in counts.items():

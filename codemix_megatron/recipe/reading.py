@@ -218,22 +218,47 @@ def read_phases(value, path: str, faults: Faults):
 
 
 def read_mixture(value, path: str, faults: Faults):
-    """Read corpus -> share and group -> {share, mixture}; sums are checked later, with the names."""
+    """Read a mixture; sums are checked later, with the names."""
     if not isinstance(value, dict) or not value:
         faults.append(f"{path}: found {kind_of(value)}, needs a mapping corpus -> share")
         return None
-    mixture = {}
-    for name, entry in value.items():
-        place = join(path, name)
-        if isinstance(entry, dict):
-            if set(entry) != {"share", "mixture"}:
-                faults.append(f"{place}: found the keys {', '.join(map(str, entry)) or 'none'}; a group needs share and mixture")
-                continue
-            share = read_scalar(float, entry["share"], f"{place}.share", faults)
-            mixture[str(name)] = {"share": share, "mixture": read_mixture(entry["mixture"], f"{place}.mixture", faults)}
-        else:
-            mixture[str(name)] = read_scalar(float, entry, place, faults)
-    return mixture
+    if "proportional" in value:
+        return read_proportional(value, path, faults)
+    return {str(name): read_entry(entry, join(path, name), faults) for name, entry in value.items()}
+
+
+def read_entry(entry, path: str, faults: Faults):
+    """Read one entry of a mixture: a share, {tokens}, or a group with {share or tokens, mixture}."""
+    if not isinstance(entry, dict):
+        return read_scalar(float, entry, path, faults)
+    keys = set(entry)
+    if keys not in ({"tokens"}, {"share", "mixture"}, {"tokens", "mixture"}):
+        found = ", ".join(map(str, entry)) or "none"
+        faults.append(f"{path}: found the keys {found}; allowed are a share, {{tokens}}, {{share, mixture}} or {{tokens, mixture}}")
+        return None
+    read = {}
+    if "share" in entry:
+        read["share"] = read_scalar(float, entry["share"], f"{path}.share", faults)
+    else:
+        try:
+            read["tokens"] = 0 if entry["tokens"] == 0 else parse_tokens(entry["tokens"])
+        except ValueError as fault:
+            faults.append(f"{path}.tokens: {fault}")
+    if "mixture" in entry:
+        read["mixture"] = read_mixture(entry["mixture"], f"{path}.mixture", faults)
+    return read
+
+
+def read_proportional(value: dict, path: str, faults: Faults):
+    """Read {proportional: tokens, temperature, corpora}."""
+    for key in value:
+        if key not in ("proportional", "temperature", "corpora"):
+            faults.append(f"{join(path, key)}: no such key{nearest(key, ('proportional', 'temperature', 'corpora'))}")
+    if value["proportional"] != "tokens":
+        faults.append(f"{path}.proportional: found {value['proportional']!r}, allowed is tokens")
+    corpora = read_tuple((str, ...), value.get("corpora"), f"{path}.corpora", faults)
+    temperature = read_scalar(float, value.get("temperature", 1.0), f"{path}.temperature", faults)
+    return {"proportional": "tokens", "temperature": temperature, "corpora": list(corpora or ())}
 
 
 def resolve_paths(recipe: Recipe, directory: Path) -> Recipe:

@@ -20,6 +20,7 @@ __all__ = [
     "Recipe",
     "Tokenizer",
     "as_plain",
+    "entry_share",
     "flatten_mixture",
 ]
 
@@ -154,7 +155,7 @@ class Phase:
 
     name: str = says("shown in journal and report")
     tokens: int = tokens("budget; becomes whole global batches")
-    mixture: dict = says("corpus -> share, or group -> {share, mixture}", reader="mixture")
+    mixture: dict = says("corpus -> share or {tokens}; group -> {share or tokens, mixture}; or {proportional: tokens, temperature, corpora}", reader="mixture")
     learning_rate: LearningRate = says("schedule of this phase")
     optimizer_state: Literal["keep", "reset"] = says("carry Adam's moments into this phase or start them at zero", "keep")
 
@@ -213,20 +214,36 @@ class Recipe:
         return self.corpora[corpus].prefix
 
 
-def flatten_mixture(mixture: dict) -> dict[str, float]:
-    """Return corpus -> share of the phase; nested groups are multiplied out.
+def flatten_mixture(mixture: dict, phase_tokens: int, sizes: dict[str, int]) -> dict[str, float]:
+    """Return corpus -> share of the phase; groups are multiplied out.
 
-    >>> flatten_mixture({"text": 0.8, "code": {"share": 0.2, "mixture": {"web": 0.5, "markup": 0.5}}})
+    `phase_tokens` turns shares given as tokens into shares, `sizes` (corpus -> training tokens) is what
+    proportional mixtures go by: a corpus of n tokens gets a share proportional to n ** (1 / temperature).
+
+    >>> flatten_mixture({"text": 0.8, "code": {"share": 0.2, "mixture": {"web": 0.5, "markup": 0.5}}}, 100, {})
     {'text': 0.8, 'web': 0.1, 'markup': 0.1}
+    >>> flatten_mixture({"proportional": "tokens", "temperature": 2, "corpora": ["a", "b"]}, 100, {"a": 1, "b": 9})
+    {'a': 0.25, 'b': 0.75}
     """
+    if "proportional" in mixture:
+        heights = {name: sizes[name] ** (1 / mixture["temperature"]) for name in mixture["corpora"]}
+        return {name: height / sum(heights.values()) for name, height in heights.items()}
     shares = {}
-    for name, value in mixture.items():
-        if isinstance(value, dict):
-            for inner, share in flatten_mixture(value["mixture"]).items():
-                shares[inner] = shares.get(inner, 0.0) + float(value["share"]) * share
-        else:
-            shares[name] = shares.get(name, 0.0) + float(value)
+    for name, entry in mixture.items():
+        share = entry_share(entry, phase_tokens)
+        inner = entry.get("mixture") if isinstance(entry, dict) else None
+        # Tokens inside a group count against the group's tokens.
+        parts = flatten_mixture(inner, share * phase_tokens, sizes) if inner else {name: 1.0}
+        for corpus, part in parts.items():
+            shares[corpus] = shares.get(corpus, 0.0) + share * part
     return shares
+
+
+def entry_share(entry, whole_tokens: float) -> float:
+    """Return the share of one entry of a mixture: a number, or given as share or tokens."""
+    if not isinstance(entry, dict):
+        return float(entry)
+    return float(entry["share"]) if "share" in entry else entry["tokens"] / whole_tokens if whole_tokens else 0.0
 
 
 def as_plain(value):

@@ -1,0 +1,53 @@
+"""The README's commands do what it says, in its order."""
+
+import re
+import shlex
+import shutil
+
+import pytest
+from tiny_run import REPOSITORY
+
+pytestmark = pytest.mark.distributed
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def commands() -> list[str]:
+    """Return the lines of the block that the README marks for this test."""
+    block = re.search(r"<!-- commands:.*?-->\n```sh\n(.*?)```", README, re.DOTALL)
+    return block[1].splitlines()
+
+
+def test_commands_of_the_readme_run_in_its_order(tiny, tmp_path):
+    for name in ("recipe.yaml", "prose.jsonl", "snippets.jsonl"):
+        shutil.copy(tiny.folder / name, tmp_path)
+    here = type(tiny)(tmp_path)
+    assert len(commands()) >= 8
+    for line in commands():
+        program, *words = shlex.split(line)
+        assert program == "codemix"
+        done = here.codemix(*words)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    for made in ("recipe.yaml", "plan.json", "journal.jsonl", "exports/step-20/export.json", "scores/step-20.json", "report/index.html"):
+        assert (tmp_path / "runs" / "mine" / made).is_file(), made
+    assert (tmp_path / "runs" / "imported" / "checkpoints" / "step-0" / "card.json").is_file()
+
+
+def test_every_command_and_room_stands_in_the_readme():
+    from codemix_megatron.cli.main import COMMANDS
+
+    rooms = [p.name for p in (REPOSITORY / "codemix_megatron").iterdir() if p.is_dir() and (p / "__init__.py").is_file()]
+    assert all(f"codemix {name}" in README for name in COMMANDS)
+    assert all(re.search(rf"^  {room}/ ", README, re.MULTILINE) for room in rooms)
+
+
+def test_every_dependency_is_named_with_its_reason():
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        wanted = requires("codemix_megatron") or []
+    except PackageNotFoundError:
+        pytest.skip("the package is not installed, only importable")
+    names = {re.match(r"[A-Za-z0-9_.-]+", line)[0].lower() for line in wanted}
+    missing = [name for name in sorted(names) if name not in README.lower()]
+    assert not missing
