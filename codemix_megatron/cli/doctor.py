@@ -88,20 +88,23 @@ def megatron_on_cpu() -> str:
 
 def one_step() -> str:
     """Train a toy model for two steps on one rank, through the code that trains everything."""
-    import numpy as np
+    import torch
 
     from codemix_megatron.hf.parity import model_recipe
     from codemix_megatron.parallel.ranks import one_rank
     from codemix_megatron.recipe.schema import LearningRate, Model, Phase
+    from codemix_megatron.records.manifest import TokenizerCard
+    from codemix_megatron.train.batches import Batch
     from codemix_megatron.train.engine import Engine
 
     recipe = model_recipe(Model(num_layers=1, hidden_size=32, num_attention_heads=2, sequence_length=16))
     phase = Phase(name="probe", tokens=16, mixture={}, learning_rate=LearningRate(peak=0.01))
     recipe = type(recipe)(**{**vars(recipe), "phases": (phase,)})
-    rows = np.arange(17)[None] % 7
+    tokenizer = TokenizerCard(type="none", path="", sha256="", vocab_size=128, end_of_document_id=0)
+    batch = Batch(torch.arange(17)[None] % 7, torch.zeros(1, dtype=torch.int64))
     with one_rank(device="cpu") as ranks:
-        engine = Engine(recipe, 128, 1, ranks)
-        losses = [engine.train_step(rows, np.zeros(1, dtype=np.int64), 0.01, False).losses.mean for _ in range(2)]
+        engine = Engine(recipe, tokenizer, 1, ranks)
+        losses = [engine.train_step(batch, 0.01, False).losses.mean for _ in range(2)]
     if not losses[1] < losses[0]:
         raise CodemixError(f"two steps on one batch gave losses {losses[0]:.4f} and {losses[1]:.4f}; the second should be lower")
     return f"two steps of a toy model: loss {losses[0]:.4f}, then {losses[1]:.4f}"
@@ -140,4 +143,4 @@ def print_recipe_keys(console) -> None:
         console.print(table)
 
 
-PLAIN_BLOCKS = ("CheckpointPolicy", "Evaluation", "Observers")
+PLAIN_BLOCKS = ("Sequences", "CheckpointPolicy", "Evaluation", "Observers")

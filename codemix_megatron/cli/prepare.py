@@ -99,11 +99,12 @@ def print_summary(manifests: dict[str, CorpusManifest]) -> None:
 
 def corpus_table(manifests: dict[str, CorpusManifest]):
     """Return the table of counts."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table("corpus", "kind")
-    for heading in ("documents", "held out", "tokens", "bytes", "bytes/token", "dropped"):
-        table.add_column(heading, justify="right")
+    table = Table("corpus", "kind", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("documents", "held out", "tokens", "MB", "bytes/token", "left out"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, manifest in manifests.items():
         table.add_row(
             name,
@@ -111,7 +112,7 @@ def corpus_table(manifests: dict[str, CorpusManifest]):
             f"{manifest.num_documents:,}",
             f"{manifest.held_out_documents:,}",
             f"{manifest.num_tokens:,}",
-            f"{manifest.num_bytes:,}",
+            f"{manifest.num_bytes / 1e6:,.1f}",
             f"{manifest.num_bytes / manifest.num_tokens:.2f}",
             f"{sum(manifest.dropped.values()):,}",
         )

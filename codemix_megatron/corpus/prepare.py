@@ -112,8 +112,18 @@ def prepare_corpus(
     with explaining_write_faults(f"{spec.prefix}.bin", preparation.estimate_bytes):
         manifest = preparation.run(HeldOutRule(held_out_share))
         manifest = replace(manifest, input_fingerprint=fingerprint)
-        manifest.write()
+        write_last(manifest)
     return manifest
+
+
+def write_last(manifest: CorpusManifest) -> None:
+    """Write the manifest; where that fails, tokens nobody can account for do not stay."""
+    try:
+        manifest.write()
+    except BaseException:
+        for suffix in (".bin", ".idx"):
+            Path(manifest.prefix + suffix).unlink(missing_ok=True)
+        raise
 
 
 def adopted(name: str, spec: CorpusSpec, tokenizer: DocumentTokenizer) -> CorpusManifest:
@@ -222,6 +232,7 @@ class Preparation:
                 yield document
             finished += file.num_bytes
             self.bytes_read = finished
+            self.progress(self.bytes_read, self.total_bytes, self.name)
 
     def check(self, tally: Tally) -> None:
         """Raise CorpusError when too much is damaged or nothing is left."""

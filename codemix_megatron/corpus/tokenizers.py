@@ -107,7 +107,7 @@ class SentencePieceTokenizer(DocumentTokenizer):
 
         try:
             data = path.read_bytes()
-            self.processor = SentencePieceProcessor(model_proto=data)
+            self.processor = SentencePieceProcessor(model_proto=data or b"empty")  # it takes no bytes for no model yet
         except OSError as fault:
             raise CorpusError(f"{path}: cannot be read ({fault.strerror}); check the file and its permissions") from None
         except (RuntimeError, ValueError) as fault:

@@ -3,6 +3,7 @@
 import torch
 from megatron.core.transformer import TransformerConfig
 
+from codemix_megatron.errors import RecipeError
 from codemix_megatron.parallel.device import active_engines
 from codemix_megatron.recipe.schema import Recipe
 
@@ -21,6 +22,8 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
     model, parallel = recipe.model, recipe.parallel
     on_cuda, engines = device.type == "cuda", active_engines()
     transformer_engine = on_cuda and engines["transformer_engine"]
+    if transformer_engine and recipe.sequences.attention_within_documents:
+        raise RecipeError("sequences.attention_within_documents: not there yet with Transformer Engine; uninstall it or set false")
     return TransformerConfig(
         num_layers=model.num_layers,
         hidden_size=model.hidden_size,

@@ -19,10 +19,14 @@ class FlashAttention(MegatronModule):
         self.softmax_scale = softmax_scale
 
     def forward(self, query, key, value, attention_mask, attn_mask_type=None, attention_bias=None, packed_seq_params=None):
-        """Map query [sequence, batch, heads, size], key and value [.., groups, size] to [sequence, batch, heads * size]."""
+        """Map query [sequence, batch, heads, size], key and value [.., groups, size] to [sequence, batch, heads * size].
+
+        `attention_mask` is None for causal attention, or bool [batch, 1, sequence, sequence], True where a query may look.
+        """
         query, key, value = (t.permute(1, 2, 0, 3) for t in (query, key, value))
+        options = {"is_causal": True} if attention_mask is None else {"attn_mask": attention_mask}
         context = torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=self.softmax_scale, enable_gqa=query.size(1) != key.size(1)
+            query, key, value, scale=self.softmax_scale, enable_gqa=query.size(1) != key.size(1), **options
         )
         batch, heads, sequence, size = context.shape
         return context.permute(2, 0, 1, 3).reshape(sequence, batch, heads * size)

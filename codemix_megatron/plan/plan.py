@@ -1,16 +1,18 @@
 """Recipe + manifests -> Plan: every number of a run before it starts. No torch."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from codemix_megatron.errors import CorpusError, RecipeError
 from codemix_megatron.mixture.budget import apportion, whole_batches
 from codemix_megatron.mixture.mixture import Mixture
 from codemix_megatron.mixture.reading import num_windows
-from codemix_megatron.plan.cost import count_parameters, memory_bytes_per_rank, training_flops_per_token
+from codemix_megatron.plan.assumed import AssumedCorpus, assume_corpora
+from codemix_megatron.plan.cost import activations_by_recompute, count_parameters, memory_bytes_per_rank, training_flops_per_token
+from codemix_megatron.plan.rates import learning_rate_curve
 from codemix_megatron.recipe.schema import Recipe, as_plain, flatten_mixture
 from codemix_megatron.records.manifest import CorpusManifest
 
-__all__ = ["PhasePlan", "Plan", "SourcePlan", "make_plan", "read_manifests"]
+__all__ = ["PhasePlan", "Plan", "SourcePlan", "find_corpora", "make_plan", "read_manifests"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,12 @@ class Plan:
     layout: dict[str, int]
     phases: list[PhasePlan]
     sources: dict[str, dict]
+    assumed: bool = False  # sizes of some corpora were assumed, not read from manifests
+    model: dict = field(default_factory=dict)
+    initial_weights: str | None = None
+    learning_rate_curve: list = field(default_factory=list)  # [tokens after the step, rate of the step]
+    activations: dict[str, int] = field(default_factory=dict)  # recompute choice -> bytes on the fullest rank
+    device: dict | None = None  # hours and fit, when a device was asked about
 
     def as_json(self) -> dict:
         """Return plan.json's content."""
@@ -72,12 +80,12 @@ class Plan:
         return next(p for p in self.phases if step < p.first_step + p.steps)
 
 
-def read_manifests(recipe: Recipe) -> dict[str, CorpusManifest]:
-    """Read the manifest of every corpus; all missing or mismatched ones are reported at once."""
+def read_manifests(recipe: Recipe, names=None) -> dict[str, CorpusManifest]:
+    """Read the manifest of every corpus, or of those in `names`; all missing or mismatched ones are reported at once."""
     manifests, faults = {}, []
-    for name, spec in recipe.corpora.items():
+    for name in recipe.corpora if names is None else names:
         try:
-            manifests[name] = CorpusManifest.read(spec.prefix)
+            manifests[name] = CorpusManifest.read(recipe.corpora[name].prefix)
         except CorpusError as fault:
             faults.append(f"corpora.{name}: {fault}")
     tokenizers = {m.tokenizer.sha256: name for name, m in manifests.items()}
@@ -88,7 +96,13 @@ def read_manifests(recipe: Recipe) -> dict[str, CorpusManifest]:
     return manifests
 
 
-def make_plan(recipe: Recipe, manifests: dict[str, CorpusManifest], num_ranks: int | None = None) -> Plan:
+def find_corpora(recipe: Recipe, sizes: dict[str, int], vocab_size: int | None = None) -> dict[str, CorpusManifest | AssumedCorpus]:
+    """Return corpora of assumed `sizes` (name -> training tokens) where given, and the manifests of the rest."""
+    manifests = read_manifests(recipe, [name for name in recipe.corpora if name not in sizes])
+    return assume_corpora(recipe, sizes, vocab_size, manifests)
+
+
+def make_plan(recipe: Recipe, manifests: dict[str, CorpusManifest | AssumedCorpus], num_ranks: int | None = None) -> Plan:
     """Plan a run on `num_ranks` ranks (default: the smallest layout). Raises RecipeError when data do not suffice."""
     vocab_size = next(iter(manifests.values())).tokenizer.vocab_size
     batch_tokens = recipe.batch.global_sequences * recipe.model.sequence_length
@@ -122,6 +136,11 @@ def make_plan(recipe: Recipe, manifests: dict[str, CorpusManifest], num_ranks: i
         },
         phases=phases,
         sources=sources,
+        assumed=any(source["assumed"] for source in sources.values()),
+        model=as_plain(recipe.model),
+        initial_weights=recipe.initial_weights,
+        learning_rate_curve=learning_rate_curve(phases, batch_tokens),
+        activations=activations_by_recompute(recipe, vocab_size, data),
     )
 
 
@@ -167,6 +186,8 @@ def total_sources(recipe: Recipe, manifests, phases: list[PhasePlan], per_epoch:
             "sequences": sequences,
             "tokens": sequences * recipe.model.sequence_length,
             "epochs": sequences / max(1, per_epoch[name]),
+            "share_seen": min(1.0, sequences / max(1, per_epoch[name])),
+            "assumed": isinstance(manifest, AssumedCorpus),
         }
     return totals
 

@@ -18,6 +18,7 @@ __all__ = [
     "Parallel",
     "Phase",
     "Recipe",
+    "Sequences",
     "Tokenizer",
     "as_plain",
     "entry_share",
@@ -138,6 +139,14 @@ class CorpusSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sequences:
+    """How documents become sequences."""
+
+    packing: Literal["concatenate", "best_fit"] = says("windows over joined documents, or whole documents packed without cutting", "concatenate")
+    attention_within_documents: bool = says("tokens see only their own document", False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LearningRate:
     """Learning rate of one phase as a function of the tokens seen in it."""
 
@@ -205,6 +214,7 @@ class Recipe:
     tokenizer: Tokenizer = says("tokenizer")
     corpora: dict[str, CorpusSpec] = says("name -> corpus", reader="corpora")
     phases: tuple[Phase, ...] = says("in order", reader="phases")
+    sequences: Sequences = says("documents to sequences", factory=Sequences)
     checkpoint: CheckpointPolicy = says("saving", factory=CheckpointPolicy)
     evaluation: Evaluation = says("held-out data and suites", factory=Evaluation)
     observers: Observers = says("journal, console, trackers", factory=Observers)

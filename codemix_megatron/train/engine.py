@@ -15,6 +15,8 @@ from megatron.core.utils import get_model_config
 from codemix_megatron.model.build import build_model
 from codemix_megatron.parallel.ranks import Ranks
 from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.train.batches import Batch, own_share
 
 __all__ = ["Engine", "Losses", "StepResult"]
 
@@ -50,9 +52,10 @@ class StepResult:
 class Engine:
     """One model over all ranks. Every method is called by every rank."""
 
-    def __init__(self, recipe: Recipe, vocab_size: int, num_sources: int, ranks: Ranks):
+    def __init__(self, recipe: Recipe, tokenizer: TokenizerCard, num_sources: int, ranks: Ranks):
         self.recipe, self.ranks, self.num_sources = recipe, ranks, num_sources
-        chunks = build_model(recipe, vocab_size, ranks.device)
+        self.document_end = tokenizer.end_of_document_id if recipe.sequences.attention_within_documents else None
+        chunks = build_model(recipe, tokenizer.vocab_size, ranks.device)
         self.config = get_model_config(chunks[0])
         self.chunks = [self.wrap(chunk, first=i == 0) for i, chunk in enumerate(chunks)]
         self.optimizer = get_megatron_optimizer(optimizer_config(recipe), self.chunks, use_gloo_process_groups=False)
@@ -84,8 +87,8 @@ class Engine:
             config.grad_sync_func = start[0] if single else start
             config.param_sync_func = gather[0] if single else gather
 
-    def train_step(self, rows: np.ndarray, sources: np.ndarray, learning_rate: float, stop_asked: bool) -> StepResult:
-        """Update once on a global batch: rows int64 [sequences, length + 1], sources [sequences].
+    def train_step(self, batch: Batch, learning_rate: float, stop_asked: bool) -> StepResult:
+        """Update once on a global batch, of which `batch` is this rank's share.
 
         `stop_asked` on any rank comes back as True on every rank; it rides on the loss reduction.
         """
@@ -94,46 +97,46 @@ class Engine:
             chunk.zero_grad_buffer()
         self.optimizer.zero_grad()
         self.set_rates(learning_rate)
-        reports = self.run_schedule(rows, sources, forward_only=False)
+        reports = self.run_schedule(batch, forward_only=False)
         _, gradient_norm, _ = self.optimizer.step()
         losses, flag = self.reduce(reports, stop_asked)
         return StepResult(losses, float(gradient_norm or 0.0), flag)
 
     @torch.no_grad()
-    def score(self, rows: np.ndarray, sources: np.ndarray) -> Losses:
-        """Return losses of any number of rows without training on them; padding rows are not counted."""
+    def score(self, rows: np.ndarray, source: int) -> Losses:
+        """Return losses of any number of rows [sequences, length + 1] of one source without training on them.
+
+        Every rank gives all rows and scores its share; rows that fill up the last batch are not counted.
+        """
         for chunk in self.chunks:
             chunk.eval()
         multiple = self.recipe.batch.micro_sequences * self.ranks.data
         multiple *= self.recipe.parallel.pipeline if self.recipe.parallel.virtual_pipeline > 1 else 1
         missing = -len(rows) % multiple
-        rows = np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)])
-        sources = np.concatenate([sources, np.full(missing, self.num_sources)])
-        losses, _ = self.reduce(self.run_schedule(rows, sources, forward_only=True), False)
+        sources = np.concatenate([np.full(len(rows), source), np.full(missing, self.num_sources)])
+        rows = np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)]).astype(np.int64)
+        device = self.ranks.device
+        share = Batch(*(torch.from_numpy(own_share(values, self.ranks)).to(device) for values in (rows, sources)))
+        losses, _ = self.reduce(self.run_schedule(share, forward_only=True), False)
         return losses
 
-    def run_schedule(self, rows: np.ndarray, sources: np.ndarray, forward_only: bool) -> list:
-        """Send this rank's part of the rows through the pipeline; the last stage gets its loss reports back."""
-        size = self.recipe.batch.micro_sequences
-        share = len(rows) // self.ranks.data
-        begin = parallel_state.get_data_parallel_rank() * share
-        batches = [self.micro_batch(rows[i : i + size], sources[i : i + size]) for i in range(begin, begin + share, size)]
-        iterators = [iter(batches) for _ in self.chunks]
+    def run_schedule(self, batch: Batch, forward_only: bool) -> list:
+        """Send this rank's share through the pipeline; the last stage gets its loss reports back."""
+        size, length = self.recipe.batch.micro_sequences, self.recipe.model.sequence_length
+        micro_batches = [
+            Batch(None if batch.rows is None else batch.rows[i : i + size], batch.sources[i : i + size]) for i in range(0, len(batch.sources), size)
+        ]
+        iterators = [iter(micro_batches) for _ in self.chunks]
         return self.forward_backward(
-            forward_step_func=partial(forward_step, num_sources=self.num_sources),
+            forward_step_func=partial(forward_step, num_sources=self.num_sources, document_end=self.document_end),
             data_iterator=iterators if len(iterators) > 1 else iterators[0],
             model=self.chunks,
-            num_microbatches=len(batches),
-            seq_length=rows.shape[1] - 1,
+            num_microbatches=len(micro_batches),
+            seq_length=length,
             micro_batch_size=size,
-            decoder_seq_length=rows.shape[1] - 1,
+            decoder_seq_length=length,
             forward_only=forward_only,
         )
-
-    def micro_batch(self, rows: np.ndarray, sources: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return (inputs, labels, sources) on this rank's device."""
-        ids = torch.from_numpy(rows).to(self.ranks.device)
-        return ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), torch.from_numpy(sources).to(self.ranks.device)
 
     def reduce(self, reports: list, stop_asked: bool) -> tuple[Losses, bool]:
         """Sum loss reports over all ranks in one collective; only one tensor rank of the last stage counts."""
@@ -182,21 +185,39 @@ class Engine:
             self.optimizer.reload_model_params()
 
 
-def forward_step(iterator, model, num_sources: int):
+def forward_step(iterator, model, num_sources: int, document_end: int | None):
     """Run one micro batch; returns the per-token losses [sequences, length] and what to make of them."""
-    inputs, labels, sources = next(iterator)
+    batch: Batch = next(iterator)
+    if batch.rows is None:
+        output = model(None, None, None)
+        return output, None
+    inputs, labels = batch.rows[:, :-1], batch.rows[:, 1:]
     positions = torch.arange(inputs.size(1), device=inputs.device).expand_as(inputs)
-    output = model(inputs, positions, None, labels=labels)
-    return output, partial(mean_loss, sources=sources, num_sources=num_sources)
+    mask = None if document_end is None else within_documents(inputs, document_end)
+    # Rows that are not full end in -1: there is nothing to predict there.
+    output = model(inputs.clamp(min=0), positions, mask, labels=labels.clamp(min=0))
+    return output, partial(mean_loss, counted=labels >= 0, sources=batch.sources, num_sources=num_sources)
 
 
-def mean_loss(output: torch.Tensor, sources: torch.Tensor, num_sources: int):
-    """Return the mean loss to train on, and loss sums and token counts per source, float64 [2, sources + 1]."""
-    per_sequence = output.detach().double().sum(dim=1)
+def within_documents(inputs: torch.Tensor, document_end: int) -> torch.Tensor:
+    """Return which tokens may see which, bool [sequences, 1, length, length]: the earlier ones of their own document."""
+    ends = (inputs == document_end).int()
+    document = ends.cumsum(dim=1) - ends  # a document's end token is still its own
+    same = document[:, :, None] == document[:, None, :]
+    return same.tril()[:, None]
+
+
+def mean_loss(output: torch.Tensor, counted: torch.Tensor, sources: torch.Tensor, num_sources: int):
+    """Return the loss to train on, and loss sums and token counts per source, float64 [2, sources + 1].
+
+    The loss is divided by all places of the micro batch, also those with nothing to predict, so that every
+    layout and micro batch weighs a token the same.
+    """
+    per_token = output.float() * counted
     losses = torch.zeros(2, num_sources + 1, dtype=torch.float64, device=output.device)
-    losses[0].index_add_(0, sources, per_sequence)
-    losses[1].index_add_(0, sources, torch.full_like(per_sequence, output.size(1)))
-    return output.float().mean(), {"losses": losses}
+    losses[0].index_add_(0, sources, per_token.detach().double().sum(dim=1))
+    losses[1].index_add_(0, sources, counted.double().sum(dim=1))
+    return per_token.mean(), {"losses": losses}
 
 
 def optimizer_config(recipe: Recipe) -> OptimizerConfig:

@@ -4,14 +4,11 @@ import math
 import time
 from dataclasses import dataclass
 
-import numpy as np
-
 from codemix_megatron.errors import CodemixError
-from codemix_megatron.mixture.mixture import Mixture
-from codemix_megatron.mixture.reading import SequenceReader
 from codemix_megatron.plan.plan import Plan
 from codemix_megatron.recipe.schedule import learning_rate_at
 from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.train.batches import Batches
 from codemix_megatron.train.engine import Engine, StepResult
 
 __all__ = ["TrainState", "Training"]
@@ -28,9 +25,8 @@ class TrainState:
 class Training:
     """Walks a plan from a state to its end or to a stop."""
 
-    def __init__(self, recipe: Recipe, plan: Plan, engine: Engine, reader: SequenceReader, state: TrainState):
-        self.recipe, self.plan, self.engine, self.reader, self.state = recipe, plan, engine, reader, state
-        self.mixture: Mixture = plan.mixture()
+    def __init__(self, recipe: Recipe, plan: Plan, engine: Engine, batches: Batches, state: TrainState):
+        self.recipe, self.plan, self.engine, self.batches, self.state = recipe, plan, engine, batches, state
 
     def run(self, tell, save, validate, stop_asked) -> bool:
         """Train until the plan ends (True) or `stop_asked()` is True on some rank (False). Every rank calls this.
@@ -66,26 +62,23 @@ class Training:
         """Take the next global batch and update once."""
         spec = next(p for p in self.recipe.phases if p.name == phase.name).learning_rate
         rate = learning_rate_at(spec, self.state.step + 1 - phase.first_step, phase.steps, self.plan.batch_tokens)
-        first = self.state.sequences_seen
-        located = self.mixture.locate(np.arange(first, first + self.plan.global_sequences))
-        rows = self.reader.read(located.source, located.sequence)
-        result = self.engine.train_step(rows, located.source, rate, stop_asked)
+        result = self.engine.train_step(self.batches.at(self.state.sequences_seen), rate, stop_asked)
         self.state.step += 1
         self.state.sequences_seen += self.plan.global_sequences
         return rate, result
 
     def describe(self, phase, rate: float, result: StepResult, seconds: float) -> dict:
         """Return a step event's values."""
-        names, tokens = self.mixture.sources, self.plan.batch_tokens
-        consumed = self.mixture.consumed(self.state.sequences_seen) * self.plan.sequence_length
+        mixture, tokens = self.batches.mixture, self.plan.batch_tokens
+        consumed = mixture.consumed(self.state.sequences_seen) * self.plan.sequence_length
         return {
             "step": self.state.step,
             "phase": phase.name,
             "tokens": self.state.step * tokens,
             "sequences": self.state.sequences_seen,
             "loss": result.losses.mean,
-            "loss_per_source": result.losses.per_source(names),
-            "tokens_per_source": {name: int(count) for name, count in zip(names, consumed, strict=True)},
+            "loss_per_source": result.losses.per_source(mixture.sources),
+            "tokens_per_source": {name: int(count) for name, count in zip(mixture.sources, consumed, strict=True)},
             "learning_rate": rate,
             "gradient_norm": result.gradient_norm,
             "seconds": round(seconds, 4),
@@ -101,7 +94,7 @@ class Training:
         """Stop every rank when the loss is no number any more; the last checkpoint is from before it."""
         if math.isfinite(result.losses.mean) and math.isfinite(result.gradient_norm):
             return
-        worst = {n: v for n, v in result.losses.per_source(self.mixture.sources).items() if not math.isfinite(v)}
+        worst = {n: v for n, v in result.losses.per_source(self.batches.mixture.sources).items() if not math.isfinite(v)}
         raise CodemixError(
             f"step {self.state.step}: loss {result.losses.mean}, gradient norm {result.gradient_norm}"
             f" (sources not finite: {', '.join(worst) or 'none'}); lower the learning rate, or resume from the last checkpoint",

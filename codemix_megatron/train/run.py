@@ -8,8 +8,6 @@ import time
 from dataclasses import asdict
 from functools import partial
 
-import numpy as np
-
 from codemix_megatron.checkpoint.loading import list_checkpoints, load_checkpoint, newest_sound, prune, read_card
 from codemix_megatron.checkpoint.writing import CARD, save_checkpoint
 from codemix_megatron.errors import CodemixError
@@ -19,6 +17,7 @@ from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.schema import Recipe, as_plain
 from codemix_megatron.records.journal import cut_after
 from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.train.batches import Batches
 from codemix_megatron.train.engine import Engine
 from codemix_megatron.train.folder import now, open_run
 from codemix_megatron.train.loop import Training, TrainState
@@ -49,8 +48,9 @@ class RankOfRun:
         self.names = list(self.plan.sources)
         self.reader = SequenceReader([self.manifests[name] for name in self.names], recipe.model.sequence_length)
         self.state = TrainState()
-        vocab_size = self.manifests[self.names[0]].tokenizer.vocab_size
-        self.engine = Engine(recipe, vocab_size, len(self.names), ranks)
+        self.engine = Engine(recipe, self.manifests[self.names[0]].tokenizer, len(self.names), ranks)
+        within_documents = recipe.sequences.attention_within_documents
+        self.batches = Batches(self.plan.mixture(), self.reader, self.plan.global_sequences, ranks, every_stage=within_documents)
         self.observers, self.signalled = [], False
 
     def train(self) -> int:
@@ -66,7 +66,7 @@ class RankOfRun:
             self.tell("start", {"step": self.state.step, **where, "at": now(), "launch": launch})
             if self.state.step == 0:
                 self.validate(self.plan.phases[0].name)
-            training = Training(self.recipe, self.plan, self.engine, self.reader, self.state)
+            training = Training(self.recipe, self.plan, self.engine, self.batches, self.state)
             finished = training.run(self.tell, self.save, self.validate, self.stop_asked)
             if finished:
                 self.tell("end", {"step": self.state.step, "at": now(), "seconds": round(time.monotonic() - began, 1)})
@@ -74,6 +74,7 @@ class RankOfRun:
             self.tell("stop", {"step": self.state.step, "reason": "asked to stop", "at": now()})
             return STOPPED_EARLY
         finally:
+            self.batches.close()
             for observer in self.observers:
                 observer.close()
 
@@ -128,7 +129,7 @@ class RankOfRun:
         for i, name in enumerate(self.names):
             rows = self.reader.held_out(i, self.recipe.evaluation.held_out_sequences)
             if len(rows):
-                losses[name] = self.engine.score(rows, np.full(len(rows), i)).mean
+                losses[name] = self.engine.score(rows, i).mean
         tokens_per_byte = {name: m.held_out_tokens / max(1, m.held_out_bytes) for name, m in self.manifests.items()}
         bits = {name: loss / math.log(2) * tokens_per_byte[name] for name, loss in losses.items()}
         step = self.state.step

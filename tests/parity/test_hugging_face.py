@@ -78,6 +78,8 @@ def test_training_follows_hugging_face_with_the_same_weights(tmp_path):
     from codemix_megatron.model.initial import sharded_tensors
     from codemix_megatron.parallel.ranks import one_rank
     from codemix_megatron.recipe.schema import Batch, LearningRate, Model, Optimizer, Phase
+    from codemix_megatron.records.manifest import TokenizerCard
+    from codemix_megatron.train.batches import Batch
     from codemix_megatron.train.engine import Engine
 
     model = Model(num_layers=2, hidden_size=64, num_attention_heads=4, num_query_groups=2, ffn_hidden_size=128, sequence_length=32)
@@ -87,7 +89,7 @@ def test_training_follows_hugging_face_with_the_same_weights(tmp_path):
     draw = np.random.default_rng(0)
     batches = [draw.integers(0, 40, (4, 33)) for _ in range(10)]
     with one_rank(device="cpu") as ranks:
-        engine = Engine(recipe, 256, 1, ranks)
+        engine = Engine(recipe, TokenizerCard(type="none", path="", sha256="", vocab_size=256, end_of_document_id=0), 1, ranks)
         roles = {name: role for role, names in MEGATRON_NAMES.items() for name in names}
         stacks = {}
         for shard in sharded_tensors([engine.chunks[0].module]):
@@ -103,7 +105,7 @@ def test_training_follows_hugging_face_with_the_same_weights(tmp_path):
         theirs = LlamaForCausalLM(LlamaConfig(**hugging_face_config(model, 256, 0, "float32")))
         missing = theirs.load_state_dict({k: v.clone() for k, v in state.items()}, strict=False)
         assert missing.missing_keys in ([], ["lm_head.weight"]) and not missing.unexpected_keys
-        ours = [engine.train_step(rows, np.zeros(4, dtype=np.int64), 1e-2, False).losses.mean for rows in batches]
+        ours = [engine.train_step(Batch(torch.from_numpy(rows), torch.zeros(4, dtype=torch.int64)), 1e-2, False).losses.mean for rows in batches]
     optimizer = torch.optim.AdamW(theirs.parameters(), lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
     expected = []
     for rows in batches:

@@ -1,0 +1,61 @@
+"""How long a plan takes on known accelerators, and whether it fits into their memory."""
+
+from dataclasses import dataclass, replace
+
+from codemix_megatron.errors import RecipeError
+
+__all__ = ["DEVICES", "Device", "device_hours", "on_device"]
+
+ROOM_TO_SPARE = 0.9  # of the memory; the allocator, NCCL and kernels want the rest
+
+
+@dataclass(frozen=True)
+class Device:
+    """Peak dense bf16 TFLOP/s with fp32 accumulation, and memory in 10^9 bytes."""
+
+    teraflops: float
+    memory_gigabytes: float
+
+
+DEVICES = {
+    "a40": Device(149.7, 48),  # NVIDIA A40 data sheet
+    "a100": Device(312, 80),  # NVIDIA A100 data sheet, 80GB SXM
+    "a100-40": Device(312, 40),  # NVIDIA A100 data sheet, 40GB
+    "l40s": Device(362, 48),  # NVIDIA L40S data sheet (733 with sparsity)
+    "rtx4090": Device(165.2, 24),  # NVIDIA Ada GPU architecture whitepaper, appendix A
+    "h100": Device(989, 80),  # NVIDIA H100 data sheet, SXM (1979 with sparsity)
+    "h100-pcie": Device(756, 80),  # NVIDIA H100 data sheet, PCIe (1513 with sparsity)
+    "h200": Device(989, 141),  # NVIDIA H200 data sheet (1979 with sparsity)
+    "b200": Device(2250, 180),  # NVIDIA HGX B200 data sheet, an eighth of 8 devices (4500 each with sparsity)
+    "mi300x": Device(1307, 192),  # AMD Instinct MI300X data sheet
+    "v4": Device(275, 32),  # Google Cloud TPU documentation, v4
+    "v5e": Device(197, 16),  # Google Cloud TPU documentation, v5e
+    "v5p": Device(459, 95),  # Google Cloud TPU documentation, v5p
+    "v6e": Device(918, 32),  # Google Cloud TPU documentation, v6e
+}
+
+
+def device_hours(flops: float, device: str, mfu: float) -> float:
+    """Return the hours one device needs for `flops` model FLOPs at a share `mfu` of its peak."""
+    return flops / (DEVICES[device].teraflops * 1e12 * mfu) / 3600
+
+
+def on_device(plan, name: str, mfu: float):
+    """Return the plan with hours, device-hours and what fits; raises RecipeError for unknown devices and impossible shares."""
+    if name not in DEVICES:
+        raise RecipeError(f"no device {name!r}; known are {', '.join(DEVICES)}", where="--device")
+    if not 0 < mfu <= 1:
+        raise RecipeError(f"found {mfu:g}, must be above 0 and at most 1; 0.3 to 0.5 is usual on GPUs", where="--mfu")
+    hours, memory_bytes = device_hours(plan.flops["total"], name, mfu), int(DEVICES[name].memory_gigabytes * 1e9)
+    others = sum(plan.memory_bytes_per_rank.values()) - plan.memory_bytes_per_rank["activations"]
+    fits = {choice: others + size <= ROOM_TO_SPARE * memory_bytes for choice, size in plan.activations.items()}
+    answer = {
+        "name": name,
+        "mfu": mfu,
+        "peak_flops_per_second": DEVICES[name].teraflops * 1e12,
+        "memory_bytes": memory_bytes,
+        "device_hours": hours,
+        "hours": hours / plan.layout["ranks"],
+        "fits": fits,  # recompute choice -> within nine tenths of the memory
+    }
+    return replace(plan, device=answer)

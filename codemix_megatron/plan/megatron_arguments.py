@@ -1,0 +1,230 @@
+"""The arguments with which plain Megatron-LM's pretrain_gpt.py trains one phase of a plan.
+
+Names and meanings are those of Megatron-LM's megatron/training/arguments.py (core_v0.16.1 and main of August 2026).
+"""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from codemix_megatron.errors import RecipeError
+from codemix_megatron.plan.plan import PhasePlan, Plan
+from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.records.manifest import CorpusManifest
+
+__all__ = ["MegatronArguments", "megatron_arguments"]
+
+SPLIT_DIGITS = 8
+SCHEDULES = {"constant": "constant", "linear": "linear", "cosine": "cosine", "wsd": "WSD"}
+
+
+@dataclass(frozen=True)
+class MegatronArguments:
+    """A list of (flag, values), and what the reader has to know."""
+
+    arguments: list[tuple]
+    notes: list[str]
+    ranks: int
+
+    def as_shell(self) -> str:
+        """Return notes as comments and one quoted argument a line."""
+        lines = [f"torchrun --nproc-per-node {self.ranks} pretrain_gpt.py"]
+        lines += ["  " + " ".join([flag, *(shlex.quote(str(value)) for value in values)]) for flag, *values in self.arguments]
+        return "".join(f"# {note}\n" for note in self.notes) + " \\\n".join(lines) + "\n"
+
+
+def megatron_arguments(recipe: Recipe, plan: Plan, corpora: dict, phase_name: str | None = None) -> MegatronArguments:
+    """Return the arguments for one phase (default: the first); raises RecipeError when there is no such phase."""
+    phase = find_phase(plan, phase_name)
+    split, split_notes = safe_split(recipe, phase, corpora)
+    arguments = [
+        *model_arguments(recipe),
+        *layout_arguments(recipe, plan),
+        *batch_arguments(recipe, phase),
+        *learning_rate_arguments(phase, plan),
+        *optimizer_arguments(recipe),
+        ("--seed", recipe.seed),
+        *tokenizer_arguments(recipe, corpora),
+        ("--data-path", *blend(recipe, phase)),
+        ("--split", split),
+    ]
+    if split == "1,0,0":
+        arguments.append(("--eval-iters", 0))
+    return MegatronArguments(arguments, [*phase_notes(plan, phase), *split_notes, *model_notes(recipe, phase)], plan.layout["ranks"])
+
+
+def find_phase(plan: Plan, name: str | None) -> PhasePlan:
+    """Return the phase of that name, or the first."""
+    phases = {phase.name: phase for phase in plan.phases}
+    if name is not None and name not in phases:
+        raise RecipeError(f"no phase {name!r}; phases are {', '.join(phases)}", where="--phase")
+    return phases[name] if name else plan.phases[0]
+
+
+def model_arguments(recipe: Recipe) -> list[tuple]:
+    """Return shape, block and initialisation."""
+    model = recipe.model
+    grouped = [("--group-query-attention",), ("--num-query-groups", model.query_groups)]
+    return [
+        ("--num-layers", model.num_layers),
+        ("--hidden-size", model.hidden_size),
+        ("--num-attention-heads", model.num_attention_heads),
+        *(grouped if model.query_groups != model.num_attention_heads else []),
+        ("--ffn-hidden-size", model.ffn_size),
+        ("--seq-length", model.sequence_length),
+        ("--max-position-embeddings", model.sequence_length),
+        ("--swiglu",),
+        ("--normalization", "RMSNorm"),
+        ("--norm-epsilon", plain_number(model.normalization_epsilon)),
+        ("--position-embedding-type", "rope"),
+        ("--rotary-base", round(model.rope_base)),
+        ("--disable-bias-linear",),
+        *([] if model.tie_embeddings else [("--untie-embeddings-and-output-weights",)]),
+        ("--hidden-dropout", 0.0),
+        ("--attention-dropout", 0.0),
+        ("--init-method-std", plain_number(model.init_std)),
+        # Megatron pads to a multiple of this times the tensor ranks.
+        ("--make-vocab-size-divisible-by", model.vocab_padding_multiple // recipe.parallel.tensor),
+        *([("--bf16",)] if model.precision == "bf16" else []),
+    ]
+
+
+def layout_arguments(recipe: Recipe, plan: Plan) -> list[tuple]:
+    """Return how the model is spread; data parallel ranks are those left over, as here."""
+    parallel, layout = recipe.parallel, plan.layout
+    arguments = [("--tensor-model-parallel-size", layout["tensor"]), ("--pipeline-model-parallel-size", layout["pipeline"])]
+    if layout["virtual_pipeline"] > 1:
+        layers = recipe.model.num_layers // (layout["pipeline"] * layout["virtual_pipeline"])
+        arguments.append(("--num-layers-per-virtual-pipeline-stage", layers))
+    switches = {
+        "--sequence-parallel": parallel.sequence_parallel,
+        "--use-distributed-optimizer": parallel.distributed_optimizer,
+        "--overlap-grad-reduce": parallel.overlap,
+        "--overlap-param-gather": parallel.overlap,
+    }
+    arguments += [(flag,) for flag, is_on in switches.items() if is_on]
+    if parallel.recompute == "selective":
+        arguments.append(("--recompute-granularity", "selective"))
+    if parallel.recompute == "full":
+        arguments += [("--recompute-granularity", "full"), ("--recompute-method", "uniform"), ("--recompute-num-layers", 1)]
+    return arguments
+
+
+def batch_arguments(recipe: Recipe, phase: PhasePlan) -> list[tuple]:
+    """Return batch sizes and the length of the phase, in samples."""
+    return [
+        ("--micro-batch-size", recipe.batch.micro_sequences),
+        ("--global-batch-size", recipe.batch.global_sequences),
+        ("--train-samples", phase.sequences),
+    ]
+
+
+def learning_rate_arguments(phase: PhasePlan, plan: Plan) -> list[tuple]:
+    """Return the phase's schedule in samples."""
+    rate, sequences = phase.learning_rate, plan.global_sequences
+    warmup = min(phase.steps, -(-rate["warmup_tokens"] // plan.batch_tokens))
+    arguments = [
+        ("--lr", plain_number(rate["peak"])),
+        ("--min-lr", plain_number(rate["final"] if rate["schedule"] != "constant" else min(rate["final"], rate["peak"]))),
+        ("--lr-decay-style", SCHEDULES[rate["schedule"]]),
+        ("--lr-decay-samples", phase.sequences),
+        ("--lr-warmup-samples", warmup * sequences),
+    ]
+    if warmup and rate["start"]:
+        arguments.append(("--lr-warmup-init", plain_number(rate["start"])))
+    if rate["schedule"] == "wsd":
+        decay = max(1, round(rate["decay_share"] * phase.steps))
+        arguments += [("--lr-wsd-decay-style", "linear"), ("--lr-wsd-decay-samples", decay * sequences)]
+    return arguments
+
+
+def optimizer_arguments(recipe: Recipe) -> list[tuple]:
+    """Return AdamW's numbers."""
+    optimizer = recipe.optimizer
+    return [
+        ("--optimizer", "adam"),
+        ("--adam-beta1", optimizer.betas[0]),
+        ("--adam-beta2", optimizer.betas[1]),
+        ("--adam-eps", plain_number(optimizer.epsilon)),
+        ("--weight-decay", optimizer.weight_decay),
+        ("--clip-grad", optimizer.gradient_clip),
+    ]
+
+
+def tokenizer_arguments(recipe: Recipe, corpora: dict) -> list[tuple]:
+    """Return the tokenizer the corpora were made with; Megatron reads a Hugging Face one from its folder."""
+    cards = [corpus.tokenizer for corpus in corpora.values() if isinstance(corpus, CorpusManifest)]
+    path = Path(cards[0].path if cards else recipe.tokenizer.path)
+    if cards[0].type == "sentencepiece" if cards else path.suffix == ".model":
+        return [("--tokenizer-type", "GPTSentencePieceTokenizer"), ("--tokenizer-model", path)]
+    return [("--tokenizer-type", "HuggingFaceTokenizer"), ("--tokenizer-model", path if path.is_dir() else path.parent)]
+
+
+def blend(recipe: Recipe, phase: PhasePlan) -> list:
+    """Return weight, prefix, weight, prefix, ...; weights are whole sequences, and Megatron takes no weight of 0."""
+    drawn = [(source.sequences, recipe.corpora[name].prefix) for name, source in phase.sources.items() if source.sequences]
+    return [word for pair in drawn for word in pair]
+
+
+def safe_split(recipe: Recipe, phase: PhasePlan, corpora: dict) -> tuple[str, list[str]]:
+    """Return --split such that no held-out document is trained on, and what it costs.
+
+    Held-out documents are the last of each file. Megatron cuts every corpus at round(fraction x documents), with one
+    fraction for all, so the smallest training share decides; the others lose a few documents they could train on.
+    """
+    drawn = {name: corpora[name] for name, source in phase.sources.items() if source.sequences}
+    prepared = {name: corpus for name, corpus in drawn.items() if isinstance(corpus, CorpusManifest)}
+    notes = []
+    if len(prepared) < len(drawn):
+        notes.append(f"--split is a guess from evaluation.held_out_share: {', '.join(drawn.keys() - prepared.keys())} are not prepared.")
+    shares = [(m.train_documents, m.num_documents) for m in prepared.values()]
+    scale = 10**SPLIT_DIGITS
+    kept = [train * scale // total for train, total in shares] + ([int((1 - recipe.evaluation.held_out_share) * scale)] if notes else [])
+    train = min(kept)
+    lost = {name: m.train_documents - round(train / scale * m.num_documents) for name, m in prepared.items()}
+    inexact = {name: count for name, count in lost.items() if count}
+    if inexact:
+        listed = ", ".join(f"{name} {count} of {prepared[name].train_documents}" for name, count in inexact.items())
+        notes.append(f"--split is one fraction for all corpora: none of our held-out documents is trained on; left out besides: {listed}.")
+    elif prepared and not notes:
+        notes.append("--split leaves exactly our held-out documents out, for validation.")
+    if train == scale:
+        return "1,0,0", notes
+    return f"{decimal(train)},{decimal(scale - train)},0", notes
+
+
+def decimal(parts: int) -> str:
+    """Return parts of 10^8 without an exponent, which Megatron's reading of --split does not know."""
+    return f"{parts / 10**SPLIT_DIGITS:.{SPLIT_DIGITS}f}".rstrip("0").rstrip(".")
+
+
+def plain_number(value: float) -> str:
+    """Return the shortest decimal form of a number."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+
+
+def phase_notes(plan: Plan, phase: PhasePlan) -> list[str]:
+    """Say what Megatron does otherwise between phases."""
+    notes = [f"{plan.name}, phase {phase.name}: {phase.steps} steps, {phase.tokens} tokens, for Megatron-LM's pretrain_gpt.py."]
+    if len(plan.phases) > 1:
+        others = ", ".join(p.name for p in plan.phases if p.name != phase.name)
+        notes.append("Megatron-LM trains one phase per start and RESHUFFLES at each: a later phase draws again from sample 0 of every")
+        notes.append(f"corpus, so it rereads what earlier phases read. `codemix train` does not. Other phases (--phase): {others}.")
+    if phase.first_step > 1:
+        notes.append("Add --load CHECKPOINT --finetune to start from the phase before; Adam's moments and the counters begin anew then.")
+    if plan.assumed:
+        notes.append("Sizes of corpora are ASSUMED; prepare them before you train.")
+    return notes
+
+
+def model_notes(recipe: Recipe, phase: PhasePlan) -> list[str]:
+    """Say what Megatron cannot be told."""
+    notes = ["Megatron's learning rate lags ours by one step. Weights and data order come from other random numbers."]
+    if recipe.model.rope_base != round(recipe.model.rope_base):
+        notes.append(f"--rotary-base takes whole numbers only; the recipe says {recipe.model.rope_base}.")
+    rate = phase.learning_rate
+    if rate["schedule"] != "constant" and rate["final"] > rate["peak"]:
+        notes.append("Megatron refuses a --min-lr above --lr; this phase's learning rate rises to its end.")
+    if recipe.initial_weights and phase.first_step == 1:
+        notes.append(f"The recipe starts from {recipe.initial_weights}; Megatron-LM needs these weights as a checkpoint of its own: --load, --finetune.")
+    return notes
