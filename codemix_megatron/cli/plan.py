@@ -1,9 +1,17 @@
 """codemix plan: show what a recipe will do before it does it."""
 
+import json
+import sys
 from pathlib import Path
 
-from codemix_megatron.plan.plan import make_plan, read_manifests
-from codemix_megatron.recipe.quantity import format_tokens
+from codemix_megatron.cli.plan_tables import print_difference, print_plan
+from codemix_megatron.errors import RecipeError
+from codemix_megatron.plan.assumed import read_sizes
+from codemix_megatron.plan.devices import DEVICES, on_device
+from codemix_megatron.plan.difference import compare_plans, read_plan
+from codemix_megatron.plan.plan import find_corpora, make_plan
+from codemix_megatron.recipe.checks import ranks_fault
+from codemix_megatron.recipe.quantity import parse_tokens
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.atomic import write_json
 
@@ -12,62 +20,100 @@ __all__ = ["add_arguments", "print_plan", "run"]
 EPILOG = """examples:
   codemix plan recipe.yaml
   codemix plan recipe.yaml phases.1.tokens=2B parallel.tensor=4 --output plan.json
-  codemix plan recipe.yaml --nproc 8"""
+  codemix plan recipe.yaml --nproc 8 --device h100 --mfu 0.4 --figure plan.png
+  codemix plan recipe.yaml --assume-tokens text=500B,code=139B --assume-vocab 256000
+  codemix plan recipe.yaml --megatron-args --phase cooldown > pretrain.sh
+  codemix plan --diff recipe.yaml runs/before"""
 
 
 def add_arguments(parser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("recipe", help="YAML recipe; its corpora must be prepared")
+    parser.add_argument("recipe", nargs="?", help="YAML recipe; its corpora must be prepared, or their sizes assumed")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the recipe, as a.b=c")
     parser.add_argument("--nproc", type=int, help="ranks to plan for; default: the smallest layout")
     parser.add_argument("--output", default="plan.json", help="where the plan is written (default: plan.json)")
+    parser.add_argument("--json", action="store_true", help="print the plan, or the differences, as JSON and nothing else")
+    parser.add_argument("--figure", metavar="FILE", help="draw mixture and learning rate over tokens into a .png, .pdf or .svg")
+    assumed = parser.add_argument_group("before anything is prepared")
+    words = "NAME=200B[,NAME=...] or a YAML file of such lines; may be repeated"
+    assumed.add_argument("--assume-tokens", action="append", default=[], metavar="SIZES", help=f"plan with corpora of these training tokens: {words}")
+    assumed.add_argument("--assume-vocab", metavar="N", help="with this vocabulary (default: tokenizer.train_vocab_size)")
+    hours = parser.add_argument_group("hours and memory")
+    hours.add_argument("--device", metavar="NAME", help=f"accelerator to reckon with: {', '.join(DEVICES)}")
+    hours.add_argument("--mfu", type=float, default=0.4, help="share of its peak that the model reaches (default: 0.4)")
+    other = parser.add_argument_group("instead of planning alone")
+    other.add_argument("--megatron-args", action="store_true", help="print the arguments of Megatron-LM's pretrain_gpt.py for one phase")
+    other.add_argument("--phase", metavar="NAME", help="the phase for --megatron-args (default: the first)")
+    other.add_argument("--diff", nargs=2, metavar=("A", "B"), help="compare two recipes, plan.json files or run folders")
 
 
 def run(arguments) -> int:
-    """Plan, print, write plan.json."""
-    recipe = read_recipe(arguments.recipe, arguments.overrides)
-    plan = make_plan(recipe, read_manifests(recipe), arguments.nproc)
-    print_plan(plan)
+    """Plan, print, write plan.json; or compare two plans."""
+    if arguments.phase and not arguments.megatron_args:
+        raise RecipeError(f"found {arguments.phase}, but it chooses the phase of --megatron-args; add that", where="--phase")
+    return run_diff(arguments) if arguments.diff else run_plan(arguments)
+
+
+def run_plan(arguments) -> int:
+    """Plan one recipe and print it in the form asked for."""
+    if arguments.recipe is None:
+        raise RecipeError("missing; give the path of a YAML recipe, or --diff A B", where="recipe")
+    recipe, corpora, plan = plan_recipe(arguments.recipe, arguments.overrides, arguments)
+    if arguments.megatron_args:
+        from codemix_megatron.plan.megatron_arguments import megatron_arguments
+
+        sys.stdout.write(megatron_arguments(recipe, plan, corpora, arguments.phase).as_shell())
+        return 0
+    if arguments.figure:
+        from codemix_megatron.plan.figure import draw_plan
+
+        draw_plan(plan, arguments.figure)
     write_json(Path(arguments.output), plan.as_json())
-    print(f"\nwritten to {arguments.output}")
+    if arguments.json:
+        sys.stdout.write(json.dumps(plan.as_json(), indent=2, ensure_ascii=False) + "\n")
+        return 0
+    print_plan(plan)
+    figure = f" and {arguments.figure}" if arguments.figure else ""
+    print(f"\nwritten to {arguments.output}{figure}")
     return 0
 
 
-def print_plan(plan) -> None:
-    """Print the tables people read."""
-    from rich.console import Console
-
-    console = Console()
-    parameters, layout = plan.parameters, plan.layout
-    console.print(
-        f"[bold]{plan.name}[/]: {format_tokens(parameters['total'])} parameters"
-        f" ({format_tokens(parameters['without_embedding'])} without embedding), {plan.steps} steps of"
-        f" {plan.global_sequences} x {plan.sequence_length} tokens, {format_tokens(plan.tokens)} tokens,"
-        f" {plan.flops['total']:.3g} FLOPs",
-        highlight=False,
-    )
-    memory = plan.memory_bytes_per_rank
-    parts = ", ".join(f"{part} {size / 2**20:.0f}" for part, size in memory.items())
-    console.print(
-        f"{layout['ranks']} ranks: tensor {layout['tensor']} x pipeline {layout['pipeline']} x data {layout['data']};"
-        f" about {sum(memory.values()) / 2**20:.0f} MiB on the fullest ({parts})",
-        highlight=False,
-    )
-    console.print(phase_table(plan))
+def plan_recipe(path, overrides, arguments, names=None):
+    """Return (recipe, corpora, plan) of one recipe; `names` are the corpora that --assume-tokens may speak of."""
+    recipe = read_recipe(path, overrides)
+    if arguments.nproc is not None and (fault := ranks_fault(recipe.parallel, arguments.nproc)):
+        raise RecipeError(fault, where="--nproc")
+    sizes = read_sizes(arguments.assume_tokens, names or recipe.corpora)
+    own_sizes = {name: tokens for name, tokens in sizes.items() if name in recipe.corpora}
+    corpora = find_corpora(recipe, own_sizes, assumed_vocab(arguments))
+    plan = make_plan(recipe, corpora, arguments.nproc)
+    return recipe, corpora, on_device(plan, arguments.device, arguments.mfu) if arguments.device else plan
 
 
-def phase_table(plan):
-    """Return a row for every source of every phase."""
-    from rich.table import Table
+def assumed_vocab(arguments) -> int | None:
+    """Return --assume-vocab as a number; 256K is one."""
+    if arguments.assume_vocab is None:
+        return None
+    try:
+        return parse_tokens(arguments.assume_vocab)
+    except ValueError as fault:
+        raise RecipeError(str(fault), where="--assume-vocab") from None
 
-    table = Table("phase", "steps", "tokens", "source", "share", "sequences", "tokens of source", "epochs after")
-    for column in table.columns[1:3] + table.columns[4:]:
-        column.justify = "right"
-    for phase in plan.phases:
-        rounded = "" if phase.tokens == phase.asked_tokens else f" ({phase.tokens - phase.asked_tokens:+d})"
-        for i, (name, source) in enumerate(phase.sources.items()):
-            last = i == len(phase.sources) - 1
-            head = (phase.name, str(phase.steps), f"{phase.tokens}{rounded}") if i == 0 else ("", "", "")
-            row = (name, f"{source.share:.4g}", str(source.sequences), str(source.tokens), f"{source.epochs_after:.3f}")
-            table.add_row(*head, *row, end_section=last)
-    return table
+
+def run_diff(arguments) -> int:
+    """Compare two plans; overrides hold for both recipes."""
+    overrides = [*([arguments.recipe] if arguments.recipe else []), *arguments.overrides]
+    if strays := [word for word in overrides if "=" not in word]:
+        raise RecipeError(f"found {', '.join(strays)} besides {' and '.join(arguments.diff)}; it compares two plans", where="--diff")
+    plans = [read_plan(path) for path in arguments.diff]
+    recipes = [path for path, plan in zip(arguments.diff, plans, strict=True) if plan is None]
+    names = list(dict.fromkeys(name for path in recipes for name in read_recipe(path, overrides).corpora))
+    for i, path in enumerate(arguments.diff):
+        if plans[i] is None:
+            plans[i] = json.loads(json.dumps(plan_recipe(path, overrides, arguments, names)[2].as_json()))
+    difference = compare_plans(*plans)
+    if arguments.json:
+        sys.stdout.write(json.dumps(difference, indent=2, ensure_ascii=False) + "\n")
+    else:
+        print_difference(difference)
+    return 0

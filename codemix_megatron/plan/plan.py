@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from codemix_megatron.errors import CorpusError, RecipeError
 from codemix_megatron.mixture.budget import apportion, whole_batches
 from codemix_megatron.mixture.mixture import Mixture
+from codemix_megatron.mixture.packing import pack
 from codemix_megatron.mixture.reading import num_windows
 from codemix_megatron.plan.assumed import AssumedCorpus, assume_corpora
 from codemix_megatron.plan.cost import activations_by_recompute, count_parameters, memory_bytes_per_rank, training_flops_per_token
@@ -107,7 +108,7 @@ def make_plan(recipe: Recipe, manifests: dict[str, CorpusManifest | AssumedCorpu
     vocab_size = next(iter(manifests.values())).tokenizer.vocab_size
     batch_tokens = recipe.batch.global_sequences * recipe.model.sequence_length
     data = (num_ranks or recipe.parallel.model_ranks * (recipe.parallel.data or 1)) // recipe.parallel.model_ranks
-    per_epoch = {name: num_windows(m.train_tokens, recipe.model.sequence_length) for name, m in manifests.items()}
+    per_epoch = {name: sequences_per_epoch(recipe, manifest) for name, manifest in manifests.items()}
     sizes = {name: m.train_tokens for name, m in manifests.items()}
     phases = plan_phases(recipe, batch_tokens, per_epoch, sizes)
     sources = total_sources(recipe, manifests, phases, per_epoch)
@@ -142,6 +143,12 @@ def make_plan(recipe: Recipe, manifests: dict[str, CorpusManifest | AssumedCorpu
         learning_rate_curve=learning_rate_curve(phases, batch_tokens),
         activations=activations_by_recompute(recipe, vocab_size, data),
     )
+
+
+def sequences_per_epoch(recipe: Recipe, manifest) -> int:
+    """Return the sequences one pass over a corpus gives, by the recipe's way of making them."""
+    length = recipe.model.sequence_length
+    return pack(manifest, length).num_sequences if recipe.sequences.packing == "best_fit" else num_windows(manifest.train_tokens, length)
 
 
 def plan_phases(recipe: Recipe, batch_tokens: int, per_epoch: dict[str, int], sizes: dict[str, int]) -> list[PhasePlan]:

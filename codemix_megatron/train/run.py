@@ -11,6 +11,7 @@ from functools import partial
 from codemix_megatron.checkpoint.loading import list_checkpoints, load_checkpoint, newest_sound, prune, read_card
 from codemix_megatron.checkpoint.writing import CARD, save_checkpoint
 from codemix_megatron.errors import CodemixError
+from codemix_megatron.mixture.packing import PackedReader
 from codemix_megatron.mixture.reading import SequenceReader
 from codemix_megatron.parallel.ranks import Ranks, join_ranks, leave_ranks, on_main
 from codemix_megatron.plan.plan import make_plan, read_manifests
@@ -46,7 +47,8 @@ class RankOfRun:
         self.plan = make_plan(recipe, self.manifests, ranks.size)
         on_main(ranks, partial(open_run, run, recipe, self.plan, ranks.size, ranks.device.type))
         self.names = list(self.plan.sources)
-        self.reader = SequenceReader([self.manifests[name] for name in self.names], recipe.model.sequence_length)
+        reader = PackedReader if recipe.sequences.packing == "best_fit" else SequenceReader
+        self.reader = reader([self.manifests[name] for name in self.names], recipe.model.sequence_length)
         self.state = TrainState()
         self.engine = Engine(recipe, self.manifests[self.names[0]].tokenizer, len(self.names), ranks)
         within_documents = recipe.sequences.attention_within_documents

@@ -1,0 +1,68 @@
+"""Documents inside sequences: attention that ends at their borders, and packing that does not cut them."""
+
+import numpy as np
+import pytest
+import torch
+
+from codemix_megatron.hf.parity import model_recipe
+from codemix_megatron.mixture.packing import PackedReader
+from codemix_megatron.model.build import build_model
+from codemix_megatron.parallel.ranks import one_rank
+from codemix_megatron.recipe.schema import Model
+from codemix_megatron.records.manifest import CorpusManifest
+from codemix_megatron.train.engine import within_documents
+
+pytestmark = pytest.mark.distributed
+END = 0
+
+
+def test_mask_lets_a_token_see_the_earlier_ones_of_its_document_and_nothing_else():
+    mask = within_documents(torch.tensor([[5, 6, END, 7, 8, END]]), END)[0, 0].int()
+    expected = torch.tensor([[1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0], [0, 0, 0, 1, 1, 0], [0, 0, 0, 1, 1, 1]])
+    assert torch.equal(mask, expected.int())
+
+
+def test_a_document_gets_the_logits_it_would_get_alone():
+    """Rotary positions are relative, so a document in mid-sequence needs no position reset."""
+    model = Model(num_layers=2, hidden_size=32, num_attention_heads=4, num_query_groups=2, ffn_hidden_size=64, sequence_length=12)
+    first, second = [3, 9, 4, 1, END], [8, 2, 7, 7, 5, 6, END]
+    with one_rank(device="cpu") as ranks, torch.no_grad():
+        gpt = build_model(model_recipe(model), 128, ranks.device)[0].eval()
+
+        def logits(ids, mask=None):
+            ids = torch.tensor([ids])
+            return gpt(ids, torch.arange(ids.shape[1])[None], mask)[0]
+
+        together = logits(first + second, within_documents(torch.tensor([first + second]), END))
+        alone = torch.cat([logits(first), logits(second)])
+        leaking = logits(first + second)
+    assert torch.allclose(together, alone, atol=1e-6)
+    assert not torch.allclose(leaking[len(first) :], alone[len(first) :], atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", [[], ["parallel.tensor=2", "parallel.pipeline=2"], ["parallel.data=2"]], ids=["one rank", "TP2 x PP2", "DP2"])
+def test_packed_documents_with_their_own_attention_train_alike_on_every_layout(tiny, layout):
+    run = "packed" + "".join(word[9:11] for word in layout)
+    done = tiny.train(run, "sequences.packing=best_fit", "sequences.attention_within_documents=true", *layout)
+    assert done.returncode == 0, done.stderr
+    losses = tiny.losses(run)
+    assert len(losses) == 20
+    assert losses == pytest.approx(tiny.losses("packed"), abs=1e-5)
+    assert losses != pytest.approx(tiny.losses("single"), abs=1e-2) if tiny.losses("single") else True
+
+
+def test_packed_sequences_hold_every_training_token_once_and_cut_no_document_that_fits(tiny):
+    manifest = CorpusManifest.read(tiny.folder / "corpora" / "prose")
+    tokens = np.memmap(manifest.prefix + ".bin", dtype=manifest.dtype, mode="r")[: manifest.train_tokens]
+    length = 256
+    reader = PackedReader([manifest], length)
+    packing = reader.packings[0]
+    rows = reader.read(np.zeros(packing.num_sequences, dtype=int), np.arange(packing.num_sequences))
+    found = np.sort(rows[rows >= 0])
+    assert np.array_equal(found, np.sort(tokens.astype(np.int32)))
+    assert ((rows >= 0).sum() / rows.size) == pytest.approx(packing.fill)
+    end = tokens[-1]
+    longest = np.diff(np.flatnonzero(np.concatenate([[end], tokens]) == end)).max()
+    assert longest <= length, "this corpus has no long documents, so no sequence may begin in mid-document"
+    document_starts = {0, *(np.flatnonzero(tokens == end) + 1).tolist()}
+    assert set(packing.start.tolist()) <= document_starts
