@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all lint docs clean
+.PHONY: demo test test-all lint docs clean bench-mixture
 
 demo: $(STAMP)  ## the whole road on the standard library's own sources
 	$(BIN)/codemix demo
@@ -34,3 +34,6 @@ $(VENV)/.installed-docs: $(STAMP)
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info
+
+bench-mixture: $(STAMP)  ## mixtures beside a memmap slice and megatron-core's datasets; ends with one line of JSON
+	$(BIN)/python benchmarks/mixture.py

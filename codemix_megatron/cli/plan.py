@@ -35,8 +35,8 @@ def add_arguments(parser) -> None:
     parser.add_argument("--json", action="store_true", help="print the plan, or the differences, as JSON and nothing else")
     parser.add_argument("--figure", metavar="FILE", help="draw mixture and learning rate over tokens into a .png, .pdf or .svg")
     assumed = parser.add_argument_group("before anything is prepared")
-    words = "NAME=200B[,NAME=...] or a YAML file of such lines; may be repeated"
-    assumed.add_argument("--assume-tokens", action="append", default=[], metavar="SIZES", help=f"plan with corpora of these training tokens: {words}")
+    words = "plan with corpora of these training tokens: NAME=200B[,NAME=...] or a YAML file of such lines; may be repeated"
+    assumed.add_argument("--assume-tokens", action="append", default=[], metavar="SIZES", help=words)
     assumed.add_argument("--assume-vocab", metavar="N", help="with this vocabulary (default: tokenizer.train_vocab_size)")
     hours = parser.add_argument_group("hours and memory")
     hours.add_argument("--device", metavar="NAME", help=f"accelerator to reckon with: {', '.join(DEVICES)}")

@@ -42,8 +42,8 @@ def machine_lines(plan) -> list[str]:
     ]
     fits = plan.device["fits"] if plan.device else {}
     verdict = {True: " (fits)", False: " (does not fit)"}
-    choices = ", ".join(f"{choice} {size_text(others + size)}{verdict.get(fits.get(choice), '')}" for choice, size in plan.activations.items())
-    lines.append(f"the same by parallel.recompute: {choices}")
+    choices = [f"{choice} {size_text(others + size)}{verdict.get(fits.get(choice), '')}" for choice, size in plan.activations.items()]
+    lines.append(f"the same by parallel.recompute: {', '.join(choices)}")
     if plan.device:
         device = plan.device
         lines.append(
@@ -159,7 +159,8 @@ def difference_table(difference: dict, is_wide: bool):
         sign = "+" if row["difference"] > 0 else "-" if row["difference"] else ""
         shares = [f"{100 * row[key]:.3g} %" for key in ("share_a", "share_b")]
         tokens = [count(row[key]) if row[key] else "none" for key in ("tokens_a", "tokens_b")]
-        table.add_row(row["phase"] if is_first else "", row["source"], *tokens, f"{sign}{count(abs(row['difference']))}", *shares, style=style)
+        tokens.append(f"{sign}{count(abs(row['difference']))}")
+        table.add_row(row["phase"] if is_first else "", row["source"], *tokens, *shares, style=style)
     return table
 
 

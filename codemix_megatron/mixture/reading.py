@@ -57,6 +57,7 @@ class SequenceReader:
         self.manifests, self.sequence_length = manifests, sequence_length
         self.files = [TokenFile(m) for m in manifests]
         self.dtype = np.result_type(*(f.dtype for f in self.files)) if manifests else np.dtype(np.uint16)
+        self.descriptors = [f.descriptor for f in self.files]
         self.is_cold = True
 
     def read(self, source: np.ndarray, sequence: np.ndarray) -> np.ndarray:
@@ -74,13 +75,16 @@ class SequenceReader:
         """Copy one slice per row; after a batch that came from disk, the next one is announced before it is read."""
         width = self.sequence_length + 1
         rows = np.empty((len(starts), width), dtype=self.dtype)
-        bytes_of_row, flat = width * self.dtype.itemsize, memoryview(rows).cast("B") if rows.size else None
-        places = list(zip(source.tolist(), starts.tolist(), strict=True))
+        size, sources, starts = width * self.dtype.itemsize, source.tolist(), starts.tolist()
         if self.is_cold:
-            for s, start in places:
+            for s, start in zip(sources, starts, strict=True):
                 self.files[s].announce(start, width)
-        began = time.perf_counter()
-        for i, (s, start) in enumerate(places):
-            self.files[s].read_into(flat[i * bytes_of_row : (i + 1) * bytes_of_row], start)
-        self.is_cold = time.perf_counter() - began > COLD_SECONDS_PER_ROW * len(places)
+        flat, descriptors, item, pread = memoryview(rows.reshape(-1).view(np.uint8)), self.descriptors, self.dtype.itemsize, os.preadv
+        began, at = time.perf_counter(), 0
+        for s, start in zip(sources, starts, strict=True):
+            row = flat[at : at + size]
+            if pread(descriptors[s], (row,), start * item) != size:
+                self.files[s].read_into(row, start)
+            at += size
+        self.is_cold = time.perf_counter() - began > COLD_SECONDS_PER_ROW * len(starts)
         return rows

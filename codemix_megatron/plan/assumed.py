@@ -72,10 +72,11 @@ def assume_corpora(recipe: Recipe, sizes: dict[str, int], vocab_size: int | None
     """
     prepared = next((m.tokenizer.vocab_size for m in manifests.values()), None)
     if prepared and vocab_size and prepared != vocab_size:
-        raise RecipeError(f"{vocab_size} ids, but {', '.join(manifests)} were prepared with {prepared}; leave it out", where="--assume-vocab")
+        fault = f"{vocab_size} ids, but {', '.join(manifests)} were prepared with {prepared}; leave it out"
+        raise RecipeError(fault, where="--assume-vocab")
     vocab = prepared or vocab_size or recipe.tokenizer.train_vocab_size
     if vocab is None:
-        raise RecipeError("needed, since the recipe has no tokenizer.train_vocab_size; give the size of the vocabulary", where="--assume-vocab")
+        raise RecipeError("missing, and the recipe has no tokenizer.train_vocab_size; give the number of ids", where="--assume-vocab")
     tokenizer = AssumedTokenizer(vocab_size=vocab)
     assumed = {name: AssumedCorpus(name=name, train_tokens=tokens, tokenizer=tokenizer) for name, tokens in sizes.items()}
     return {name: manifests.get(name) or assumed[name] for name in recipe.corpora}

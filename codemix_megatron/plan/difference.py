@@ -8,6 +8,7 @@ from codemix_megatron.records.atomic import read_json
 __all__ = ["compare_plans", "read_plan"]
 
 WHOLE_RUN = "whole run"
+RUN_KEYS = ("steps", "tokens", "seed", "sequence_length", "global_sequences", "vocab_size", "initial_weights")
 RATE_KEYS = ("schedule", "peak", "final", "warmup_tokens", "start", "decay_share")
 
 
@@ -106,7 +107,7 @@ def compare_settings(a: dict, b: dict) -> list[dict]:
 
 def settings(plan: dict) -> dict:
     """Return the plan's settings as one flat mapping."""
-    flat = {key: plan[key] for key in ("steps", "tokens", "seed", "sequence_length", "global_sequences", "vocab_size", "initial_weights") if key in plan}
+    flat = {key: plan[key] for key in RUN_KEYS if key in plan}
     flat |= {f"model.{key}": value for key, value in plan.get("model", {}).items() if key != "sequence_length"}
     flat["parameters"] = plan["parameters"]["total"]
     for phase in plan["phases"]:

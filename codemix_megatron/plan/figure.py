@@ -13,7 +13,7 @@ HATCHES = ("", "////", "", "....", "", "\\\\\\\\", "xx", "--")  # in grey, D55E0
 DARK = {"#D55E00", "#0072B2", "#009E73"}
 INK, QUIET = "#222222", "#666666"
 FORMATS = (".png", ".pdf", ".svg")
-LABEL_HEIGHT, LABEL_WIDTH = 0.055, 0.09  # least share and least part of the run for a label inside a band
+LABEL_HEIGHT, LABEL_WIDTH, NAME_WIDTH = 0.055, 0.07, 0.2  # least share, least part of the run for a label in a band, and for a name
 
 
 def draw_plan(plan, path) -> Path:
@@ -54,7 +54,8 @@ def compose(plan):
 def title(plan) -> str:
     """Name the plan, its model and its tokens."""
     assumed = ", sizes of corpora assumed" if plan.assumed else ""
-    return f"{plan.name}: {format_tokens(plan.parameters['total'])} parameters, {format_tokens(plan.tokens)} tokens, {plan.steps:,} steps{assumed}"
+    size, tokens = format_tokens(plan.parameters["total"]), format_tokens(plan.tokens)
+    return f"{plan.name}: {size} parameters, {tokens} tokens, {plan.steps:,} steps{assumed}"
 
 
 def draw_bands(axes, plan) -> None:
@@ -72,9 +73,10 @@ def draw_bands(axes, plan) -> None:
             colour, hatch = looks[name]
             axes.bar(left, share, width, bottom=height, align="edge", color=colour, hatch=hatch, edgecolor="white", linewidth=0.8)
             if share >= LABEL_HEIGHT and width >= LABEL_WIDTH * plan.tokens:
-                label_band(axes, left + width / 2, height + share / 2, f"{name} {percent(share)}" if width > 0.2 * plan.tokens else percent(share), colour)
+                words = f"{name} {percent(share)}" if width >= NAME_WIDTH * plan.tokens else percent(share)
+                label_band(axes, left + width / 2, height + share / 2, words, colour)
             height += share
-    patches = [Patch(facecolor=colour, hatch=hatch, edgecolor="white", label=name) for name, (colour, hatch) in looks.items()]
+    patches = [Patch(facecolor=look[0], hatch=look[1], edgecolor="white", label=name) for name, look in looks.items()]
     axes.legend(handles=patches[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=1.6, handleheight=1.2)
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
@@ -115,4 +117,10 @@ def draw_rates(axes, plan) -> None:
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_ylabel("learning rate")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
+    axes.yaxis.set_major_formatter(lambda value, _: rate_text(value))
+
+
+def rate_text(rate: float) -> str:
+    """Return 0.0003 as 3e-4."""
+    digits, _, exponent = f"{rate:.2e}".partition("e")
+    return f"{float(digits):g}e{int(exponent)}" if rate else "0"

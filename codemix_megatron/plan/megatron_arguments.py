@@ -47,6 +47,7 @@ def megatron_arguments(recipe: Recipe, plan: Plan, corpora: dict, phase_name: st
         *tokenizer_arguments(recipe, corpora),
         ("--data-path", *blend(recipe, phase)),
         ("--split", split),
+        *([("--reset-attention-mask",)] if recipe.sequences.attention_within_documents else []),
     ]
     if split == "1,0,0":
         arguments.append(("--eval-iters", 0))
@@ -175,8 +176,9 @@ def safe_split(recipe: Recipe, phase: PhasePlan, corpora: dict) -> tuple[str, li
     drawn = {name: corpora[name] for name, source in phase.sources.items() if source.sequences}
     prepared = {name: corpus for name, corpus in drawn.items() if isinstance(corpus, CorpusManifest)}
     notes = []
-    if len(prepared) < len(drawn):
-        notes.append(f"--split is a guess from evaluation.held_out_share: {', '.join(drawn.keys() - prepared.keys())} are not prepared.")
+    unknown = [name for name in drawn if name not in prepared]
+    if unknown:
+        notes.append(f"--split is a guess from evaluation.held_out_share: {', '.join(unknown)} are not prepared.")
     shares = [(m.train_documents, m.num_documents) for m in prepared.values()]
     scale = 10**SPLIT_DIGITS
     kept = [train * scale // total for train, total in shares] + ([int((1 - recipe.evaluation.held_out_share) * scale)] if notes else [])
@@ -220,11 +222,13 @@ def phase_notes(plan: Plan, phase: PhasePlan) -> list[str]:
 def model_notes(recipe: Recipe, phase: PhasePlan) -> list[str]:
     """Say what Megatron cannot be told."""
     notes = ["Megatron's learning rate lags ours by one step. Weights and data order come from other random numbers."]
+    if recipe.sequences.packing != "concatenate":
+        notes.append(f"Megatron cuts documents at the ends of sequences; the recipe's packing {recipe.sequences.packing} is not there.")
     if recipe.model.rope_base != round(recipe.model.rope_base):
         notes.append(f"--rotary-base takes whole numbers only; the recipe says {recipe.model.rope_base}.")
     rate = phase.learning_rate
     if rate["schedule"] != "constant" and rate["final"] > rate["peak"]:
         notes.append("Megatron refuses a --min-lr above --lr; this phase's learning rate rises to its end.")
     if recipe.initial_weights and phase.first_step == 1:
-        notes.append(f"The recipe starts from {recipe.initial_weights}; Megatron-LM needs these weights as a checkpoint of its own: --load, --finetune.")
+        notes.append(f"The recipe starts from {recipe.initial_weights}; Megatron-LM needs them as its own checkpoint: --load X --finetune.")
     return notes

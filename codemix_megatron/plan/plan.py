@@ -148,7 +148,9 @@ def make_plan(recipe: Recipe, manifests: dict[str, CorpusManifest | AssumedCorpu
 def sequences_per_epoch(recipe: Recipe, manifest) -> int:
     """Return the sequences one pass over a corpus gives, by the recipe's way of making them."""
     length = recipe.model.sequence_length
-    return pack(manifest, length).num_sequences if recipe.sequences.packing == "best_fit" else num_windows(manifest.train_tokens, length)
+    if recipe.sequences.packing == "best_fit" and not isinstance(manifest, AssumedCorpus):
+        return pack(manifest, length).num_sequences
+    return num_windows(manifest.train_tokens, length)
 
 
 def plan_phases(recipe: Recipe, batch_tokens: int, per_epoch: dict[str, int], sizes: dict[str, int]) -> list[PhasePlan]:
