@@ -18,7 +18,14 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 RECIPE = {
     "name": "tiny",
     "seed": 7,
-    "model": {"num_layers": 4, "hidden_size": 64, "num_attention_heads": 4, "num_query_groups": 2, "ffn_hidden_size": 128, "sequence_length": 64},
+    "model": {
+        "num_layers": 4,
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "num_query_groups": 2,
+        "ffn_hidden_size": 128,
+        "sequence_length": 64,
+    },
     "parallel": {"device": "cpu", "timeout_seconds": 45, "threads_per_rank": 1},
     "batch": {"global_sequences": 8, "micro_sequences": 2},
     "tokenizer": {"path": "tokenizer.json", "train_vocab_size": 512},
@@ -43,7 +50,31 @@ RECIPE = {
     "evaluation": {"held_out_share": 0.1, "held_out_sequences": 4, "items": 8},
     "observers": {"console_every_steps": 5},
 }
-WORDS = "the a model reads code and text in phases while its loss falls slowly or does not fall at all because rates differ".split()
+WORDS = [
+    "the",
+    "a",
+    "model",
+    "reads",
+    "code",
+    "and",
+    "text",
+    "in",
+    "phases",
+    "while",
+    "its",
+    "loss",
+    "falls",
+    "slowly",
+    "or",
+    "does",
+    "not",
+    "fall",
+    "at",
+    "all",
+    "because",
+    "rates",
+    "differ",
+]
 
 
 def make_documents(folder: Path) -> None:
@@ -72,7 +103,9 @@ class Tiny:
     def codemix(self, *words, env=None, timeout: float = 120) -> subprocess.CompletedProcess:
         """Run one command to its end."""
         command = [sys.executable, "-m", "codemix_megatron", *map(str, words)]
-        return subprocess.run(command, cwd=self.folder, env={**clean_environment(), **(env or {})}, capture_output=True, text=True, timeout=timeout)
+        return subprocess.run(
+            command, cwd=self.folder, env={**clean_environment(), **(env or {})}, capture_output=True, text=True, timeout=timeout
+        )
 
     def train(self, run: str, *words, **options) -> subprocess.CompletedProcess:
         """Train into the run folder of that name."""
@@ -81,7 +114,9 @@ class Tiny:
     def start_training(self, run: str, *words) -> subprocess.Popen:
         """Start training and return at once."""
         command = [sys.executable, "-m", "codemix_megatron", "train", str(self.recipe), "--folder", str(self.folder / run), *words]
-        return subprocess.Popen(command, cwd=self.folder, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            command, cwd=self.folder, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def events(self, run: str, kind: str = "step") -> list[dict]:
         """Return a run's journal events of one kind."""

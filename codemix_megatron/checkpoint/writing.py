@@ -113,7 +113,9 @@ def failed(folder: Path, partial: Path, fault: Exception | None) -> CheckpointEr
     shutil.rmtree(partial, ignore_errors=True)
     free = shutil.disk_usage(folder.parent).free / 2**20 if folder.parent.exists() else 0
     why = f"{root_cause(fault)}; {free:.0f} MiB are free there" if fault else "another rank failed"
-    return CheckpointError(f"{folder}: could not be saved ({why}); earlier checkpoints are untouched, mend it and run the same command again")
+    return CheckpointError(
+        f"{folder}: could not be saved ({why}); earlier checkpoints are untouched, mend it and run the same command again"
+    )
 
 
 def root_cause(fault: BaseException) -> str:

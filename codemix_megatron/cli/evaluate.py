@@ -19,7 +19,6 @@ Suites and tasks are those of the recipe's evaluation block. Nothing is download
 distinguishable from chance when it is two standard errors away from it."""
 
 TABLE_WIDTH = 110  # where the output is no terminal
-STANDARD_ERRORS = 2
 
 
 def add_arguments(parser) -> None:
@@ -113,7 +112,7 @@ def task_table(rows):
     right_align(table, 2, 5)
     for row in rows:
         chance = "" if row.chance is None else f"{row.chance:.3f}"
-        table.add_row(row.task, row.metric, with_error(row.value, row.standard_error), str(row.items), chance, verdict(row))
+        table.add_row(row.task, row.metric, with_error(row.value, row.standard_error), str(row.items), chance, row.against_chance)
     return table
 
 
@@ -126,13 +125,3 @@ def right_align(table, start: int, stop: int | None = None) -> None:
 def with_error(value: float, error: float | None) -> str:
     """Return `1.234 ± 0.012`, or the value alone where no error is known."""
     return f"{value:.3f}" if error is None or math.isnan(error) else f"{value:.3f} ± {error:.3f}"
-
-
-def verdict(row) -> str:
-    """Say how a score stands to guessing; where all items went one way, by the standard error of guessing itself."""
-    if row.chance is None:
-        return ""
-    error = row.standard_error or math.sqrt(row.chance * (1 - row.chance) / row.items)
-    if abs(row.value - row.chance) < STANDARD_ERRORS * error:
-        return "not distinguishable from chance"
-    return "above chance" if row.value > row.chance else "below chance"

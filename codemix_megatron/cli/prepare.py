@@ -117,4 +117,3 @@ def corpus_table(manifests: dict[str, CorpusManifest]):
             f"{sum(manifest.dropped.values()):,}",
         )
     return table
-

@@ -15,7 +15,14 @@ __all__ = ["JournalProgress", "progress_bar"]
 
 def progress_bar(unit: str = "") -> Progress:
     """Return a bar with counts and time left; where there is no terminal it draws nothing."""
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn(), TimeRemainingColumn()]
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    ]
     console = Console()
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 

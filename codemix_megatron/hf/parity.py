@@ -47,7 +47,9 @@ def check_parity(source: CheckpointSource, folder: Path, real: np.ndarray, dtype
         "real_tokens": len(real) > 0,
     }
     if not largest <= TOLERANCE:
-        raise ConversionError(f"{folder}: logits differ by up to {largest:.2e}, at most {TOLERANCE:g} is allowed; nothing was exported", exit_code=1)
+        raise ConversionError(
+            f"{folder}: logits differ by up to {largest:.2e}, at most {TOLERANCE:g} is allowed; nothing was exported", exit_code=1
+        )
     return figures
 
 

@@ -52,7 +52,9 @@ class CheckpointSource:
         known = {n for several in MEGATRON_NAMES.values() for n in several}
         extra = [key for key in self.entries if not key.startswith("optimizer") and key not in known]
         if missing or extra:
-            raise ConversionError(f"{self.checkpoint}: missing tensors: {', '.join(missing) or 'none'}; unknown: {', '.join(extra) or 'none'}")
+            raise ConversionError(
+                f"{self.checkpoint}: missing tensors: {', '.join(missing) or 'none'}; unknown: {', '.join(extra) or 'none'}"
+            )
         return names
 
     def read(self, role: str) -> torch.Tensor:

@@ -24,7 +24,12 @@ def write_tokenizer(card: TokenizerCard, folder: Path, sequence_length: int) -> 
 
         end = Tokenizer.from_file(str(path)).id_to_token(card.end_of_document_id)
         tokenizer = PreTrainedTokenizerFast(
-            tokenizer_file=str(path), eos_token=end, bos_token=end, pad_token=end, model_max_length=sequence_length, clean_up_tokenization_spaces=False
+            tokenizer_file=str(path),
+            eos_token=end,
+            bos_token=end,
+            pad_token=end,
+            model_max_length=sequence_length,
+            clean_up_tokenization_spaces=False,
         )
     tokenizer.save_pretrained(folder)
     loaded = AutoTokenizer.from_pretrained(folder)

@@ -52,7 +52,9 @@ def start_ranks(run: RunFolder, command: list[str], num_ranks: int, port: int, l
     environment = {**os.environ, "CODEMIX_FOLLOWED": launch, "CODEMIX_NOTES": str(notes), "PYTHONUNBUFFERED": "1"}
     environment.setdefault("OMP_NUM_THREADS", "1")  # torchrun would set and warn; ranks choose their threads themselves
     with open(run.logs / "ranks.log", "ab") as log:
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+        process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
     return Launch(process, notes)
 
 
@@ -138,7 +140,9 @@ def what_failed(log: Path, failures: list[dict], returncode: int, log_start: int
     dead = DEAD_RANK.search(text)
     if dead and int(dead[1]) < 0:
         name = signal.Signals(-int(dead[1])).name
-        return LaunchError(f"rank {dead[2]} was killed by {name}; run the same command again to go on from the last checkpoint (output: {log})")
+        return LaunchError(
+            f"rank {dead[2]} was killed by {name}; run the same command again to go on from the last checkpoint (output: {log})"
+        )
     if failures:
         first = min(failures, key=lambda f: f["at"])
         return LaunchError(f"rank {first['rank']}: {first['message']} (output: {log})")

@@ -43,7 +43,9 @@ class TokenFile:
         while done < len(row):  # a signal may cut a read short; the end of the file gives 0
             more = os.preadv(self.descriptor, (row[done:],), offset + done)
             if more == 0:
-                raise CorpusError(f"{self.path}: ends before token {start + len(row) // self.dtype.itemsize}; it changed while in use, prepare it again")
+                raise CorpusError(
+                    f"{self.path}: ends before token {start + len(row) // self.dtype.itemsize}; it changed while in use, prepare it again"
+                )
             done += more
 
     def __del__(self):
@@ -65,10 +67,11 @@ class SequenceReader:
         return self.windows(source, np.asarray(sequence) * self.sequence_length)
 
     def held_out(self, source: int, limit: int) -> np.ndarray:
-        """Return up to `limit` held-out windows of one source, [rows, sequence_length + 1]."""
+        """Return up to `limit` held-out windows of one source, spread evenly over its documents, [rows, sequence_length + 1]."""
         manifest = self.manifests[source]
-        rows = min(limit, num_windows(manifest.held_out_tokens, self.sequence_length))
-        starts = manifest.train_tokens + np.arange(rows) * self.sequence_length
+        there = num_windows(manifest.held_out_tokens, self.sequence_length)
+        rows = min(limit, there)
+        starts = manifest.train_tokens + np.arange(rows) * there // max(1, rows) * self.sequence_length
         return self.windows(np.full(rows, source), starts)
 
     def windows(self, source: np.ndarray, starts: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ __all__ = ["draw_plan"]
 
 # Okabe & Ito (2008), told apart by colour-blind readers; ordered so that neighbours differ in lightness too.
 COLOURS = ("#56B4E9", "#D55E00", "#F0E442", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#999999")
-HATCHES = ("", "////", "", "....", "", "\\\\\\\\", "xx", "--")  # in grey, D55E00 and 0072B2 are near one another
+HATCHES = ("", "////", "", "....", "||", "\\\\\\\\", "xx", "--")  # in grey, half of the colours look alike
 DARK = {"#D55E00", "#0072B2", "#009E73"}
 INK, QUIET = "#222222", "#666666"
 FORMATS = (".png", ".pdf", ".svg")
@@ -63,7 +63,7 @@ def draw_bands(axes, plan) -> None:
     from matplotlib.patches import Patch
 
     drawn = [name for name, source in plan.sources.items() if source["sequences"]]
-    looks = {name: (COLOURS[i % len(COLOURS)], HATCHES[i % len(HATCHES)]) for i, name in enumerate(drawn)}
+    looks = {name: (COLOURS[i % len(COLOURS)], HATCHES[(i + i // len(COLOURS)) % len(HATCHES)]) for i, name in enumerate(drawn)}
     for phase in plan.phases:
         left, width, height = (phase.first_step - 1) * plan.batch_tokens, phase.tokens, 0.0
         for name in drawn:

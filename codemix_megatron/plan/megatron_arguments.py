@@ -3,6 +3,7 @@
 Names and meanings are those of Megatron-LM's megatron/training/arguments.py (core_v0.16.1 and main of August 2026).
 """
 
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +156,7 @@ def optimizer_arguments(recipe: Recipe) -> list[tuple]:
 def tokenizer_arguments(recipe: Recipe, corpora: dict) -> list[tuple]:
     """Return the tokenizer the corpora were made with; Megatron reads a Hugging Face one from its folder."""
     cards = [corpus.tokenizer for corpus in corpora.values() if isinstance(corpus, CorpusManifest)]
-    path = Path(cards[0].path if cards else recipe.tokenizer.path)
+    path = Path(os.path.normpath(cards[0].path if cards else recipe.tokenizer.path))
     if cards[0].type == "sentencepiece" if cards else path.suffix == ".model":
         return [("--tokenizer-type", "GPTSentencePieceTokenizer"), ("--tokenizer-model", path)]
     return [("--tokenizer-type", "HuggingFaceTokenizer"), ("--tokenizer-model", path if path.is_dir() else path.parent)]
@@ -163,8 +164,8 @@ def tokenizer_arguments(recipe: Recipe, corpora: dict) -> list[tuple]:
 
 def blend(recipe: Recipe, phase: PhasePlan) -> list:
     """Return weight, prefix, weight, prefix, ...; weights are whole sequences, and Megatron takes no weight of 0."""
-    drawn = [(source.sequences, recipe.corpora[name].prefix) for name, source in phase.sources.items() if source.sequences]
-    return [word for pair in drawn for word in pair]
+    drawn = {name: source.sequences for name, source in phase.sources.items() if source.sequences}
+    return [word for name, sequences in drawn.items() for word in (sequences, os.path.normpath(recipe.corpora[name].prefix))]
 
 
 def safe_split(recipe: Recipe, phase: PhasePlan, corpora: dict) -> tuple[str, list[str]]:

@@ -34,7 +34,15 @@ def model_faults(recipe: Recipe) -> list[str]:
     faults = not_positive(
         model,
         "model",
-        ["num_layers", "hidden_size", "num_attention_heads", "num_query_groups", "ffn_hidden_size", "sequence_length", "vocab_padding_multiple"],
+        [
+            "num_layers",
+            "hidden_size",
+            "num_attention_heads",
+            "num_query_groups",
+            "ffn_hidden_size",
+            "sequence_length",
+            "vocab_padding_multiple",
+        ],
     )
     if faults:
         return faults
@@ -170,7 +178,11 @@ def mixture_faults(mixture: dict, path: str, corpora, whole_tokens: float) -> li
 def proportional_faults(mixture: dict, path: str, corpora) -> list[str]:
     """Check a mixture that goes by the size of its corpora."""
     names = mixture["corpora"]
-    faults = [f"{path}.corpora[{i}]: no such corpus {name!r}; corpora are {', '.join(corpora)}" for i, name in enumerate(names) if name not in corpora]
+    faults = [
+        f"{path}.corpora[{i}]: no such corpus {name!r}; corpora are {', '.join(corpora)}"
+        for i, name in enumerate(names)
+        if name not in corpora
+    ]
     faults += [f"{path}.corpora: {name!r} is listed twice" for name in sorted({n for n in names if names.count(n) > 1})]
     if not names:
         faults.append(f"{path}.corpora: empty; list the corpora to share among")

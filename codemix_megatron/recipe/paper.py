@@ -19,7 +19,7 @@ CORPORA = {
     "markup": ("markup", 180 * BILLION, "markup of The Stack v1, 10 formats"),
     "code_adjacent": ("code_adjacent", 214 * BILLION // 10, "commits, notebooks, StackExchange"),
     "synthetic": ("synthetic", 32 * BILLION // 10, "verified Python problems; the paper's are not public"),
-    "cooldown_text": ("text", 40 * BILLION, "high-quality text, math and instructions (Dolly v2 is named); the paper gives no size, 40B is ours"),
+    "cooldown_text": ("text", 40 * BILLION, "high-quality text, math, instructions; the paper gives no size, 40B is ours"),
 }
 
 # Shares inside "code".
@@ -38,12 +38,13 @@ class PaperPhase:
     text: str = "text"
 
     def mixture(self) -> dict:
-        """Return the phase's mixture as a recipe writes it."""
-        code = {"share": self.code, "mixture": self.inside} if len(self.inside) > 1 else self.code
-        group = {"code": code} if len(self.inside) > 1 else dict.fromkeys(self.inside, code)
-        if self.code == 1 and len(self.inside) > 1:
+        """Return the phase's mixture as a recipe writes it; what code is made of nests."""
+        if self.code == 1:
             return self.inside
-        return {**({self.text: 1 - self.code} if self.code < 1 else {}), **(group if self.code else {})}
+        if not self.code:
+            return {self.text: 1.0}
+        code = self.code if list(self.inside) == ["code"] else {"share": self.code, "mixture": self.inside}
+        return {self.text: round(1 - self.code, 6), "code": code}
 
     def shares(self) -> dict[str, float]:
         """Return corpus -> share, groups multiplied out."""
@@ -80,10 +81,12 @@ MAIN = (
     PaperRun("code-to-text-synth", "Table 2", (init(200, 1.0, WITH_SYNTHETIC), CONTINUE, COOLDOWN)),
 )
 COOLDOWNS = (
-    PaperRun("cooldown-with-code", "Figure 6", (COOLDOWN,), "balanced-to-text"),
-    PaperRun("cooldown-without-code", "Figure 6", (COOLDOWN_WITHOUT_CODE,), "balanced-to-text"),
+    PaperRun("cooldown-with-code", "Figure 6, there with synthetic code before", (COOLDOWN,), "balanced-to-text"),
+    PaperRun("cooldown-without-code", "Figure 6, there with synthetic code before", (COOLDOWN_WITHOUT_CODE,), "balanced-to-text"),
 )
-SWEEP = tuple(PaperRun(f"sweep-{percent:03}", f"Figure 4, {percent} % code", (init(200, percent / 100),)) for percent in (0, 25, 50, 75, 90, 100))
+SWEEP = tuple(
+    PaperRun(f"sweep-{percent:03}", f"Figure 4, {percent} % code", (init(200, percent / 100),)) for percent in (0, 25, 50, 75, 90, 100)
+)
 QUALITY = (
     PaperRun("quality-code", "Figure 5a, code", (init(200, 1.0, {"web_code": 1.0}),)),
     PaperRun("quality-code-markup", "Figure 5a, code+markup", (init(200, 1.0),)),

@@ -25,7 +25,9 @@ def read_recipe(path, overrides=()) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as fault:
-        raise RecipeError(f"cannot be read ({getattr(fault, 'strerror', None) or fault}); give the path of a YAML recipe", where=str(path)) from None
+        raise RecipeError(
+            f"cannot be read ({getattr(fault, 'strerror', None) or fault}); give the path of a YAML recipe", where=str(path)
+        ) from None
     plain = apply_overrides(parse_yaml(text, where=str(path)), overrides, where=str(path))
     return build_recipe(plain, directory=path.resolve().parent, where=str(path))
 
@@ -263,6 +265,7 @@ def read_proportional(value: dict, path: str, faults: Faults):
 
 def resolve_paths(recipe: Recipe, directory: Path) -> Recipe:
     """Return the recipe with absolute paths and default prefixes filled in."""
+
     def absolute(path: str) -> str:
         return str((directory / Path(path).expanduser()).absolute())
 

@@ -142,7 +142,9 @@ class CorpusSpec:
 class Sequences:
     """How documents become sequences."""
 
-    packing: Literal["concatenate", "best_fit"] = says("windows over joined documents, or whole documents packed without cutting", "concatenate")
+    packing: Literal["concatenate", "best_fit"] = says(
+        "windows over joined documents, or whole documents packed without cutting", "concatenate"
+    )
     attention_within_documents: bool = says("tokens see only their own document", False)
 
 
@@ -164,7 +166,10 @@ class Phase:
 
     name: str = says("shown in journal and report")
     tokens: int = tokens("budget; becomes whole global batches")
-    mixture: dict = says("corpus -> share or {tokens}; group -> {share or tokens, mixture}; or {proportional: tokens, temperature, corpora}", reader="mixture")
+    mixture: dict = says(
+        "corpus -> share or {tokens}; group -> {share or tokens, mixture}; or {proportional: tokens, temperature, corpora}",
+        reader="mixture",
+    )
     learning_rate: LearningRate = says("schedule of this phase")
     optimizer_state: Literal["keep", "reset"] = says("carry Adam's moments into this phase or start them at zero", "keep")
 

@@ -23,7 +23,7 @@ class Journal:
     def __init__(self, path):
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.handle = open(self.path, "a", encoding="utf-8")
+        self.handle = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the run
 
     def append(self, event: str, **values) -> None:
         """Write one event as one line; it survives the process once this returns."""

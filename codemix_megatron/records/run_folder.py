@@ -1,16 +1,16 @@
 """A run is one folder; this file alone knows what is called what inside it.
 
-    RUN/recipe.yaml            the resolved recipe
-        plan.json              what was planned from it
-        environment.json       versions, git hash, command, machine
-        journal.jsonl          what happened
-        checkpoints/step-N/    Megatron distributed checkpoints, each with card.json written last
-        exports/step-N/        Hugging Face folder, with export.json (parity figures) written last
-        scores/step-N.json     scores of that export
-        report/index.html      the report, with index.md and figures beside it
-        trackers/              tensorboard and wandb files
-        logs/                  output of each rank
-        stop                   present: stop after this step, save and leave
+RUN/recipe.yaml            the resolved recipe
+    plan.json              what was planned from it
+    environment.json       versions, git hash, command, machine
+    journal.jsonl          what happened
+    checkpoints/step-N/    Megatron distributed checkpoints, each with card.json written last
+    exports/step-N/        Hugging Face folder, with export.json (parity figures) written last
+    scores/step-N.json     scores of that export
+    report/index.html      the report, with index.md and figures beside it
+    trackers/              tensorboard and wandb files
+    logs/                  output of each rank
+    stop                   present: stop after this step, save and leave
 """
 
 import re

@@ -33,6 +33,17 @@ class TaskScore:
     items: int
     chance: float | None = None  # what guessing scores
 
+    @property
+    def against_chance(self) -> str:
+        """Say in words whether the score can be told from guessing, by two standard errors; empty where chance is unknown."""
+        if self.chance is None:
+            return ""
+        # All items alike give a standard error of 0; that of guessing is the honest one then.
+        error = self.standard_error or (self.chance * (1 - self.chance) / self.items) ** 0.5
+        if abs(self.value - self.chance) < 2 * error:
+            return "not distinguishable from chance"
+        return "above chance" if self.value > self.chance else "below chance"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:

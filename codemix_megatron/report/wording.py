@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, datetime
+from itertools import pairwise
 
 __all__ = [
     "count",
@@ -68,7 +69,7 @@ def duration(seconds: float | None) -> str:
         return f"{seconds:.1f}{THIN}s" if seconds < 10 else f"{seconds:.0f}{THIN}s"
     whole = round(seconds)
     units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-    for (name, length), (lesser, part) in zip(units, units[1:], strict=False):
+    for (name, length), (lesser, part) in pairwise(units):
         if whole >= length:
             rest = whole % length // part
             return f"{whole // length}{THIN}{name}" + (f" {rest}{THIN}{lesser}" if rest else "")

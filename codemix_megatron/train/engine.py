@@ -124,7 +124,8 @@ class Engine:
         """Send this rank's share through the pipeline; the last stage gets its loss reports back."""
         size, length = self.recipe.batch.micro_sequences, self.recipe.model.sequence_length
         micro_batches = [
-            Batch(None if batch.rows is None else batch.rows[i : i + size], batch.sources[i : i + size]) for i in range(0, len(batch.sources), size)
+            Batch(None if batch.rows is None else batch.rows[i : i + size], batch.sources[i : i + size])
+            for i in range(0, len(batch.sources), size)
         ]
         iterators = [iter(micro_batches) for _ in self.chunks]
         return self.forward_backward(

@@ -19,7 +19,17 @@ from codemix_megatron.records.run_folder import RunFolder
 
 __all__ = ["check_run", "now", "open_run"]
 
-PACKAGES = ("torch", "megatron-core", "transformer-engine", "numpy", "transformers", "tokenizers", "sentencepiece", "safetensors", "lm-eval")
+PACKAGES = (
+    "torch",
+    "megatron-core",
+    "transformer-engine",
+    "numpy",
+    "transformers",
+    "tokenizers",
+    "sentencepiece",
+    "safetensors",
+    "lm-eval",
+)
 
 
 def check_run(run: RunFolder, recipe: Recipe, plan: Plan) -> bool:
@@ -35,7 +45,9 @@ def check_run(run: RunFolder, recipe: Recipe, plan: Plan) -> bool:
     before = read_recipe(run.recipe)
     old, new = (write_recipe(deciding_part(r)).splitlines() for r in (before, recipe))
     if old != new:
-        changes = [line for line in difflib.unified_diff(old, new, "run", "recipe", lineterm="", n=1) if not line.startswith(("---", "+++"))]
+        changes = [
+            line for line in difflib.unified_diff(old, new, "run", "recipe", lineterm="", n=1) if not line.startswith(("---", "+++"))
+        ]
         listed = "\n".join(f"  {line}" for line in changes)
         raise RecipeError(f"{run}: was started from another recipe; use the old one, or another --folder\n{listed}")
     check_corpora(run, plan)
@@ -47,7 +59,9 @@ def deciding_part(recipe: Recipe) -> Recipe:
     plain = Recipe(name="", model=recipe.model, batch=recipe.batch, tokenizer=recipe.tokenizer, corpora={}, phases=())
     # Held-out documents are fixed in the corpus files, which check_corpora compares.
     batch = replace(recipe.batch, micro_sequences=1)
-    return replace(recipe, batch=batch, parallel=plain.parallel, checkpoint=plain.checkpoint, evaluation=plain.evaluation, observers=plain.observers)
+    return replace(
+        recipe, batch=batch, parallel=plain.parallel, checkpoint=plain.checkpoint, evaluation=plain.evaluation, observers=plain.observers
+    )
 
 
 def check_corpora(run: RunFolder, plan: Plan) -> None:

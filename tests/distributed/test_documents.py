@@ -18,7 +18,9 @@ END = 0
 
 def test_mask_lets_a_token_see_the_earlier_ones_of_its_document_and_nothing_else():
     mask = within_documents(torch.tensor([[5, 6, END, 7, 8, END]]), END)[0, 0].int()
-    expected = torch.tensor([[1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0], [0, 0, 0, 1, 1, 0], [0, 0, 0, 1, 1, 1]])
+    expected = torch.tensor(
+        [[1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0], [0, 0, 0, 1, 1, 0], [0, 0, 0, 1, 1, 1]]
+    )
     assert torch.equal(mask, expected.int())
 
 
@@ -40,7 +42,9 @@ def test_a_document_gets_the_logits_it_would_get_alone():
     assert not torch.allclose(leaking[len(first) :], alone[len(first) :], atol=1e-4)
 
 
-@pytest.mark.parametrize("layout", [[], ["parallel.tensor=2", "parallel.pipeline=2"], ["parallel.data=2"]], ids=["one rank", "TP2 x PP2", "DP2"])
+@pytest.mark.parametrize(
+    "layout", [[], ["parallel.tensor=2", "parallel.pipeline=2"], ["parallel.data=2"]], ids=["one rank", "TP2 x PP2", "DP2"]
+)
 def test_packed_documents_with_their_own_attention_train_alike_on_every_layout(tiny, layout):
     run = "packed" + "".join(word[9:11] for word in layout)
     done = tiny.train(run, "sequences.packing=best_fit", "sequences.attention_within_documents=true", *layout)

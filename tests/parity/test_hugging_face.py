@@ -79,7 +79,7 @@ def test_training_follows_hugging_face_with_the_same_weights(tmp_path):
     from codemix_megatron.parallel.ranks import one_rank
     from codemix_megatron.recipe.schema import Batch, LearningRate, Model, Optimizer, Phase
     from codemix_megatron.records.manifest import TokenizerCard
-    from codemix_megatron.train.batches import Batch
+    from codemix_megatron.train.batches import Batch as Rows
     from codemix_megatron.train.engine import Engine
 
     model = Model(num_layers=2, hidden_size=64, num_attention_heads=4, num_query_groups=2, ffn_hidden_size=128, sequence_length=32)
@@ -105,7 +105,9 @@ def test_training_follows_hugging_face_with_the_same_weights(tmp_path):
         theirs = LlamaForCausalLM(LlamaConfig(**hugging_face_config(model, 256, 0, "float32")))
         missing = theirs.load_state_dict({k: v.clone() for k, v in state.items()}, strict=False)
         assert missing.missing_keys in ([], ["lm_head.weight"]) and not missing.unexpected_keys
-        ours = [engine.train_step(Batch(torch.from_numpy(rows), torch.zeros(4, dtype=torch.int64)), 1e-2, False).losses.mean for rows in batches]
+        ours = [
+            engine.train_step(Rows(torch.from_numpy(rows), torch.zeros(4, dtype=torch.int64)), 1e-2, False).losses.mean for rows in batches
+        ]
     optimizer = torch.optim.AdamW(theirs.parameters(), lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
     expected = []
     for rows in batches:
@@ -181,7 +183,11 @@ def test_missing_extra_and_misshapen_tensors_are_named_one_by_one(tiny, exported
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
     done = tiny.codemix("import", broken, tiny.folder / "from-broken")
     assert done.returncode == 2
-    for word in ("model.layers.1.mlp.down_proj.weight is missing", "model.layers.9.surprise: unknown tensor", "decoder.final_layernorm.weight"):
+    for word in (
+        "model.layers.1.mlp.down_proj.weight is missing",
+        "model.layers.9.surprise: unknown tensor",
+        "decoder.final_layernorm.weight",
+    ):
         assert word in done.stderr
     assert not (tiny.folder / "from-broken" / "checkpoints").exists()
 

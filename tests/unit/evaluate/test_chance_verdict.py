@@ -1,6 +1,6 @@
 import pytest
 
-from codemix_megatron.cli.evaluate import split_step, verdict
+from codemix_megatron.cli.evaluate import split_step
 from codemix_megatron.records.scores import TaskScore
 
 
@@ -15,7 +15,7 @@ from codemix_megatron.records.scores import TaskScore
 def test_two_standard_errors_decide(value, error, chance, words):
     items = 4 if error == 0 else 200
     score = TaskScore(suite="tasks", task="t", metric="acc", value=value, standard_error=error, items=items, chance=chance)
-    assert verdict(score) == words
+    assert score.against_chance == words
 
 
 def test_step_stands_after_the_last_at(tmp_path):

@@ -49,7 +49,7 @@ def test_function_names_no_cuda_device_any_more(module, path):
 @pytest.mark.parametrize(("module", "path"), cpu.CONSTANT_SITES, ids=[path for _, path in cpu.CONSTANT_SITES])
 def test_entry_that_finds_nothing_to_replace_fails_with_its_name(module, path):
     """After the first pass nothing is left to replace: just what a new megatron-core would look like."""
-    with pytest.raises(LaunchError, match=f"{path.split('.')[-1]} no longer names \"cuda\" in megatron-core"):
+    with pytest.raises(LaunchError, match=f'{path.split(".")[-1]} no longer names "cuda" in megatron-core'):
         cpu.replace_constants(module, path)
 
 

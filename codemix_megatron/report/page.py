@@ -1,0 +1,100 @@
+"""A report as one HTML file: figures, style and all inside."""
+
+import re
+from html import escape
+from importlib import resources
+from string import Template
+
+from codemix_megatron.report.blocks import Bullets, Card, Cell, Details, Figure, Missing, Paragraph, Report, Table
+
+__all__ = ["page"]
+
+
+def page(report: Report) -> str:
+    """Return the HTML of a report."""
+    files = resources.files("codemix_megatron.report")
+    sections = [
+        f'<section id="{section.anchor}">\n<h2>{escape(section.title)}</h2>\n' + "\n".join(map(block_html, section.blocks)) + "\n</section>"
+        for section in report.sections
+    ]
+    return Template(files.joinpath("page.html").read_text(encoding="utf-8")).substitute(
+        title=escape(report.title),
+        eyebrow=escape(report.eyebrow),
+        lead=escape(report.lead),
+        status=escape(report.status),
+        status_tone=report.status_tone,
+        date=escape(report.date),
+        links="".join(f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in report.sections),
+        cards='<div class="cards">\n' + "\n".join(map(card_html, report.cards.cards)) + "\n</div>" if report.cards else "",
+        sections="\n".join(sections),
+        style=files.joinpath("style.css").read_text(encoding="utf-8"),
+    )
+
+
+def card_html(card: Card) -> str:
+    """Return one headline number."""
+    unit = f'<span class="unit">{escape(card.unit)}</span>' if card.unit else ""
+    note = f'<div class="note">{escape(card.note)}</div>' if card.note else ""
+    absent = "" if card.present else " absent"
+    value = f'<div class="value">{escape(card.value)}{unit}</div>'
+    return f'<div class="card{absent}"><div class="label">{escape(card.label)}</div>{value}{note}{trend_svg(card.trend)}</div>'
+
+
+def trend_svg(values: tuple[float, ...]) -> str:
+    """Return a small line of the values, without axes."""
+    if len(values) < 2:
+        return ""
+    low, span = min(values), (max(values) - min(values)) or 1.0
+    points = " ".join(f"{100 * i / (len(values) - 1):.1f},{22 - 20 * (v - low) / span:.1f}" for i, v in enumerate(values))
+    line = f'<polyline points="{points}" fill="none" stroke="currentColor" stroke-width="1.5" vector-effect="non-scaling-stroke"/>'
+    return f'<svg viewBox="0 0 100 24" preserveAspectRatio="none" aria-hidden="true">{line}</svg>'
+
+
+def block_html(block) -> str:
+    """Return the HTML of one block."""
+    match block:
+        case Paragraph():
+            return f'<p class="{block.tone}">{prose(block.text)}</p>'
+        case Bullets():
+            return "<ul>" + "".join(f"<li>{prose(line)}</li>" for line in block.lines) + "</ul>"
+        case Missing():
+            command = f" <code>{escape(block.command)}</code> makes it." if block.command else ""
+            return f'<div class="missing">{prose(block.what)}{command}</div>'
+        case Details():
+            return f"<details><summary>{escape(block.summary)}</summary><pre>{escape(block.text)}</pre></details>"
+        case Figure():
+            drawings = "".join(
+                f'<div class="drawing {kind}">{svg}</div>' for kind, svg in (("wide", block.wide_svg), ("narrow", block.narrow_svg))
+            )
+            label = escape(block.description, quote=True)
+            return (
+                f'<figure class="figure" role="img" aria-label="{label}">{drawings}<figcaption>{prose(block.caption)}</figcaption></figure>'
+            )
+        case Table():
+            return table_html(block)
+    raise TypeError(f"{type(block).__name__} is no block of a report")
+
+
+def table_html(table: Table) -> str:
+    """Return a table that scrolls by itself where it is too wide."""
+    side = [' class="left"' if i in table.left else "" for i in range(len(table.headings))]
+    head = "".join(f"<th{side[i]}>{escape(h)}</th>" for i, h in enumerate(table.headings))
+    rows = []
+    for number, row in enumerate(table.rows):
+        group = ' class="group"' if number in table.group_starts and number else ""
+        rows.append(f"<tr{group}>" + "".join(cell_html(cell, i in table.left) for i, cell in enumerate(row)) + "</tr>")
+    caption = f"<caption>{prose(table.caption)}</caption>" if table.caption else ""
+    return f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def cell_html(cell, is_left: bool) -> str:
+    """Return one table cell."""
+    cell = cell if isinstance(cell, Cell) else Cell(str(cell))
+    classes = " ".join(filter(None, ["left" if is_left else "", cell.tone]))
+    below = f"<small>{escape(cell.below)}</small>" if cell.below else ""
+    return f"<td{f' class={chr(34)}{classes}{chr(34)}' if classes else ''}>{escape(cell.text)}{below}</td>"
+
+
+def prose(text: str) -> str:
+    """Escape text and set `words in backticks` as code."""
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))

@@ -1,0 +1,21 @@
+"""Plans of the presets under examples/, with the sizes the paper gives."""
+
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from codemix_megatron.plan.plan import find_corpora, make_plan
+from codemix_megatron.recipe.quantity import parse_tokens
+from codemix_megatron.recipe.reading import read_recipe
+
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+SIZES = {name: parse_tokens(size) for name, size in yaml.safe_load((EXAMPLES / "paper/sizes.yaml").read_text()).items()}
+
+
+@cache
+def plan_of(name: str):
+    """Return the plan of one example, such as paper/470m/text-only."""
+    recipe = read_recipe(EXAMPLES / f"{name}.yaml")
+    sizes = {corpus: SIZES.get(corpus, 10**9) if name.startswith("paper") else 10**6 for corpus in recipe.corpora}
+    return make_plan(recipe, find_corpora(recipe, sizes))
