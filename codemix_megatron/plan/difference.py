@@ -5,7 +5,7 @@ from pathlib import Path
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.records.atomic import read_json
 
-__all__ = ["compare_plans", "read_plan"]
+__all__ = ["WHOLE_RUN", "compare_plans", "read_plan"]
 
 WHOLE_RUN = "whole run"
 RUN_KEYS = ("steps", "tokens", "seed", "sequence_length", "global_sequences", "vocab_size", "initial_weights")

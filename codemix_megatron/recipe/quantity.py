@@ -1,6 +1,7 @@
 """Token counts as people write them: 200B, 1.5M, 40_000."""
 
 import re
+from decimal import Decimal
 
 __all__ = ["format_tokens", "parse_tokens"]
 
@@ -16,7 +17,7 @@ def parse_tokens(value) -> int:
     if match is None:
         raise ValueError(f"{value!r} is not a positive count; write 40000, 40_000, 1.5M or 200B")
     number, suffix = match.groups()
-    count = float(number.replace("_", "")) * SUFFIXES[suffix.upper()]
+    count = Decimal(number.replace("_", "")) * SUFFIXES[suffix.upper()]
     if count != int(count) or count < 1:
         raise ValueError(f"{value!r} is {count:g} tokens; a whole number of at least 1 is needed")
     return int(count)

@@ -166,7 +166,7 @@ def read_typed(hint, value, path: str, faults: Faults):
         # YAML reads a bare `off` as False, and wandb's own word for it is off.
         value = "off" if value is False and "off" in get_args(hint) else value
         if value not in get_args(hint):
-            faults.append(f"{path}: found {value!r}, allowed are {', '.join(get_args(hint))}{nearest(value, get_args(hint))}")
+            faults.append(f"{path}: found {value!r}, allowed are {', '.join(get_args(hint))}")
         return value
     if origin in (Union, types.UnionType):
         if value is None:

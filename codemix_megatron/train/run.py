@@ -97,7 +97,11 @@ class RankOfRun:
     def load(self, checkpoint, with_optimizer: bool) -> None:
         """Fill model (and optimizer) from a checkpoint."""
         wanted = self.engine.sharded_state(is_loading=True, with_optimizer=with_optimizer)
-        self.engine.load_state(load_checkpoint(checkpoint, wanted))
+        loaded = load_checkpoint(checkpoint, wanted)
+        if not with_optimizer:
+            # Megatron adds the checkpoint's unsharded part unasked: Adam's groups, whose moments would then be uninitialised memory.
+            loaded.pop("optimizer", None)
+        self.engine.load_state(loaded)
 
     def open_observers(self) -> None:
         """Open the observers; on_main carries their faults to all ranks."""

@@ -1,0 +1,114 @@
+"""Which room may import what, what loads torch, and what is public."""
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+
+import pytest
+from tiny_run import REPOSITORY, clean_environment
+
+PACKAGE = REPOSITORY / "codemix_megatron"
+FILES = sorted(PACKAGE.rglob("*.py"))
+MODULES = [".".join(path.relative_to(REPOSITORY).with_suffix("").parts) for path in FILES if path.stem not in ("__init__", "__main__")]
+WITHOUT_TORCH = ("recipe", "records", "corpus", "mixture", "plan", "report", "launch")
+WHO_MAY_IMPORT = {
+    "megatron": ("parallel", "model", "checkpoint", "train", "hf"),
+    "transformer_engine": ("model",),
+    "transformers": ("hf", "evaluate"),
+    "torch": ("parallel", "model", "checkpoint", "train", "hf", "evaluate", "cli"),
+}
+
+
+def room_of(path) -> str:
+    """Return the room a file is in."""
+    return path.relative_to(PACKAGE).parts[0]
+
+
+def imported_by(path) -> set[str]:
+    """Return the dotted names a file imports, at any depth of the code."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+def test_imports_go_one_way():
+    words = [sys.executable, "-c", "import sys; from importlinter.cli import lint_imports_command as run; sys.exit(run())", "--no-cache"]
+    done = subprocess.run(words, cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("library", WHO_MAY_IMPORT)
+def test_library_is_imported_only_where_it_may_be(library):
+    for path in FILES:
+        if any(name == library or name.startswith(library + ".") for name in imported_by(path)):
+            is_doctor = path.stem == "doctor"
+            assert is_doctor or room_of(path) in WHO_MAY_IMPORT[library], f"{path} imports {library}"
+
+
+def test_rooms_of_a_login_node_load_no_torch():
+    modules = [m for m in MODULES if m.split(".")[1] in WITHOUT_TORCH and m != "codemix_megatron.corpus.megatron_tool"]
+    modules += [f"codemix_megatron.cli.{name}" for name in ("main", "plan", "prepare", "report", "train", "export", "demo", "evaluate")]
+    loaded = modules_loaded_by("; ".join(f"import {m}" for m in modules))
+    assert not loaded & {"torch", "transformers", "megatron", "lm_eval", "matplotlib"}
+
+
+def test_help_loads_next_to_nothing():
+    code = "import sys; from codemix_megatron.cli.main import build_parser; build_parser(['--help'])"
+    assert not modules_loaded_by(code) & {"torch", "numpy", "rich", "yaml", "matplotlib"}
+
+
+def modules_loaded_by(code: str) -> set[str]:
+    """Return the top-level modules a fresh interpreter holds after running `code`."""
+    words = [sys.executable, "-c", f"{code}; import sys; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"]
+    done = subprocess.run(words, cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_module_names_say_what_is_in_them():
+    assert not {path.stem for path in FILES} & {"util", "utils", "helper", "helpers", "misc", "common", "manager", "base"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_public_names_are_exact_and_documented(module):
+    loaded = importlib.import_module(module)
+    assert loaded.__doc__, f"{module} has no docstring"
+    for name in loaded.__all__:
+        there = getattr(loaded, name)
+        is_ours = inspect.isfunction(there) or inspect.isclass(there)
+        assert not is_ours or there.__doc__, f"{module}.{name} has no docstring"
+
+
+def test_what_another_room_uses_is_public():
+    """A name imported across rooms stands in its module's `__all__`."""
+    wrong = []
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("codemix_megatron."):
+                continue
+            other = node.module.split(".")[1]
+            if other == room_of(path) or node.module in ("codemix_megatron.errors",) or node.module not in MODULES:
+                continue
+            public = importlib.import_module(node.module).__all__
+            wrong += [f"{path.relative_to(REPOSITORY)}: {node.module}.{alias.name}" for alias in node.names if alias.name not in public]
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_functions_fit_one_glance(path):
+    """Length separates code that can be read from code that cannot; tables of options are the exception."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 65, f"{path}:{node.lineno} {node.name}"
+
+
+def test_every_example_is_used_by_a_test():
+    tests = "".join(p.read_text(encoding="utf-8") for p in (REPOSITORY / "tests").rglob("*.py"))
+    for folder in (REPOSITORY / "examples").iterdir():
+        assert folder.name in tests, f"no test names examples/{folder.name}"

@@ -1,0 +1,142 @@
+"""The arithmetic of MIXTURE: exact totals, bounded discrepancy, nothing twice before all once, no state."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codemix_megatron.mixture.budget import apportion, whole_batches
+from codemix_megatron.mixture.interleave import Interleaving
+from codemix_megatron.mixture.mixture import Mixture
+from codemix_megatron.mixture.permutation import epoch_keys, half_bits, permute, source_key
+
+COUNTS = st.lists(st.integers(0, 400), min_size=1, max_size=12).filter(any)
+
+
+@given(st.integers(1, 10**12), st.dictionaries(st.integers(0, 99), st.floats(0, 1), min_size=1, max_size=30))
+def test_apportioned_counts_sum_exactly_and_are_within_one(total, shares):
+    if math.fsum(shares.values()) <= 1e-9:
+        return
+    counts = apportion(total, shares)
+    whole = math.fsum(shares.values())
+    assert sum(counts.values()) == total
+    for name, share in shares.items():
+        assert abs(counts[name] - total * share / whole) <= 1 + total * 1e-12
+
+
+@given(st.integers(1, 10**15), st.integers(1, 10**8))
+def test_budget_becomes_the_nearest_number_of_batches(tokens, batch):
+    steps = whole_batches(tokens, batch)
+    assert steps >= 1
+    assert steps == 1 or abs(steps * batch - tokens) <= batch / 2
+
+
+@given(COUNTS)
+def test_every_prefix_holds_every_source_within_the_depth_of_the_tree(counts):
+    interleaving = Interleaving(counts)
+    source, index = interleaving.locate(np.arange(interleaving.total))
+    bound = math.ceil(math.log2(max(1, np.count_nonzero(counts)))) + 1
+    for s, count in enumerate(counts):
+        here = source == s
+        assert here.sum() == count
+        assert np.array_equal(index[here], np.arange(count)), "draws of a source are not in order"
+        expected = np.arange(1, interleaving.total + 1) * count / interleaving.total
+        assert np.abs(np.cumsum(here) - expected).max(initial=0) <= bound
+
+
+@given(st.integers(1, 3000), st.integers(0, 2**32), st.integers(0, 5))
+@settings(max_examples=60)
+def test_an_epochs_order_holds_every_sequence_once(size, seed, epoch):
+    order = whole_epoch(size, seed, epoch)
+    assert np.array_equal(np.sort(order), np.arange(size))
+
+
+def whole_epoch(size: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the order of one epoch of a source."""
+    sizes = np.full(size, size)
+    keys = epoch_keys(np.full(size, source_key(seed, "source")), np.full(size, epoch))
+    return permute(np.arange(size), sizes, half_bits(sizes), keys)
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    orders = [whole_epoch(5000, seed, epoch) for seed, epoch in ((1, 0), (1, 1), (2, 0))]
+    for i, first in enumerate(orders):
+        assert abs(np.corrcoef(first, np.arange(5000))[0, 1]) < 0.06
+        for second in orders[i + 1 :]:
+            assert (first == second).mean() < 0.01
+
+
+@st.composite
+def mixtures(draw):
+    """A run of one to three phases over one to five sources."""
+    num_sources = draw(st.integers(1, 5))
+    sizes = draw(st.lists(st.integers(1, 90), min_size=num_sources, max_size=num_sources))
+    phase = st.lists(st.integers(0, 120), min_size=num_sources, max_size=num_sources).filter(any)
+    phases = draw(st.lists(phase, min_size=1, max_size=3))
+    return Mixture(draw(st.integers(0, 99)), [f"s{i}" for i in range(num_sources)], sizes, phases)
+
+
+@given(mixtures())
+@settings(max_examples=60)
+def test_no_sequence_comes_twice_before_all_came_once_also_across_phases(mixture):
+    located = mixture.locate(np.arange(len(mixture)))
+    for s, size in enumerate(mixture.sequences_per_epoch):
+        drawn = located.sequence[located.source == s]
+        for start in range(0, len(drawn), size):
+            epoch = drawn[start : start + size]
+            assert len(np.unique(epoch)) == len(epoch)
+            assert epoch.min() >= 0 and epoch.max() < size
+
+
+@given(mixtures(), st.integers(1, 7), st.integers(4, 20))
+@settings(max_examples=20)
+def test_same_sequences_come_whatever_rank_or_micro_batch_asks(mixture, ranks, micro):
+    """Any slicing of the positions, from any place on, gives what walking them from the start gives."""
+    whole = mixture.locate(np.arange(len(mixture)))
+    for begin in range(0, len(mixture), ranks * micro):
+        for rank in range(ranks):
+            own = np.arange(begin + rank * micro, min(len(mixture), begin + (rank + 1) * micro))
+            part = mixture.locate(own)
+            for name in ("phase", "source", "epoch", "sequence"):
+                assert np.array_equal(getattr(part, name), getattr(whole, name)[own])
+
+
+@given(mixtures(), st.floats(0, 1))
+@settings(max_examples=60)
+def test_consumed_counts_equal_a_walk(mixture, part):
+    seen = round(part * len(mixture))
+    walked = np.bincount(mixture.locate(np.arange(seen)).source, minlength=len(mixture.sources))
+    assert np.array_equal(mixture.consumed(seen), walked)
+
+
+def test_positions_outside_the_run_are_refused():
+    mixture = Mixture(1, ["a"], [5], [[7]])
+    with pytest.raises(IndexError, match="outside the run's 7 sequences"):
+        mixture.locate([7])
+    with pytest.raises(IndexError):
+        mixture.locate([-1])
+
+
+def test_a_trillion_tokens_over_two_hundred_sources_hold_their_shares():
+    draw = np.random.default_rng(0)
+    names = [f"source-{i}" for i in range(200)]
+    sequences = 10**12 // 2048
+    counts = list(apportion(sequences, dict(zip(names, draw.random(200), strict=True))).values())
+    mixture = Mixture(3, names, draw.integers(10**5, 10**7, 200).tolist(), [counts])
+    assert len(mixture) == sequences
+    for seen in (1, 511, 10**6, sequences // 3, sequences - 1):
+        expected = np.array(counts) * (seen / sequences)
+        assert np.abs(mixture.consumed(seen) - expected).max() <= math.ceil(math.log2(200)) + 1
+    located = mixture.locate(np.array([0, sequences // 2, sequences - 1]))
+    assert (located.sequence < mixture.sequences_per_epoch[located.source]).all()
+
+
+def test_phase_two_goes_on_where_phase_one_stopped():
+    """What Megatron-LM does not: there, 800 of 1000 second-phase samples had been seen with 40 % of the data used."""
+    mixture = Mixture(1, ["a", "b"], [2500, 2500], [[800, 200], [400, 600]])
+    located = mixture.locate(np.arange(2000))
+    seen = set(zip(located.source[:1000].tolist(), located.sequence[:1000].tolist(), strict=True))
+    again = [pair for pair in zip(located.source[1000:].tolist(), located.sequence[1000:].tolist(), strict=True) if pair in seen]
+    assert again == []

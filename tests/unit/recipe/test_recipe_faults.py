@@ -1,0 +1,166 @@
+"""A recipe says what is wrong with it: all at once, where, what was found, what is allowed."""
+
+import copy
+
+import pytest
+from tiny_run import RECIPE
+
+from codemix_megatron.errors import RecipeError
+from codemix_megatron.recipe.checks import ranks_fault
+from codemix_megatron.recipe.reading import apply_overrides, build_recipe, parse_yaml, read_recipe, write_recipe
+from codemix_megatron.recipe.schema import Parallel, flatten_mixture
+
+
+def faults_of(*overrides, base=RECIPE) -> list[str]:
+    """Return the faults of the tiny recipe with overrides."""
+    plain = apply_overrides(copy.deepcopy(base), overrides)
+    try:
+        build_recipe(plain, directory="/nowhere")
+    except RecipeError as error:
+        return error.faults
+    return []
+
+
+def test_tiny_recipe_has_no_fault():
+    assert faults_of() == []
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("modle.num_layers=2", "modle: no such key; did you mean model?"),
+        ("model.num_layer=2", "model.num_layer: no such key; did you mean num_layers?"),
+        ("model.num_layers=two", "model.num_layers: found 'two', needs a whole number"),
+        ("model.num_layers=true", "model.num_layers: found True, needs a whole number"),
+        ("model.precision=fp8", "model.precision: found 'fp8', allowed are fp32, bf16"),
+        ("model.hidden_size=66", "model.hidden_size: 66 does not divide into 4 attention heads"),
+        ("model.num_query_groups=3", "model.num_query_groups: 4 attention heads do not divide into 3 groups"),
+        ("parallel.tensor=8", "parallel.tensor: 8 does not divide model.num_attention_heads 4; [1, 2, 4] would"),
+        ("parallel.pipeline=3", "parallel.pipeline: pipeline = 3 does not divide model.num_layers 4"),
+        ("parallel.virtual_pipeline=2", "parallel.virtual_pipeline: needs pipeline of at least 2"),
+        ("parallel.sequence_parallel=true", "parallel.sequence_parallel: needs tensor of at least 2"),
+        ("batch.micro_sequences=3", "batch.global_sequences: 8 is not a multiple of micro_sequences 3 x data parallel 1 = 3"),
+        ("phases.0.tokens=100", "phases[0].tokens: 100 is less than one global batch of 512 tokens"),
+        ("phases.0.tokens=-5", "phases[0].tokens: -5 is not a positive count; write 40000, 40_000, 1.5M or 200B"),
+        ("phases.1.name=balanced", "phases[1].name: 'balanced' is used twice"),
+        ("phases.0.mixture={prose: 0.6, snippets: 0.35}", "phases[0].mixture: shares add up to 0.95, not 1 (prose 0.60, snippets 0.35)"),
+        ("phases.0.mixture={prose: 1.2, snippets: -0.2}", "phases[0].mixture.snippets: share -0.2 is not between 0 and 1"),
+        ("phases.0.mixture={prose: 0.5, wiki: 0.5}", "phases[0].mixture.wiki: no such corpus; corpora are prose, snippets"),
+        (
+            "phases.0.mixture={prose: 0.5, code: {share: 0.5, mixture: {snippets: 0.9}}}",
+            "phases[0].mixture.code.mixture: shares add up to 0.9, not 1 (snippets 0.90)",
+        ),
+        ("phases.0.learning_rate.peak=0", "phases[0].learning_rate.peak: found 0.0, must be above 0"),
+        ("phases.0.learning_rate.warmup_tokens=1M", "phases[0].learning_rate.warmup_tokens: 1000000 is more than the phase's 6144 tokens"),
+        ("corpora.snippets.prefix=corpora/prose", "corpora.snippets.prefix: /nowhere/corpora/prose is also that of corpora.prose"),
+        ("evaluation.suites=[bits]", "evaluation.suites[0]: no suite 'bits'; built in are bits_per_byte, continuation"),
+        ("evaluation.held_out_share=0.9", "evaluation.held_out_share: found 0.9, allowed are 0 to 0.5"),
+        ("optimizer.betas=[0.9]", "optimizer.betas: found a list of 1, needs a list of 2"),
+        ("optimizer.betas=[0.9, 1.0]", "optimizer.betas[1]: found 1.0, must be at least 0 and below 1"),
+    ],
+)
+def test_fault_is_told_in_these_words(override, fault):
+    assert fault in faults_of(override)
+
+
+def test_virtual_pipeline_needs_micro_batches_in_multiples_of_the_pipeline():
+    words = faults_of("parallel.pipeline=2", "parallel.virtual_pipeline=2", "batch.global_sequences=6")
+    assert any("3 micro batches are not a multiple of pipeline 2" in fault for fault in words)
+
+
+def test_all_faults_come_at_once():
+    overrides = ["modle.x=1", "model.num_layer=2", "parallel.tensor=8", "phases.0.mixture={prose: 0.6, snippets: 0.35}", "optimizer.epsilon=-1"]
+    faults = faults_of(*overrides)
+    assert len(faults) >= 5
+    for start in ("modle", "model.num_layer", "parallel.tensor", "phases[0].mixture", "optimizer.epsilon"):
+        assert any(fault.startswith(start) for fault in faults), start
+
+
+def test_missing_keys_are_told_with_their_meaning():
+    plain = copy.deepcopy(RECIPE)
+    del plain["model"]["num_layers"], plain["batch"]
+    with pytest.raises(RecipeError) as caught:
+        build_recipe(plain, directory="/nowhere")
+    assert "model.num_layers: missing; it is the transformer layers" in caught.value.faults
+    assert any(fault.startswith("batch: missing") for fault in caught.value.faults)
+
+
+def test_share_of_zero_is_legal():
+    assert faults_of("phases.0.mixture={prose: 1.0, snippets: 0.0}") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: 1\na: 2\n", "line 2, column 1: key 'a' is given twice"),
+        ("a: [1\n", "line 2"),
+        ("- a\n", "holds a list of 1, not a mapping of recipe keys"),
+    ],
+)
+def test_yaml_faults_name_their_line(text, words):
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: ") as caught:
+        parse_yaml(text, where="recipe.yaml")
+    assert words in str(caught.value)
+
+
+def test_yaml_oddities_are_read_as_meant(tmp_path):
+    plain = copy.deepcopy(RECIPE)
+    plain["phases"][0]["learning_rate"]["peak"] = "3e-4"  # what YAML 1.1 makes of 3e-4
+    plain["observers"]["wandb"] = False  # what it makes of off
+    recipe = build_recipe(plain, directory=tmp_path)
+    assert recipe.phases[0].learning_rate.peak == 3e-4
+    assert recipe.observers.wandb == "off"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("model.num_layers", "is not of the form key.key=value"),
+        ("phases.7.tokens=1M", "'7' is not an index; there are 2 entries, from 0"),
+        ("name.first=x", "'first' cannot be set inside 'tiny'"),
+    ],
+)
+def test_override_that_cannot_be_set_is_told(override, words):
+    with pytest.raises(RecipeError) as caught:
+        apply_overrides(copy.deepcopy(RECIPE), [override])
+    assert words in str(caught.value)
+
+
+def test_resolved_recipe_reads_back_equal_and_paths_are_beside_the_file(tmp_path):
+    recipe = build_recipe(copy.deepcopy(RECIPE), directory=tmp_path / "here")
+    assert recipe.corpora["prose"].documents == (str(tmp_path / "here" / "prose.jsonl"),)
+    assert recipe.corpora["prose"].prefix == str(tmp_path / "here" / "corpora" / "prose")
+    (tmp_path / "recipe.yaml").write_text(write_recipe(recipe))
+    assert read_recipe(tmp_path / "recipe.yaml") == recipe
+
+
+def test_missing_recipe_is_told(tmp_path):
+    with pytest.raises(RecipeError, match=r"gone.yaml: cannot be read \(No such file or directory\)"):
+        read_recipe(tmp_path / "gone.yaml")
+
+
+def test_shares_in_tokens_and_in_groups_are_shares_of_the_phase():
+    mixture = {"prose": {"tokens": 600}, "code": {"tokens": 400, "mixture": {"web": {"tokens": 300}, "markup": {"tokens": 100}}}}
+    assert flatten_mixture(mixture, 1000, {}) == {"prose": 0.6, "web": pytest.approx(0.3), "markup": pytest.approx(0.1)}
+    same = {"prose": 0.6, "code": {"share": 0.4, "mixture": {"web": 0.75, "markup": 0.25}}}
+    assert flatten_mixture(same, 1000, {}) == pytest.approx(flatten_mixture(mixture, 1000, {}))
+
+
+@pytest.mark.parametrize(("temperature", "shares"), [(1, (0.1, 0.9)), (2, (0.25, 0.75)), (1e9, (0.5, 0.5))])
+def test_proportional_mixture_goes_by_size_and_temperature(temperature, shares):
+    mixture = {"proportional": "tokens", "temperature": temperature, "corpora": ["a", "b"]}
+    assert tuple(flatten_mixture(mixture, 100, {"a": 100, "b": 900}).values()) == pytest.approx(shares)
+
+
+@pytest.mark.parametrize(
+    ("parallel", "num_ranks", "words"),
+    [
+        (Parallel(tensor=2, pipeline=2), 4, None),
+        (Parallel(tensor=2), 6, None),
+        (Parallel(tensor=2), 3, "3 ranks do not divide into copies of 2 (tensor 2 x pipeline 1); use a multiple of 2"),
+        (Parallel(tensor=2, data=1), 4, "use --nproc 2 or change parallel.data"),
+    ],
+)
+def test_ranks_must_form_the_layout(parallel, num_ranks, words):
+    fault = ranks_fault(parallel, num_ranks)
+    assert fault is None if words is None else words in fault
