@@ -186,6 +186,7 @@ class Preparation:
                 writer.seal()
                 manifest_path(self.spec.prefix).unlink(missing_ok=True)
                 writer.publish()
+                tally.write_languages(self.spec.prefix)
                 return self.manifest(tally, writer, rule.share)
 
     def encode(self, rule: HeldOutRule, writer: IndexedWriter, spool: IndexedWriter) -> Tally:

@@ -1,10 +1,14 @@
 """What one pass over a corpus counted."""
 
+from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from codemix_megatron.corpus.documents import BadDocument, Document
 from codemix_megatron.corpus.held_out import HeldOutRule, held_out_fraction
+from codemix_megatron.records.atomic import writing
 
 __all__ = ["DUPLICATE", "Side", "Tally"]
 
@@ -34,6 +38,7 @@ class Tally:
     harmless_reasons: set[str] = field(default_factory=set)
     places: dict[str, list[str]] = field(default_factory=dict)
     languages: dict[str, dict[str, int]] = field(default_factory=dict)
+    train_languages: array = field(default_factory=lambda: array("H"))  # of each document trained on, in order of first meeting
 
     @property
     def num_documents(self) -> int:
@@ -73,6 +78,16 @@ class Tally:
         counts["documents"] += 1
         counts["bytes"] += num_bytes
         counts["tokens"] += num_tokens
+        if not held_out:
+            self.train_languages.append(list(self.languages).index(document.language or UNKNOWN_LANGUAGE))
+
+    def write_languages(self, prefix: str) -> None:
+        """Write the language of each training document beside the corpus, as its place in `known_languages`."""
+        names = list(self.known_languages())
+        if names:
+            place = np.array([names.index(name) for name in self.languages], dtype=np.uint16)
+            with writing(f"{prefix}.languages.npy", "wb") as handle:
+                np.save(handle, place[np.frombuffer(self.train_languages, dtype=np.uint16)])
 
     def known_languages(self) -> dict[str, dict[str, int]]:
         """Return counts by language, the largest first; nothing when no document says its language."""

@@ -1,0 +1,87 @@
+"""codemix audit: what a run has really consumed, recounted from the data."""
+
+import sys
+
+from codemix_megatron.errors import CodemixError
+from codemix_megatron.plan.plan import make_plan, read_manifests
+from codemix_megatron.recipe.reading import read_recipe
+from codemix_megatron.records.atomic import write_json
+from codemix_megatron.records.journal import read_journal
+from codemix_megatron.records.run_folder import RunFolder
+
+__all__ = ["add_arguments", "run"]
+
+EPILOG = """examples:
+  codemix audit runs/demo
+  codemix audit runs/demo --output audit.json
+
+Exit code 1 when the recount and the journal differ."""
+
+
+def add_arguments(parser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("run_folder", metavar="RUN", help="run folder, finished or not")
+    parser.add_argument("--output", help="write the counts as JSON too")
+
+
+def run(arguments) -> int:
+    """Recount, print a table, compare with the journal."""
+    folder = RunFolder.existing(arguments.run_folder)
+    steps = [e for e in read_journal(folder.journal) if e["event"] == "step"]
+    if not steps:
+        raise CodemixError(f"{folder.journal}: no step yet, nothing to count")
+    recipe = read_recipe(folder.recipe)
+    manifests = read_manifests(recipe)
+    plan = make_plan(recipe, manifests)
+    counted = recount(recipe, plan, [manifests[name] for name in plan.sources], steps[-1]["sequences"])
+    print_table(plan, counted)
+    if arguments.output:
+        write_json(arguments.output, counted)
+    return compare(recipe, plan, counted, steps[-1])
+
+
+def recount(recipe, plan, manifests, sequences_seen: int) -> dict:
+    """Return phase -> source -> language -> tokens."""
+    from codemix_megatron.cli.progress import progress_bar
+    from codemix_megatron.mixture.audit import audit
+    from codemix_megatron.mixture.packing import pack
+
+    length = recipe.model.sequence_length
+    packings = [pack(m, length) for m in manifests] if recipe.sequences.packing == "best_fit" else None
+    with progress_bar("sequences") as bar:
+        task = bar.add_task("recounting", total=sequences_seen)
+        rows = audit(
+            plan.mixture(), manifests, length, sequences_seen, packings, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    return {phase.name: dict(zip(plan.sources, row, strict=True)) for phase, row in zip(plan.phases, rows, strict=True)}
+
+
+def print_table(plan, counted: dict) -> None:
+    """Print a row for every language of every source of every phase."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("phase", "source", "language", "tokens", "share of phase")
+    table.columns[3].justify = table.columns[4].justify = "right"
+    for phase, sources in counted.items():
+        whole = sum(sum(languages.values()) for languages in sources.values())
+        for source, languages in sources.items():
+            for language, tokens in sorted(languages.items(), key=lambda item: -item[1]):
+                table.add_row(phase, source, language, f"{tokens:,}", f"{100 * tokens / whole:.2f} %")
+        table.add_section()
+    Console().print(table)
+
+
+def compare(recipe, plan, counted: dict, last_step: dict) -> int:
+    """Compare the recount of each source with the journal; packed sequences also hold empty places, so they are at most it."""
+    wrong = []
+    for source, journalled in last_step["tokens_per_source"].items():
+        recounted = sum(sum(sources[source].values()) for sources in counted.values())
+        fits = recounted <= journalled if recipe.sequences.packing == "best_fit" else recounted == journalled
+        if not fits:
+            wrong.append(f"{source}: {recounted} recounted, {journalled} in the journal")
+    if wrong:
+        sys.stdout.write("the journal tells otherwise: " + "; ".join(wrong) + "\n")
+        return 1
+    sys.stdout.write(f"the journal agrees, up to step {last_step['step']} of {plan.steps}\n")
+    return 0

@@ -1,0 +1,81 @@
+"""What was really consumed: tokens per phase, source and language, recounted from positions and documents.
+
+Training counts sources only; languages are recounted here from the data order itself, which costs training nothing.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from codemix_megatron.corpus.indexed import IndexedReader
+from codemix_megatron.mixture.mixture import Mixture
+from codemix_megatron.mixture.packing import Packing
+from codemix_megatron.records.manifest import CorpusManifest
+
+__all__ = ["DocumentLanguages", "audit"]
+
+BATCH_POSITIONS = 1 << 16
+ALL = "all"  # the one language of a corpus whose documents say none
+
+
+class DocumentLanguages:
+    """Counts tokens of one corpus by language, for any ranges of its training part."""
+
+    def __init__(self, manifest: CorpusManifest):
+        lengths = np.asarray(IndexedReader(manifest.prefix).document_lengths[: manifest.train_documents], dtype=np.int64)
+        self.ends = np.cumsum(lengths)
+        path = Path(f"{manifest.prefix}.languages.npy")
+        self.names = list(manifest.languages) if path.is_file() else [ALL]
+        language = np.load(path) if path.is_file() else np.zeros(len(lengths), dtype=np.uint16)
+        # before[l, d]: tokens of language l in the documents before d
+        is_language = language[None, :] == np.arange(len(self.names))[:, None]
+        self.before = np.concatenate([np.zeros((len(self.names), 1), np.int64), np.cumsum(is_language * lengths, axis=1)], axis=1)
+        self.language, self.starts = language.astype(np.int64), self.ends - lengths
+
+    def up_to(self, tokens: np.ndarray) -> np.ndarray:
+        """Return how many of the first `tokens` tokens are of each language, [languages, positions]."""
+        document = np.minimum(np.searchsorted(self.ends, tokens, side="right"), len(self.ends) - 1)
+        counts = self.before[:, document].copy()
+        counts[self.language[document], np.arange(len(tokens))] += tokens - self.starts[document]
+        return counts
+
+    def count(self, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Return the tokens of each language in the ranges together, [languages]."""
+        return (self.up_to(starts + lengths) - self.up_to(starts)).sum(axis=1)
+
+
+def audit(
+    mixture: Mixture,
+    manifests: list[CorpusManifest],
+    sequence_length: int,
+    sequences_seen: int,
+    packings: list[Packing] | None = None,
+    progress=lambda done, total: None,
+) -> list[list[dict[str, int]]]:
+    """Return tokens by language, [phases][sources], of the first `sequences_seen` positions of a run.
+
+    Windows count their sequence_length inputs, packed sequences the tokens they hold.
+    """
+    languages = [DocumentLanguages(manifest) for manifest in manifests]
+    totals = [[np.zeros(len(known.names), dtype=np.int64) for known in languages] for _ in mixture.phases]
+    for first in range(0, sequences_seen, BATCH_POSITIONS):
+        located = mixture.locate(np.arange(first, min(first + BATCH_POSITIONS, sequences_seen)))
+        for phase in np.unique(located.phase):
+            for source in np.unique(located.source[located.phase == phase]):
+                drawn = located.sequence[(located.phase == phase) & (located.source == source)]
+                ranges = (
+                    piece_ranges(packings[source], drawn) if packings else (drawn * sequence_length, np.full(len(drawn), sequence_length))
+                )
+                totals[phase][source] += languages[source].count(*ranges)
+        progress(min(first + BATCH_POSITIONS, sequences_seen), sequences_seen)
+    return [
+        [{name: int(n) for name, n in zip(known.names, counts, strict=True) if n} for known, counts in zip(languages, row, strict=True)]
+        for row in totals
+    ]
+
+
+def piece_ranges(packing: Packing, sequences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (start, length) of every piece in the given packed sequences."""
+    first, last = packing.first[sequences], packing.first[sequences + 1]
+    piece = np.repeat(first - np.concatenate([[0], np.cumsum(last - first)[:-1]]), last - first) + np.arange((last - first).sum())
+    return packing.start[piece], packing.length[piece].astype(np.int64)
