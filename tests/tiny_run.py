@@ -38,7 +38,7 @@ RECIPE = {
             "name": "balanced",
             "tokens": 12 * 512,
             "mixture": {"prose": 0.5, "snippets": 0.5},
-            "learning_rate": {"schedule": "cosine", "peak": 0.01, "final": 0.001, "warmup_tokens": 1024},
+            "learning_rate": {"schedule": "cosine", "peak": 0.003, "final": 0.001, "warmup_tokens": 1024},
         },
         {
             "name": "cooldown",

@@ -98,6 +98,8 @@ def prepare_corpus(
     new corpus remains, and an older one under the same prefix is untouched.
     """
     say = say or silent
+    if "://" in str(spec.prefix):
+        raise CorpusError(f"corpora.{name}.prefix: {spec.prefix} is remote; prepare into a local prefix and copy the files there")
     if not spec.documents:
         return adopted(name, spec, tokenizer)
     inputs = find_inputs(spec, where=f"corpora.{name}.documents")

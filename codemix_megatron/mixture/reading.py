@@ -6,6 +6,7 @@ import time
 import numpy as np
 
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.mixture.remote import BlockCache, is_remote
 from codemix_megatron.records.manifest import CorpusManifest
 
 __all__ = ["SequenceReader", "TokenFile", "num_windows"]
@@ -28,12 +29,15 @@ class TokenFile:
 
     def __init__(self, manifest: CorpusManifest):
         self.path, self.dtype = manifest.prefix + ".bin", np.dtype(manifest.dtype)
-        self.descriptor = os.open(self.path, os.O_RDONLY)
+        self.cache = BlockCache(manifest) if is_remote(manifest.prefix) else None
+        self.descriptor = os.open(self.cache.path if self.cache else self.path, os.O_RDONLY)
         os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
     def announce(self, start: int, count: int) -> None:
-        """Tell the kernel that `count` tokens from `start` will be read soon."""
+        """Tell the kernel that `count` tokens from `start` will be read soon; fetch them first when they are remote."""
         size = self.dtype.itemsize
+        if self.cache:
+            self.cache.ensure(start * size, count * size)
         os.posix_fadvise(self.descriptor, start * size, count * size, os.POSIX_FADV_WILLNEED)
 
     def read_into(self, row: memoryview, start: int) -> None:
@@ -49,7 +53,8 @@ class TokenFile:
             done += more
 
     def __del__(self):
-        os.close(self.descriptor)
+        if hasattr(self, "descriptor"):  # opening may have failed
+            os.close(self.descriptor)
 
 
 class SequenceReader:
@@ -60,6 +65,7 @@ class SequenceReader:
         self.files = [TokenFile(m) for m in manifests]
         self.dtype = np.result_type(*(f.dtype for f in self.files)) if manifests else np.dtype(np.uint16)
         self.descriptors = [f.descriptor for f in self.files]
+        self.has_remote = any(f.cache for f in self.files)
         self.is_cold = True
 
     def read(self, source: np.ndarray, sequence: np.ndarray) -> np.ndarray:
@@ -79,7 +85,7 @@ class SequenceReader:
         width = self.sequence_length + 1
         rows = np.empty((len(starts), width), dtype=self.dtype)
         size, sources, starts = width * self.dtype.itemsize, source.tolist(), starts.tolist()
-        if self.is_cold:
+        if self.is_cold or self.has_remote:
             for s, start in zip(sources, starts, strict=True):
                 self.files[s].announce(start, width)
         flat, descriptors, item, pread = memoryview(rows.reshape(-1).view(np.uint8)), self.descriptors, self.dtype.itemsize, os.preadv

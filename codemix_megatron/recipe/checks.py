@@ -126,11 +126,15 @@ def optimizer_faults(recipe: Recipe) -> list[str]:
 
 def corpus_faults(recipe: Recipe) -> list[str]:
     """Check corpora among themselves."""
-    faults, owners = [], {}
+    faults, owners, readers = [], {}, {}
     for name, spec in recipe.corpora.items():
         if spec.prefix in owners:
             faults.append(f"corpora.{name}.prefix: {spec.prefix} is also that of corpora.{owners[spec.prefix]}")
         owners[spec.prefix] = name
+        for i, document in enumerate(spec.documents):
+            if document in readers and readers[document] != name:
+                faults.append(f"corpora.{name}.documents[{i}]: {document} is also read by corpora.{readers[document]}; one of them has to go")
+            readers.setdefault(document, name)
         if spec.max_epochs <= 0:
             faults.append(f"corpora.{name}.max_epochs: found {spec.max_epochs}, must be above 0")
     vocab_size = recipe.tokenizer.train_vocab_size

@@ -267,7 +267,7 @@ def resolve_paths(recipe: Recipe, directory: Path) -> Recipe:
     """Return the recipe with absolute paths and default prefixes filled in."""
 
     def absolute(path: str) -> str:
-        return str((directory / Path(path).expanduser()).absolute())
+        return path if "://" in path else str((directory / Path(path).expanduser()).absolute())
 
     def document(path: str) -> str:
         return path if path.startswith("python:") else absolute(path)

@@ -133,7 +133,7 @@ class CorpusSpec:
 
     kind: Literal["text", "code", "markup", "code_adjacent", "synthetic"] = says("which side of the mixture it is on", "text")
     documents: tuple[str, ...] = says("files, folders, globs, or python:text and python:code", ())
-    prefix: str | None = says("where .bin/.idx go; default: corpora/NAME beside the recipe", None)
+    prefix: str | None = says("where .bin/.idx are; a URL (s3://...) is read through a local cache; default: corpora/NAME beside the recipe", None)
     text_key: str = says("key of the text in JSON lines", "text")
     max_epochs: float = says("most passes over its data in the whole recipe", 4.0)
 

@@ -1,5 +1,6 @@
 """CorpusManifest: what stands beside PREFIX.bin and PREFIX.idx, as PREFIX.manifest.json."""
 
+import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -77,9 +78,9 @@ class CorpusManifest:
     @classmethod
     def read(cls, prefix) -> "CorpusManifest":
         """Read the manifest of a prepared corpus and check that its files have the promised sizes."""
-        path = manifest_path(prefix)
+        path = f"{prefix}.manifest.json" if "://" in str(prefix) else manifest_path(prefix)
         try:
-            plain = read_json(path)
+            plain = read_remote_json(path) if isinstance(path, str) else read_json(path)
             plain["tokenizer"] = TokenizerCard(**plain["tokenizer"])
             plain["prefix"] = str(prefix)  # a corpus may have been moved
             manifest = cls(**{f.name: plain[f.name] for f in fields(cls)})
@@ -87,13 +88,35 @@ class CorpusManifest:
             raise CorpusError(f"{path}: no prepared corpus there; run `codemix prepare RECIPE` first") from None
         except (OSError, ValueError, KeyError, TypeError) as fault:
             raise CorpusError(f"{path}: not a readable corpus manifest ({fault}); prepare the corpus again") from None
-        check_sizes(manifest)
+        check_dtype(manifest, path)
+        if not isinstance(path, str):
+            check_sizes(manifest)
         return manifest
 
 
 def manifest_path(prefix) -> Path:
     """Return the manifest's path for a corpus prefix."""
     return Path(f"{prefix}.manifest.json")
+
+
+def check_dtype(manifest: CorpusManifest, path) -> None:
+    """Raise CorpusError when ids of the tokenizer do not fit into the corpus's dtype."""
+    largest = {"uint16": 2**16, "int32": 2**31}.get(manifest.dtype, 0)
+    if manifest.tokenizer.vocab_size > largest:
+        raise CorpusError(f"{path}: {manifest.tokenizer.vocab_size} ids do not fit into {manifest.dtype}; prepare the corpus again")
+
+
+def read_remote_json(url: str):
+    """Return the JSON behind a URL, through fsspec; what its store raises becomes OSError."""
+    import fsspec
+
+    try:
+        with fsspec.open(url, "rb") as handle:
+            return json.loads(handle.read())
+    except (OSError, ValueError):
+        raise
+    except Exception as fault:  # every store has errors of its own
+        raise OSError(f"{type(fault).__name__}: {fault}") from fault
 
 
 def check_sizes(manifest: CorpusManifest) -> None:

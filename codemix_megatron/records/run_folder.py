@@ -18,7 +18,7 @@ from pathlib import Path
 
 from codemix_megatron.errors import CodemixError
 
-__all__ = ["RunFolder", "step_of"]
+__all__ = ["RunFolder", "is_run_folder", "step_of"]
 
 STEP_NAME = re.compile(r"^step-(\d+)$")
 
@@ -47,8 +47,8 @@ class RunFolder:
     def existing(cls, path) -> "RunFolder":
         """Return the run folder at `path`, or raise naming what is missing."""
         folder = cls(path)
-        if not folder.recipe.is_file():
-            raise CodemixError(f"{folder}: not a run folder (no recipe.yaml in it); give the folder `codemix train` made")
+        if not is_run_folder(folder):
+            raise CodemixError(f"{folder}: not a run folder (no recipe.yaml and environment.json in it); give the folder `codemix train` made")
         return folder
 
     def checkpoint(self, step: int) -> Path:
@@ -67,6 +67,11 @@ class RunFolder:
         """Return the newest finished export, or None."""
         done = [p for p in self.exports.glob("step-*") if step_of(p) is not None and (p / "export.json").is_file()]
         return max(done, key=step_of, default=None)
+
+
+def is_run_folder(folder: RunFolder) -> bool:
+    """Say whether a run has begun there; a recipe alone may be a user's own."""
+    return folder.recipe.is_file() and folder.environment.is_file()
 
 
 def step_of(path) -> int | None:

@@ -15,10 +15,12 @@ from codemix_megatron.plan.plan import Plan
 from codemix_megatron.recipe.reading import read_recipe, write_recipe
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import read_json, replace_text, write_json
-from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.records.run_folder import RunFolder, is_run_folder
 
 __all__ = ["check_run", "now", "open_run"]
 
+# What a start that was cut off may have left in a folder before it became a run.
+BEFORE_A_RUN = {"environment.json", "plan.json", "logs", "stop", ".environment.json.partial", ".plan.json.partial", ".recipe.yaml.partial"}
 PACKAGES = (
     "torch",
     "megatron-core",
@@ -38,9 +40,10 @@ def check_run(run: RunFolder, recipe: Recipe, plan: Plan) -> bool:
     Raises RecipeError with a diff when anything that decides the result differs: layout, saving,
     evaluation and observers may change between starts, the rest may not.
     """
-    if not run.recipe.exists():
-        if run.path.exists() and any(run.path.iterdir()) and not (run.stop.exists() or run.logs.exists()):
-            raise CodemixError(f"{run}: there and not a run folder; give an empty or new folder with --folder")
+    if not is_run_folder(run):
+        strangers = {p.name for p in run.path.iterdir()} - BEFORE_A_RUN if run.path.exists() else set()
+        if strangers:
+            raise CodemixError(f"{run}: there and not a run folder (it holds {', '.join(sorted(strangers)[:3])}); give an empty or new --folder")
         return False
     before = read_recipe(run.recipe)
     old, new = (write_recipe(deciding_part(r)).splitlines() for r in (before, recipe))
@@ -79,10 +82,10 @@ def open_run(run: RunFolder, recipe: Recipe, plan: Plan, num_ranks: int, device:
     """Write recipe, plan and (once) environment into the run folder, after checking what is there."""
     resumed = check_run(run, recipe, plan)
     run.stop.unlink(missing_ok=True)
-    replace_text(run.recipe, write_recipe(recipe))
-    write_json(run.plan, plan.as_json())
-    if not resumed or not run.environment.exists():
+    if not resumed:
         write_json(run.environment, describe_environment(num_ranks, device))
+    write_json(run.plan, plan.as_json())
+    replace_text(run.recipe, write_recipe(recipe))  # last: with it, the folder is a run
 
 
 def describe_environment(num_ranks: int, device: str) -> dict:

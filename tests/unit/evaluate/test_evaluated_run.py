@@ -66,6 +66,7 @@ def finished(prepared):
     run = RunFolder(prepared / "run")
     run.path.mkdir()
     run.recipe.write_text(write_recipe(read_recipe(prepared / "recipe.yaml")))
+    run.environment.write_text("{}")
     for step in (7, 9):
         save_export(run.export(step), prepared / "tokenizer.json", step=step)
     notices, events = [], []

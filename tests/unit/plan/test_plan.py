@@ -114,6 +114,7 @@ def test_changed_corpus_is_noticed_when_a_run_is_resumed(tmp_path):
     run.path.mkdir()
     run.recipe.write_text(write_recipe(recipe))
     write_json(run.plan, plan.as_json())
+    write_json(run.environment, {})
     assert check_run(run, recipe, plan) is True
     sources = {**plan.sources, "prose": {**plan.sources["prose"], "bin_sha256": "other"}}
     with pytest.raises(RecipeError, match="corpora prose have changed since it began"):

@@ -29,7 +29,13 @@ def test_sources_phases_and_settings_that_differ_are_named(small_recipe, other_r
     assert found["only_in_a"] == ["web"] and found["only_in_b"] == [] and found["assumed"] is True
     rows = {(row["phase"], row["source"]): row for row in found["rows"]}
     assert rows["first", "web"] == {
-        "phase": "first", "source": "web", "tokens_a": 16000, "tokens_b": 0, "difference": -16000, "share_a": 0.25, "share_b": 0.0,
+        "phase": "first",
+        "source": "web",
+        "tokens_a": 16000,
+        "tokens_b": 0,
+        "difference": -16000,
+        "share_a": 0.25,
+        "share_b": 0.0,
     }
     assert rows["last", "prose"]["tokens_b"] == 0 and rows["final", "prose"]["tokens_a"] == 0
     assert rows["whole run", "prose"]["difference"] == 16000

@@ -53,6 +53,10 @@ def test_tiny_recipe_has_no_fault():
         ("phases.0.learning_rate.peak=0", "phases[0].learning_rate.peak: found 0.0, must be above 0"),
         ("phases.0.learning_rate.warmup_tokens=1M", "phases[0].learning_rate.warmup_tokens: 1000000 is more than the phase's 6144 tokens"),
         ("corpora.snippets.prefix=corpora/prose", "corpora.snippets.prefix: /nowhere/corpora/prose is also that of corpora.prose"),
+        (
+            "corpora.snippets.documents=prose.jsonl",
+            "corpora.snippets.documents[0]: /nowhere/prose.jsonl is also read by corpora.prose; one of them has to go",
+        ),
         ("evaluation.suites=[bits]", "evaluation.suites[0]: no suite 'bits'; built in are bits_per_byte, continuation"),
         ("evaluation.held_out_share=0.9", "evaluation.held_out_share: found 0.9, allowed are 0 to 0.5"),
         ("optimizer.betas=[0.9]", "optimizer.betas: found a list of 1, needs a list of 2"),
@@ -69,7 +73,13 @@ def test_virtual_pipeline_needs_micro_batches_in_multiples_of_the_pipeline():
 
 
 def test_all_faults_come_at_once():
-    overrides = ["modle.x=1", "model.num_layer=2", "parallel.tensor=8", "phases.0.mixture={prose: 0.6, snippets: 0.35}", "optimizer.epsilon=-1"]
+    overrides = [
+        "modle.x=1",
+        "model.num_layer=2",
+        "parallel.tensor=8",
+        "phases.0.mixture={prose: 0.6, snippets: 0.35}",
+        "optimizer.epsilon=-1",
+    ]
     faults = faults_of(*overrides)
     assert len(faults) >= 5
     for start in ("modle", "model.num_layer", "parallel.tensor", "phases[0].mixture", "optimizer.epsilon"):

@@ -96,6 +96,7 @@ def make_run(folder: Path, name: str = "tiny", last: int = sum(STEPS), value: fl
     run = RunFolder(folder)
     run.recipe.write_text(write_recipe(build_recipe({**RECIPE, "name": name}, directory=folder)))
     run.journal.write_text("".join(json.dumps(e) + "\n" for e in make_journal(7 if complete else None, last)))
+    run.environment.write_text(json.dumps({"versions": {"torch": "2.13.0"}, "command": ["codemix"], "ranks": 4}))
     if complete:
         run.plan.write_text(json.dumps(make_plan()))
         run.export(20).mkdir(parents=True)

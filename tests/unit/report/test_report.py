@@ -73,7 +73,7 @@ def test_what_is_missing_is_said_with_the_command_that_makes_it(tmp_path, last):
 
 
 def test_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(CodemixError, match=r"not a run folder \(no recipe.yaml in it\)"):
+    with pytest.raises(CodemixError, match=r"not a run folder \(no recipe.yaml and environment.json in it\)"):
         RunFolder.existing(tmp_path)
 
 

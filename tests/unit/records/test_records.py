@@ -1,0 +1,129 @@
+"""Files between commands: whole or absent, and honest about damage."""
+
+import dataclasses
+import json
+
+import pytest
+
+from codemix_megatron.errors import CodemixError, CorpusError, EvaluationError
+from codemix_megatron.records.atomic import replace_text, writing
+from codemix_megatron.records.journal import Journal, cut_after, read_journal
+from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
+from codemix_megatron.records.run_folder import RunFolder, step_of
+from codemix_megatron.records.scores import BitsPerByte, Scores, TaskScore
+
+
+def test_failed_writing_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "file.txt"
+    replace_text(path, "old")
+    with pytest.raises(RuntimeError), writing(path) as handle:
+        handle.write("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
+def journal_with(path, *steps):
+    """Write step events."""
+    journal = Journal(path)
+    for step in steps:
+        journal.append("step", step=step)
+    journal.close()
+
+
+def test_events_come_back_in_order_and_a_torn_last_line_is_left_out(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    journal_with(path, 1, 2)
+    with open(path, "a") as handle:
+        handle.write('{"event": "step", "st')
+    assert [e["step"] for e in read_journal(path)] == [1, 2]
+
+
+def test_an_event_after_a_torn_line_is_not_glued_to_it(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    journal_with(path, 1)
+    with open(path, "a") as handle:
+        handle.write('{"event": "step", "st')
+    cut_after(path, 1)  # as every start does
+    journal_with(path, 2)
+    assert [e["step"] for e in read_journal(path)] == [1, 2]
+
+
+def test_damage_in_the_middle_is_named_with_its_line(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    path.write_text('{"event": "step", "step": 1}\nnot json\n{"event": "step", "step": 2}\n')
+    with pytest.raises(CodemixError, match="line 2 is not JSON: 'not json'"):
+        read_journal(path)
+
+
+def test_cutting_drops_what_came_after_the_checkpoint(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    journal_with(path, 1, 2, 3, 4)
+    assert cut_after(path, 2) == 2
+    assert [e["step"] for e in read_journal(path)] == [1, 2]
+    assert cut_after(tmp_path / "absent.jsonl", 0) == 0 and not (tmp_path / "absent.jsonl").exists()
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """A manifest beside files of the right sizes."""
+    card = TokenizerCard(type="huggingface", path="t", sha256="s", vocab_size=9, end_of_document_id=0)
+    counts = {"num_documents": 3, "num_tokens": 10, "num_bytes": 30, "train_documents": 2, "train_tokens": 7, "train_bytes": 21}
+    origin = {"documents": [], "input_fingerprint": "", "bin_sha256": "", "idx_sha256": "", "held_out_share": 0.3, "tokenizer": card}
+    made = CorpusManifest(name="c", kind="text", prefix=str(tmp_path / "c"), dtype="uint16", **counts, **origin)
+    (tmp_path / "c.bin").write_bytes(b"x" * 20)
+    (tmp_path / "c.idx").write_bytes(b"x")
+    made.write()
+    return made
+
+
+def test_manifest_reads_back_equal_with_its_held_out_counts(manifest):
+    read = CorpusManifest.read(manifest.prefix)
+    assert read == manifest
+    assert (read.held_out_documents, read.held_out_tokens, read.held_out_bytes) == (1, 3, 9)
+
+
+def test_corpus_whose_file_has_another_length_is_refused(manifest, tmp_path):
+    (tmp_path / "c.bin").write_bytes(b"x" * 18)
+    with pytest.raises(CorpusError, match=r"c\.bin: 18 bytes, its manifest promises 20 \(10 tokens of uint16\)"):
+        CorpusManifest.read(manifest.prefix)
+    (tmp_path / "c.bin").unlink()
+    with pytest.raises(CorpusError, match=r"c\.bin: missing although its manifest is there"):
+        CorpusManifest.read(manifest.prefix)
+
+
+def test_vocabulary_larger_than_the_dtype_is_refused(manifest):
+    dataclasses.replace(manifest, tokenizer=dataclasses.replace(manifest.tokenizer, vocab_size=70_000)).write()
+    with pytest.raises(CorpusError, match="70000 ids do not fit into uint16"):
+        CorpusManifest.read(manifest.prefix)
+
+
+def test_missing_and_damaged_manifests_say_what_to_do(manifest, tmp_path):
+    with pytest.raises(CorpusError, match="run `codemix prepare RECIPE` first"):
+        CorpusManifest.read(tmp_path / "absent")
+    (tmp_path / "c.manifest.json").write_text("{")
+    with pytest.raises(CorpusError, match="not a readable corpus manifest"):
+        CorpusManifest.read(manifest.prefix)
+    (tmp_path / "c.manifest.json").write_text(json.dumps({**dataclasses.asdict(manifest), "num_tokens": None}))
+    with pytest.raises((CorpusError, TypeError)):
+        CorpusManifest.read(manifest.prefix)
+
+
+def test_scores_read_back_equal_and_damage_is_told(tmp_path):
+    bits = BitsPerByte(corpus="c", value=1.5, standard_error=0.1, documents=2, tokens=3, bytes=4)
+    task = TaskScore(suite="s", task="t", metric="acc", value=0.5, standard_error=None, items=4, chance=0.25)
+    scores = Scores(model="m", step=3, tokens=9, bits_per_byte=[bits], tasks=[task])
+    assert Scores.read(scores.write(tmp_path / "scores.json")) == scores
+    (tmp_path / "scores.json").write_text('{"model": 1}')
+    with pytest.raises(EvaluationError, match="not a readable scores file"):
+        Scores.read(tmp_path / "scores.json")
+
+
+def test_newest_finished_export_is_found(tmp_path):
+    run = RunFolder(tmp_path)
+    assert run.latest_export() is None
+    for step in (9, 100, 200):
+        run.export(step).mkdir(parents=True)
+    for step in (9, 100):
+        (run.export(step) / "export.json").write_text("{}")
+    assert run.latest_export() == run.export(100)
+    assert step_of("step-12") == 12 and step_of("step-x") is None and step_of(".step-1.partial") is None
