@@ -21,6 +21,7 @@ setup(
     install_requires=[
         "accelerate>=0.26",
         "datasets>=3",
+        "fsspec>=2024.6",
         "lm-eval>=0.4.9",
         "matplotlib>=3.8",
         "megatron-core>=0.16.1,<0.17",

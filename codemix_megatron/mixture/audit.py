@@ -52,7 +52,7 @@ def audit(
     packings: list[Packing] | None = None,
     progress=lambda done, total: None,
 ) -> list[list[dict[str, int]]]:
-    """Return tokens by language, [phases][sources], of the first `sequences_seen` positions of a run.
+    """Return tokens by language, a row per phase and an entry per source, of the first `sequences_seen` positions of a run.
 
     Windows count their sequence_length inputs, packed sequences the tokens they hold.
     """

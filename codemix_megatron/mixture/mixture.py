@@ -28,7 +28,7 @@ class Mixture:
     """The whole data order of a run."""
 
     def __init__(self, seed: int, sources: list[str], sequences_per_epoch: list[int], phase_counts: list[list[int]]):
-        """Take counts [phases][sources] of sequences, and how many sequences one epoch of a source has."""
+        """Take counts (a row per phase, a column per source) of sequences, and how many sequences one epoch of a source has."""
         self.sources = list(sources)
         self.sequences_per_epoch = np.asarray(sequences_per_epoch, dtype=np.int64)
         self.keys = np.array([source_key(seed, name) for name in self.sources], dtype=np.uint64)

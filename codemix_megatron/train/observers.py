@@ -105,7 +105,7 @@ class WandbObserver:
 
     def close(self) -> None:
         """Finish the wandb run."""
-        self.run.finish(quiet=True)
+        self.run.finish()
 
 
 def open_observers(recipe: Recipe, run: RunFolder, num_steps: int) -> list:
