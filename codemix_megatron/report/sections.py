@@ -69,8 +69,10 @@ def cards(run: RunData) -> list[Card]:
         made.append(Card(label="speed", value=short_count(speed), unit="tokens/s", note=flops_per_second(speed * flops) if flops else ""))
     parity = (run.export or {}).get("parity")
     if parity:
-        compared = f"over {count(parity['tokens_compared'])} tokens"
-        made.append(Card(label="export: logits differ by at most", value=f"{parity['largest_logit_difference']:.1e}", note=compared))
+        largest = parity["largest_logit_difference"]
+        compared = f"{'bit for bit, ' if largest == 0 else ''}over {count(parity['tokens_compared'])} tokens"
+        value = "0" if largest == 0 else f"{largest:.1e}"
+        made.append(Card(label="export: logits differ by at most", value=value, note=compared))
     else:
         made.append(Card(label="export", value=ABSENT, note="none yet", present=False))
     return made
