@@ -46,6 +46,7 @@ def start_ranks(run: RunFolder, command: list[str], num_ranks: int, port: int, l
     """
     check_port(port)
     run.logs.mkdir(parents=True, exist_ok=True)
+    run.stop.unlink(missing_ok=True)  # one from an earlier start; from here on it means these ranks
     notes = Path(tempfile.mkdtemp(prefix="codemix-notes-"))
     words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(num_ranks)]
     words += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", launch, "-m", *command]

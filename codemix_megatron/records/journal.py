@@ -1,6 +1,6 @@
 """journal.jsonl: one JSON object per event of a run, appended, never rewritten but to cut a lost tail.
 
-Events: `start`, `step`, `validation`, `checkpoint`, `phase_end`, `stop`, `end`. Field names are those
+Events: `start`, `warning`, `step`, `validation`, `checkpoint`, `phase_end`, `stop`, `end`. Field names are those
 the report prints. A step event holds step (1 = after the first update), phase, tokens (seen so far),
 sequences, loss (nats per token), loss_per_source, tokens_per_source (consumed so far in the run),
 learning_rate, gradient_norm, seconds (this step), tokens_per_second, model_flops_per_second.

@@ -26,6 +26,8 @@ class ConsoleLines:
             return f"held out, bits per byte: {bits}"
         if event == "checkpoint":
             return f"checkpoint at step {values['step']}: {values['bytes'] / 2**20:.1f} MiB in {values['seconds']:.1f} s"
+        if event == "warning":
+            return f"warning: {values['text']}"
         if event == "stop":
             return f"stop at step {values['step']}: {values['reason']}"
         return None

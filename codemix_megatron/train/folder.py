@@ -81,7 +81,6 @@ def check_corpora(run: RunFolder, plan: Plan) -> None:
 def open_run(run: RunFolder, recipe: Recipe, plan: Plan, num_ranks: int, device: str) -> None:
     """Write recipe, plan and (once) environment into the run folder, after checking what is there."""
     resumed = check_run(run, recipe, plan)
-    run.stop.unlink(missing_ok=True)
     if not resumed:
         write_json(run.environment, describe_environment(num_ranks, device))
     write_json(run.plan, plan.as_json())

@@ -3,7 +3,6 @@
 import math
 import os
 import signal
-import sys
 import time
 from dataclasses import asdict
 from functools import partial
@@ -58,7 +57,7 @@ class RankOfRun:
     def train(self) -> int:
         """Resume or start, walk the plan, and say how it ended."""
         began = time.monotonic()
-        self.resume()
+        warnings = self.resume()
         on_main(self.ranks, self.open_observers)
         for name in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(name, self.note_signal)
@@ -66,6 +65,8 @@ class RankOfRun:
             launch = os.environ.get("CODEMIX_FOLLOWED")
             where = {"ranks": self.ranks.size, "device": self.ranks.device.type}
             self.tell("start", {"step": self.state.step, **where, "at": now(), "launch": launch})
+            for text in warnings:
+                self.tell("warning", {"step": self.state.step, "text": text})
             if self.state.step == 0:
                 self.validate(self.plan.phases[0].name)
             training = Training(self.recipe, self.plan, self.engine, self.batches, self.state)
@@ -73,6 +74,8 @@ class RankOfRun:
             if finished:
                 self.tell("end", {"step": self.state.step, "at": now(), "seconds": round(time.monotonic() - began, 1)})
                 return 0
+            if self.ranks.is_main:
+                self.run.stop.unlink(missing_ok=True)
             self.tell("stop", {"step": self.state.step, "reason": "asked to stop", "at": now()})
             return STOPPED_EARLY
         finally:
@@ -80,11 +83,9 @@ class RankOfRun:
             for observer in self.observers:
                 observer.close()
 
-    def resume(self) -> None:
-        """Load the newest sound checkpoint, or the recipe's initial weights, or keep the fresh ones."""
+    def resume(self) -> list[str]:
+        """Load the newest sound checkpoint, or the recipe's initial weights, or keep the fresh ones; return what to warn of."""
         checkpoint, complaints = on_main(self.ranks, partial(newest_sound, self.run.checkpoints))
-        if self.ranks.is_main and complaints:
-            sys.stderr.write("".join(f"warning: {line}\n" for line in complaints))
         if checkpoint is not None:
             card = read_card(checkpoint)
             self.load(checkpoint, with_optimizer=True)
@@ -93,6 +94,7 @@ class RankOfRun:
             source = on_main(self.ranks, partial(initial_checkpoint, self.recipe))
             self.load(source, with_optimizer=False)
         on_main(self.ranks, partial(cut_after, self.run.journal, self.state.step))
+        return complaints
 
     def load(self, checkpoint, with_optimizer: bool) -> None:
         """Fill model (and optimizer) from a checkpoint."""
