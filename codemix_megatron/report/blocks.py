@@ -53,13 +53,14 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of text or Cell; the columns named in `left` are words, all others numbers."""
+    """Rows of text or Cell; the columns named in `left` are words, all others numbers. `folded` hides a long one behind these words."""
 
     headings: list[str]
     rows: list[list]
     caption: str = ""
     left: tuple[int, ...] = (0,)
     group_starts: tuple[int, ...] = ()  # rows that begin a new group, ruled off from the one before
+    folded: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

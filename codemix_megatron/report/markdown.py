@@ -40,7 +40,7 @@ def block_markdown(block) -> str:
 def table_markdown(table: Table) -> str:
     """Return a table with its caption below."""
     lines = [
-        "| " + " | ".join(table.headings) + " |",
+        "| " + " | ".join(map(cell_markdown, table.headings)) + " |",
         "|" + "|".join("---" if i in table.left else "---:" for i in range(len(table.headings))) + "|",
     ]
     lines += ["| " + " | ".join(map(cell_markdown, row)) + " |" for row in table.rows]
@@ -48,7 +48,7 @@ def table_markdown(table: Table) -> str:
 
 
 def cell_markdown(cell) -> str:
-    """Return one cell in one line."""
-    if isinstance(cell, Cell):
-        return f"{cell.text} ({cell.below})" if cell.below else cell.text
-    return str(cell)
+    """Return one cell in one line; a bar in a name would end the cell."""
+    cell = cell if isinstance(cell, Cell) else Cell(str(cell))
+    text = f"{cell.text} ({cell.below})" if cell.below else cell.text
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -33,7 +33,7 @@ def page(report: Report) -> str:
 
 def card_html(card: Card) -> str:
     """Return one headline number."""
-    unit = f'<span class="unit">{escape(card.unit)}</span>' if card.unit else ""
+    unit = f' <span class="unit">{escape(card.unit)}</span>' if card.unit else ""
     note = f'<div class="note">{escape(card.note)}</div>' if card.note else ""
     absent = "" if card.present else " absent"
     value = f'<div class="value">{escape(card.value)}{unit}</div>'
@@ -84,7 +84,8 @@ def table_html(table: Table) -> str:
         group = ' class="group"' if number in table.group_starts and number else ""
         rows.append(f"<tr{group}>" + "".join(cell_html(cell, i in table.left) for i, cell in enumerate(row)) + "</tr>")
     caption = f"<caption>{prose(table.caption)}</caption>" if table.caption else ""
-    return f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    drawn = f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    return f"<details><summary>{escape(table.folded)}</summary>{drawn}</details>" if table.folded else drawn
 
 
 def cell_html(cell, is_left: bool) -> str:

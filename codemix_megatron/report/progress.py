@@ -28,6 +28,7 @@ class Interruption:
     step: int
     tokens: int
     text: str
+    at: str = ""
 
 
 def read_status(run: RunData) -> Status:
@@ -69,10 +70,11 @@ def find_interruptions(run: RunData) -> list[Interruption]:
             if begun:
                 how = "" if stopped else " after an unrecorded end"
                 ranks = f" on {plural(event['ranks'], 'rank')}" if event.get("ranks") else ""
-                found.append(Interruption(kind="resume", step=step, tokens=tokens_at.get(step, 0), text=f"resumed{how}{ranks}"))
+                text = f"resumed{how}{ranks}"
+                found.append(Interruption(kind="resume", step=step, tokens=tokens_at.get(step, 0), text=text, at=moment(event.get("at"))))
             begun, stopped = True, False
         elif kind == "stop":
             stopped = True
             text = f"stopped: {event['reason']}" if event.get("reason") else "stopped"
-            found.append(Interruption(kind="stop", step=step, tokens=tokens_at.get(step, 0), text=text))
+            found.append(Interruption(kind="stop", step=step, tokens=tokens_at.get(step, 0), text=text, at=moment(event.get("at"))))
     return found

@@ -5,10 +5,11 @@ from pathlib import Path
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.records.atomic import replace_text, writing
 from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.report.comparison import compare_runs
 from codemix_megatron.report.markdown import markdown
 from codemix_megatron.report.page import page
 from codemix_megatron.report.run_data import read_run
-from codemix_megatron.report.sections import compare_runs, describe_run
+from codemix_megatron.report.sections import describe_run
 
 __all__ = ["write_report"]
 
@@ -20,12 +21,18 @@ def write_report(runs: list[RunFolder], output: Path | None = None) -> Path:
     """
     if output is None and len(runs) > 1:
         raise CodemixError("a report of several runs belongs to none of them; say where it goes with --output DIR")
+    if len({run.path for run in runs}) < len(runs):
+        raise CodemixError("one run folder is given twice; name each once")
     data = [read_run(run) for run in runs]
     report = describe_run(data[0]) if len(data) == 1 else compare_runs(data)
     folder = Path(output or runs[0].report)
-    for figure in report.figures():
-        with writing(folder / f"{figure.name}.png", "wb") as handle:
-            handle.write(figure.png)
-    replace_text(folder / "index.md", markdown(report))
-    replace_text(folder / "index.html", page(report))
+    texts = {"index.md": markdown(report), "index.html": page(report)}  # nothing is written before all is made
+    try:
+        for figure in report.figures():
+            with writing(folder / f"{figure.name}.png", "wb") as handle:
+                handle.write(figure.png)
+        for name, text in texts.items():
+            replace_text(folder / name, text)
+    except OSError as fault:
+        raise CodemixError(f"{folder}: the report cannot be written there ({fault.strerror or fault}); give --output DIR") from None
     return (folder / "index.html").absolute()

@@ -1,28 +1,25 @@
-"""What a report says, section by section; numbers come from the records and nowhere else."""
+"""What the report of one run says, section by section; numbers come from the records and nowhere else."""
 
-import json
-from importlib import resources
+from collections import Counter
 
 from codemix_megatron.records.run_folder import step_of
-from codemix_megatron.report.blocks import Bullets, Card, Cards, Cell, Details, Missing, Paragraph, Report, Section, Table
-from codemix_megatron.report.figures import compare_figure, held_out_figure, loss_figure, mixture_figure, tasks_figure
-from codemix_megatron.report.progress import find_interruptions, read_status, started_at, training_seconds
+from codemix_megatron.report.blocks import Bullets, Cards, Cell, Details, Missing, Paragraph, Report, Section, Table
+from codemix_megatron.report.consumption import SourceUse, use_of_sources
+from codemix_megatron.report.figures import held_out_figure, loss_figure, mixture_figure, tasks_figure
+from codemix_megatron.report.headline import describe_lead, headline_cards
+from codemix_megatron.report.held_out import phase_changes, series
+from codemix_megatron.report.paper import paper_blocks
+from codemix_megatron.report.progress import find_interruptions, read_status, started_at
 from codemix_megatron.report.run_data import RunData
-from codemix_megatron.report.wording import (
-    ABSENT,
-    count,
-    duration,
-    flops_per_second,
-    join_words,
-    percent,
-    plural,
-    relative,
-    short_count,
-    signed,
-    size,
-)
+from codemix_megatron.report.wording import ABSENT, count, duration, percent, plural, short_count, signed, size
 
-__all__ = ["compare_runs", "describe_run"]
+__all__ = ["describe_run"]
+
+MOST_ROWS = 40  # of a table shown at once
+NOISE = (
+    "Standard errors are over documents and items: they do not cover what another seed would change."
+    " Bits per byte here are over whole held-out documents, those drawn while training over a part of them, so the two differ."
+)
 
 
 def describe_run(run: RunData) -> Report:
@@ -31,11 +28,11 @@ def describe_run(run: RunData) -> Report:
     return Report(
         title=run.name,
         eyebrow="What did code do to everything else?",
-        lead=lead(run),
+        lead=describe_lead(run),
         status=status.text,
         status_tone=status.tone,
         date=started_at(run),
-        cards=Cards(cards(run)),
+        cards=Cards(headline_cards(run)),
         sections=[
             Section(title="Mixture", anchor="mixture", blocks=mixture_blocks(run)),
             Section(title="Loss", anchor="loss", blocks=loss_blocks(run)),
@@ -46,229 +43,203 @@ def describe_run(run: RunData) -> Report:
     )
 
 
-def lead(run: RunData) -> str:
-    """Return one sentence of what was run."""
-    plan, environment = run.plan or {}, run.environment or {}
-    layout, machine = plan.get("layout", {}), environment.get("machine", {})
-    where = {"cpu": "CPU", "cuda": "CUDA"}.get(machine.get("device"), "")
-    spread = " x ".join(f"{kind} {layout[kind]}" for kind in ("tensor", "pipeline", "data") if layout.get(kind, 1) > 1) or "one rank"
-    trained = f"{short_count(run.tokens)} tokens" if run.tokens else "no tokens yet"
-    model = f"A model of {short_count(run.parameters)} parameters, " if run.parameters else "A model "
-    phases = f" in {plural(len(run.phase_names), 'phase')} ({join_words(run.phase_names)})" if run.phase_names else ""
-    took = f", {duration(training_seconds(run))} in training steps" if run.steps else ""
-    return f"{model}trained on {trained}{phases}, spread over {spread}{f' on {where}' if where else ''}{took}."
-
-
-def cards(run: RunData) -> list[Card]:
-    """Return the headline numbers."""
-    made = [bits_card(run, source) for source in run.sources[:4]]
-    made.append(Card(label="tokens", value=short_count(run.tokens), note=f"{count(run.last_step)} of {count(run.planned_steps)} steps"))
-    if run.steps:
-        speed = run.tokens / max(1e-9, training_seconds(run))
-        flops = (run.plan or {}).get("flops", {}).get("per_token")
-        made.append(Card(label="speed", value=short_count(speed), unit="tokens/s", note=flops_per_second(speed * flops) if flops else ""))
-    parity = (run.export or {}).get("parity")
-    if parity:
-        largest = parity["largest_logit_difference"]
-        compared = f"{'bit for bit, ' if largest == 0 else ''}over {count(parity['tokens_compared'])} tokens"
-        value = "0" if largest == 0 else f"{largest:.1e}"
-        made.append(Card(label="export: logits differ by at most", value=value, note=compared))
-    else:
-        made.append(Card(label="export", value=ABSENT, note="none yet", present=False))
-    return made
-
-
-def bits_card(run: RunData, source: str) -> Card:
-    """Return the newest held-out bits per byte of a source: of the export where it was scored, else of training."""
-    trend = [e["bits_per_byte"][source] for e in run.validations if source in e["bits_per_byte"]]
-    scored = next((b for b in run.scores[-1].bits_per_byte if b.corpus == source), None) if run.scores else None
-    if scored is None and not trend:
-        return Card(label=f"{source}, bits per byte", value=ABSENT, note="not scored yet", present=False)
-    value = scored.value if scored else trend[-1]
-    note = f"± {scored.standard_error:.3f} over {plural(scored.documents, 'document')}" if scored else "estimated while training"
-    if len(trend) > 1:
-        note += f"; {relative(trend[-1], trend[0])} since the start"
-    return Card(label=f"{source}, bits per byte", value=f"{value:.3f}", note=note, trend=tuple(trend))
-
-
 def mixture_blocks(run: RunData) -> list:
     """Return the mixture figure and the table of planned and realised tokens."""
-    if not run.steps:
-        return [Missing("No step has been made yet.", f"codemix train {run.place}/recipe.yaml --folder {run.place}")]
-    blocks = [mixture_figure(run)]
-    if run.plan:
-        blocks.append(ledger(run))
-    return blocks
+    blocks = []
+    if run.steps:
+        blocks.append(mixture_figure(run))
+    else:
+        blocks.append(Missing("No step has been made yet.", f"codemix train {run.place}/recipe.yaml --folder {run.place}"))
+    if not run.plan:
+        blocks.append(Missing("There is no plan.json to compare with.", f"codemix train {run.place}/recipe.yaml --folder {run.place}"))
+    uses = use_of_sources(run)
+    return [*blocks, *summary(uses), ledger(uses)] if uses else blocks
 
 
-def ledger(run: RunData) -> Table:
+def summary(uses: list[SourceUse]) -> list[Paragraph]:
+    """Say in a sentence whether the finished phases took what was planned."""
+    over = [use for use in uses if use.finished and use.difference_sequences is not None]
+    wrong = [use for use in over if use.difference_sequences]
+    if not over:
+        return []
+    if not wrong:
+        return [Paragraph("Every finished phase consumed exactly the tokens planned of every source.")]
+    worst = max(wrong, key=lambda use: abs(use.difference_sequences))
+    said = f"Not all was consumed as planned: of {worst.source} in {worst.phase}, {count(worst.realised_tokens)} tokens"
+    return [Paragraph(f"{said} instead of {count(worst.planned_tokens)}.", "warning")]
+
+
+def ledger(uses: list[SourceUse]) -> Table:
     """Return planned and realised tokens of every source in every phase."""
-    rows, groups = [], []
-    for phase in run.plan["phases"]:
-        realised = realised_in(run, phase)
-        groups.append(len(rows))
-        for i, (source, planned) in enumerate(phase["sources"].items()):
-            done = realised.get(source)
-            difference = None if done is None else done - planned["tokens"]
-            tone = "quiet" if difference is None else "good" if difference == 0 else "bad"
-            rows.append(
-                [
-                    phase["name"] if i == 0 else "",
-                    source,
-                    percent(planned["share"]),
-                    count(planned["tokens"]),
-                    count(done),
-                    Cell("exact" if difference == 0 else ABSENT if difference is None else signed(difference, 0), tone=tone),
-                    f"{planned['epochs_after']:.2f}",
-                ]
-            )
-    caption = "Tokens planned and consumed; epochs are those of the whole run up to the end of the phase."
-    headings = ["phase", "source", "share", "planned", "consumed", "difference", "epochs"]
-    return Table(headings=headings, rows=rows, caption=caption, left=(0, 1), group_starts=tuple(groups))
+    rows, groups, phase = [], [], None
+    for use in uses:
+        begins, phase = use.phase != phase, use.phase
+        groups += [len(rows)] if begins else []
+        name = Cell(use.phase, below="so far" if use.realised_share is not None and not use.finished else "") if begins else ""
+        begun = use.realised_share is not None
+        rows.append(
+            [
+                name,
+                use.source,
+                percent(use.planned_share),
+                count(use.planned_tokens),
+                count(use.realised_tokens) if begun else ABSENT,
+                difference_cell(use),
+                percent(use.realised_share),
+                ABSENT if use.epochs is None or not begun else f"{use.epochs:.2f}",
+            ]
+        )
+    caption = (
+        "Tokens planned and consumed, their difference, the share that was consumed, and passes over the source from the start of the run"
+        " to the end of the phase. A phase under way is held against its planned shares of what it has consumed."
+    )
+    headings = ["phase", "source", "share", "planned", "consumed", "difference", "share consumed", "epochs"]
+    folded = f"All {len(rows)} rows: planned and consumed" if len(rows) > MOST_ROWS else ""
+    return Table(headings=headings, rows=rows, caption=caption, left=(0, 1), group_starts=tuple(groups), folded=folded)
 
 
-def realised_in(run: RunData, phase: dict) -> dict[str, int]:
-    """Return the tokens of each source consumed in a phase that has ended; empty before that."""
-    last = phase["first_step"] + phase["steps"] - 1
-    at = {e["step"]: e["tokens_per_source"] for e in run.steps if e["step"] in (phase["first_step"] - 1, last)}
-    if last not in at:
-        return {}
-    before = at.get(phase["first_step"] - 1, {})
-    return {source: tokens - before.get(source, 0) for source, tokens in at[last].items()}
+def difference_cell(use: SourceUse) -> Cell:
+    """Return how far a source is from its plan: in tokens where the phase is over, in sequences before."""
+    if use.difference_sequences is None:
+        return Cell(ABSENT, tone="quiet")
+    sequences = use.difference_sequences
+    if not use.finished:
+        return Cell(f"{signed(sequences, 1)} sequences", tone="quiet")
+    if sequences == 0:
+        return Cell("exact", tone="good")
+    return Cell(signed(use.realised_tokens - use.planned_tokens, 0), below=f"{signed(sequences, 1)} sequences", tone="bad")
 
 
 def loss_blocks(run: RunData) -> list:
-    """Return the loss and held-out figures."""
+    """Return the loss and held-out figures, and what each phase changed."""
     blocks = [loss_figure(run)] if run.steps else [Missing("No step has been made yet.")]
-    blocks.append(held_out_figure(run) if run.validations else Missing("No held-out loss was measured; set evaluation.every_steps."))
-    return blocks
+    if not run.validations:
+        return [*blocks, Missing("No held-out loss was measured; set evaluation.every_steps.")]
+    changes = changes_table(run)
+    return [*blocks, held_out_figure(run), *([changes] if changes.rows else [])]
+
+
+def changes_table(run: RunData) -> Table:
+    """Return held-out bits per byte at the end of each phase, and what the phase changed."""
+    sources = [source for source in run.sources if series(run, source)[0]]
+    by_source = {source: {change.phase: change for change in phase_changes(run, source)} for source in sources}
+    phases = [name for name in run.phase_names if any(name in changes for changes in by_source.values())]
+    rows = []
+    first = run.validations[0]
+    if not first.get("tokens"):
+        rows.append(["before training", "0", *(bits_cell((first.get("bits_per_byte") or {}).get(source)) for source in sources)])
+    for phase in phases:
+        found = [by_source[source].get(phase) for source in sources]
+        tokens = max(change.tokens for change in found if change)
+        rows.append([phase, short_count(tokens), *(bits_cell(c.value, c.before) if c else bits_cell(None) for c in found)])
+    caption = "Held-out bits per byte as last measured in each phase; below, the change since the phase began. Lower is better."
+    return Table(headings=["after", "tokens", *sources], rows=rows, caption=caption)
+
+
+def bits_cell(value: float | None, before: float | None = None) -> Cell:
+    """Return bits per byte and its change, green where it fell."""
+    if value is None:
+        return Cell(ABSENT, tone="quiet")
+    if before is None:
+        return Cell(f"{value:.3f}")
+    change = value - before
+    return Cell(f"{value:.3f}", below=signed(change), tone="good" if change < 0 else "bad" if change > 0 else "")
 
 
 def score_blocks(run: RunData) -> list:
-    """Return the scores of the newest export."""
+    """Return the scores of the newest export, and how they moved where several were scored."""
     if not run.scores:
         command = f"codemix evaluate {run.place}" if run.export else f"codemix export {run.place} && codemix evaluate {run.place}"
         return [Missing("Nothing has been scored yet.", command)]
-    newest = run.scores[-1]
-    rows = [
-        [b.corpus, f"{b.value:.4f}", f"{b.standard_error:.4f}", count(b.documents), count(b.tokens), count(b.bytes)]
-        for b in newest.bits_per_byte
-    ]
-    headings = ["corpus", "bits per byte", "standard error", "documents", "tokens", "bytes"]
-    blocks = [Table(headings=headings, rows=rows, caption="Held-out documents through the exported model.")] if rows else []
+    newest, blocks = run.scores[-1], []
+    if newest.step < run.last_step:
+        old = f"Scored at step {count(newest.step)}; training has gone on to step {count(run.last_step)}."
+        blocks.append(Missing(old, f"codemix export {run.place} && codemix evaluate {run.place}"))
+    if newest.bits_per_byte:
+        rows = [
+            [b.corpus, f"{b.value:.4f}", f"{b.standard_error:.4f}", count(b.documents), count(b.tokens), count(b.bytes)]
+            for b in newest.bits_per_byte
+        ]
+        headings = ["corpus", "bits per byte", "standard error", "documents", "tokens", "bytes"]
+        blocks.append(Table(headings=headings, rows=rows, caption="Held-out documents through the exported model."))
     if newest.tasks:
         headings = ["task", "metric", "score", "standard error", "guessing", "items", "against guessing"]
         blocks += [tasks_figure(run), Table(headings=headings, rows=[task_row(t) for t in newest.tasks], left=(0, 1, 6))]
-    return blocks
+    if len(run.scores) > 1:
+        blocks.append(scores_along(run))
+    return [*blocks, Paragraph(NOISE, "quiet")]
 
 
 def task_row(task) -> list:
     """Return one row of the task table."""
     error = ABSENT if task.standard_error is None else f"{task.standard_error:.3f}"
     chance = ABSENT if task.chance is None else f"{task.chance:.3f}"
-    return [task.task, task.metric, f"{task.value:.3f}", error, chance, count(task.items), Cell(task.against_chance, tone="quiet")]
+    against = Cell(task.against_chance, tone="good" if task.against_chance == "above chance" else "quiet")
+    return [task.task, task.metric, f"{task.value:.3f}", error, chance, count(task.items), against]
 
 
-def paper_blocks() -> list:
-    """Return the paper's reference table with gains over text-only."""
-    paper = json.loads(resources.files("codemix_megatron.report").joinpath("paper.json").read_text(encoding="utf-8"))
-    base = paper["variants"][0]
-    rows, groups = [], []
-    for i, line in enumerate(paper["variants"]):
-        is_new = i == 0 or line["variant"] != paper["variants"][i - 1]["variant"]
-        groups += [i] if is_new else []
-        cells = [Cell(f"{line[k]:.1f}", below="" if i == 0 else relative(line[k], base[k])) for k in ("reason", "know", "code")]
-        rows.append([line["variant"] if is_new else "", line["stage"], *cells])
-    note = "For orientation, not for comparison: a small run is another model on other data, scored on other items."
-    table = Table(
-        headings=["variant", "stage", "reasoning", "knowledge", "code"],
-        rows=rows,
-        caption=f"{paper['source']}. {paper['models']}. Small figures: relative to text-only before its cooldown.",
-        left=(0, 1),
-        group_starts=tuple(groups),
-    )
-    return [Paragraph(note, "quiet"), table]
+def scores_along(run: RunData) -> Table:
+    """Return every score of every export that was scored, oldest first."""
+    columns = []
+    for scores in run.scores:
+        values = {(b.corpus, "bits per byte"): (b.value, b.standard_error) for b in scores.bits_per_byte}
+        columns.append(values | {(t.task, t.metric): (t.value, t.standard_error) for t in scores.tasks})
+    rows = []
+    for name in dict.fromkeys(key for values in columns for key in values):
+        cells = [scored_cell(*values[name]) if name in values else Cell(ABSENT, tone="quiet") for values in columns]
+        rows.append([*name, *cells])
+    headings = ["score", "metric", *(f"step {count(scores.step)}" for scores in run.scores)]
+    return Table(headings=headings, rows=rows, caption="Scores of all exports; below, one standard error.", left=(0, 1))
+
+
+def scored_cell(value: float, error: float | None) -> Cell:
+    """Return a score with its standard error."""
+    return Cell(f"{value:.3f}", below="" if error is None else f"± {error:.3f}")
 
 
 def how_blocks(run: RunData) -> list:
     """Return environment, history, checkpoints and recipe."""
-    environment = run.environment or {}
-    lines = []
-    if environment.get("command"):
-        lines.append(f"Command: `{' '.join(environment['command'])}`")
-    git = environment.get("git")
-    if git:
+    again = f"To see it again: `codemix train {run.place}/recipe.yaml --folder runs/again`"
+    lines = [*environment_lines(run), *checkpoint_lines(run), *history_lines(run), again]
+    blocks = [] if run.environment else [Missing("There is no environment.json: versions and command of this run are not known.")]
+    return [*blocks, Bullets(lines), Details("The resolved recipe", run.recipe_text)]
+
+
+def environment_lines(run: RunData) -> list[str]:
+    """Return command, code, machine, layout and versions."""
+    environment, layout = run.environment or {}, (run.plan or {}).get("layout", {})
+    lines = [f"Command: `{' '.join(environment['command'])}`"] if environment.get("command") else []
+    git = environment.get("git") or {}
+    if git.get("commit"):
         lines.append(f"Code: commit `{git['commit'][:12]}`{', with uncommitted changes' if git.get('dirty') else ''}")
-    machine = environment.get("machine", {})
+    machine = environment.get("machine") or {}
     if machine:
-        lines.append(f"Machine: {machine.get('cores')} cores, {size(machine.get('memory_bytes'))} memory, {machine.get('platform', '')}")
+        said = [plural(machine["cores"], "core")] if machine.get("cores") else []
+        said += [f"{size(machine['memory_bytes'])} memory"] if machine.get("memory_bytes") else []
+        lines.append("Machine: " + ", ".join([*said, *filter(None, [machine.get("platform")])]))
+    if layout:
+        lines.append("Layout: " + ", ".join(f"{kind.replace('_', ' ')} {number}" for kind, number in layout.items() if number))
     if environment.get("versions"):
         lines.append("Versions: " + ", ".join(f"{name} {version}" for name, version in environment["versions"].items()))
-    if run.checkpoint_steps:
-        lines.append("Checkpoints: steps " + ", ".join(count(step) for step in run.checkpoint_steps))
-    exports = [step_of(p) for p in sorted(run.folder.exports.glob("step-*")) if (p / "export.json").is_file()]
-    if exports:
-        lines.append("Exports: steps " + ", ".join(map(count, exports)))
-    history = [f"Step {count(mark.step)}: {mark.text}" for mark in find_interruptions(run)] or ["Never interrupted."]
-    again = f"To see it again: `codemix train {run.place}/recipe.yaml --folder runs/again`"
-    return [Bullets([*lines, *history, again]), Details("The resolved recipe", run.recipe_text)]
+    return lines
 
 
-def compare_runs(runs: list[RunData]) -> Report:
-    """Return a report of several runs beside each other; the reference is the run named text-only, else the first."""
-    reference = next((run for run in runs if run.name == "text-only"), runs[0])
-    sources = list(dict.fromkeys(source for run in runs for source in run.sources))
-    figures = [
-        compare_figure(runs, source) for source in sources if any(source in e["bits_per_byte"] for run in runs for e in run.validations)
-    ]
-    blocks = [comparison_table(runs, reference, sources), *figures]
-    return Report(
-        title=f"{len(runs)} runs",
-        eyebrow="What did code do to everything else?",
-        lead=f"{join_words([run.name for run in runs])}; differences are relative to {reference.name}.",
-        status="Comparison",
-        status_tone="quiet",
-        date=started_at(reference),
-        sections=[
-            Section(title="Scores", anchor="scores", blocks=blocks),
-            Section(title="Beside the paper", anchor="paper", blocks=paper_blocks()),
-        ],
-    )
+def checkpoint_lines(run: RunData) -> list[str]:
+    """Return which checkpoints and exports are kept, and what saving cost."""
+    saves = [event for event in run.events if event.get("event") == "checkpoint"]
+    lines = ["Checkpoints: steps " + ", ".join(count(step) for step in run.checkpoint_steps)] if run.checkpoint_steps else []
+    if saves:
+        seconds, largest = sum(e.get("seconds") or 0 for e in saves), max(e.get("bytes") or 0 for e in saves)
+        lines.append(f"Saved {plural(len(saves), 'time')}, {size(largest)} each, {duration(seconds / len(saves))} on average")
+    exports = sorted(step_of(p) for p in run.folder.exports.glob("step-*") if step_of(p) is not None and (p / "export.json").is_file())
+    return [*lines, "Exports: steps " + ", ".join(map(count, exports))] if exports else lines
 
 
-def comparison_table(runs: list[RunData], reference: RunData, sources: list[str]) -> Table:
-    """Return bits per byte and task scores of each run, with the relative difference below."""
-    columns = {f"{source}, bits per byte": lambda run, s=source: bits_of(run, s) for source in sources}
-    names = dict.fromkeys((t.task, t.metric) for run in runs if run.scores for t in run.scores[-1].tasks)
-    columns |= {f"{task} {metric}": lambda run, k=(task, metric): score_of(run, k) for task, metric in names}
-    rows = []
-    for run in runs:
-        cells = []
-        for value_of in columns.values():
-            (value, error), (base, base_error) = value_of(run), value_of(reference)
-            cells.append(compared_cell(value, error, base, base_error, run is reference))
-        rows.append([run.name, short_count(run.tokens), *cells])
-    caption = "Below each score: its difference from the reference, or that two standard errors of the difference cover it."
-    return Table(headings=["run", "tokens", *columns], rows=rows, caption=caption)
-
-
-def compared_cell(value, error, base, base_error, is_reference: bool) -> Cell:
-    """Return a score with its relative difference from the reference."""
-    if value is None:
-        return Cell(ABSENT, tone="quiet")
-    if is_reference or base is None:
-        return Cell(f"{value:.3f}", below="reference" if is_reference else "")
-    covered = error is not None and base_error is not None and abs(value - base) < 2 * (error**2 + base_error**2) ** 0.5
-    return Cell(f"{value:.3f}", below="not distinguishable" if covered else relative(value, base))
-
-
-def bits_of(run: RunData, source: str) -> tuple[float | None, float | None]:
-    """Return held-out bits per byte and its standard error."""
-    found = next((b for b in run.scores[-1].bits_per_byte if b.corpus == source), None) if run.scores else None
-    return (found.value, found.standard_error) if found else (None, None)
-
-
-def score_of(run: RunData, key: tuple[str, str]) -> tuple[float | None, float | None]:
-    """Return one task's score and its standard error."""
-    found = next((t for t in run.scores[-1].tasks if (t.task, t.metric) == key), None) if run.scores else None
-    return (found.value, found.standard_error) if found else (None, None)
+def history_lines(run: RunData) -> list[str]:
+    """Return stops and resumes; many alike are counted."""
+    marks = find_interruptions(run)
+    if len(marks) > 40:
+        kinds = Counter(mark.kind for mark in marks)
+        return [f"{plural(kinds['stop'], 'recorded stop')}, {plural(kinds['resume'], 'resume')}; the journal tells each."]
+    told = [f"Step {count(mark.step)}: {mark.text}" + (f" ({mark.at})" if mark.at else "") for mark in marks]
+    return told or (["Never interrupted."] if run.steps else [])

@@ -1,0 +1,143 @@
+"""How every figure is drawn: two SVGs that fit a page, one PNG, and the marks all figures share."""
+
+import io
+import re
+
+from codemix_megatron.report.blocks import Figure
+from codemix_megatron.report.consumption import find_spans
+from codemix_megatron.report.palette import GRID, INK, OTHER, PAPER, SOFT, use_css_colours
+from codemix_megatron.report.progress import find_interruptions
+from codemix_megatron.report.run_data import RunData
+from codemix_megatron.report.wording import short_count
+
+__all__ = ["draw_figure", "label_ends", "mark_interruptions", "mark_phases", "name_above", "token_axis"]
+
+WIDE, NARROW = (9.2, 3.4), (4.4, 3.2)
+LABEL_GAP = 0.075  # of the axes' height, between two names beside lines
+LABEL_WIDTH = 0.2  # of the axes' width, within which two names could touch
+LONGEST_LABEL = 14  # characters that fit beside the lines of a narrow figure
+STYLE = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": SOFT,
+    "axes.edgecolor": OTHER,
+    "xtick.color": OTHER,
+    "ytick.color": OTHER,
+    "xtick.labelcolor": SOFT,
+    "ytick.labelcolor": SOFT,
+    "axes.facecolor": PAPER,
+    "figure.facecolor": PAPER,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "hatch.linewidth": 0.6,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "codemix",
+}
+
+
+def draw_figure(name: str, caption: str, description: str, draw, height: float = 1.0) -> Figure:
+    """Draw twice as SVG and once as PNG; `draw(canvas)` fills a matplotlib figure."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure as Canvas
+
+    def render(size, *kinds) -> list[bytes]:
+        with matplotlib.rc_context(STYLE):
+            canvas = Canvas(figsize=(size[0], size[1] * height), layout="constrained")
+            draw(canvas)
+            return [save(canvas, kind) for kind in kinds]
+
+    wide, png = render(WIDE, "svg", "png")
+    (narrow,) = render(NARROW, "svg")
+    wide, narrow = (inline(svg.decode(), f"{name}-{i}") for i, svg in enumerate((wide, narrow)))
+    return Figure(name=name, caption=caption, description=description, wide_svg=wide, narrow_svg=narrow, png=png)
+
+
+def save(canvas, kind: str) -> bytes:
+    """Return a drawn figure as a file of one kind."""
+    buffer = io.BytesIO()
+    canvas.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    return buffer.getvalue()
+
+
+def inline(svg: str, prefix: str) -> str:
+    """Return an SVG that can stand in a page: no prolog, no fixed size, ids of its own, colours of the page."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    prefix = re.sub(r"[^\w-]", "-", prefix)
+    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    return use_css_colours(re.sub(r'(url\(#|href="#)', rf"\1{prefix}-", svg))
+
+
+def token_axis(axes, last: float = 0) -> None:
+    """Label an axis of tokens with short counts; it begins at 0 and reaches `last` where that is given."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value) if value else "0"))
+    axes.set_xlabel("tokens trained on")
+    axes.set_xlim(0, last or None)
+
+
+def mark_phases(axes, run: RunData, named: bool = True) -> None:
+    """Rule off the phases and write their names above where there is room for them."""
+    spans = phase_edges(run)
+    whole = max((end for _, _, end in spans), default=0)
+    room = axes.figure.get_figwidth() * 13  # characters over the whole axis
+    for name, begin, end in spans:
+        if begin:
+            axes.axvline(begin, color=SOFT, linewidth=0.8, zorder=1)
+        if named and whole and len(name) + 1 < room * (end - begin) / whole:
+            axes.text((begin + end) / 2, 1.02, name, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=9, color=SOFT)
+
+
+def phase_edges(run: RunData) -> list[tuple[str, int, int]]:
+    """Return (name, first token, last token) of the planned phases, else of those begun."""
+    edges, begin = [], 0
+    for phase in (run.plan or {}).get("phases", []):
+        edges.append((phase["name"], begin, begin + phase["tokens"]))
+        begin += phase["tokens"]
+    return edges or [(span.name, span.first_token, span.last_token) for span in find_spans(run)]
+
+
+def mark_interruptions(axes, run: RunData) -> None:
+    """Put a triangle on the axis of tokens where the run was resumed."""
+    for mark in find_interruptions(run):
+        if mark.kind == "resume":
+            axes.plot([mark.tokens], [0], "^", color=INK, markersize=6.5, clip_on=False, transform=axes.get_xaxis_transform(), zorder=5)
+
+
+def name_above(canvas, handles, names: list[str]) -> None:
+    """Put a legend above a figure, in as many columns as its width holds."""
+    characters = canvas.get_figwidth() * 11
+    columns = max(1, min(len(names), int(characters / (max(map(len, names)) + 7))))
+    canvas.legend(handles, names, loc="outside upper center", ncols=columns, fontsize=9)
+
+
+def label_ends(axes, ends: list[tuple[str, float, float, str]]) -> None:
+    """Write (name, last tokens, last value, colour) beside the lines' ends, apart from each other; a legend where names are long or many."""
+    if not ends:
+        return
+    if len(ends) > 8 or max(len(name) for name, *_ in ends) > LONGEST_LABEL:
+        name_above(axes.figure, *axes.get_legend_handles_labels())
+        return
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
+    right, taken = axes.get_xlim()[1], []
+    for name, tokens, value, colour in sorted(ends, key=lambda end: end[2]):
+        x, y = tokens / right, (value - low) / (high - low)
+        for beside in taken:
+            if abs(beside[0] - x) < LABEL_WIDTH:
+                y = max(y, beside[1] + LABEL_GAP)
+        taken.append((x, y))
+        place = {"xycoords": "axes fraction", "textcoords": "offset points", "xytext": (7, 0), "va": "center", "annotation_clip": False}
+        axes.annotate(name, (x, y), color=colour, fontsize=9.5, fontweight="bold", **place)

@@ -1,0 +1,126 @@
+"""Tokens each source gave, as the journal counted them, beside what was planned."""
+
+from dataclasses import dataclass
+
+from codemix_megatron.report.run_data import RunData
+
+__all__ = ["PhaseSpan", "SourceUse", "find_spans", "step_deltas", "tokens_by_kind", "use_of_sources"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseSpan:
+    """Where a phase lies on the axis of tokens, as far as it was trained."""
+
+    name: str
+    first_token: int
+    last_token: int
+    finished: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceUse:
+    """One source in one phase; planned values are None where there is no plan.
+
+    `difference_sequences` is realised minus expected; expected is the plan of the whole phase once it is
+    finished, before that the planned share of what the phase has consumed so far.
+    """
+
+    phase: str
+    source: str
+    planned_share: float | None
+    realised_share: float | None
+    planned_tokens: int | None
+    realised_tokens: int
+    difference_sequences: float | None
+    epochs: float | None  # passes over the source since the start of the run
+    finished: bool
+
+
+def step_deltas(steps: list[dict]) -> list[dict[str, int]]:
+    """Return tokens per source of every step, from the cumulative counts."""
+    deltas, before = [], {}
+    for event in steps:
+        now = event.get("tokens_per_source") or before
+        deltas.append({source: total - before.get(source, 0) for source, total in now.items()})
+        before = now
+    return deltas
+
+
+def find_spans(run: RunData) -> list[PhaseSpan]:
+    """Return the phases that were begun, in order."""
+    ended = {e.get("phase") for e in run.events if e.get("event") == "phase_end" and e.get("step", 0) <= run.last_step}
+    ends: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    for event in run.steps:
+        phase = str(event.get("phase", ""))
+        ends[phase] = event.get("tokens", 0)
+        counts[phase] = counts.get(phase, 0) + 1
+    planned = {phase["name"]: phase["steps"] for phase in (run.plan or {}).get("phases", [])}
+    spans, first = [], 0
+    for i, (name, last) in enumerate(ends.items()):
+        finished = name in ended or i < len(ends) - 1 or (name in planned and counts[name] >= planned[name])
+        spans.append(PhaseSpan(name=name, first_token=first, last_token=last, finished=finished))
+        first = last
+    return spans
+
+
+def use_of_sources(run: RunData) -> list[SourceUse]:
+    """Return planned and realised use of every source in every phase, phases not begun included."""
+    realised: dict[str, dict[str, int]] = {}
+    for event, delta in zip(run.steps, step_deltas(run.steps), strict=True):
+        into = realised.setdefault(str(event.get("phase", "")), {})
+        for source, tokens in delta.items():
+            into[source] = into.get(source, 0) + tokens
+    spans = {span.name: span for span in find_spans(run)}
+    uses, consumed = [], dict.fromkeys(run.sources, 0)
+    for phase in dict.fromkeys([*run.phase_names, *realised]):
+        planned, got = plan_of(run, phase), realised.get(phase, {})
+        for source in run.sources:
+            tokens = got.get(source, 0)
+            consumed[source] += tokens
+            if tokens or source in planned:
+                finished = phase in spans and spans[phase].finished
+                uses.append(describe_use(run, phase, source, planned.get(source), got, consumed[source], finished))
+    return uses
+
+
+def describe_use(run, phase, source, planned, got, consumed, finished) -> SourceUse:
+    """Put one row together."""
+    total, tokens = sum(got.values()), got.get(source, 0)
+    planned_tokens, share = (planned["tokens"], planned["share"]) if planned else (None, None)
+    expected = planned_tokens if finished else share * total if share is not None else None
+    comparable = total and expected is not None and run.sequence_length
+    epoch_tokens = epoch_length(run, source)
+    return SourceUse(
+        phase=phase,
+        source=source,
+        planned_share=share,
+        realised_share=tokens / total if total else None,
+        planned_tokens=planned_tokens,
+        realised_tokens=tokens,
+        difference_sequences=(tokens - expected) / run.sequence_length if comparable else None,
+        epochs=consumed / epoch_tokens if epoch_tokens else None,
+        finished=finished,
+    )
+
+
+def plan_of(run: RunData, phase: str) -> dict[str, dict]:
+    """Return the planned sources of a phase."""
+    return next((p.get("sources", {}) for p in (run.plan or {}).get("phases", []) if p["name"] == phase), {})
+
+
+def epoch_length(run: RunData, source: str) -> int | None:
+    """Return the tokens of one pass over a source."""
+    entry = (run.plan or {}).get("sources", {}).get(source, {})
+    if entry.get("sequences_per_epoch") and run.sequence_length:
+        return entry["sequences_per_epoch"] * run.sequence_length
+    return None
+
+
+def tokens_by_kind(run: RunData) -> dict[str, int]:
+    """Return tokens consumed so far by kind of source; text first."""
+    totals: dict[str, int] = {}
+    last = (run.steps[-1].get("tokens_per_source") or {}) if run.steps else {}
+    for source in sorted(run.sources, key=lambda name: run.kind(name) != "text"):
+        totals[run.kind(source)] = totals.get(run.kind(source), 0) + last.get(source, 0)
+    return totals

@@ -1,0 +1,184 @@
+"""What the report says of runs that are long, young, interrupted, scored late or hard to compare."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+from curved_run import make_curved_run
+from made_run import make_run
+from test_report import words_of
+
+from codemix_megatron.errors import CodemixError
+from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.records.scores import Scores
+from codemix_megatron.report.consumption import find_spans, step_deltas, use_of_sources
+from codemix_megatron.report.figures import phase_shares
+from codemix_megatron.report.held_out import phase_changes
+from codemix_megatron.report.palette import assign_looks, use_css_colours
+from codemix_megatron.report.paper import read_paper
+from codemix_megatron.report.run import write_report
+from codemix_megatron.report.run_data import read_run
+
+KINDS = ("text", "code", "markup", "code_adjacent", "synthetic", "text", "code", "text", "code", "code")
+MANY = {f"a_source_with_a_long_name_{i}": kind for i, kind in enumerate(KINDS)}
+STAGES = {
+    f"stage_{i}_of_the_study": {s: (1 + (i + j) % 3) / sum(1 + (i + k) % 3 for k in range(len(MANY))) for j, s in enumerate(MANY)}
+    for i in range(8)
+}
+
+
+def test_tokens_of_a_step_are_differences_of_cumulative_counts():
+    steps = [{"tokens_per_source": {"a": 10}}, {"tokens_per_source": {"a": 10, "b": 6}}, {"tokens_per_source": {"a": 30, "b": 7}}]
+    assert step_deltas(steps) == [{"a": 10}, {"a": 0, "b": 6}, {"a": 20, "b": 1}]
+
+
+def test_realised_tokens_sum_to_what_the_journal_says(tmp_path):
+    run = read_run(make_curved_run(tmp_path / "run"))
+    uses = use_of_sources(run)
+    for source, total in run.steps[-1]["tokens_per_source"].items():
+        assert sum(use.realised_tokens for use in uses if use.source == source) == total
+    assert all(use.difference_sequences == 0 and use.realised_tokens == use.planned_tokens for use in uses)
+    cooldown = {use.source: use for use in uses if use.phase == "cooldown"}
+    assert cooldown["code"].realised_share == pytest.approx(0.2)
+    assert cooldown["text"].epochs == pytest.approx(run.plan["phases"][2]["sources"]["text"]["epochs_after"])
+
+
+def test_phase_under_way_is_held_against_its_shares_and_later_ones_stay_empty(tmp_path):
+    run = make_curved_run(tmp_path / "half", last=110)
+    uses = {(use.phase, use.source): use for use in use_of_sources(read_run(run))}
+    assert not uses["text", "code"].finished and abs(uses["text", "code"].difference_sequences) < 1
+    assert uses["cooldown", "text"].realised_share is None
+    text = words_of(write_report([run]).read_text())
+    assert "text so far text 90.0 % 73,728 27,648 0.0 sequences 90.0 %" in text
+    assert "cooldown text 80.0 % 65,536 – – – –" in text
+
+
+def test_drawn_shares_keep_to_their_phase(tmp_path):
+    run = read_run(make_curved_run(tmp_path / "run"))
+    tokens, shares = phase_shares(run, run.sources)
+    assert shares.sum(axis=1) == pytest.approx(1)
+    for span, wanted in zip(find_spans(run), (0.5, 0.9, 0.8), strict=True):
+        inside = (tokens > span.first_token) & (tokens < span.last_token)
+        assert shares[inside, 0] == pytest.approx(wanted, abs=0.05)
+
+
+def test_steps_undone_by_a_resume_do_not_count(tmp_path):
+    run = make_curved_run(tmp_path / "run", last=100)
+    with open(run.journal, "a") as journal:
+        journal.write(json.dumps({"event": "start", "step": 60, "ranks": 2}) + "\n")
+    data = read_run(run)
+    assert data.last_step == 60 and data.tokens == 60 * 1024 and data.validations[-1]["step"] <= 60
+    assert [span.finished for span in find_spans(data)] == [False], "the end of the phase was undone as well"
+    assert "Step 60: resumed after an unrecorded end on 2 ranks" in words_of(write_report([run]).read_text())
+
+
+def test_what_each_phase_changed_is_told(tmp_path):
+    run = make_curved_run(tmp_path / "run")
+    data = read_run(run)
+    changes = phase_changes(data, "text")
+    assert [change.phase for change in changes] == ["balanced", "text", "cooldown"]
+    values = [e["bits_per_byte"]["text"] for e in data.validations]
+    assert changes[0].before == values[0] and changes[-1].value == values[-1]
+    assert changes[1].before == changes[0].value and changes[2].before == changes[1].value
+    words = words_of(write_report([run]).read_text())
+    assert f"{changes[1].value:.3f} −{changes[1].before - changes[1].value:.3f}" in words
+
+
+def test_damaged_plan_is_named(tmp_path):
+    run = make_curved_run(tmp_path / "run")
+    run.plan.write_text("{")
+    with pytest.raises(CodemixError, match=r"plan\.json: not JSON"):
+        write_report([run])
+    run.plan.unlink()
+    assert "There is no plan.json to compare with." in words_of(write_report([run]).read_text())
+
+
+def test_scores_of_an_earlier_step_are_marked_and_several_are_listed(finished):
+    newest = Scores.read(finished.score_file(20))
+    Scores(model="", step=12, tokens=6144, bits_per_byte=newest.bits_per_byte, tasks=[]).write(finished.score_file(12))
+    text = words_of(write_report([finished]).read_text())
+    assert "score metric step 12 step 20" in text and "2.250 ± 0.031 2.250 ± 0.031" in text
+    finished.score_file(20).unlink()
+    assert "Scored at step 12; training has gone on to step 20." in words_of(write_report([finished]).read_text())
+
+
+def test_names_cannot_break_the_page_or_the_table(tmp_path):
+    run = make_curved_run(tmp_path / "run", sources={"a|b<c": "text", "code": "code"}, phases={"<b>": {"a|b<c": 0.5, "code": 0.5}})
+    page = write_report([run])
+    drawn = re.sub(r"<svg.*?</svg>", "", page.read_text(), flags=re.DOTALL)
+    assert "a|b&lt;c" in drawn and "<b>" not in drawn
+    assert "| a\\|b<c |" in page.with_name("index.md").read_text()
+
+
+def test_failed_report_leaves_the_old_one(finished, monkeypatch):
+    page = write_report([finished])
+    before = page.read_text()
+    monkeypatch.setattr("codemix_megatron.report.run.page", lambda report: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_report([finished])
+    assert page.read_text() == before and not list(page.parent.glob(".*partial"))
+
+
+def test_output_that_is_a_file_is_refused(finished, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CodemixError, match="cannot be written there"):
+        write_report([finished], tmp_path / "file")
+
+
+def test_gains_of_the_paper_are_against_the_same_stage(finished):
+    paper, text = read_paper(), words_of(write_report([finished]).read_text())
+    assert "balanced→text initialisation, 200B 52.0 7.4 7.8" in text
+    assert "continued, +200B 53.0 +8.2 % 9.9 +4.2 % 4.8 × 12" in text
+    assert "cooldown, +40B 54.9 +1.5 % 10.9 −1.8 % 5.8 +31.8 %" in text
+    for line in paper["variants"]:
+        assert line["against"] is None or paper["variants"][line["against"]]["variant"] == "text-only"
+
+
+def test_runs_that_are_unlike_are_not_compared_silently(tmp_path):
+    runs = [make_run(tmp_path / "text", "text-only"), make_run(tmp_path / "young", "mixed", last=8, complete=False)]
+    text = words_of(write_report(runs, tmp_path / "out").read_text())
+    assert "mixed was trained on 4,096 tokens, text-only on 10,240" in text and "mixed: in progress, step 8" in text
+    assert "mixed has not been scored. codemix export" in text
+
+
+def test_comparison_tells_recipes_and_equal_names_apart(tmp_path):
+    more_code = {"balanced": {"text": 0.25, "code": 0.75}, "text": {"text": 0.9, "code": 0.1}}
+    runs = [make_curved_run(tmp_path / "a" / "run", steps=20), make_curved_run(tmp_path / "b" / "run", phases=more_code, steps=30)]
+    text = words_of(write_report(runs, tmp_path / "out").read_text())
+    assert "phases.balanced.mixture.code 0.5 0.75" in text and "phases.cooldown.learning_rate" not in text
+    assert "a/run)" in text and "b/run)" in text
+    with pytest.raises(CodemixError, match="given twice"):
+        write_report([runs[0], RunFolder(runs[0].path)], tmp_path / "out")
+
+
+def test_sources_of_one_recipe_never_share_a_colour_up_to_seven():
+    looks = assign_looks(dict(list(MANY.items())[:7]))
+    assert len({look.colour for look in looks.values()}) == 7
+    assert looks["a_source_with_a_long_name_0"].colour == "#0072b2"
+
+
+def test_colours_follow_the_page():
+    assert use_css_colours('style="fill: #0072B2"') == 'style="fill: var(--c0, #0072b2)"'
+
+
+def test_long_study_fits_wide_and_narrow_screens(tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium here; install Debian's chromium to draw the page")
+    page = write_report([make_curved_run(tmp_path / "study", MANY, STAGES, steps=40)])
+    assert page.stat().st_size < 2e6
+    frames = "".join(f'<iframe id="w{width}" src="study/report/index.html" width="{width}" height="900"></iframe>' for width in (375, 1100))
+    script = (
+        "onload = () => { document.title = [...document.querySelectorAll('iframe')]"
+        ".map(f => f.contentDocument.documentElement.scrollWidth - f.contentWindow.innerWidth).join(' '); }"
+    )
+    (tmp_path / "frames.html").write_text(f"<title>unread</title><body>{frames}<script>{script}</script>")
+    words = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    words += ["--disable-component-update", "--disable-sync", "--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}"]
+    words += ["--virtual-time-budget=5000", "--dump-dom", (tmp_path / "frames.html").as_uri()]
+    drawn = subprocess.run(words, capture_output=True, text=True, timeout=90, check=True).stdout
+    overhang = re.search(r"<title>([-\d ]+)</title>", drawn)
+    assert overhang, drawn[:500]
+    assert all(int(pixels) <= 0 for pixels in overhang.group(1).split()), overhang.group(1)
