@@ -7,6 +7,7 @@
     ├── ConversionError    a model could not be carried to or from Hugging Face
     ├── EvaluationError    a suite could not be read or scored
     └── LaunchError        ranks could not be started, or one of them died
+        └── RankCrashed    one of them died of a fault in native code; trying again is worth it
 
 A message says where, what was found, what is allowed and what to do. `exit_code` is 2 when the
 user can mend it (the default of most classes) and 1 when the machine failed; the command line
@@ -20,6 +21,7 @@ __all__ = [
     "CorpusError",
     "EvaluationError",
     "LaunchError",
+    "RankCrashed",
     "RecipeError",
     "machine_fault",
 ]
@@ -73,6 +75,10 @@ class LaunchError(CodemixError):
     """Ranks could not be started, disagreed, or died."""
 
     default_exit_code = MACHINE_FAULT
+
+
+class RankCrashed(LaunchError):
+    """A rank died of SIGSEGV, SIGBUS or SIGABRT: a fault in native code, not in what was asked."""
 
 
 def machine_fault(fault: OSError) -> CodemixError:

@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from codemix_megatron.errors import LaunchError, machine_fault
+from codemix_megatron.errors import LaunchError, RankCrashed, machine_fault
 from codemix_megatron.launch.local import follow_ranks, is_a_rank, note_failure, start_ranks
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.checks import ranks_fault
@@ -32,6 +32,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the recipe, as a.b=c")
     parser.add_argument("--folder", help="run folder (default: runs/NAME)")
     parser.add_argument("--nproc", type=int, help="ranks to start on this machine (default: what the recipe's layout needs)")
+    parser.add_argument("--restarts", type=int, default=2, help="starts after a rank crashed in native code (default: 2)")
     parser.add_argument("--port", type=int, default=0, help="rendezvous port (default: any free one)")
 
 
@@ -67,7 +68,6 @@ def train_as_rank(recipe, folder: RunFolder) -> int:
 
 def train_here(recipe, arguments, folder: RunFolder, num_ranks: int) -> int:
     """Check everything that needs no ranks, start them, and draw their progress."""
-    from codemix_megatron.cli.progress import JournalProgress
     from codemix_megatron.train.folder import check_run
 
     plan = make_plan(recipe, read_manifests(recipe), num_ranks)
@@ -79,13 +79,28 @@ def train_here(recipe, arguments, folder: RunFolder, num_ranks: int) -> int:
     command = ["codemix_megatron", "train", arguments.recipe, *arguments.overrides, "--folder", str(folder)]
     sys.stdout.write(f"{'resuming' if resumed else 'training'} {recipe.name} on {num_ranks} ranks in {folder}\n")
     sys.stdout.flush()
-    launch = f"codemix-{os.getpid()}-{time.time_ns()}"
-    ranks = start_ranks(folder, command, num_ranks, arguments.port, launch)
-    with JournalProgress(folder, plan, recipe.observers.console_every_steps, launch) as progress:
-        follow_ranks(folder, ranks, progress.update)
+    for attempts_left in range(arguments.restarts, -1, -1):
+        try:
+            launch_once(recipe, plan, folder, command, num_ranks, arguments.port)
+            break
+        except RankCrashed as fault:
+            if not attempts_left or folder.stop.exists():
+                raise
+            sys.stdout.write(f"{fault}\nstarting the ranks again from the last checkpoint ({attempts_left} times more at most)\n")
+            sys.stdout.flush()
     ended = read_journal(folder.journal)[-1]
     if ended["event"] == "stop":
         sys.stdout.write(f"stopped at step {ended['step']} of {plan.steps} and saved; run the same command to go on\n")
         return STOPPED_EARLY
     sys.stdout.write(f"trained {plan.steps} steps; next: codemix export {folder}\n")
     return 0
+
+
+def launch_once(recipe, plan, folder: RunFolder, command: list[str], num_ranks: int, port: int) -> None:
+    """Start the ranks and draw their progress until they end; raises what made them fail."""
+    from codemix_megatron.cli.progress import JournalProgress
+
+    launch = f"codemix-{os.getpid()}-{time.time_ns()}"
+    ranks = start_ranks(folder, command, num_ranks, port, launch)
+    with JournalProgress(folder, plan, recipe.observers.console_every_steps, launch) as progress:
+        follow_ranks(folder, ranks, progress.update)

@@ -12,13 +12,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from codemix_megatron.errors import CodemixError, LaunchError
+from codemix_megatron.errors import CodemixError, LaunchError, RankCrashed
 from codemix_megatron.records.atomic import read_json, write_json
 from codemix_megatron.records.run_folder import RunFolder
 
 __all__ = ["Launch", "follow_ranks", "is_a_rank", "note_failure", "start_ranks"]
 
 DEAD_RANK = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
+CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
 POLL_SECONDS = 0.2
 KILL_AFTER_SECONDS = 20
 
@@ -140,10 +141,9 @@ def what_failed(log: Path, failures: list[dict], returncode: int, log_start: int
     text = read_from(log, log_start)
     dead = DEAD_RANK.search(text)
     if dead and int(dead[1]) < 0:
-        name = signal.Signals(-int(dead[1])).name
-        return LaunchError(
-            f"rank {dead[2]} was killed by {name}; run the same command again to go on from the last checkpoint (output: {log})"
-        )
+        number = signal.Signals(-int(dead[1]))
+        kind, name = RankCrashed if number in CRASHES else LaunchError, number.name
+        return kind(f"rank {dead[2]} was killed by {name}; run the same command again to go on from the last checkpoint (output: {log})")
     if failures:
         first = min(failures, key=lambda f: f["at"])
         return LaunchError(f"rank {first['rank']}: {first['message']} (output: {log})")

@@ -25,11 +25,11 @@ def test_demo_walks_the_whole_road_and_goes_on_where_it_was(tiny, tmp_path):
     events = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
     assert [e["event"] for e in events].count("stop") == 1
     starts = [e["step"] for e in events if e["event"] == "start"]
-    assert starts[0] == 0 and starts[1] == next(e["step"] for e in events if e["event"] == "stop")
+    assert starts[0] == 0 and next(e["step"] for e in events if e["event"] == "stop") in starts[1:]
     assert events[-1]["event"] == "end"
     steps = [e["step"] for e in events if e["event"] == "step"]
     assert steps == list(range(1, events[-1]["step"] + 1)), "a step is missing or was made twice"
     assert f"file://{run / 'report' / 'index.html'}" in done.stdout and (run / "report" / "index.html").is_file()
     again = tiny.codemix(*words, timeout=120)
     assert again.returncode == 0 and "already trained" in again.stdout
-    assert (run / "journal.jsonl").read_text().count('"start"') == 2
+    assert (run / "journal.jsonl").read_text().count('"start"') == len(starts), "a finished run was started again"

@@ -31,14 +31,14 @@ def single(tiny):
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_losses_equal_the_single_rank(tiny, single, name, record_property):
+def test_losses_equal_the_single_rank(tiny, single, name, measured):
     run = name.replace(" ", "-").replace(",", "")
     done = tiny.train(run, *LAYOUTS[name])
     assert done.returncode == 0, done.stderr
     losses = tiny.losses(run)
     assert len(losses) == len(single) == NUM_STEPS
     largest = max(abs(a - b) for a, b in zip(losses, single, strict=True))
-    print(f"\n{name}: losses of {NUM_STEPS} steps differ from the single rank by at most {largest:.1e}")
+    measured(f"losses of {NUM_STEPS} steps, {name}: at most {largest:.1e} from the single rank (allowed 1e-5)")
     assert largest <= 1e-5
 
 

@@ -24,13 +24,14 @@ def exported(tiny, trained):
     """Its newest checkpoint as a Hugging Face folder."""
     done = tiny.codemix("export", trained)
     assert done.returncode == 0, done.stderr
-    print("\n" + done.stdout)
     return trained / "exports" / "step-20"
 
 
-def test_logits_are_equal_on_random_and_real_tokens(exported):
+def test_logits_are_equal_on_random_and_real_tokens(exported, measured):
     record = json.loads((exported / "export.json").read_text())
     parity = record["parity"]
+    largest, compared = parity["largest_logit_difference"], parity["tokens_compared"]
+    measured(f"logits of the exported model: at most {largest:.1e} from Megatron's over {compared} tokens (allowed 1e-4)")
     assert parity["real_tokens"] and parity["tokens_compared"] >= 4 * 64
     assert parity["largest_logit_difference"] <= 1e-4
     assert parity["largest_on_real_tokens"] <= 1e-4
@@ -69,7 +70,7 @@ def test_greedy_continuation_is_megatrons(exported, trained):
     assert ids.tolist() == expected.tolist()
 
 
-def test_training_follows_hugging_face_with_the_same_weights(tmp_path):
+def test_training_follows_hugging_face_with_the_same_weights(measured):
     """Losses of ten AdamW steps, Megatron's engine against a plain loop over LlamaForCausalLM."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -120,7 +121,7 @@ def test_training_follows_hugging_face_with_the_same_weights(tmp_path):
         optimizer.step()
         expected.append(float(loss))
     largest = max(abs(a - b) for a, b in zip(ours, expected, strict=True))
-    print(f"\nten steps of training: losses differ from Hugging Face Llama by at most {largest:.1e}")
+    measured(f"losses of 10 steps beside Hugging Face Llama: at most {largest:.1e} apart (allowed 1e-5)")
     assert largest <= 1e-5
 
 

@@ -1,6 +1,6 @@
 """The first cause is named, not what it dragged along."""
 
-from codemix_megatron.errors import CheckpointError
+from codemix_megatron.errors import CheckpointError, RankCrashed
 from codemix_megatron.launch.local import note_failure, what_failed
 
 
@@ -30,6 +30,12 @@ def test_a_killed_rank_is_named_with_its_signal_though_others_complained(tmp_pat
     log = log_of(tmp_path, "E failed (exitcode: -9) local_rank: 2 (pid: 77) of binary\n")
     error = what_failed(log, [failure(0, "RuntimeError: Connection closed by peer", False, 1.0)], 1, 0)
     assert "rank 2 was killed by SIGKILL; run the same command again" in str(error)
+
+
+def test_only_crashes_in_native_code_are_worth_another_try(tmp_path):
+    for number, is_crash in ((11, True), (6, True), (7, True), (9, False), (15, False)):
+        error = what_failed(log_of(tmp_path, f"E failed (exitcode: -{number}) local_rank: 2 (pid: 77) of binary\n"), [], 1, 0)
+        assert isinstance(error, RankCrashed) == is_crash
 
 
 def test_an_earlier_starts_output_is_not_blamed(tmp_path):
