@@ -23,11 +23,13 @@ __all__ = [
     "LaunchError",
     "RankCrashed",
     "RecipeError",
+    "STOPPED_EARLY",
     "machine_fault",
 ]
 
 USER_FAULT = 2
 MACHINE_FAULT = 1
+STOPPED_EARLY = 75  # EX_TEMPFAIL, no error: saved, run the same command again
 
 
 class CodemixError(Exception):

@@ -8,7 +8,7 @@ import time
 from importlib import resources
 from pathlib import Path
 
-from codemix_megatron.errors import CodemixError, LaunchError
+from codemix_megatron.errors import STOPPED_EARLY, CodemixError, LaunchError
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.atomic import replace_text
@@ -17,7 +17,6 @@ from codemix_megatron.records.run_folder import RunFolder
 
 __all__ = ["add_arguments", "run"]
 
-STOPPED_EARLY = 75
 STOP_SHARE = 0.55  # where in the run the demo stops it once
 
 EPILOG = """examples:

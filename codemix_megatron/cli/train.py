@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from codemix_megatron.errors import LaunchError, RankCrashed, machine_fault
+from codemix_megatron.errors import STOPPED_EARLY, LaunchError, RankCrashed, machine_fault
 from codemix_megatron.launch.local import follow_ranks, is_a_rank, note_failure, start_ranks
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.checks import ranks_fault
@@ -14,8 +14,6 @@ from codemix_megatron.records.journal import read_journal
 from codemix_megatron.records.run_folder import RunFolder
 
 __all__ = ["add_arguments", "run", "train_here"]
-
-STOPPED_EARLY = 75
 
 EPILOG = """examples:
   codemix train recipe.yaml --nproc 4

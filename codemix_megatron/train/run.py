@@ -9,7 +9,7 @@ from functools import partial
 
 from codemix_megatron.checkpoint.loading import list_checkpoints, load_checkpoint, newest_sound, prune, read_card
 from codemix_megatron.checkpoint.writing import CARD, save_checkpoint
-from codemix_megatron.errors import CodemixError
+from codemix_megatron.errors import STOPPED_EARLY, CodemixError
 from codemix_megatron.mixture.packing import PackedReader
 from codemix_megatron.mixture.reading import SequenceReader
 from codemix_megatron.parallel.ranks import Ranks, join_ranks, leave_ranks, on_main
@@ -23,9 +23,7 @@ from codemix_megatron.train.folder import now, open_run
 from codemix_megatron.train.loop import Training, TrainState
 from codemix_megatron.train.observers import open_observers
 
-__all__ = ["STOPPED_EARLY", "train"]
-
-STOPPED_EARLY = 75  # EX_TEMPFAIL: saved, run the same command again
+__all__ = ["train"]
 
 
 def train(recipe: Recipe, run: RunFolder) -> int:
