@@ -1,34 +1,45 @@
 """What readers yield: documents, and places where there should have been one."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from codemix_megatron.errors import CorpusError
 
-__all__ = ["EMPTY", "BadDocument", "Document", "InputFile", "Position", "check_text", "decode_file", "unreadable"]
+__all__ = ["EMPTY", "BadDocument", "Document", "InputFile", "Position", "Span", "check_text", "decode_file", "unreadable"]
 
 EMPTY = "empty text"
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text to train on; `identity` says where it stands, as file or file:line."""
+    """One text to train on; `identity` says where it stands, as file or file:line.
+
+    `kind` is None where the reader knows no better than its corpus; `rewritten` names what filters changed in the
+    text, such as "e-mail masked".
+    """
 
     text: str
     identity: str
     language: str | None = None
     licence: str | None = None
     origin: str | None = None
+    kind: str | None = None
+    rewritten: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class BadDocument:
-    """A place that gave no document; `harmless` ones do not count as damage of the input."""
+    """A place that gave no document; `harmless` ones do not count as damage of the input.
+
+    `example` shows the text a filter dropped, cut short: what the manifest quotes.
+    """
 
     place: str
     reason: str
     harmless: bool = False
+    example: str = field(default="", compare=False)
 
 
 @dataclass
@@ -38,11 +49,21 @@ class Position:
     bytes_read: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a file, in the units of its format: bytes of JSON lines, row groups of Parquet, batches of Arrow."""
+
+    begin: int
+    end: int
+    num_bytes: int
+
+
 @dataclass(frozen=True)
 class InputFile:
     """One file of a corpus and the function that reads its documents.
 
     `name` does not depend on where the data lie; `name`, `num_bytes` and `stamp` make the fingerprint.
+    `divider(path, num_bytes, part_bytes)` finds the spans that `reader` takes as keyword `span`.
     """
 
     path: Path
@@ -50,6 +71,22 @@ class InputFile:
     num_bytes: int
     stamp: str
     reader: Callable[[Path, str, Position], Iterator[Document | BadDocument]] = field(compare=False)
+    divider: Callable[[Path, int, int], list["Span"]] | None = field(default=None, compare=False)
+
+    def divide(self, part_bytes: int) -> list["InputFile"]:
+        """Return parts of about `part_bytes` that read one after the other give the documents of the file, in its order.
+
+        A file whose format cannot be entered in the middle (archives, XML, histories) is one part: itself.
+        """
+        if self.divider is None or self.num_bytes <= part_bytes:
+            return [self]
+        return [
+            replace(
+                self, name=f"{self.name}[{span.begin}:{span.end}]", num_bytes=span.num_bytes,
+                reader=partial(self.reader, span=span), divider=None,
+            )
+            for span in self.divider(self.path, self.num_bytes, part_bytes)
+        ]  # fmt: skip
 
     def read(self, position: Position | None = None) -> Iterator[Document | BadDocument]:
         """Yield documents in the file's order; raises CorpusError when the file as a whole cannot be read."""

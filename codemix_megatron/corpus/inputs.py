@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from codemix_megatron.corpus.documents import InputFile, unreadable
-from codemix_megatron.corpus.json_lines import JSON_LINES_SUFFIXES, is_json_lines, is_shard, read_json_lines
+from codemix_megatron.corpus.json_lines import JSON_LINES_SUFFIXES, divide_json_lines, is_json_lines, is_shard, read_json_lines_span
 from codemix_megatron.corpus.source_files import LANGUAGES, PROSE_SUFFIXES, is_wanted, read_docstrings, read_prose, read_source, walk_folder
 from codemix_megatron.corpus.standard_library import find_library_inputs
 from codemix_megatron.errors import CorpusError
@@ -15,6 +15,7 @@ from codemix_megatron.recipe.schema import CorpusSpec
 
 __all__ = ["find_inputs", "fingerprint_inputs"]
 
+PACKED_SUFFIXES = (".gz", ".zst")  # a stream that has to be read from its beginning
 READING_VERSION = 1  # count up when the same files would give other documents
 ABOUT_A_FOLDER = ("readme", "license", "licence", "notice", "changelog", "citation")
 
@@ -87,7 +88,7 @@ def as_input(path: Path, name: str, kind: str, text_key: str) -> InputFile:
     """Return a file with the reader that fits its suffix and the kind of its corpus."""
     suffix = suffix_of(path)
     if is_json_lines(path):
-        reader = functools.partial(read_json_lines, text_key=text_key)
+        reader = functools.partial(read_json_lines_span, text_key=text_key)
     elif suffix not in known_suffixes():
         raise CorpusError(f"{path}: unknown suffix {suffix or 'none'!r}; known are {', '.join(known_suffixes())}")
     elif kind == "text" and suffix == ".py":
@@ -97,7 +98,8 @@ def as_input(path: Path, name: str, kind: str, text_key: str) -> InputFile:
     else:
         reader = read_source
     status = path.stat()
-    return InputFile(path, name, status.st_size, str(status.st_mtime_ns), reader)
+    divider = divide_json_lines if is_json_lines(path) and suffix not in PACKED_SUFFIXES else None
+    return InputFile(path, name, status.st_size, str(status.st_mtime_ns), reader, divider)
 
 
 def suffix_of(path: Path) -> str:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from codemix_megatron.corpus.documents import BadDocument, Document, Position, check_text
+from codemix_megatron.corpus.documents import BadDocument, Document, Position, Span, check_text
 from codemix_megatron.errors import CorpusError
 
-__all__ = ["JSON_LINES_SUFFIXES", "is_json_lines", "is_shard", "read_json_lines"]
+__all__ = ["JSON_LINES_SUFFIXES", "divide_json_lines", "is_json_lines", "is_shard", "read_json_lines", "read_json_lines_span"]
 
 JSON_LINES_SUFFIXES = tuple(f".{name}{packed}" for name in ("jsonl", "ndjson", "json") for packed in ("", ".gz", ".zst"))
 POSITION_EVERY_LINES = 64
@@ -40,6 +40,34 @@ def read_json_lines(path: Path, name: str, position: Position, *, text_key: str 
                     yield parse_line(line, f"{path}:{number}", text_key)
         except (EOFError, gzip.BadGzipFile, zlib.error) as fault:
             raise CorpusError(f"{path}: damaged archive ({fault}); copy it again or take it out of `documents`") from None
+
+
+def divide_json_lines(path: Path, num_bytes: int, part_bytes: int) -> list[Span]:
+    """Return spans of bytes; a line belongs to the span its first byte is in, so that none is looked for."""
+    return [Span(begin, end, end - begin) for begin in range(0, num_bytes, part_bytes) for end in [min(begin + part_bytes, num_bytes)]]
+
+
+def read_json_lines_span(
+    path: Path, name: str, position: Position, *, text_key: str = "text", span: Span | None = None
+) -> Iterator[Document | BadDocument]:
+    """Yield the documents of the lines that begin inside `span`; all of the file without one.
+
+    Lines before a span are not counted, so places inside one are `file@offset of the line in bytes`.
+    """
+    if span is None:
+        yield from read_json_lines(path, name, position, text_key=text_key)
+        return
+    with open(path, "rb", buffering=1 << 20) as lines:
+        lines.seek(max(0, span.begin - 1))
+        offset = span.begin
+        if span.begin and (skipped := lines.readline()) != b"\n":
+            offset += len(skipped) - 1
+        while offset < span.end and (line := lines.readline()):
+            content = line.removeprefix(b"\xef\xbb\xbf") if offset == 0 else line
+            if content.strip():
+                yield parse_line(content, f"{path}@{offset}", text_key)
+            offset += len(line)
+            position.bytes_read = min(offset, span.end) - span.begin
 
 
 @contextmanager

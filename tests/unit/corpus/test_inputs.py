@@ -70,6 +70,20 @@ def test_blank_lines_byte_order_mark_and_line_ends_are_no_documents(tmp_path):
     assert texts(tmp_path / "x.jsonl") == ["a", "b\r\n"]
 
 
+def test_parts_of_a_file_give_its_documents_once_and_in_order(tmp_path):
+    lines = [json.dumps({"text": f"{i} " + "x" * (i % 37)}).encode() for i in range(200)]
+    lines[17], lines[90] = b"", b"broken"
+    (tmp_path / "x.jsonl").write_bytes(b"\xef\xbb\xbf" + b"\n".join(lines))
+    (file,) = find_inputs(CorpusSpec(documents=(str(tmp_path / "x.jsonl"),)), where="x")
+    whole = [getattr(document, "text", "bad") for document in file.read()]
+    assert len(whole) == 199
+    for part_bytes in (1, 7, 50, 4096, 10**9):
+        parts = file.divide(part_bytes)
+        assert sum(part.num_bytes for part in parts) == file.num_bytes
+        assert [getattr(document, "text", "bad") for part in parts for document in part.read()] == whole
+    assert len({part.name for part in file.divide(50)}) == len(file.divide(50))
+
+
 def test_text_may_stand_under_another_key(write_lines):
     assert texts(write_lines([{"content": "x"}]), text_key="content") == ["x"]
 
