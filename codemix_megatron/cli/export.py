@@ -41,7 +41,10 @@ def run(arguments) -> int:
     manifests = []
     if folder.recipe.is_file():
         manifests = [CorpusManifest.read(spec.prefix) for spec in read_recipe(folder.recipe).corpora.values()]
-    from codemix_megatron.hf.export import export_run  # torch: after everything cheap was checked
+    from codemix_megatron.parallel.importing import import_megatron  # torch: after everything cheap was checked
+
+    import_megatron()
+    from codemix_megatron.hf.export import export_run
 
     exported = export_run(folder, step, arguments.output, arguments.dtype, manifests)
     parity = exported.record["parity"]

@@ -25,6 +25,9 @@ def run(arguments) -> int:
     """Import and say how to go on."""
     folder = Path(arguments.model_folder)
     tokenizer = load_tokenizer(find_tokenizer(folder), arguments.end_of_document)
+    from codemix_megatron.parallel.importing import import_megatron
+
+    import_megatron()
     from codemix_megatron.hf.importing import import_model
 
     target = RunFolder(arguments.run_folder)

@@ -48,6 +48,9 @@ def run(arguments) -> int:
 
 def train_as_rank(recipe, folder: RunFolder) -> int:
     """Run this rank's part; leave a note for the launching process when it fails."""
+    from codemix_megatron.parallel.importing import import_megatron
+
+    import_megatron()
     from codemix_megatron.train.run import train
 
     rank = int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
