@@ -6,6 +6,7 @@
     ├── CheckpointError    a checkpoint could not be written, read or trusted
     ├── ConversionError    a model could not be carried to or from Hugging Face
     ├── EvaluationError    a suite could not be read or scored
+    ├── SandboxError       programs cannot be run apart from this machine
     └── LaunchError        ranks could not be started, or one of them died
         └── RankCrashed    one of them died of a fault in native code; trying again is worth it
 
@@ -23,6 +24,7 @@ __all__ = [
     "LaunchError",
     "RankCrashed",
     "RecipeError",
+    "SandboxError",
     "STOPPED_EARLY",
     "machine_fault",
 ]
@@ -71,6 +73,12 @@ class ConversionError(CodemixError):
 
 class EvaluationError(CodemixError):
     """A suite is missing, malformed or gave no score."""
+
+
+class SandboxError(CodemixError):
+    """Programs nobody has read cannot be run here without danger, or a limit for them makes no sense."""
+
+    default_exit_code = MACHINE_FAULT
 
 
 class LaunchError(CodemixError):

@@ -1,0 +1,261 @@
+"""Running one program in a sandbox: start it, watch it, end it, say how it ended."""
+
+import base64
+import json
+import os
+import secrets
+import selectors
+import signal
+import subprocess
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+
+from codemix_megatron.errors import SandboxError
+from codemix_megatron.sandbox.isolation import SCRATCH, Interpreter, Isolation, find_interpreter, isolations
+from codemix_megatron.sandbox.outcome import Limits, Outcome, Status
+from codemix_megatron.sandbox.process_tree import usage
+from codemix_megatron.sandbox.system_calls import seccomp_filter
+
+__all__ = ["Sandbox", "find_sandbox", "run_python"]
+
+START_SECONDS = 60.0  # for the namespaces and the interpreter, on a busy machine
+LOOK_EVERY_SECONDS = 0.05
+ANSWER_BYTES = 64 << 10
+HOLDERS = 2  # the processes that hold the sandbox
+USER_NAMESPACE_SWITCHES = {
+    "/proc/sys/user/max_user_namespaces": "0",
+    "/proc/sys/kernel/unprivileged_userns_clone": "0",
+    "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1",
+}
+INSIDE = Path(__file__).with_name("inside.py")
+
+
+def run_python(code: str, limits: Limits | None = None, sandbox: "Sandbox | None" = None) -> Outcome:
+    """Run a Python program apart from this machine and return how it ended; it passed when its last line was reached.
+
+    It sees the system and its interpreter read-only, no network, no other process and none of your files, and has an
+    empty scratch folder in memory. Safe to call from several threads. Raises SandboxError where nothing can keep it apart.
+    """
+    return (sandbox or find_sandbox()).run(code, limits or Limits())
+
+
+class Sandbox:
+    """An interpreter and a way to keep its programs apart."""
+
+    def __init__(self, isolation: Isolation, interpreter: Interpreter):
+        self.isolation, self.interpreter = isolation, interpreter
+        self.source = INSIDE.read_text(encoding="utf-8")
+        self.filter = base64.b64encode(seccomp_filter()).decode() if isolation.prefix else ""
+
+    @property
+    def description(self) -> str:
+        """Say what keeps programs apart, and which Python runs them."""
+        return f"{self.isolation.name}, Python {self.interpreter.version}"
+
+    def run(self, code: str, limits: Limits) -> Outcome:
+        """Run one program to its end or its limits; nothing of it is left behind."""
+        if self.isolation.prefix:
+            return self.run_in(SCRATCH, code, limits)
+        with tempfile.TemporaryDirectory(prefix="codemix-") as folder:
+            return self.run_in(folder, code, limits)
+
+    def run_in(self, scratch: str, code: str, limits: Limits) -> Outcome:
+        """Start the program with `scratch` as its folder and follow it."""
+        request = {"secret": secrets.token_hex(16), "code": code, "scratch": scratch, "user": self.isolation.user(),
+                   "filter": self.filter, "resources": self.resources(limits)}  # fmt: skip
+        answers, writing = os.pipe()
+        try:
+            process = subprocess.Popen(
+                self.isolation.command(self.interpreter, limits, ("-c", self.source, str(writing))),
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(writing,), start_new_session=True,
+            )  # fmt: skip
+        except BaseException:
+            os.close(answers)
+            raise
+        finally:
+            os.close(writing)
+        with open(answers, "rb", buffering=0) as reading, process:
+            return Watch(process, reading, request, limits, self.isolation.name).follow()
+
+    def resources(self, limits: Limits) -> dict[str, int]:
+        """Return the resource limits set inside, by their names in the module `resource`."""
+        counted = {"RLIMIT_NPROC": limits.processes} if self.isolation.counts_processes else {}
+        return {
+            "RLIMIT_AS": limits.memory_bytes,
+            "RLIMIT_CPU": int(limits.seconds) + 2,
+            "RLIMIT_FSIZE": limits.scratch_bytes,
+            "RLIMIT_NOFILE": 256,
+            "RLIMIT_CORE": 0,
+            **counted,
+        }
+
+
+class Watch:
+    """Follows one running program: what it prints and answers, how long it runs, what it holds."""
+
+    def __init__(self, process: subprocess.Popen, answers, request: dict, limits: Limits, name: str):
+        self.process, self.secret, self.limits, self.name = process, request["secret"], limits, name
+        self.asked = memoryview(json.dumps(request).encode())
+        self.stdout, self.stderr, self.answers = bytearray(), bytearray(), bytearray()
+        self.pipes = {
+            process.stdout: (self.stdout, limits.output_bytes),
+            process.stderr: (self.stderr, limits.output_bytes),
+            answers: (self.answers, ANSWER_BYTES),
+        }
+        self.started_at, self.ready_at = time.monotonic(), None
+
+    def follow(self) -> Outcome:
+        """Return how the program ended; whatever happens here, it does not run on."""
+        try:
+            passed_limit = self.watch()
+        finally:
+            self.kill()
+        self.read_rest()
+        seconds = time.monotonic() - (self.ready_at or self.started_at)
+        status, message = passed_limit or self.verdict()
+        stdout, stderr = (bytes(kept).decode("utf-8", "replace") for kept in (self.stdout, self.stderr))
+        return Outcome(status=status, message=message, stdout=stdout, stderr=stderr, seconds=seconds)
+
+    def watch(self) -> tuple[Status, str] | None:
+        """Serve the pipes until the program has ended; return the limit that it passed, if one."""
+        looked_at = 0.0
+        with selectors.DefaultSelector() as selector, open(os.pidfd_open(self.process.pid), "rb", buffering=0) as ended:
+            selector.register(ended, selectors.EVENT_READ)
+            selector.register(self.process.stdin, selectors.EVENT_WRITE)
+            for pipe in (self.process.stdin, *self.pipes):
+                os.set_blocking(pipe.fileno(), False)
+            for pipe in self.pipes:
+                selector.register(pipe, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select(LOOK_EVERY_SECONDS):
+                    if key.fileobj is ended:
+                        return None
+                    if not (self.write() if key.fileobj is self.process.stdin else self.read(key.fileobj)):
+                        selector.unregister(key.fileobj)
+                        key.fileobj.close()
+                now = time.monotonic()
+                if now - looked_at >= LOOK_EVERY_SECONDS:
+                    looked_at = now
+                    if passed := self.limit_passed(now):
+                        return passed
+
+    def write(self) -> bool:
+        """Hand over what the pipe takes of the request; False when nothing is left to do."""
+        try:
+            self.asked = self.asked[os.write(self.process.stdin.fileno(), self.asked) :]
+        except BrokenPipeError:
+            return False
+        return bool(self.asked)
+
+    def read(self, pipe) -> bool:
+        """Take what one pipe holds, keep what fits; False when it is closed."""
+        data = os.read(pipe.fileno(), 1 << 16)
+        kept, most = self.pipes[pipe]
+        kept += data[: most - len(kept)]
+        if self.ready_at is None and self.verdicts():
+            self.ready_at = time.monotonic()
+        return bool(data)
+
+    def read_rest(self) -> None:
+        """Take what the pipes still hold after the end."""
+        for pipe, (kept, most) in self.pipes.items():
+            try:
+                while not pipe.closed and len(kept) < most and self.read(pipe):
+                    pass
+            except BlockingIOError:
+                pass  # a process outside a sandbox may have left a child that holds it open
+
+    def kill(self) -> None:
+        """End the process and its group; in a sandbox all others go with it."""
+        if self.process.poll() is None:
+            self.process.kill()
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+
+    def limit_passed(self, now: float) -> tuple[Status, str] | None:
+        """Return the limit the program is beyond, or None; raises SandboxError when it has not started for long."""
+        if self.ready_at is None:
+            if now - self.started_at > START_SECONDS:
+                raise SandboxError(f"{self.name}: no program started within {START_SECONDS:.0f} s; the machine may be overloaded")
+            return None
+        if now - self.ready_at > self.limits.seconds:
+            return Status.TIMEOUT, f"not done after {self.limits.seconds:g} s"
+        processes, memory = usage(self.process.pid)
+        if memory > self.limits.memory_bytes:
+            return Status.MEMORY, f"its processes held {memory >> 20} MiB together, allowed are {self.limits.memory_bytes >> 20}"
+        if processes > self.limits.processes + HOLDERS:
+            return Status.PROCESSES, f"{processes - HOLDERS} processes, allowed are {self.limits.processes}"
+        return None
+
+    def verdicts(self) -> list[tuple[str, str]]:
+        """Return the answers so far that carry the secret: (status, message)."""
+        found = []
+        for line in bytes(self.answers).split(b"\n")[:-1]:
+            try:
+                secret, status, message = json.loads(line)
+            except (ValueError, TypeError):
+                continue
+            if secret == self.secret:
+                found.append((status, message))
+        return found
+
+    def verdict(self) -> tuple[Status, str]:
+        """Return status and reason of a program that ended by itself; raises SandboxError when it was never started."""
+        told, code = self.verdicts(), self.process.returncode
+        if not told:
+            why = bytes(self.stderr).decode("utf-8", "replace").strip() or f"exit code {code}"
+            raise SandboxError(f"{self.name}: did not start: {why}")
+        if told[-1][0] != "ready":
+            return Status(told[-1][0]), told[-1][1]
+        number = -code if code < 0 else code - 128  # bubblewrap tells signals as a shell does
+        if number == signal.SIGXCPU:
+            return Status.TIMEOUT, f"used more than {int(self.limits.seconds)} s of processor time"
+        if number > 0:
+            return Status.CRASH, f"killed by {signal.Signals(number).name if number in set(signal.Signals) else f'signal {number}'}"
+        return Status.EXIT, f"left with code {code} before its end"
+
+
+def find_sandbox(python: str | None = None, *, unsandboxed: bool = False) -> Sandbox:
+    """Return the strongest sandbox that works here; raises SandboxError that says what was tried and what to do.
+
+    `python` is the interpreter, with its packages; by default this one's base, with the standard library alone.
+    `unsandboxed` asks for none: programs then run as you, with your files and your network, under limits only.
+    """
+    interpreter = find_interpreter(python)
+    if unsandboxed:
+        return Sandbox(Isolation("no sandbox", (), takes_user=False, counts_processes=False), interpreter)
+    return tried_sandbox(interpreter)
+
+
+@cache
+def tried_sandbox(interpreter: Interpreter) -> Sandbox:
+    """Return the first sandbox in which a program that does nothing passes."""
+    failures = []
+    for isolation in isolations():
+        try:
+            sandbox = Sandbox(isolation, interpreter)
+            outcome = sandbox.run("pass", Limits())
+        except SandboxError as fault:
+            failures.append(str(fault))
+            continue
+        if outcome.passed:
+            return sandbox
+        failures.append(f"{isolation.name}: {outcome.status}: {outcome.message}")
+    raise SandboxError(refusal(failures))
+
+
+def refusal(failures: list[str]) -> str:
+    """Return why programs are not run here and what would change it."""
+    lines = ["nothing here keeps programs apart from this machine, so none is run", *(f"  - {line}" for line in failures)]
+    for switch, bad in USER_NAMESPACE_SWITCHES.items():
+        try:
+            if Path(switch).read_text().strip() == bad:
+                lines.append(f"  - {switch} is {bad}: this kernel gives user namespaces to root only")
+        except OSError:
+            continue
+    return "\n".join([*lines, "install bubblewrap, allow user namespaces, or accept the danger with --unsandboxed"])
