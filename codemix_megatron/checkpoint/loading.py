@@ -3,12 +3,10 @@
 import shutil
 from pathlib import Path
 
-from megatron.core import dist_checkpointing
-
-from codemix_megatron.checkpoint.writing import CARD, file_sha256
 from codemix_megatron.errors import CheckpointError
 from codemix_megatron.records.atomic import read_json
-from codemix_megatron.records.run_folder import step_of
+from codemix_megatron.records.checksum import file_sha256
+from codemix_megatron.records.run_folder import CARD, step_of
 
 __all__ = ["find_fault", "list_checkpoints", "load_checkpoint", "newest_sound", "prune", "read_card"]
 
@@ -58,6 +56,8 @@ def newest_sound(folder) -> tuple[Path | None, list[str]]:
 
 def load_checkpoint(checkpoint, sharded_state: dict) -> dict:
     """Return the state dict filled from `checkpoint`, at any layout. Every rank calls this."""
+    from megatron.core import dist_checkpointing  # here: export and import read cards too, and do without its 100 MB
+
     try:
         return dist_checkpointing.load(sharded_state, str(checkpoint), validate_access_integrity=False)
     except Exception as fault:

@@ -5,7 +5,6 @@ written last and the folder renamed. A folder without a card is no checkpoint. (
 is not atomic: killed while overwriting, old metadata survives and loads with wrong weights.)
 """
 
-import hashlib
 import os
 import shutil
 import time
@@ -25,10 +24,10 @@ from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
 from codemix_megatron.errors import CheckpointError
 from codemix_megatron.parallel.ranks import any_rank
 from codemix_megatron.records.atomic import partial_path, sync_folder, write_json
+from codemix_megatron.records.checksum import file_sha256
+from codemix_megatron.records.run_folder import CARD
 
-__all__ = ["CARD", "save_checkpoint"]
-
-CARD = "card.json"
+__all__ = ["save_checkpoint"]
 
 
 class DirectSave(TorchDistSaveShardedStrategy):
@@ -87,12 +86,6 @@ def checksums(folder: Path, rank: int) -> dict[str, dict]:
     if rank == 0:
         mine |= {p for p in folder.iterdir() if not p.name.startswith("__")}
     return {p.name: {"bytes": p.stat().st_size, "sha256": file_sha256(p)} for p in sorted(mine)}
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def finish(partial: Path, folder: Path, card: dict) -> Exception | None:

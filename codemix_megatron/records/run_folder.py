@@ -18,8 +18,9 @@ from pathlib import Path
 
 from codemix_megatron.errors import CodemixError
 
-__all__ = ["RunFolder", "is_run_folder", "step_of"]
+__all__ = ["CARD", "RunFolder", "is_run_folder", "step_of"]
 
+CARD = "card.json"  # in a checkpoint, written last
 STEP_NAME = re.compile(r"^step-(\d+)$")
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from functools import partial
 
 from codemix_megatron.checkpoint.loading import list_checkpoints, load_checkpoint, newest_sound, prune, read_card
-from codemix_megatron.checkpoint.writing import CARD, save_checkpoint
+from codemix_megatron.checkpoint.writing import save_checkpoint
 from codemix_megatron.errors import STOPPED_EARLY, CodemixError
 from codemix_megatron.mixture.packing import PackedReader
 from codemix_megatron.mixture.reading import SequenceReader
@@ -16,7 +16,7 @@ from codemix_megatron.parallel.ranks import Ranks, join_ranks, leave_ranks, on_m
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.schema import Recipe, as_plain
 from codemix_megatron.records.journal import cut_after
-from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.records.run_folder import CARD, RunFolder
 from codemix_megatron.train.batches import Batches
 from codemix_megatron.train.engine import Engine
 from codemix_megatron.train.folder import now, open_run
