@@ -27,12 +27,27 @@ def build_model(recipe: Recipe, vocab_size: int, device: torch.device) -> list[t
     return chunks
 
 
+class ScaledGPT(GPTModel):
+    """GPTModel whose logits are multiplied by a constant, as Cohere's are."""
+
+    def __init__(self, logit_scale: float, **options):
+        super().__init__(**options)
+        self.logit_scale = logit_scale
+
+    def _postprocess(self, hidden_states, *args, **kwargs):
+        # Scaling what goes into the output layer scales the logits, at a fraction of their size.
+        if self.post_process and self.logit_scale != 1:
+            hidden_states = hidden_states * self.logit_scale
+        return super()._postprocess(hidden_states, *args, **kwargs)
+
+
 def build_chunk(recipe: Recipe, config, vocab_size: int, device: torch.device, stage: int | None) -> GPTModel:
     """Build one chunk; `stage` is its virtual pipeline stage or None."""
     where = {} if stage is None else {"ignore_virtual": False, "vp_stage": stage}
-    chunk = GPTModel(
+    chunk = ScaledGPT(
+        recipe.model.logit_scale,
         config=config,
-        transformer_layer_spec=decoder_spec(config, device, stage),
+        transformer_layer_spec=decoder_spec(config, recipe.model, device, stage),
         vocab_size=recipe.model.padded_vocab_size(vocab_size),
         max_sequence_length=recipe.model.sequence_length,
         pre_process=parallel_state.is_pipeline_first_stage(**where),

@@ -30,11 +30,12 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
         num_attention_heads=model.num_attention_heads,
         num_query_groups=model.query_groups,
         ffn_hidden_size=model.ffn_size,
-        normalization="RMSNorm",
+        normalization="RMSNorm" if model.normalization == "rmsnorm" else "LayerNorm",
         layernorm_epsilon=model.normalization_epsilon,
         gated_linear_unit=True,
         activation_func=torch.nn.functional.silu,
         add_bias_linear=False,
+        rotary_interleaved=model.rotary_interleaved,
         hidden_dropout=0.0,
         attention_dropout=0.0,
         # initial.py fills all weights from (seed, name). Megatron's own initialisation still has to run, with

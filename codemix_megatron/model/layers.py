@@ -3,12 +3,15 @@
 import torch
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec, get_gpt_layer_with_transformer_engine_spec
 from megatron.core.transformer import ModuleSpec, TransformerConfig
+from megatron.core.transformer.identity_op import IdentityOp
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 
+from codemix_megatron.model.parallel_block import ParallelLayer
 from codemix_megatron.parallel.device import active_engines
+from codemix_megatron.recipe.schema import Model
 
-__all__ = ["FlashAttention", "RMSNorm", "decoder_spec"]
+__all__ = ["FlashAttention", "LayerNorm", "RMSNorm", "decoder_spec"]
 
 
 class FlashAttention(MegatronModule):
@@ -40,13 +43,52 @@ class RMSNorm(torch.nn.RMSNorm):
         self.weight.sequence_parallel = config.sequence_parallel
 
 
-def decoder_spec(config: TransformerConfig, device: torch.device, chunk: int | None):
+class LayerNorm(torch.nn.LayerNorm):
+    """LayerNorm without bias, which Transformer Engine and apex do not have; its weight is marked as RMSNorm's."""
+
+    def __init__(self, config: TransformerConfig, hidden_size: int, eps: float = 1e-5):
+        super().__init__(hidden_size, eps=eps, bias=False, dtype=config.params_dtype)
+        self.weight.sequence_parallel = config.sequence_parallel
+
+
+def decoder_spec(config: TransformerConfig, model: Model, device: torch.device, chunk: int | None) -> TransformerBlockSubmodules:
     """Return the spec of this rank's decoder layers; `chunk` is the virtual pipeline stage, if there is one."""
-    if device.type == "cuda" and active_engines()["transformer_engine"]:
-        return get_gpt_layer_with_transformer_engine_spec()
-    layer = get_gpt_layer_local_spec(normalization="RMSNorm")
-    layer.submodules.input_layernorm = RMSNorm
-    layer.submodules.pre_mlp_layernorm = RMSNorm
-    layer.submodules.self_attention.submodules.core_attention = ModuleSpec(module=FlashAttention)
+    on_transformer_engine = device.type == "cuda" and active_engines()["transformer_engine"]
+    norm = {"rmsnorm": RMSNorm, "layernorm": LayerNorm}[model.normalization]
+    if on_transformer_engine:
+        layer, norm = transformer_engine_layer(model, norm)
+    else:
+        layer = local_layer(norm)
+    if model.block == "parallel":
+        layer.module = ParallelLayer
+        layer.submodules.pre_mlp_layernorm = IdentityOp
     layers = get_num_layers_to_build(config, vp_stage=chunk)
-    return TransformerBlockSubmodules(layer_specs=[layer] * layers, layer_norm=RMSNorm)
+    return TransformerBlockSubmodules(layer_specs=[layer] * layers, layer_norm=norm)
+
+
+def local_layer(norm: type) -> ModuleSpec:
+    """Return Megatron's local layer with our norm and core attention."""
+    layer = get_gpt_layer_local_spec(normalization="RMSNorm")
+    layer.submodules.input_layernorm = norm
+    layer.submodules.pre_mlp_layernorm = norm
+    layer.submodules.self_attention.submodules.core_attention = ModuleSpec(module=FlashAttention)
+    return layer
+
+
+def transformer_engine_layer(model: Model, norm: type) -> tuple[ModuleSpec, type]:
+    """Return Transformer Engine's layer and the class of the final norm.
+
+    Its linears have the norm inside them. They do not where one norm serves two linears (parallel block), nor
+    where the norm is a LayerNorm without bias.
+    """
+    from megatron.core.extensions.transformer_engine_spec_provider import TESpecProvider
+
+    engine, layer = TESpecProvider(), get_gpt_layer_with_transformer_engine_spec()
+    norm = engine.layer_norm() if model.normalization == "rmsnorm" else norm
+    if model.block == "parallel" or model.normalization == "layernorm":
+        parts = layer.submodules
+        parts.input_layernorm, parts.pre_mlp_layernorm = norm, norm
+        parts.self_attention.submodules.linear_qkv = engine.column_parallel_linear()
+        parts.mlp.submodules.linear_fc1 = engine.column_parallel_linear()
+        parts.sharded_state_dict_keys_map = get_gpt_layer_local_spec().submodules.sharded_state_dict_keys_map
+    return layer, norm

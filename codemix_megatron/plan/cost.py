@@ -30,7 +30,7 @@ def layer_matrices(model: Model) -> int:
 
 def count_parameters(model: Model, vocab_size: int) -> Parameters:
     """Count the parameters of a model with a tokenizer of `vocab_size` ids."""
-    per_layer = layer_matrices(model) + 2 * model.hidden_size
+    per_layer = layer_matrices(model) + (1 if model.block == "parallel" else 2) * model.hidden_size  # norms
     tables = 1 if model.tie_embeddings else 2
     embedding = tables * model.padded_vocab_size(vocab_size) * model.hidden_size
     return Parameters(total=model.num_layers * per_layer + model.hidden_size + embedding, embedding=embedding, per_layer=per_layer)
@@ -87,7 +87,8 @@ def activation_bytes(recipe: Recipe, vocab_size: int, data: int) -> int:
     layers = -(-model.num_layers // parallel.pipeline)
     tensor, hidden = parallel.tensor, model.hidden_size
     tokens = model.sequence_length * batch.micro_sequences
-    shared = (5 * hidden) // (tensor if parallel.sequence_parallel else 1)  # residual stream twice, norms, their outputs
+    # Residual stream and its norm's output, before attention and again before the MLP; a parallel block has them once.
+    shared = (3 if model.block == "parallel" else 5) * hidden // (tensor if parallel.sequence_parallel else 1)
     split = (2 * hidden + 2 * model.query_groups * model.head_size + 4 * model.ffn_size) // tensor
     micro_batches = batch.global_sequences // (batch.micro_sequences * data)
     in_flight = min(parallel.pipeline, max(1, micro_batches))

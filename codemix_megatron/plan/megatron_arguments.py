@@ -76,10 +76,11 @@ def model_arguments(recipe: Recipe) -> list[tuple]:
         ("--seq-length", model.sequence_length),
         ("--max-position-embeddings", model.sequence_length),
         ("--swiglu",),
-        ("--normalization", "RMSNorm"),
+        ("--normalization", "RMSNorm" if model.normalization == "rmsnorm" else "LayerNorm"),
         ("--norm-epsilon", plain_number(model.normalization_epsilon)),
         ("--position-embedding-type", "rope"),
         ("--rotary-base", round(model.rope_base)),
+        *([("--rotary-interleaved",)] if model.rotary_interleaved else []),
         ("--disable-bias-linear",),
         *([] if model.tie_embeddings else [("--untie-embeddings-and-output-weights",)]),
         ("--hidden-dropout", 0.0),
@@ -225,6 +226,12 @@ def model_notes(recipe: Recipe, phase: PhasePlan) -> list[str]:
     notes = ["Megatron's learning rate lags ours by one step. Weights and data order come from other random numbers."]
     if recipe.sequences.packing != "concatenate":
         notes.append(f"Megatron cuts documents at the ends of sequences; the recipe's packing {recipe.sequences.packing} is not there.")
+    if recipe.model.block == "parallel":
+        notes.append("Megatron-LM has no parallel block: it would train attention and MLP one after the other, which is ANOTHER MODEL.")
+    if recipe.model.normalization == "layernorm":
+        notes.append("Megatron-LM's LayerNorm has a bias; the recipe's has none.")
+    if recipe.model.logit_scale != 1:
+        notes.append(f"Megatron-LM has no logit scale; the recipe says {recipe.model.logit_scale:g}.")
     if recipe.model.rope_base != round(recipe.model.rope_base):
         notes.append(f"--rotary-base takes whole numbers only; the recipe says {recipe.model.rope_base}.")
     rate = phase.learning_rate

@@ -53,8 +53,8 @@ def model_faults(recipe: Recipe) -> list[str]:
         faults.append(f"model.hidden_size: heads of {model.head_size} are odd, rotary positions need an even size")
     if heads % groups:
         faults.append(f"model.num_query_groups: {heads} attention heads do not divide into {groups} groups")
-    for name in ("rope_base", "normalization_epsilon", "init_std"):
-        if getattr(model, name) <= 0:
+    for name in ("rope_base", "normalization_epsilon", "init_std", "logit_scale"):
+        if not 0 < getattr(model, name) < math.inf:
             faults.append(f"model.{name}: found {getattr(model, name)}, must be above 0")
     return faults
 

@@ -43,7 +43,7 @@ def tokens(help_text: str, default=...):
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A Llama-style decoder: RMSNorm, SwiGLU, rotary positions, grouped-query attention, no biases."""
+    """A decoder with SwiGLU, rotary positions, grouped-query attention, no biases; Llama's or the paper's block."""
 
     num_layers: int = says("transformer layers")
     hidden_size: int = says("width of the residual stream")
@@ -51,9 +51,15 @@ class Model:
     sequence_length: int = says("tokens the model sees at once")
     num_query_groups: int | None = says("key/value heads; default: one per query head", None)
     ffn_hidden_size: int | None = says("inner width of SwiGLU; default: 8/3 hidden, rounded up to 64", None)
+    block: Literal["sequential", "parallel"] = says(
+        "attention then MLP, each with its norm, or both side by side on one norm: x + attention(norm(x)) + mlp(norm(x))", "sequential"
+    )
+    normalization: Literal["rmsnorm", "layernorm"] = says("norm of layers and output; layernorm has a weight and no bias", "rmsnorm")
     tie_embeddings: bool = says("share input and output embedding", True)
+    logit_scale: float = says("logits are multiplied by this", 1.0)
     rope_base: float = says("base of the rotary frequencies", 10000.0)
-    normalization_epsilon: float = says("epsilon of RMSNorm", 1e-5)
+    rotary_interleaved: bool = says("rotate neighbouring channels (Cohere, GPT-J) instead of halves (Llama)", False)
+    normalization_epsilon: float = says("epsilon of the norms", 1e-5)
     init_std: float = says("standard deviation of initial weights", 0.02)
     vocab_padding_multiple: int = says("embedding rows are padded to a multiple of this", 128)
     precision: Literal["fp32", "bf16"] = says("dtype of weights in forward and backward", "fp32")

@@ -14,7 +14,7 @@ from codemix_megatron.mixture.packing import PackedReader
 from codemix_megatron.mixture.reading import SequenceReader
 from codemix_megatron.parallel.ranks import Ranks, join_ranks, leave_ranks, on_main
 from codemix_megatron.plan.plan import make_plan, read_manifests
-from codemix_megatron.recipe.schema import Recipe, as_plain
+from codemix_megatron.recipe.schema import Model, Recipe, as_plain
 from codemix_megatron.records.journal import cut_after
 from codemix_megatron.records.run_folder import CARD, RunFolder
 from codemix_megatron.train.batches import Batches
@@ -157,7 +157,7 @@ def initial_checkpoint(recipe: Recipe):
     found = list_checkpoints(folder.checkpoints) or ([folder.path] if (folder.path / CARD).is_file() else [])
     if not found:
         raise CodemixError(f"initial_weights: {folder} is neither a checkpoint nor a run folder that has one")
-    theirs, ours = read_card(found[-1])["model"], as_plain(recipe.model)
+    theirs, ours = as_plain(Model(**read_card(found[-1])["model"])), as_plain(recipe.model)  # older cards lack newer keys
     free = ("sequence_length", "init_std", "precision", "vocab_padding_multiple")  # padding rows may differ: Megatron loads around them
     decides = [key for key in ours if key not in free]
     different = [f"model.{key} {ours[key]} here, {theirs[key]} there" for key in decides if ours[key] != theirs[key]]

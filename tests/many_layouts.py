@@ -1,0 +1,112 @@
+"""Train one small model on many layouts with one start of ranks: starting ranks costs more than training.
+
+    python tests/many_layouts.py RANKS JOBS.json OUT.json
+
+JOBS.json: name -> {"model", "parallel", "batch", "steps"}; OUT.json: name -> {"losses", "norms", "all_reduces"}.
+"""
+
+import json
+import os
+import socket
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+VOCABULARY, ROWS, LENGTH = 256, 8, 32
+SHAPE = {"num_layers": 4, "hidden_size": 64, "num_attention_heads": 4, "num_query_groups": 2, "ffn_hidden_size": 128}
+
+
+def batches(steps: int):
+    """Return the global batches everybody trains on, int64 [steps, rows, length + 1]."""
+    return np.random.default_rng(0).integers(0, 40, (steps, ROWS, LENGTH + 1))
+
+
+def recipe_of(model: dict, parallel: dict, batch: dict):
+    """Return a recipe that holds a model, a layout and one phase."""
+    from codemix_megatron.hf.parity import model_recipe
+    from codemix_megatron.recipe.schema import Batch, LearningRate, Model, Parallel, Phase
+
+    phase = Phase(name="all", tokens=1, mixture={}, learning_rate=LearningRate(peak=1e-2))
+    return replace(
+        model_recipe(Model(**{**SHAPE, "sequence_length": LENGTH, **model})),
+        phases=(phase,),
+        parallel=Parallel(**{"device": "cpu", "threads_per_rank": 1, "timeout_seconds": 60, **parallel}),
+        batch=Batch(**{"global_sequences": ROWS, "micro_sequences": 2, **batch}),
+    )
+
+
+def train(job: dict) -> dict:
+    """Train one job on the ranks that are there. Every rank calls this."""
+    import torch
+    import torch.distributed as dist
+
+    from codemix_megatron.parallel.ranks import join_ranks, leave_ranks
+    from codemix_megatron.records.manifest import TokenizerCard
+    from codemix_megatron.train.batches import Batch, own_share
+    from codemix_megatron.train.engine import Engine
+
+    recipe = recipe_of(job.get("model", {}), job.get("parallel", {}), job.get("batch", {}))
+    ranks = join_ranks(recipe.parallel, recipe.seed)
+    count, real = [0], dist.all_reduce
+
+    def counted(tensor, op=dist.ReduceOp.SUM, group=None, async_op=False):
+        count[0] += 1
+        return real(tensor, op, group, async_op)
+
+    dist.all_reduce = counted
+    try:
+        card = TokenizerCard(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0)
+        engine, results = Engine(recipe, card, 1, ranks), []
+        for rows in batches(job.get("steps", 5)):
+            share = own_share(torch.from_numpy(rows), ranks)
+            count[0] = 0
+            results.append(engine.train_step(Batch(share, torch.zeros(len(share), dtype=torch.int64)), 1e-2, False))
+        return {"losses": [r.losses.mean for r in results], "norms": [r.gradient_norm for r in results], "all_reduces": count[0]}
+    finally:
+        dist.all_reduce = real
+        leave_ranks()
+
+
+def run_rank(rank: int, size: int, jobs: dict, ports: list[int], out: str) -> None:
+    """Be one rank for all jobs, one after the other."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", LOCAL_WORLD_SIZE=str(size))
+    found = {}
+    for (name, job), port in zip(jobs.items(), ports, strict=True):
+        os.environ["MASTER_PORT"] = str(port)
+        found[name] = train(job)
+    if rank == 0:
+        Path(out).write_text(json.dumps(found))
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports nobody listens on."""
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def train_on(num_ranks: int, jobs: dict, folder: Path) -> dict:
+    """Start ranks once, train all jobs, and return what each gave."""
+    import subprocess
+
+    from tiny_run import clean_environment
+
+    asked, out = folder / f"jobs-{num_ranks}.json", folder / f"out-{num_ranks}.json"
+    asked.write_text(json.dumps(jobs))
+    words = [sys.executable, __file__, str(num_ranks), str(asked), str(out)]
+    done = subprocess.run(words, env=clean_environment(), capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return json.loads(out.read_text())
+
+
+if __name__ == "__main__":
+    import torch.multiprocessing
+
+    size, jobs = int(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text())
+    torch.multiprocessing.spawn(run_rank, (size, jobs, free_ports(len(jobs)), sys.argv[3]), nprocs=size)
