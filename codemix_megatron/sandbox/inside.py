@@ -1,8 +1,9 @@
 """The first program inside a sandbox: gives up what is left of its rights, then runs the user's program.
 
 Its source is handed to the sandbox's interpreter, so it imports nothing but the standard library. It reads one
-JSON request from stdin and answers on the descriptor named in its argument: a line when it is ready, and one when the
-program has ended. Answers carry a secret of the request: a program that merely leaves early gives none.
+JSON request from stdin and answers on the descriptor named in its argument: a line when it waits for the request, one
+when it is ready, and one when the program has ended. The last two carry a secret of the request: a program that merely
+leaves early gives none.
 """
 
 import base64
@@ -24,6 +25,7 @@ NO_NEW_PRIVILEGES, SET_SECCOMP, FILTER_MODE = 38, 22, 2
 def main() -> None:
     """Confine this process as the request says, run the program, answer how it ended."""
     descriptor = int(sys.argv[1])
+    os.write(descriptor, b"waiting\n")
     request = json.loads(sys.stdin.buffer.read())
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.set_inheritable(descriptor, False)

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import secrets
+import select
 import selectors
 import signal
 import subprocess
@@ -13,16 +14,20 @@ from functools import cache
 from pathlib import Path
 
 from codemix_megatron.errors import SandboxError
-from codemix_megatron.sandbox.isolation import SCRATCH, Interpreter, Isolation, find_interpreter, isolations
+from codemix_megatron.sandbox.interpreter import Interpreter, find_interpreter
+from codemix_megatron.sandbox.isolation import Isolation, isolations
+from codemix_megatron.sandbox.namespaces import SCRATCH
 from codemix_megatron.sandbox.outcome import Limits, Outcome, Status
-from codemix_megatron.sandbox.process_tree import usage
+from codemix_megatron.sandbox.process_tree import children, usage
 from codemix_megatron.sandbox.system_calls import seccomp_filter
 
 __all__ = ["Sandbox", "find_sandbox", "run_python"]
 
 START_SECONDS = 60.0  # for the namespaces and the interpreter, on a busy machine
+END_SECONDS = 10.0
 LOOK_EVERY_SECONDS = 0.05
 ANSWER_BYTES = 64 << 10
+SYS_ADMIN = 21  # the capability to make namespaces
 HOLDERS = 2  # the processes that hold the sandbox
 USER_NAMESPACE_SWITCHES = {
     "/proc/sys/user/max_user_namespaces": "0",
@@ -47,7 +52,7 @@ class Sandbox:
     def __init__(self, isolation: Isolation, interpreter: Interpreter):
         self.isolation, self.interpreter = isolation, interpreter
         self.source = INSIDE.read_text(encoding="utf-8")
-        self.filter = base64.b64encode(seccomp_filter()).decode() if isolation.prefix else ""
+        self.filter = base64.b64encode(seccomp_filter()).decode() if isolation.keeps_apart else ""
 
     @property
     def description(self) -> str:
@@ -56,7 +61,7 @@ class Sandbox:
 
     def run(self, code: str, limits: Limits) -> Outcome:
         """Run one program to its end or its limits; nothing of it is left behind."""
-        if self.isolation.prefix:
+        if self.isolation.keeps_apart:
             return self.run_in(SCRATCH, code, limits)
         with tempfile.TemporaryDirectory(prefix="codemix-") as folder:
             return self.run_in(folder, code, limits)
@@ -105,6 +110,7 @@ class Watch:
             answers: (self.answers, ANSWER_BYTES),
         }
         self.started_at, self.ready_at = time.monotonic(), None
+        self.first = None  # descriptor of the sandbox's first process, with which all others end
 
     def follow(self) -> Outcome:
         """Return how the program ended; whatever happens here, it does not run on."""
@@ -123,7 +129,6 @@ class Watch:
         looked_at = 0.0
         with selectors.DefaultSelector() as selector, open(os.pidfd_open(self.process.pid), "rb", buffering=0) as ended:
             selector.register(ended, selectors.EVENT_READ)
-            selector.register(self.process.stdin, selectors.EVENT_WRITE)
             for pipe in (self.process.stdin, *self.pipes):
                 os.set_blocking(pipe.fileno(), False)
             for pipe in self.pipes:
@@ -135,11 +140,21 @@ class Watch:
                     if not (self.write() if key.fileobj is self.process.stdin else self.read(key.fileobj)):
                         selector.unregister(key.fileobj)
                         key.fileobj.close()
+                if self.first is None and self.answers.startswith(b"waiting\n"):
+                    self.first = self.first_process()
+                    selector.register(self.process.stdin, selectors.EVENT_WRITE)
                 now = time.monotonic()
                 if now - looked_at >= LOOK_EVERY_SECONDS:
                     looked_at = now
                     if passed := self.limit_passed(now):
                         return passed
+
+    def first_process(self) -> int:
+        """Return a descriptor of the sandbox's first process; it waits for the request, so it is there unless somebody kills it."""
+        try:
+            return os.pidfd_open(children(self.process.pid)[0])
+        except (OSError, IndexError):
+            return os.pidfd_open(self.process.pid)
 
     def write(self) -> bool:
         """Hand over what the pipe takes of the request; False when nothing is left to do."""
@@ -168,7 +183,7 @@ class Watch:
                 pass  # a process outside a sandbox may have left a child that holds it open
 
     def kill(self) -> None:
-        """End the process and its group; in a sandbox all others go with it."""
+        """End the process and its group, and wait until all that lived in its sandbox is gone."""
         if self.process.poll() is None:
             self.process.kill()
         try:
@@ -176,6 +191,9 @@ class Watch:
         except ProcessLookupError:
             pass
         self.process.wait()
+        if self.first is not None:
+            select.select([self.first], [], [], END_SECONDS)  # bubblewrap leaves before its sandbox has ended
+            os.close(self.first)
 
     def limit_passed(self, now: float) -> tuple[Status, str] | None:
         """Return the limit the program is beyond, or None; raises SandboxError when it has not started for long."""
@@ -228,7 +246,7 @@ def find_sandbox(python: str | None = None, *, unsandboxed: bool = False) -> San
     """
     interpreter = find_interpreter(python)
     if unsandboxed:
-        return Sandbox(Isolation("no sandbox", (), takes_user=False, counts_processes=False), interpreter)
+        return Sandbox(Isolation("no sandbox"), interpreter)
     return tried_sandbox(interpreter)
 
 
@@ -249,13 +267,23 @@ def tried_sandbox(interpreter: Interpreter) -> Sandbox:
     raise SandboxError(refusal(failures))
 
 
+def has_right(number: int) -> bool:
+    """Say whether this process has a capability."""
+    held = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff:"))
+    return bool(int(held.split()[1], 16) >> number & 1)
+
+
 def refusal(failures: list[str]) -> str:
     """Return why programs are not run here and what would change it."""
+    if not failures:
+        failures = ["neither bubblewrap (bwrap) nor util-linux's unshare, setpriv and pivot_root are installed"]
     lines = ["nothing here keeps programs apart from this machine, so none is run", *(f"  - {line}" for line in failures)]
     for switch, bad in USER_NAMESPACE_SWITCHES.items():
         try:
             if Path(switch).read_text().strip() == bad:
-                lines.append(f"  - {switch} is {bad}: this kernel gives user namespaces to root only")
+                lines.append(f"  - {switch} is {bad}: only root makes namespaces here")
         except OSError:
             continue
+    if os.geteuid() == 0 and not has_right(SYS_ADMIN):
+        lines.append("  - you are root in a container that may not make namespaces; try as another user")
     return "\n".join([*lines, "install bubblewrap, allow user namespaces, or accept the danger with --unsandboxed"])
