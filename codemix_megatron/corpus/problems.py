@@ -1,0 +1,131 @@
+"""Programming problems with solutions and tests, as JSON lines: what is run, and what of it is kept.
+
+A record holds a solution and its tests under the names that data sets use: HumanEval (prompt, canonical_solution, test,
+entry_point), MBPP (code, test_setup_code, test_list), and solution or solutions with test or tests, as text or as a list.
+A record with neither holds a whole program in `text`, assertions included. Tests are statements; functions called test_*
+and unittest.TestCase classes among them are called too.
+"""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from codemix_megatron.corpus.json_lines import unpacked
+from codemix_megatron.errors import CorpusError
+
+__all__ = ["Candidate", "Keys", "read_candidates"]
+
+SOLUTION_KEYS = ("solutions", "solution", "canonical_solution", "code", "completion")
+TEST_KEYS = ("tests", "test", "test_list", "test_code")
+SETUP_KEYS = ("test_setup_code", "setup")
+NAME_KEYS = ("task_id", "id", "name", "problem_id")
+CALL_CLASSES = """
+import sys as _sys, unittest as _unittest
+_outcome = _unittest.TextTestRunner().run(_unittest.defaultTestLoader.loadTestsFromModule(_sys.modules["__main__"]))
+assert _outcome.testsRun and _outcome.wasSuccessful(), f"{len(_outcome.failures) + len(_outcome.errors)} of {_outcome.testsRun} tests failed"
+"""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Keys to read instead of the usual ones."""
+
+    solution: str | None = None
+    tests: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One solution of one problem; `program` is empty where there is nothing to run, and `fault` says why."""
+
+    place: str  # file:line, with #n for one of several solutions
+    name: str  # what the record calls itself
+    record: dict
+    solution: str = ""
+    tests: str = ""
+    program: str = ""
+    fault: str = ""
+
+
+def read_candidates(paths: list[Path], keys: Keys) -> Iterator[Candidate]:
+    """Yield every solution of every problem, in order; lines that hold none too, with their fault."""
+    for path in paths:
+        try:
+            with open(path, "rb", buffering=1 << 20) as raw, unpacked(raw, path) as lines:
+                for number, line in enumerate(lines, 1):
+                    if line.strip():
+                        yield from candidates_of(line, f"{path}:{number}", keys)
+        except (OSError, EOFError) as fault:
+            raise CorpusError(f"{path}: cannot be read ({fault}); give JSON lines, plain, .gz or .zst") from None
+
+
+def candidates_of(line: bytes, place: str, keys: Keys) -> Iterator[Candidate]:
+    """Yield the solutions of one line."""
+    try:
+        record = json.loads(line.decode("utf-8-sig"))
+    except ValueError as fault:
+        yield Candidate(place=place, name="", record={}, fault=f"not JSON: {fault}")
+        return
+    if not isinstance(record, dict):
+        yield Candidate(place=place, name="", record={}, fault=f"not a JSON object but {type(record).__name__}")
+        return
+    name = str(next((record[key] for key in NAME_KEYS if record.get(key) is not None), ""))
+    try:
+        tests, solutions = tests_of(record, keys), solutions_of(record, keys)
+        language = str(record.get("lang") or record.get("language") or "python")
+        if not language.lower().startswith("python"):
+            raise ValueError(f"written in {language}; only Python is run")
+        if not tests and not any("assert" in solution for solution in solutions):
+            raise ValueError(f"no tests (none of {', '.join([keys.tests] if keys.tests else TEST_KEYS)})")
+    except ValueError as fault:
+        yield Candidate(place=place, name=name, record=record, fault=str(fault))
+        return
+    for number, solution in enumerate(solutions, 1):
+        where = f"{place}#{number}" if len(solutions) > 1 else place
+        yield Candidate(place=where, name=name, record=record, solution=solution, tests=tests, program=f"{solution.rstrip()}\n\n{tests}\n")
+
+
+def solutions_of(record: dict, keys: Keys) -> list[str]:
+    """Return the record's solutions as whole programs; raises ValueError when there is none."""
+    names = [keys.solution] if keys.solution else [*SOLUTION_KEYS, "text"]
+    key = next((key for key in names if record.get(key)), None)
+    found = record[key] if key else []
+    found = found if isinstance(found, list) else [found]
+    if not found or not all(isinstance(solution, str) and solution.strip() for solution in found):
+        raise ValueError(f"no solution (none of {', '.join(names)} holds text)")
+    prompt, entry = record.get("prompt"), record.get("entry_point")
+    if not (isinstance(prompt, str) and isinstance(entry, str)):
+        return found
+    # A completion of the prompt's function, unless it brings the whole function.
+    return [s if re.search(rf"^(async )?def {re.escape(entry)}\b", s, re.MULTILINE) else prompt + s for s in found]
+
+
+def tests_of(record: dict, keys: Keys) -> str:
+    """Return the statements that test a solution; raises ValueError for tests that are neither text nor a list of texts."""
+    key = keys.tests or next((key for key in TEST_KEYS if record.get(key)), None)
+    if key is None:
+        return ""
+    tests = record.get(key) or ""
+    lines = tests if isinstance(tests, list) else [tests]
+    if not all(isinstance(line, str) for line in lines):
+        raise ValueError(f"{key} is neither text nor a list of texts")
+    setup = [record[key] for key in SETUP_KEYS if isinstance(record.get(key), str)]
+    text = "\n".join([*setup, *lines]).strip()
+    return f"{text}\n{calls_of(text, record.get('entry_point'))}" if text else ""
+
+
+def calls_of(tests: str, entry: str | None) -> str:
+    """Return statements that call what the tests only define."""
+    try:
+        body = ast.parse(tests).body
+    except (SyntaxError, ValueError, RecursionError):
+        return ""  # the run will tell
+    functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+    calls = [f"check({entry})"] if "check" in functions and entry else []
+    called = {node.func.id for node in ast.walk(ast.Module(body, [])) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    calls += [f"{name}()" for name, node in functions.items() if name.startswith("test_") and not node.args.args and name not in called]
+    classes = any(isinstance(node, ast.ClassDef) and any("TestCase" in ast.unparse(base) for base in node.bases) for node in body)
+    return "\n".join([*calls, CALL_CLASSES if classes else ""]) + "\n"
