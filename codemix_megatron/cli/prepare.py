@@ -4,7 +4,8 @@ import sys
 import time
 from contextlib import contextmanager
 
-from codemix_megatron.corpus.prepare import MAX_BAD_SHARE, prepare_recipe
+from codemix_megatron.corpus.parts import Shard
+from codemix_megatron.corpus.prepare import MAX_BAD_SHARE, HowToPrepare, ProgressState, prepare_recipe
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.manifest import CorpusManifest
@@ -18,10 +19,14 @@ EPILOG = """examples:
   codemix prepare recipe.yaml --only web_code --only wiki
   codemix prepare recipe.yaml evaluation.held_out_share=0.05 corpora.wiki.documents='[data/wiki/*.jsonl]'
   codemix prepare recipe.yaml --max-bad-share 0.01
+  codemix prepare recipe.yaml --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT   # sbatch --array=0-31
+  codemix merge recipe.yaml                                                          # when all shards are done
 
 Documents are .jsonl files (.gz and .zst too), text files, folders of sources, globs, python:text and
 python:code. Exact duplicates and empty texts are left out; PREFIX.manifest.json lists what and where.
-A corpus is prepared again only when its documents, the tokenizer or the held-out share have changed."""
+A corpus is prepared again only when its documents, the tokenizer or the held-out share have changed.
+Stopped or killed, the same command goes on where it was: parts that are done are not done again. Any number
+of shards and workers gives the same files, byte for byte."""
 
 
 def add_arguments(parser) -> None:
@@ -29,6 +34,8 @@ def add_arguments(parser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="YAML recipe")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="recipe keys to change, such as corpora.text.prefix=/data/text")
     parser.add_argument("--only", action="append", metavar="NAME", help="prepare this corpus; may be given more than once")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes; default: one per 256 MB of documents, at most one per core")
+    parser.add_argument("--shard", metavar="I/N", help="do every N-th part from the I-th (from 0) and publish nothing; see codemix merge")
     parser.add_argument("--force", action="store_true", help="prepare again what is already prepared")
     parser.add_argument(
         "--max-bad-share", type=float, default=MAX_BAD_SHARE, metavar="X", help="most damaged documents to leave out (default %(default)s)"
@@ -37,48 +44,76 @@ def add_arguments(parser) -> None:
 
 def run(arguments) -> None:
     """Prepare and print what there is."""
+    check_arguments(arguments)
+    recipe = read_recipe(arguments.recipe, arguments.overrides)
+    shard = Shard.parse(arguments.shard) if arguments.shard else None
+    with reporting() as (progress, say):
+        how = HowToPrepare(
+            max_bad_share=arguments.max_bad_share, force=arguments.force, workers=arguments.workers, shard=shard, progress=progress, say=say
+        )
+        manifests = prepare_recipe(recipe, arguments.only, how)
+    if shard:
+        print(f"shard {arguments.shard}: done; when all {shard.count} are: codemix merge {arguments.recipe}")
+    if manifests:
+        print_summary(manifests)
+
+
+def check_arguments(arguments) -> None:
+    """Raise RecipeError for numbers outside their range."""
     if not 0 <= arguments.max_bad_share <= 1:
         raise RecipeError(f"--max-bad-share: found {arguments.max_bad_share}, allowed are 0 to 1")
-    recipe = read_recipe(arguments.recipe, arguments.overrides)
-    with reporting() as (progress, say):
-        manifests = prepare_recipe(recipe, arguments.only, arguments.force, progress, max_bad_share=arguments.max_bad_share, say=say)
-    print_summary(manifests)
+    if arguments.workers is not None and arguments.workers < 1:
+        raise RecipeError(f"--workers: found {arguments.workers}, allowed are 1 and more")
 
 
 @contextmanager
 def reporting():
-    """Give (progress, say): a bar on a terminal, a line per finished corpus elsewhere."""
+    """Give (progress, say): a bar on a terminal, a line now and then elsewhere."""
     if not sys.stdout.isatty():
         yield ProgressLines().show, lambda line: print(line, flush=True)
         return
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
-        tasks = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TextColumn("{task.fields[rates]}"))
+    with Progress(*columns, TimeRemainingColumn()) as bar:
+        tasks, rates = {}, {}
 
-        def show(done: int, total: int, description: str) -> None:
-            if description not in tasks:
-                tasks[description] = bar.add_task(description, total=total)
-            bar.update(tasks[description], completed=done, total=total)
+        def show(state: ProgressState) -> None:
+            if state.name not in tasks:
+                rates[state.name] = Rates()
+                tasks[state.name] = bar.add_task(state.name, total=state.total_bytes, completed=state.bytes_read, rates="")
+            bar.update(tasks[state.name], completed=state.bytes_read, total=state.total_bytes, rates=rates[state.name].describe(state))
 
         yield show, lambda line: bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class Rates:
+    """Documents and tokens per second of one corpus, since it was begun."""
+
+    def __init__(self):
+        self.began_at = time.monotonic()
+
+    def describe(self, state: ProgressState) -> str:
+        """Return both as text."""
+        seconds = max(1e-3, time.monotonic() - self.began_at)
+        return f"{state.num_documents / seconds:,.0f} documents/s {state.num_tokens / seconds:,.0f} tokens/s"
 
 
 class ProgressLines:
     """Prints a line per corpus when it is read, and now and then before."""
 
     def __init__(self):
-        self.description, self.done, self.told_at = None, -1, time.monotonic()
+        self.rates, self.seen, self.told_at = {}, None, time.monotonic()
 
-    def show(self, done: int, total: int, description: str) -> None:
+    def show(self, state: ProgressState) -> None:
         """Take the state of one corpus."""
-        if (description, done) == (self.description, self.done):
+        rates = self.rates.setdefault(state.name, Rates())
+        if (state.name, state.bytes_read) == self.seen:
             return
-        self.description, self.done = description, done
-        if done == total or time.monotonic() - self.told_at > SECONDS_BETWEEN_LINES:
+        self.seen = (state.name, state.bytes_read)
+        if state.bytes_read == state.total_bytes or time.monotonic() - self.told_at > SECONDS_BETWEEN_LINES:
             self.told_at = time.monotonic()
-            print(f"{description}: read {done:,} of {total:,} bytes", flush=True)
+            print(f"{state.name}: read {state.bytes_read:,} of {state.total_bytes:,} bytes, {rates.describe(state)}", flush=True)
 
 
 def print_summary(manifests: dict[str, CorpusManifest]) -> None:

@@ -29,6 +29,6 @@ def explaining_write_faults(path, needed_bytes: Callable[[], int] | None = None)
         needed = f"about {needed_bytes():,} bytes are needed, " if needed_bytes else ""
         raise CorpusError(
             f"{path}: {fault.strerror}: {needed}{shutil.disk_usage(folder).free:,} are free in {folder};"
-            " make room or set another prefix (nothing was left behind)",
+            " make room and run the same command again, or set another prefix",
             exit_code=MACHINE_FAULT,
         ) from None

@@ -33,7 +33,7 @@ class Document:
 class BadDocument:
     """A place that gave no document; `harmless` ones do not count as damage of the input.
 
-    `example` shows the text a filter dropped, cut short: what the manifest quotes.
+    `example` shows the text a filter dropped, cut short: what the manifest quotes. That of an empty text is the text.
     """
 
     place: str
@@ -107,8 +107,8 @@ def check_text(text, place: str, **about) -> Document | BadDocument:
         return BadDocument(place, "null text")
     if not isinstance(text, str):
         return BadDocument(place, "text is not a string")
-    if not text.strip():
-        return BadDocument(place, EMPTY, harmless=True)
+    if not text or text.isspace():
+        return BadDocument(place, EMPTY, harmless=True, example=text)
     if not text.isascii():
         try:
             text.encode("utf-8")

@@ -9,7 +9,7 @@ from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.manifest import CorpusManifest
 
-__all__ = ["HeldOutRule", "held_out_fraction", "held_out_token_documents", "text_digest"]
+__all__ = ["HeldOutRule", "held_out_fraction", "held_out_fractions", "held_out_token_documents", "text_digest"]
 
 DIGEST_BYTES = 16
 
@@ -22,6 +22,11 @@ def text_digest(data: bytes) -> bytes:
 def held_out_fraction(digest: bytes) -> float:
     """Return where a text stands in [0, 1); texts below the held-out share are held out."""
     return int.from_bytes(digest[:6], "big") / (1 << 48)
+
+
+def held_out_fractions(digests: np.ndarray) -> np.ndarray:
+    """Return the same of many digests, given as V16."""
+    return (np.ascontiguousarray(digests).view(">u8")[::2].astype(np.uint64) >> np.uint64(16)) / float(1 << 48)
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,14 @@ class HeldOutRule:
         if digest in (self.always, self.never):
             return digest == self.always
         return held_out_fraction(digest) < self.share
+
+    def holds_each(self, digests: np.ndarray) -> np.ndarray:
+        """Say the same of many digests, given as V16."""
+        held = held_out_fractions(digests) < self.share
+        for digest in (self.always, self.never):
+            if digest is not None:
+                held[digests == np.frombuffer(digest, dtype="V16")[0]] = digest == self.always
+        return held
 
 
 def held_out_token_documents(manifest: CorpusManifest, limit: int | None = None) -> list[np.ndarray]:

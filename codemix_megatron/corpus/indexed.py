@@ -13,6 +13,7 @@ import mmap
 import os
 import struct
 from array import array
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -98,20 +99,17 @@ class IndexedWriter:
         self.lengths.append(len(ids))
         self.num_tokens += len(ids)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data) -> None:
         """Append raw bytes and take them into the checksum."""
         self.handle.write(data)
         self.bin_hash.update(data)
 
-    def absorb(self, spool: "IndexedWriter") -> None:
-        """Append all documents of an unpublished writer of the same dtype, and remove its file."""
-        spool.handle.flush()
-        with open(partial_path(spool.bin_path), "rb") as tokens:
-            while block := tokens.read(BUFFER_BYTES):
-                self.write(block)
-        self.lengths.extend(spool.lengths)
-        self.num_tokens += spool.num_tokens
-        spool.discard()
+    def extend(self, blocks: Iterable, lengths: np.ndarray) -> None:
+        """Append documents of these lengths, whose ids come in whole buffers of this writer's dtype."""
+        for block in blocks:
+            self.write(block)
+        self.lengths.frombytes(lengths.astype(np.intc).tobytes())
+        self.num_tokens += int(lengths.sum())
 
     def seal(self) -> None:
         """Write the index and flush both files to disk, still under their partial names."""

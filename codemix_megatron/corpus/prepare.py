@@ -1,60 +1,90 @@
 """Documents -> PREFIX.bin, PREFIX.idx and PREFIX.manifest.json: whole or not at all, and only when something changed."""
 
 import difflib
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from codemix_megatron.corpus.disk import explaining_write_faults
-from codemix_megatron.corpus.documents import BadDocument, Document, InputFile, Position
-from codemix_megatron.corpus.held_out import HeldOutRule, text_digest
+from codemix_megatron.corpus.documents import InputFile
+from codemix_megatron.corpus.encoders import Encoder, choose_encoder, sample_for_proof
+from codemix_megatron.corpus.finishing import Finishing
+from codemix_megatron.corpus.held_out import HeldOutRule
 from codemix_megatron.corpus.indexed import IndexedWriter, token_dtype
 from codemix_megatron.corpus.inputs import find_inputs, fingerprint_inputs
-from codemix_megatron.corpus.tally import DUPLICATE, Tally
+from codemix_megatron.corpus.part_encoding import PartEncoding
+from codemix_megatron.corpus.parts import PartsFolder, Shard, cut_into_parts
 from codemix_megatron.corpus.tokenizers import DocumentTokenizer, load_tokenizer, train_tokenizer
 from codemix_megatron.corpus.training_sample import sample_texts
+from codemix_megatron.corpus.workers import encode_parts, worthwhile_workers
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.recipe.schema import CorpusSpec, Recipe
-from codemix_megatron.records.manifest import CorpusManifest, manifest_path
+from codemix_megatron.records.atomic import read_json, write_json
+from codemix_megatron.records.manifest import CorpusManifest, EncoderCard, manifest_path
 
-__all__ = ["MAX_BAD_SHARE", "Progress", "prepare_corpus", "prepare_recipe", "prepare_tokenizer"]
+__all__ = ["MAX_BAD_SHARE", "HowToPrepare", "Progress", "ProgressState", "prepare_corpus", "prepare_recipe", "prepare_tokenizer"]
 
 MAX_BAD_SHARE = 0.001
-BATCH_DOCUMENTS = 512
-BATCH_CHARACTERS = 4 << 20
 
-Progress = Callable[[int, int, str], None]  # bytes read, bytes to read, what
+
+@dataclass
+class ProgressState:
+    """How far a corpus has come."""
+
+    name: str
+    total_bytes: int
+    bytes_read: int = 0
+    num_documents: int = 0  # tokenized now; those of parts done before are not counted
+    num_tokens: int = 0
+
+
+Progress = Callable[[ProgressState], None]
 Say = Callable[[str], None]  # told each decision the user may wonder about
 
 
-def prepare_recipe(
-    recipe: Recipe,
-    names=None,
-    force: bool = False,
-    progress: Progress | None = None,
-    *,
-    max_bad_share: float = MAX_BAD_SHARE,
-    say: Say | None = None,
-) -> dict[str, CorpusManifest]:
+def silent(*_) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HowToPrepare:
+    """How the corpora of a recipe are prepared, beside what each of them says itself.
+
+    With `shard`, only its parts are encoded and nothing is published; with `only_merge` nothing is encoded.
+    """
+
+    held_out_share: float = 0.0
+    seed: int = 0  # of the order of documents, where a corpus wants it shuffled
+    max_bad_share: float = MAX_BAD_SHARE
+    force: bool = False  # prepare again what is already prepared
+    workers: int | None = None  # processes; default: as many as the input is worth
+    shard: Shard | None = None
+    only_merge: bool = False
+    progress: Progress = silent
+    say: Say = silent
+
+
+def prepare_recipe(recipe: Recipe, names=None, how: HowToPrepare | None = None) -> dict[str, CorpusManifest]:
     """Prepare the corpora of a recipe, or those in `names`; train its tokenizer first when that is missing and wanted.
 
-    Returns corpus name -> manifest. Raises CorpusError; corpora finished before it stay.
+    Returns corpus name -> manifest, without those a shard has only done its parts of. Held-out share and seed are
+    the recipe's. Raises CorpusError; corpora finished before it stay.
     """
+    how = replace(how or HowToPrepare(), held_out_share=recipe.evaluation.held_out_share, seed=recipe.seed)
     names = list(recipe.corpora) if names is None else list(names)
     for name in names:
         if name not in recipe.corpora:
             close = difflib.get_close_matches(name, recipe.corpora, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(recipe.corpora)}"
             raise CorpusError(f"{name}: no such corpus in the recipe; {hint}")
-    tokenizer = prepare_tokenizer(recipe, say=say)
-    share = recipe.evaluation.held_out_share
-    return {
-        name: prepare_corpus(name, recipe.corpora[name], tokenizer, share, progress, force, max_bad_share=max_bad_share, say=say)
-        for name in names
-    }
+    if how.shard or how.only_merge:
+        tokenizer = load_tokenizer(recipe.tokenizer.path, recipe.tokenizer.end_of_document)  # shards would train it all at once
+    else:
+        tokenizer = prepare_tokenizer(recipe, say=how.say)
+    manifests = {name: prepare_corpus(name, recipe.corpora[name], tokenizer, how) for name in names}
+    return {name: manifest for name, manifest in manifests.items() if manifest is not None}
 
 
 def prepare_tokenizer(recipe: Recipe, *, say: Say | None = None) -> DocumentTokenizer:
@@ -80,42 +110,29 @@ def prepare_tokenizer(recipe: Recipe, *, say: Say | None = None) -> DocumentToke
     return tokenizer
 
 
-def prepare_corpus(
-    name: str,
-    spec: CorpusSpec,
-    tokenizer: DocumentTokenizer,
-    held_out_share: float,
-    progress: Progress | None = None,
-    force: bool = False,
-    *,
-    max_bad_share: float = MAX_BAD_SHARE,
-    say: Say | None = None,
-) -> CorpusManifest:
+def prepare_corpus(name: str, spec: CorpusSpec, tokenizer: DocumentTokenizer, how: HowToPrepare) -> CorpusManifest | None:
     """Tokenize the documents of one corpus and return its manifest; one already prepared from the same is returned as it is.
 
-    Exact duplicates and empty texts are left out and counted. Raises CorpusError when nothing is left, when
-    more than `max_bad_share` of the documents are damaged, or when the disk is full; then no file of the
-    new corpus remains, and an older one under the same prefix is untouched.
+    Exact duplicates and empty texts are left out and counted. Raises CorpusError when nothing is left, when more than
+    `max_bad_share` of the documents are damaged, or when the disk is full; then nothing of the new corpus stands under
+    its name, and an older one is untouched. Parts that were done stay in a hidden folder, and the next call takes
+    them up. A shard returns None.
     """
-    say = say or silent
     if "://" in str(spec.prefix):
         raise CorpusError(f"corpora.{name}.prefix: {spec.prefix} is remote; prepare into a local prefix and copy the files there")
     if not spec.documents:
         return adopted(name, spec, tokenizer)
-    inputs = find_inputs(spec, where=f"corpora.{name}.documents")
-    fingerprint = fingerprint_inputs(spec, inputs)
-    if not force and manifest_path(spec.prefix).exists():
-        manifest, why = prepared_before(spec, tokenizer, held_out_share, fingerprint)
+    preparation = Preparation(name, spec, find_inputs(spec, where=f"corpora.{name}.documents"), tokenizer, how)
+    if not how.force and manifest_path(spec.prefix).exists():
+        manifest, why = preparation.prepared_before()
         if manifest is not None:
-            say(f"{name}: already prepared, nothing has changed")
+            how.say(f"{name}: already prepared, nothing has changed")
             return replace(manifest, name=name)
-        say(f"{name}: preparing again, {why}")
-    preparation = Preparation(name, spec, inputs, tokenizer, max_bad_share, progress or silent)
-    with explaining_write_faults(f"{spec.prefix}.bin", preparation.estimate_bytes):
-        manifest = preparation.run(HeldOutRule(held_out_share))
-        manifest = replace(manifest, input_fingerprint=fingerprint)
-        write_last(manifest)
-    return manifest
+        how.say(f"{name}: preparing again, {why}")
+    with explaining_write_faults(f"{spec.prefix}.bin", preparation.estimate_bytes), preparation.held():
+        if not how.only_merge:
+            preparation.encode()
+        return None if how.shard else preparation.finish()
 
 
 def write_last(manifest: CorpusManifest) -> None:
@@ -138,21 +155,6 @@ def adopted(name: str, spec: CorpusSpec, tokenizer: DocumentTokenizer) -> Corpus
     return replace(manifest, name=name)
 
 
-def prepared_before(spec: CorpusSpec, tokenizer: DocumentTokenizer, held_out_share: float, fingerprint: str):
-    """Return (manifest, "") of a corpus that is still good, else (None, why it is not)."""
-    try:
-        manifest = CorpusManifest.read(spec.prefix)
-    except CorpusError as fault:
-        return None, str(fault)
-    if not same_tokenizer(manifest, tokenizer):
-        return None, "it was made with another tokenizer"
-    if manifest.held_out_share != held_out_share:
-        return None, f"its held-out share was {manifest.held_out_share:g}, now {held_out_share:g}"
-    if manifest.input_fingerprint != fingerprint:
-        return None, "its documents or how they are read have changed"
-    return manifest, ""
-
-
 def same_tokenizer(manifest: CorpusManifest, tokenizer: DocumentTokenizer) -> bool:
     """Say whether both would write the same ids."""
     made, card = manifest.tokenizer, tokenizer.card
@@ -160,118 +162,154 @@ def same_tokenizer(manifest: CorpusManifest, tokenizer: DocumentTokenizer) -> bo
 
 
 class Preparation:
-    """One corpus on its way from documents to files."""
+    """One corpus on its way from documents to files: parts encoded by any number of processes and shards, then finished."""
 
-    def __init__(self, name: str, spec: CorpusSpec, inputs: list[InputFile], tokenizer: DocumentTokenizer, max_bad_share: float, progress):
-        self.name, self.spec, self.inputs, self.tokenizer = name, spec, inputs, tokenizer
-        self.max_bad_share, self.progress = max_bad_share, progress
+    def __init__(self, name: str, spec: CorpusSpec, inputs: list[InputFile], tokenizer: DocumentTokenizer, how: HowToPrepare):
+        self.name, self.spec, self.how, self.tokenizer = name, spec, how, tokenizer
+        self.shuffle_seed = how.seed if spec.shuffle else None
         self.dtype = token_dtype(tokenizer.vocab_size)
-        self.total_bytes = sum(file.num_bytes for file in inputs)
-        self.bytes_read = self.bytes_written = 0
+        self.parts = cut_into_parts(inputs)
+        self.inputs = inputs
+        self.state = ProgressState(name, total_bytes=sum(file.num_bytes for file in inputs))
+        self.fingerprint = fingerprint_inputs(spec, inputs)
+        card = tokenizer.card
+        key = f"{self.fingerprint}\0{card.sha256}\0{card.end_of_document_id}\0{len(self.parts)}"
+        self.folder = PartsFolder(spec.prefix, key, self.dtype)
+
+    def prepared_before(self) -> tuple[CorpusManifest | None, str]:
+        """Return (manifest, "") of a corpus that is still good, else (None, why it is not)."""
+        try:
+            manifest = CorpusManifest.read(self.spec.prefix)
+        except CorpusError as fault:
+            return None, str(fault)
+        share = self.how.held_out_share
+        if not same_tokenizer(manifest, self.tokenizer):
+            return None, "it was made with another tokenizer"
+        if manifest.held_out_share != share:
+            return None, f"its held-out share was {manifest.held_out_share:g}, now {share:g}"
+        if manifest.shuffle_seed != self.shuffle_seed:
+            return None, f"the seed of its order was {manifest.shuffle_seed}, now {self.shuffle_seed}"
+        if manifest.input_fingerprint != self.fingerprint:
+            return None, "its documents or how they are read have changed"
+        return manifest, ""
 
     def estimate_bytes(self) -> int:
-        """Return the size of the token file, judged by the part that was read."""
-        return int(self.bytes_written * max(1.0, self.total_bytes / max(1, self.bytes_read)))
+        """Return the bytes this corpus takes while it is made, judged by the part that was read: tokens of all parts, and once more."""
+        written = self.state.num_tokens * self.dtype.itemsize
+        return int(2 * written * max(1.0, self.state.total_bytes / max(1, self.state.bytes_read)))
 
-    def run(self, rule: HeldOutRule) -> CorpusManifest:
-        """Write .bin and .idx under their names and return the manifest that is still to be written."""
-        while True:
-            with IndexedWriter(self.spec.prefix, self.dtype) as writer, IndexedWriter(f"{self.spec.prefix}.held_out", self.dtype) as spool:
-                tally = self.encode(rule, writer, spool)
-                self.check(tally)
-                mended = tally.mended_rule(rule)
-                if mended is not None:
-                    rule = mended
-                    continue
-                # Trained documents first, so that both sides are one range of tokens.
-                writer.absorb(spool)
-                writer.seal()
-                manifest_path(self.spec.prefix).unlink(missing_ok=True)
-                writer.publish()
-                tally.write_languages(self.spec.prefix)
-                return self.manifest(tally, writer, rule.share)
+    @contextmanager
+    def held(self):
+        """Hold the parts' folder: alone, or beside other shards."""
+        self.folder.open(alone=self.how.shard is None)
+        try:
+            yield
+        finally:
+            self.folder.close()
 
-    def encode(self, rule: HeldOutRule, writer: IndexedWriter, spool: IndexedWriter) -> Tally:
-        """Write every document once, with its end-of-document id, to one of both writers."""
-        tally, end = Tally(), self.tokenizer.end_of_document_id
-        for batch in self.batches(tally):
-            for (document, digest, num_bytes), ids in zip(batch, self.tokenizer.encode_batch([d.text for d, _, _ in batch]), strict=True):
-                held_out = rule.holds(digest)
-                (spool if held_out else writer).add(np.append(ids, end))
-                tally.keep(document, digest, held_out, num_bytes, len(ids) + 1)
-            self.bytes_written = writer.num_bytes + spool.num_bytes
-            self.progress(self.bytes_read, self.total_bytes, self.name)
-        self.progress(self.total_bytes, self.total_bytes, self.name)
-        return tally
+    def encode(self) -> None:
+        """Do the parts that are not done: all, or those of this shard."""
+        mine = self.how.shard.numbers(len(self.parts)) if self.how.shard else range(len(self.parts))
+        missing = [number for number in mine if self.folder.finished(number) is None]
+        done = [number for number in mine if number not in set(missing)]
+        self.state.total_bytes = sum(file.num_bytes for number in mine for file in self.parts[number])
+        self.advance(sum(file.num_bytes for number in done for file in self.parts[number]), 0, 0)
+        if done:
+            self.how.say(f"{self.name}: {len(done)} of {len(mine)} parts were done before")
+        if missing:
+            num_bytes = sum(file.num_bytes for number in missing for file in self.parts[number])
+            work = PartEncoding(self.folder, self.parts, self.encoder(), self.tokenizer.end_of_document_id, self.spec.kind)
+            encode_parts(work, missing, self.how.workers or worthwhile_workers(num_bytes), self.advance)
 
-    def batches(self, tally: Tally) -> Iterator[list[tuple[Document, bytes, int]]]:
-        """Yield documents met for the first time, as (document, digest, bytes), in lists the tokenizer can share out."""
-        batch, characters, seen = [], 0, set()
-        for document in self.documents():
-            if isinstance(document, BadDocument):
-                tally.drop(document)
-                continue
-            data = document.text.encode()
-            digest = text_digest(data)
-            if digest in seen:
-                tally.drop(BadDocument(document.identity, DUPLICATE, harmless=True))
-                continue
-            seen.add(digest)
-            batch.append((document, digest, len(data)))
-            characters += len(document.text)
-            if len(batch) >= BATCH_DOCUMENTS or characters >= BATCH_CHARACTERS:
-                yield batch
-                batch, characters = [], 0
-        if batch:
-            yield batch
+    def advance(self, num_bytes: int, documents: int, tokens: int) -> None:
+        """Tell how far the work has come."""
+        self.state.bytes_read += num_bytes
+        self.state.num_documents += documents
+        self.state.num_tokens += tokens
+        self.how.progress(replace(self.state))
 
-    def documents(self) -> Iterator[Document | BadDocument]:
-        """Yield what all inputs hold, keeping count of the bytes."""
-        finished = 0
-        for file in self.inputs:
-            position = Position()
-            for document in file.read(position):
-                self.bytes_read = finished + min(position.bytes_read, file.num_bytes)
-                yield document
-            finished += file.num_bytes
-            self.bytes_read = finished
-            self.progress(self.bytes_read, self.total_bytes, self.name)
+    def encoder(self) -> Encoder:
+        """Return the encoder of this corpus; every shard comes to the same, for all look at the same sample."""
+        encoder, card = choose_encoder(self.tokenizer, sample_for_proof(self.inputs))
+        write_json(self.folder.path / "encoder.json", asdict(card))
+        if card.refused:
+            self.how.say(f"{self.name}: slow tokenizer {card.library}, for {card.refused}")
+        return encoder
 
-    def check(self, tally: Tally) -> None:
-        """Raise CorpusError when too much is damaged or nothing is left."""
-        if tally.bad_share > self.max_bad_share:
-            met = tally.num_documents + tally.dropped.total()
+    def finish(self) -> CorpusManifest:
+        """Write .bin, .idx and the manifest under their names; raises CorpusError when too much is damaged or nothing is left."""
+        finished = [self.folder.finished(number) for number in range(len(self.parts))]
+        self.check_all_done(finished)
+        finishing = Finishing(self.folder, finished, self.parts)
+        finishing.decide(HeldOutRule(self.how.held_out_share))
+        self.check(finishing)
+        with IndexedWriter(self.spec.prefix, self.dtype) as writer:
+            finishing.write(writer, self.shuffle_seed)
+            writer.seal()
+            manifest_path(self.spec.prefix).unlink(missing_ok=True)
+            writer.publish()
+        manifest = self.manifest(finishing, writer)
+        finishing.write_languages(self.spec.prefix)
+        write_last(manifest)
+        self.folder.remove_all()
+        return manifest
+
+    def check_all_done(self, finished: list) -> None:
+        """Raise CorpusError when parts are missing, naming the shards that should have done them."""
+        missing = [number for number, part in enumerate(finished) if part is None]
+        if missing:
             raise CorpusError(
-                f"corpora.{self.name}: {tally.bad_documents} of {met} documents are damaged, more than max_bad_share"
-                f" {self.max_bad_share:g} allows ({tally.describe_dropped(harmless=False)});"
-                f" mend them, or leave them out with --max-bad-share {rounded_up(tally.bad_share)}"
+                f"corpora.{self.name}: {len(missing)} of {len(finished)} parts are not done (such as part {missing[0]}); run the shards that"
+                f" are missing again, or `codemix prepare` without --shard, which does the rest; finished parts are in {self.folder.path}"
             )
-        if not tally.num_documents:
-            dropped = f"; left out {tally.describe_dropped(harmless=True)}" if tally.dropped else ""
-            raise CorpusError(f"corpora.{self.name}.documents: {len(self.inputs)} files hold no documents{dropped}; check paths and kind")
 
-    def manifest(self, tally: Tally, writer: IndexedWriter, share: float) -> CorpusManifest:
+    def check(self, finishing: Finishing) -> None:
+        """Raise CorpusError when too much is damaged or nothing is left."""
+        dropped, num_documents = finishing.dropped, int(finishing.counts.total[0])
+        met = num_documents + dropped.counts.total()
+        bad_share = dropped.num_damaged / max(1, met)
+        if bad_share > self.how.max_bad_share:
+            raise CorpusError(
+                f"corpora.{self.name}: {dropped.num_damaged} of {met} documents are damaged, more than max_bad_share"
+                f" {self.how.max_bad_share:g} allows ({dropped.describe(harmless=False)});"
+                f" mend them, or leave them out with --max-bad-share {rounded_up(bad_share)}"
+            )
+        if not num_documents:
+            self.folder.remove_all()
+            why = f"; left out {dropped.describe(harmless=True)}" if dropped.counts else ""
+            raise CorpusError(f"corpora.{self.name}.documents: {len(self.inputs)} files hold no documents{why}; check paths and kind")
+
+    def manifest(self, finishing: Finishing, writer: IndexedWriter) -> CorpusManifest:
         """Return the manifest of what was written."""
+        dropped, counts = finishing.dropped, finishing.counts
+        num_documents, num_bytes, num_tokens = map(int, counts.total)
+        train_documents, train_bytes, train_tokens = map(int, counts.train)
         return CorpusManifest(
             name=self.name,
             kind=self.spec.kind,
             prefix=str(self.spec.prefix),
             dtype=self.dtype.name,
-            num_documents=tally.num_documents,
-            num_tokens=tally.num_tokens,
-            num_bytes=tally.train.num_bytes + tally.held_out.num_bytes,
-            train_documents=tally.train.num_documents,
-            train_tokens=tally.train.num_tokens,
-            train_bytes=tally.train.num_bytes,
-            held_out_share=share,
+            num_documents=num_documents,
+            num_tokens=num_tokens,
+            num_bytes=num_bytes,
+            train_documents=train_documents,
+            train_tokens=train_tokens,
+            train_bytes=train_bytes,
+            held_out_share=self.how.held_out_share,
             tokenizer=self.tokenizer.card,
+            encoder=EncoderCard(**read_json(self.folder.path / "encoder.json")),
             bin_sha256=writer.bin_sha256,
             idx_sha256=writer.idx_sha256,
             documents=list(self.spec.documents),
-            input_fingerprint="",
-            dropped=dict(tally.dropped.most_common()),
-            dropped_places=tally.places,
-            languages=tally.known_languages(),
+            input_fingerprint=self.fingerprint,
+            shuffle_seed=self.shuffle_seed,
+            dropped=dict(dropped.counts.most_common()),
+            dropped_places=dropped.places,
+            dropped_examples=dropped.examples,
+            rewritten=dict(finishing.rewritten),
+            kinds=counts.by(0),
+            languages=counts.by(1),
+            licences=counts.by(2),
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
@@ -279,7 +317,3 @@ class Preparation:
 def rounded_up(share: float) -> str:
     """Return a share of two digits that is not below the one given."""
     return next(text for text in (f"{share * factor:.2g}" for factor in (1, 1.05, 1.1)) if float(text) >= share)
-
-
-def silent(*_) -> None:
-    """Tell nobody."""

@@ -1,116 +1,112 @@
-"""What one pass over a corpus counted."""
+"""What was left out of a corpus and why, and counts of what is in it."""
 
-from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from codemix_megatron.corpus.documents import BadDocument, Document
-from codemix_megatron.corpus.held_out import HeldOutRule, held_out_fraction
-from codemix_megatron.records.atomic import writing
+from codemix_megatron.corpus.documents import BadDocument
 
-__all__ = ["DUPLICATE", "Side", "Tally"]
+__all__ = ["DUPLICATE", "UNKNOWN", "Counts", "Dropped"]
 
 DUPLICATE = "duplicate"
+UNKNOWN = "unknown"
 PLACES_KEPT = 5
-UNKNOWN_LANGUAGE = "unknown"
 
 
 @dataclass
-class Side:
-    """Counts of the documents trained on, or of those held out; `edge` is the one nearest the other side."""
+class Dropped:
+    """Documents left out, by reason; `places` and `examples` hold the first few of each, in the order of the input."""
 
-    num_documents: int = 0
-    num_tokens: int = 0
-    num_bytes: int = 0
-    edge: bytes | None = None
-
-
-@dataclass
-class Tally:
-    """Counts of one pass: both sides, languages, and what was left out and where."""
-
-    train: Side = field(default_factory=Side)
-    held_out: Side = field(default_factory=Side)
-    bad_documents: int = 0
-    dropped: Counter = field(default_factory=Counter)
-    harmless_reasons: set[str] = field(default_factory=set)
+    counts: Counter = field(default_factory=Counter)
+    harmless: set[str] = field(default_factory=set)
     places: dict[str, list[str]] = field(default_factory=dict)
-    languages: dict[str, dict[str, int]] = field(default_factory=dict)
-    train_languages: array = field(default_factory=lambda: array("H"))  # of each document trained on, in order of first meeting
+    examples: dict[str, list[str]] = field(default_factory=dict)
 
-    @property
-    def num_documents(self) -> int:
-        """Documents kept."""
-        return self.train.num_documents + self.held_out.num_documents
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens kept, end-of-document ids included."""
-        return self.train.num_tokens + self.held_out.num_tokens
-
-    @property
-    def bad_share(self) -> float:
-        """Damaged documents among all that were met."""
-        return self.bad_documents / max(1, self.num_documents + self.dropped.total())
-
-    def drop(self, bad: BadDocument) -> None:
-        """Count a document that is left out."""
-        self.dropped[bad.reason] += 1
+    def add(self, bad: BadDocument) -> None:
+        """Count one document."""
+        self.counts[bad.reason] += 1
         if bad.harmless:
-            self.harmless_reasons.add(bad.reason)
-        else:
-            self.bad_documents += 1
-        places = self.places.setdefault(bad.reason, [])
-        if len(places) < PLACES_KEPT:
-            places.append(bad.place)
+            self.harmless.add(bad.reason)
+        keep_first(self.places, bad.reason, [bad.place])
+        if bad.example.strip():
+            keep_first(self.examples, bad.reason, [bad.example])
 
-    def keep(self, document: Document, digest: bytes, held_out: bool, num_bytes: int, num_tokens: int) -> None:
-        """Count a document that was written."""
-        side = self.held_out if held_out else self.train
-        side.num_documents += 1
-        side.num_bytes += num_bytes
-        side.num_tokens += num_tokens
-        edge = max if held_out else min
-        side.edge = digest if side.edge is None else edge(side.edge, digest, key=held_out_fraction)
-        counts = self.languages.setdefault(document.language or UNKNOWN_LANGUAGE, {"documents": 0, "bytes": 0, "tokens": 0})
-        counts["documents"] += 1
-        counts["bytes"] += num_bytes
-        counts["tokens"] += num_tokens
-        if not held_out:
-            self.train_languages.append(list(self.languages).index(document.language or UNKNOWN_LANGUAGE))
+    def add_many(self, reason: str, count: int, places: list[str]) -> None:
+        """Count harmless documents found together; `places` are the first of them."""
+        self.counts[reason] += count
+        self.harmless.add(reason)
+        keep_first(self.places, reason, places)
 
-    def write_languages(self, prefix: str) -> None:
-        """Write the language of each training document beside the corpus, as its place in `known_languages`."""
-        names = list(self.known_languages())
-        if names:
-            place = np.array([names.index(name) for name in self.languages], dtype=np.uint16)
-            with writing(f"{prefix}.languages.npy", "wb") as handle:
-                np.save(handle, place[np.frombuffer(self.train_languages, dtype=np.uint16)])
+    def merge(self, later: "Dropped") -> None:
+        """Take in what was left out further on in the input."""
+        self.counts += later.counts
+        self.harmless |= later.harmless
+        for mine, theirs in ((self.places, later.places), (self.examples, later.examples)):
+            for reason, kept in theirs.items():
+                keep_first(mine, reason, kept)
 
-    def known_languages(self) -> dict[str, dict[str, int]]:
-        """Return counts by language, the largest first; nothing when no document says its language."""
-        if set(self.languages) <= {UNKNOWN_LANGUAGE}:
-            return {}
-        return dict(sorted(self.languages.items(), key=lambda item: (-item[1]["bytes"], item[0])))
+    @property
+    def num_damaged(self) -> int:
+        """Documents left out because the input is damaged."""
+        return sum(count for reason, count in self.counts.items() if reason not in self.harmless)
 
-    def mended_rule(self, rule: HeldOutRule) -> HeldOutRule | None:
-        """Return a rule that leaves neither side empty, or None when the rule at hand did not.
-
-        Only corpora of a few documents need it: the one whose hash is nearest to the other side goes there.
-        """
-        if self.num_documents and not self.train.num_documents:
-            return HeldOutRule(rule.share, never=self.held_out.edge)
-        if rule.share > 0 and self.num_documents > 1 and not self.held_out.num_documents:
-            return HeldOutRule(rule.share, always=self.train.edge)
-        return None
-
-    def describe_dropped(self, *, harmless: bool) -> str:
+    def describe(self, *, harmless: bool) -> str:
         """Return the reasons of the damaged documents, or of all, with their first places."""
         listed = []
-        for reason, count in self.dropped.most_common():
-            if harmless or reason not in self.harmless_reasons:
+        for reason, count in self.counts.most_common():
+            if harmless or reason not in self.harmless:
                 places = ", ".join(self.places[reason][:3]) + (", ..." if count > 3 else "")
                 listed.append(f"{reason}: {count} ({places})")
         return "; ".join(listed)
+
+    def as_plain(self) -> dict:
+        """Return it as JSON can hold it."""
+        return {"counts": dict(self.counts), "harmless": sorted(self.harmless), "places": self.places, "examples": self.examples}
+
+    @classmethod
+    def from_plain(cls, plain: dict) -> "Dropped":
+        """Return what `as_plain` gave."""
+        return cls(Counter(plain["counts"]), set(plain["harmless"]), plain["places"], plain["examples"])
+
+
+def keep_first(kept: dict[str, list[str]], reason: str, more: list[str]) -> None:
+    """Append to the list of a reason while it is short."""
+    mine = kept.setdefault(reason, [])
+    mine.extend(more[: PLACES_KEPT - len(mine)])
+
+
+class Counts:
+    """Documents, bytes and tokens by (kind, language, licence), of documents trained on and of all."""
+
+    def __init__(self):
+        self.groups: dict[tuple, np.ndarray] = {}  # -> [documents, bytes, tokens]
+        self.train = np.zeros(3, dtype=np.int64)
+
+    def add(self, groups: list, records: np.ndarray, held_out: np.ndarray) -> None:
+        """Count the records of kept documents; `held_out` says which of them are never trained on."""
+        if not len(records):
+            return
+        rows = np.stack([np.ones(len(records), np.int64), records["num_bytes"], records["num_tokens"]])
+        sums = np.stack([np.bincount(records["group"], weights=row, minlength=len(groups)) for row in rows], axis=1).astype(np.int64)
+        for group, counted in zip(groups, sums, strict=True):
+            if counted[0]:
+                key = tuple(group)
+                self.groups[key] = self.groups.get(key, 0) + counted
+        self.train += rows[:, ~held_out].sum(axis=1)
+
+    @property
+    def total(self) -> np.ndarray:
+        """Documents, bytes, tokens of all groups."""
+        return sum(self.groups.values(), start=np.zeros(3, dtype=np.int64))
+
+    def by(self, place: int, *, default: str | None = None) -> dict[str, dict[str, int]]:
+        """Return counts by kind (0), language (1) or licence (2), the largest first; nothing when no document says."""
+        summed: dict[str, np.ndarray] = {}
+        for key, counted in self.groups.items():
+            name = key[place] or default or UNKNOWN
+            summed[name] = summed.get(name, 0) + counted
+        if set(summed) <= {UNKNOWN}:
+            return {}
+        ordered = sorted(summed.items(), key=lambda item: (-item[1][1], item[0]))
+        return {name: dict(zip(("documents", "bytes", "tokens"), map(int, counted), strict=True)) for name, counted in ordered}

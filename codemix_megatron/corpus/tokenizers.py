@@ -31,6 +31,7 @@ class DocumentTokenizer(ABC):
     """Text to ids and back. Whatever stands in a document is text: it never becomes a special token."""
 
     card: TokenizerCard
+    model_bytes: bytes  # what a faster library of the same ids can be made from
 
     @property
     def vocab_size(self) -> int:
@@ -50,6 +51,10 @@ class DocumentTokenizer(ABC):
     def decode(self, ids) -> str:
         """Return the text of ids, special tokens spelled out where the library can."""
 
+    @abstractmethod
+    def special_names(self) -> list[str]:
+        """Return the names of the special tokens; met in a document, they are text."""
+
     def check_literals(self, end_of_document: str) -> None:
         """Raise CorpusError when the name of the special token, met in a document, would become its id."""
         if self.end_of_document_id in self.encode_batch([f"x{end_of_document} {end_of_document}"])[0]:
@@ -63,18 +68,14 @@ class HuggingFaceTokenizer(DocumentTokenizer):
     """A tokenizer.json, read by the library `tokenizers`."""
 
     def __init__(self, path: Path, end_of_document: str | None = None):
-        from tokenizers import Tokenizer
-
         try:
             data = path.read_bytes()
-            self.tokenizer = Tokenizer.from_str(mark_special(data.decode("utf-8"), end_of_document))
+            self.model_bytes = mark_special(data.decode("utf-8"), end_of_document).encode()
+            self.tokenizer = load_plain(self.model_bytes)
         except OSError as fault:
             raise CorpusError(f"{path}: cannot be read ({fault.strerror}); check the file and its permissions") from None
         except Exception as fault:  # the library raises bare Exceptions
             raise CorpusError(f"{path}: not Hugging Face's tokenizer.json ({fault}); give one, or a sentencepiece .model") from None
-        self.tokenizer.no_truncation()  # some files carry the settings of their last use
-        self.tokenizer.no_padding()
-        self.tokenizer.encode_special_tokens = True
         name = end_of_document or self.usual_end_of_document()
         self.card = TokenizerCard(
             type="huggingface",
@@ -84,6 +85,16 @@ class HuggingFaceTokenizer(DocumentTokenizer):
             end_of_document_id=found_id(self.tokenizer.token_to_id(name) if name else None, name, path),
         )
         self.check_literals(name)
+
+    def __getstate__(self):
+        return {**self.__dict__, "tokenizer": None}
+
+    def __setstate__(self, state):
+        self.__dict__ = {**state, "tokenizer": load_plain(state["model_bytes"])}  # its own pickling forgets encode_special_tokens
+
+    def special_names(self) -> list[str]:
+        """Return the names of the special tokens."""
+        return [token.content for token in self.tokenizer.get_added_tokens_decoder().values()]
 
     def usual_end_of_document(self) -> str | None:
         """Return the first usual name that the vocabulary has."""
@@ -99,6 +110,17 @@ class HuggingFaceTokenizer(DocumentTokenizer):
         return self.tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
 
 
+def load_plain(model: bytes):
+    """Return the library's tokenizer of a tokenizer.json, which cuts nothing, pads nothing and takes special tokens for text."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(model.decode())
+    tokenizer.no_truncation()  # some files carry the settings of their last use
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
 class SentencePieceTokenizer(DocumentTokenizer):
     """A .model, read by the library `sentencepiece`."""
 
@@ -106,7 +128,7 @@ class SentencePieceTokenizer(DocumentTokenizer):
         from sentencepiece import SentencePieceProcessor
 
         try:
-            data = path.read_bytes()
+            data = self.model_bytes = path.read_bytes()
             self.processor = SentencePieceProcessor(model_proto=data or b"empty")  # it takes no bytes for no model yet
         except OSError as fault:
             raise CorpusError(f"{path}: cannot be read ({fault.strerror}); check the file and its permissions") from None
@@ -121,6 +143,10 @@ class SentencePieceTokenizer(DocumentTokenizer):
             end_of_document_id=found_id(number, name, path),
         )
         self.check_literals(name)
+
+    def special_names(self) -> list[str]:
+        """Return the names of the control tokens."""
+        return [self.processor.id_to_piece(i) for i in range(self.vocab_size) if self.processor.is_control(i)]
 
     def find_end_of_document(self, asked: str | None) -> tuple[str | None, int | None]:
         """Return name and id of the piece asked for, else of the model's end of sentence or a usual name."""

@@ -141,6 +141,7 @@ class CorpusSpec:
     documents: tuple[str, ...] = says("files, folders, globs, or python:text and python:code", ())
     prefix: str | None = says("where .bin/.idx are; a URL (s3://...) is read through a local cache; default: corpora/NAME beside the recipe", None)
     text_key: str = says("key of the text in JSON lines", "text")
+    shuffle: bool = says("write documents in an order drawn from the recipe's seed, not that of the input", False)
     max_epochs: float = says("most passes over its data in the whole recipe", 4.0)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.atomic import read_json, write_json
 
-__all__ = ["CorpusManifest", "TokenizerCard", "manifest_path"]
+__all__ = ["CorpusManifest", "EncoderCard", "TokenizerCard", "manifest_path"]
 
 VERSION = 1
 
@@ -21,6 +21,16 @@ class TokenizerCard:
     sha256: str
     vocab_size: int
     end_of_document_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderCard:
+    """Which library made the ids, and on how much of the corpus its ids were compared with the reference's."""
+
+    library: str  # name and version
+    checked_texts: int = 0
+    checked_bytes: int = 0
+    refused: str = ""  # why the fast library was not used
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +60,14 @@ class CorpusManifest:
     input_fingerprint: str  # changes when names, sizes or contents of the inputs change
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> documents left out
     dropped_places: dict[str, list[str]] = field(default_factory=dict)  # reason -> first few file:line
-    languages: dict[str, dict[str, int]] = field(default_factory=dict)  # language -> documents, bytes, tokens
+    dropped_examples: dict[str, list[str]] = field(default_factory=dict)  # filter -> beginnings of texts it dropped
+    rewritten: dict[str, int] = field(default_factory=dict)  # what filters changed -> documents
+    filters: dict = field(default_factory=dict)  # their settings
+    shuffle_seed: int | None = None  # of the order of documents; None where it is that of the input
+    encoder: EncoderCard | None = None
+    kinds: dict[str, dict[str, int]] = field(default_factory=dict)  # kind -> documents, bytes, tokens
+    languages: dict[str, dict[str, int]] = field(default_factory=dict)  # language -> the same
+    licences: dict[str, dict[str, int]] = field(default_factory=dict)  # licence -> the same
     created_at: str = ""
     version: int = VERSION
 
@@ -82,8 +99,9 @@ class CorpusManifest:
         try:
             plain = read_remote_json(path) if isinstance(path, str) else read_json(path)
             plain["tokenizer"] = TokenizerCard(**plain["tokenizer"])
+            plain["encoder"] = EncoderCard(**plain["encoder"]) if plain.get("encoder") else None
             plain["prefix"] = str(prefix)  # a corpus may have been moved
-            manifest = cls(**{f.name: plain[f.name] for f in fields(cls)})
+            manifest = cls(**{f.name: plain[f.name] for f in fields(cls) if f.name in plain})
         except FileNotFoundError:
             raise CorpusError(f"{path}: no prepared corpus there; run `codemix prepare RECIPE` first") from None
         except (OSError, ValueError, KeyError, TypeError) as fault:

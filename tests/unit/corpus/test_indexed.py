@@ -131,15 +131,13 @@ def test_reader_travels_to_another_process_as_a_path(tmp_path):
     assert pickle.loads(data).tokens(999, 1001).tolist() == [999, 0]
 
 
-def test_absorbing_a_spool_is_the_same_as_adding_its_documents(tmp_path):
+def test_whole_buffers_give_the_same_as_single_documents(tmp_path):
     write(tmp_path / "at_once", [[1], [2, 3], [], [4]])
-    with IndexedWriter(tmp_path / "x", np.uint16) as writer, IndexedWriter(tmp_path / "spool", np.uint16) as spool:
-        for owner, document in [(spool, []), (writer, [1]), (spool, [4]), (writer, [2, 3])]:
-            owner.add(document)
-        writer.absorb(spool)
+    with IndexedWriter(tmp_path / "x", np.uint16) as writer:
+        writer.extend([np.array([1, 2], np.uint16), np.array([3], np.uint16)], np.array([1, 2, 0]))
+        writer.extend([np.array([4], np.uint16).tobytes()], np.array([1]))
         writer.publish()
     assert read_bytes(tmp_path / "x") == read_bytes(tmp_path / "at_once")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["at_once.bin", "at_once.idx", "x.bin", "x.idx"]
 
 
 def test_nothing_remains_of_a_writer_that_failed(tmp_path):

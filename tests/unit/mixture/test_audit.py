@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from codemix_megatron.corpus.prepare import prepare_corpus
+from codemix_megatron.corpus.prepare import HowToPrepare, prepare_corpus
 from codemix_megatron.corpus.tokenizers import load_tokenizer, train_tokenizer
 from codemix_megatron.mixture.audit import DocumentLanguages, audit
 from codemix_megatron.mixture.mixture import Mixture
@@ -28,7 +28,7 @@ def corpus(tmp_path_factory):
     (folder / "code.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     train_tokenizer([row["text"] for row in rows], 300, folder / "tokenizer.json")
     spec = CorpusSpec(kind="code", documents=(str(folder / "code.jsonl"),), prefix=str(folder / "code"))
-    return prepare_corpus("code", spec, load_tokenizer(folder / "tokenizer.json"), 0.1)
+    return prepare_corpus("code", spec, load_tokenizer(folder / "tokenizer.json"), HowToPrepare(held_out_share=0.1))
 
 
 def languages_of_tokens(manifest) -> np.ndarray:

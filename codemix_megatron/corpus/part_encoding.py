@@ -1,0 +1,174 @@
+"""One part of a corpus: documents read, filtered, tokenized and written, in memory that does not depend on its size."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from codemix_megatron.corpus.documents import EMPTY, BadDocument, Document, InputFile, Position
+from codemix_megatron.corpus.encoders import Encoder
+from codemix_megatron.corpus.held_out import text_digest
+from codemix_megatron.corpus.parts import RECORD, FinishedPart, PartsFolder, PartWriter
+from codemix_megatron.corpus.tally import DUPLICATE, Dropped
+from codemix_megatron.errors import CorpusError
+
+__all__ = ["Advance", "PartEncoding", "encode_part"]
+
+BATCH_DOCUMENTS = 4096
+BATCH_CHARACTERS = 2 << 20
+DIGESTS_REMEMBERED = 1 << 19  # duplicates inside a part are not tokenized; later ones are found when the corpus is finished
+# Tokenizers need 40 bytes and more per byte of a run they cannot cut: 50 MB of base64 would take gigabytes and minutes.
+LONGEST_RUN_BYTES = 1 << 20
+LONGEST_RUN = f"more than {LONGEST_RUN_BYTES:,} bytes without white space"
+LARGEST_SPACE = 32  # the white space of ASCII is at and below this
+
+Advance = Callable[[int, int, int], None]  # bytes read, documents, tokens since the last call
+
+
+@dataclass(frozen=True)
+class PartEncoding:
+    """What all parts of a corpus have in common; may be pickled."""
+
+    folder: PartsFolder
+    parts: list[tuple[InputFile, ...]]
+    encoder: Encoder
+    end_of_document_id: int | None  # None writes none
+    kind: str
+    every_document: bool = False  # keep empty texts and duplicates, as Megatron's tool does
+
+    def encode(self, number: int, advance: Advance) -> None:
+        """Do one part."""
+        encode_part(self, number, advance)
+
+
+def encode_part(work: PartEncoding, number: int, advance: Advance) -> None:
+    """Write the files of one part; raises CorpusError when an input cannot be read, OSError when the disk is full."""
+    with PartWriter(work.folder, number) as writer:
+        progress = PartProgress(work, number, writer)
+        for batch in progress.batches(advance):
+            progress.write(batch)
+        progress.finish()
+
+
+class PartProgress:
+    """Counts and open files of a part that is being written."""
+
+    def __init__(self, work: PartEncoding, number: int, writer: PartWriter):
+        self.work, self.writer, self.files = work, writer, work.parts[number]
+        self.dropped, self.rewritten = Dropped(), Counter()
+        self.groups: dict[tuple, int] = {}
+        self.part = FinishedPart()
+        self.seen: set[bytes] = set()
+
+    def batches(self, advance: Advance) -> Iterator[list[tuple[str, Document, bytes, int]]]:
+        """Yield (identity, document, digest, bytes) of the documents to keep, in lists the tokenizer can share out."""
+        batch, characters, told = [], 0, np.zeros(3, dtype=np.int64)
+        for index, file in enumerate(self.files):
+            position, prefix = Position(), str(file.path)
+            for document in file.read(position):
+                kept = self.examine(document)
+                if kept is None:
+                    continue
+                batch.append((shortened(kept[0].identity, index, prefix), *kept))
+                characters += len(kept[0].text)
+                if len(batch) >= BATCH_DOCUMENTS or characters >= BATCH_CHARACTERS:
+                    yield batch
+                    batch, characters = [], 0
+                    read = sum(done.num_bytes for done in self.files[:index]) + min(position.bytes_read, file.num_bytes)
+                    told = self.tell(advance, told, read)
+        if batch:
+            yield batch
+        self.tell(advance, told, sum(file.num_bytes for file in self.files))
+
+    def tell(self, advance: Advance, told: np.ndarray, num_bytes: int) -> np.ndarray:
+        """Report what came since the last time."""
+        now = np.array([num_bytes, self.part.num_documents, self.part.num_tokens])
+        advance(*(now - told).tolist())
+        return now
+
+    def examine(self, document: Document | BadDocument) -> tuple[Document, bytes, int] | None:
+        """Return (document, digest, bytes) of a document to keep; count any other."""
+        if isinstance(document, BadDocument):
+            if document.reason != EMPTY or not self.work.every_document:
+                return self.drop(document)
+            document = Document(document.example, document.place)
+        data = document.text.encode()
+        if len(data) > LONGEST_RUN_BYTES and longest_run(data) > LONGEST_RUN_BYTES:
+            return self.drop(BadDocument(document.identity, LONGEST_RUN, harmless=True))
+        digest = text_digest(data)
+        if not self.work.every_document:
+            if digest in self.seen:
+                return self.drop(BadDocument(document.identity, DUPLICATE, harmless=True))
+            if len(self.seen) < DIGESTS_REMEMBERED:
+                self.seen.add(digest)
+        return document, digest, len(data)
+
+    def drop(self, bad: BadDocument) -> None:
+        """Count a document that is left out; note the place of each damaged one."""
+        self.dropped.add(bad)
+        if not bad.harmless:
+            self.writer.write("damaged", f"{one_line(bad.place)}\t{bad.reason}\n".encode("utf-8", "surrogateescape"))
+
+    def write(self, batch: list[tuple[str, Document, bytes, int]]) -> None:
+        """Tokenize a batch and append it to the files."""
+        identities, documents, digests, sizes = zip(*batch, strict=True)
+        ids, lengths = self.work.encoder.encode_flat([document.text for document in documents])
+        tokens, lengths = with_ends(ids, lengths, self.work.end_of_document_id, self.work.folder.dtype)
+        records = np.empty(len(batch), dtype=RECORD)
+        records["digest"] = np.frombuffer(b"".join(digests), dtype="V16")
+        records["num_bytes"], records["num_tokens"] = sizes, lengths
+        records["group"] = [self.group(document) for document in documents]
+        self.writer.write("tokens", tokens)
+        self.writer.write("records", records)
+        self.writer.write("identities", "".join(identities).encode("utf-8", "surrogateescape"))
+        for document in documents:
+            self.rewritten.update(document.rewritten)
+        self.part.num_documents += len(batch)
+        self.part.num_tokens += len(tokens)
+        self.part.num_bytes += sum(sizes)
+
+    def group(self, document: Document) -> int:
+        """Return the number of a document's kind, language and licence."""
+        key = (document.kind or self.work.kind, document.language, document.licence)
+        return self.groups.setdefault(key, len(self.groups))
+
+    def finish(self) -> None:
+        """Give the files their names."""
+        self.part.groups = [list(group) for group in self.groups]
+        self.part.dropped, self.part.rewritten = self.dropped.as_plain(), dict(self.rewritten)
+        self.writer.finish(self.part)
+
+
+def with_ends(ids: np.ndarray, lengths: np.ndarray, end: int | None, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids in the dtype of the file with an end-of-document id after each document that has ids, and the new lengths."""
+    largest = int(ids.max(initial=0)) if len(ids) else 0
+    if largest > np.iinfo(dtype).max or (len(ids) and int(ids.min()) < 0):
+        raise CorpusError(f"token ids {ids.min()} to {ids.max()} do not fit {dtype}; the tokenizer is damaged")
+    if end is None:
+        return ids.astype(dtype, copy=False), lengths
+    lengths = lengths + (lengths > 0)
+    ends = np.cumsum(lengths)[lengths > 0] - 1
+    tokens = np.empty(int(lengths.sum()), dtype=dtype)
+    of_text = np.ones(len(tokens), dtype=bool)
+    of_text[ends] = False
+    tokens[of_text] = ids
+    tokens[ends] = end
+    return tokens, lengths
+
+
+def longest_run(data: bytes) -> int:
+    """Return the length of the longest stretch without ASCII white space."""
+    spaces = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) <= LARGEST_SPACE)
+    return int(np.diff(spaces, prepend=-1, append=len(data)).max()) - 1
+
+
+def shortened(identity: str, index: int, prefix: str) -> str:
+    """Return a line that says which file of the part and where in it."""
+    rest = identity[len(prefix) :] if identity.startswith(prefix) else f"\t{identity}"
+    return f"{index}\t{one_line(rest)}\n"
+
+
+def one_line(text: str) -> str:
+    """Return text with line ends spelled out; file names may hold them."""
+    return text.replace("\n", "\\n") if "\n" in text else text
