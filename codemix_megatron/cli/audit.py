@@ -3,6 +3,7 @@
 import sys
 
 from codemix_megatron.errors import CodemixError
+from codemix_megatron.plan.branch import known_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.atomic import write_json
@@ -32,7 +33,7 @@ def run(arguments) -> int:
         raise CodemixError(f"{folder.journal}: no step yet, nothing to count")
     recipe = read_recipe(folder.recipe)
     manifests = read_manifests(recipe)
-    plan = make_plan(recipe, manifests)
+    plan = make_plan(recipe, manifests, branch=known_branch_point(folder))
     counted = recount(recipe, plan, [manifests[name] for name in plan.sources], steps[-1]["sequences"])
     print_table(plan, counted)
     if arguments.output:
@@ -76,7 +77,7 @@ def compare(recipe, plan, counted: dict, last_step: dict) -> int:
     """Compare the recount of each source with the journal; packed sequences also hold empty places, so they are at most it."""
     wrong = []
     for source, journalled in last_step["tokens_per_source"].items():
-        recounted = sum(sum(sources[source].values()) for sources in counted.values())
+        recounted = sum(sum(sources[source].values()) for sources in counted.values()) + plan.sources[source]["tokens_before"]
         fits = recounted <= journalled if recipe.sequences.packing == "best_fit" else recounted == journalled
         if not fits:
             wrong.append(f"{source}: {recounted} recounted, {journalled} in the journal")

@@ -134,7 +134,7 @@ def print_recipe_keys(console) -> None:
 
     from codemix_megatron.recipe import schema
 
-    for name in ("Recipe", "Model", "Parallel", "Batch", "Optimizer", "Tokenizer", "CorpusSpec", "Phase", "LearningRate", *PLAIN_BLOCKS):
+    for name in ("Recipe", "Model", "Parallel", "Batch", "Optimizer", "Tokenizer", "CorpusSpec", "Phase", "LearningRate", "Branch", *PLAIN_BLOCKS):
         table = Table("key", "default", "meaning", title=name, title_justify="left")
         for field in fields(getattr(schema, name)):
             needed = field.default is MISSING and field.default_factory is MISSING

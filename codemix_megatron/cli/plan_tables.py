@@ -18,13 +18,15 @@ def print_plan(plan) -> None:
     say = lambda text: console.print(text, highlight=False)  # noqa: E731
     say(
         f"[bold]{plan.name}[/]: {format_tokens(plan.parameters['total'])} parameters"
-        f" ({format_tokens(plan.parameters['without_embedding'])} without embedding), {plan.steps:,} steps of"
+        f" ({format_tokens(plan.parameters['without_embedding'])} without embedding), {plan.steps - plan.first_step:,} steps of"
         f" {plan.global_sequences} x {plan.sequence_length} tokens, {format_tokens(plan.tokens)} tokens,"
         f" {plan.flops['total']:.3g} FLOPs"
     )
     if plan.assumed:
         sizes = ", ".join(f"{name} {format_tokens(s['train_tokens'])}" for name, s in plan.sources.items() if s["assumed"])
         say(f"[bold yellow]sizes of corpora are assumed[/]: {sizes}; vocabulary {plan.vocab_size:,}")
+    if plan.branch:
+        say(f"goes on from step {plan.branch.step:,} of {plan.branch.run}, {format_tokens(plan.first_token)} tokens in; data read counts these")
     for line in machine_lines(plan):
         say(line)
     console.print(phase_table(plan, is_wide=console.width >= EXACT_FROM_WIDTH))
@@ -86,7 +88,7 @@ def phase_table(plan, is_wide: bool):
             (name, f"{s['tokens'] / plan.tokens:.4g}", f"{s['sequences']:,}", count(s["tokens"]), data_read(s["epochs"]))
             for name, s in plan.sources.items()
         ]
-        add_section(table, ["[bold]whole run[/]", f"{plan.steps:,} steps", f"{count(plan.tokens)} tokens"], totals)
+        add_section(table, ["[bold]whole run[/]", f"{plan.steps - plan.first_step:,} steps", f"{count(plan.tokens)} tokens"], totals)
     return table
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from codemix_megatron.errors import STOPPED_EARLY, LaunchError, RankCrashed, machine_fault
 from codemix_megatron.launch.local import follow_ranks, is_a_rank, note_failure, start_ranks
+from codemix_megatron.plan.branch import known_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.checks import ranks_fault
 from codemix_megatron.recipe.reading import read_recipe
@@ -70,9 +71,12 @@ def train_as_rank(recipe, folder: RunFolder) -> int:
 def train_here(recipe, arguments, folder: RunFolder, num_ranks: int) -> int:
     """Check everything that needs no ranks, start them, and draw their progress."""
     from codemix_megatron.train.folder import check_run
+    from codemix_megatron.train.starting import check_start
 
-    plan = make_plan(recipe, read_manifests(recipe), num_ranks)
+    plan = make_plan(recipe, read_manifests(recipe), num_ranks, known_branch_point(folder))
     resumed = check_run(folder, recipe, plan)
+    if not resumed:
+        check_start(recipe, plan.branch)
     events = read_journal(folder.journal)
     if resumed and events and events[-1]["event"] == "end":
         sys.stdout.write(f"{folder}: already trained to step {events[-1]['step']} of {plan.steps}\n")

@@ -52,13 +52,13 @@ def audit(
     packings: list[Packing] | None = None,
     progress=lambda done, total: None,
 ) -> list[list[dict[str, int]]]:
-    """Return tokens by language, a row per phase and an entry per source, of the first `sequences_seen` positions of a run.
+    """Return tokens by language, a row per phase and an entry per source, of a run's positions before `sequences_seen`.
 
     Windows count their sequence_length inputs, packed sequences the tokens they hold.
     """
     languages = [DocumentLanguages(manifest) for manifest in manifests]
     totals = [[np.zeros(len(known.names), dtype=np.int64) for known in languages] for _ in mixture.phases]
-    for first in range(0, sequences_seen, BATCH_POSITIONS):
+    for first in range(mixture.first, sequences_seen, BATCH_POSITIONS):
         located = mixture.locate(np.arange(first, min(first + BATCH_POSITIONS, sequences_seen)))
         for phase in np.unique(located.phase):
             for source in np.unique(located.source[located.phase == phase]):

@@ -27,24 +27,35 @@ class Located:
 class Mixture:
     """The whole data order of a run."""
 
-    def __init__(self, seed: int, sources: list[str], sequences_per_epoch: list[int], phase_counts: list[list[int]]):
-        """Take counts (a row per phase, a column per source) of sequences, and how many sequences one epoch of a source has."""
+    def __init__(
+        self, seed: int, sources: list[str], sequences_per_epoch: list[int], phase_counts: list[list[int]], first: int = 0, drawn=None
+    ):
+        """Take counts (a row per phase, a column per source) of sequences, and how many sequences one epoch of a source has.
+
+        A run that goes on from another begins at position `first`, with `drawn` sequences of each source read before.
+        """
         self.sources = list(sources)
         self.sequences_per_epoch = np.asarray(sequences_per_epoch, dtype=np.int64)
         self.keys = np.array([source_key(seed, name) for name in self.sources], dtype=np.uint64)
         self.halves = half_bits(self.sequences_per_epoch)
         counts = np.asarray(phase_counts, dtype=np.int64)
         self.phases = [Interleaving(row) for row in counts]
-        self.phase_starts = np.concatenate([[0], np.cumsum(counts.sum(axis=1))])
-        self.draws_before = np.concatenate([np.zeros((1, len(self.sources)), np.int64), np.cumsum(counts, axis=0)])
+        drawn = np.zeros(len(self.sources), np.int64) if drawn is None else np.asarray(drawn, dtype=np.int64)
+        self.phase_starts = first + np.concatenate([[0], np.cumsum(counts.sum(axis=1))])
+        self.draws_before = drawn + np.concatenate([np.zeros((1, len(self.sources)), np.int64), np.cumsum(counts, axis=0)])
+
+    @property
+    def first(self) -> int:
+        """The position this run begins at."""
+        return int(self.phase_starts[0])
 
     def __len__(self) -> int:
         return int(self.phase_starts[-1])
 
     def locate(self, positions) -> Located:
-        """Locate positions in [0, len(self)); any order, any number."""
+        """Locate positions in [first, len(self)); any order, any number."""
         positions = np.asarray(positions, dtype=np.int64)
-        if len(positions) and not (0 <= positions.min() and positions.max() < len(self)):
+        if len(positions) and not (self.first <= positions.min() and positions.max() < len(self)):
             raise IndexError(f"positions {positions.min()} to {positions.max()} are outside the run's {len(self)} sequences")
         phase = np.searchsorted(self.phase_starts, positions, side="right") - 1
         source, draw = np.empty_like(positions), np.empty_like(positions)
@@ -61,8 +72,11 @@ class Mixture:
         return permute(place, self.sequences_per_epoch[source], self.halves[source], keys)
 
     def consumed(self, sequences_seen: int) -> np.ndarray:
-        """Return the sequences of each source among the first `sequences_seen` positions, without walking them."""
-        totals = np.zeros(len(self.sources), dtype=np.int64)
+        """Return the sequences of each source among the first `sequences_seen` positions, without walking them.
+
+        Those read before `first` count too.
+        """
+        totals = self.draws_before[0].copy()
         for i, phase in enumerate(self.phases):
             inside = int(np.clip(sequences_seen - self.phase_starts[i], 0, phase.total))
             totals += phase.counts if inside == phase.total else prefix_counts(phase, inside)

@@ -9,7 +9,7 @@ __all__ = ["WHOLE_RUN", "compare_plans", "read_plan"]
 
 WHOLE_RUN = "whole run"
 RUN_KEYS = ("steps", "tokens", "seed", "sequence_length", "global_sequences", "vocab_size", "initial_weights")
-RATE_KEYS = ("schedule", "peak", "final", "warmup_tokens", "start", "decay_share")
+RATE_KEYS = ("schedule", "peak", "final", "warmup_tokens", "start", "decay_share", "decay")
 
 
 def read_plan(path) -> dict | None:
@@ -109,6 +109,8 @@ def settings(plan: dict) -> dict:
     """Return the plan's settings as one flat mapping."""
     flat = {key: plan[key] for key in RUN_KEYS if key in plan}
     flat |= {f"model.{key}": value for key, value in plan.get("model", {}).items() if key != "sequence_length"}
+    branch = plan.get("branch")
+    flat["branch"] = f"{branch['run']}@{branch['step']}" if branch else None
     flat["parameters"] = plan["parameters"]["total"]
     for phase in plan["phases"]:
         flat[f"phases.{phase['name']}.steps"] = phase["steps"]

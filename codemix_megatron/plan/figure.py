@@ -45,7 +45,7 @@ def compose(plan):
             axes.axvline((phase.first_step - 1) * plan.batch_tokens, color=INK, linewidth=0.9, linestyle=(0, (4, 2)))
         axes.tick_params(colors=QUIET, labelcolor=INK)
     name_phases(bands, plan)
-    rates.set_xlim(0, plan.tokens)
+    rates.set_xlim(plan.first_token, plan.first_token + plan.tokens)
     rates.set_xlabel("tokens seen")
     rates.xaxis.set_major_formatter(lambda value, _: format_tokens(round(value)) if value else "0")
     return figure
@@ -55,7 +55,7 @@ def title(plan) -> str:
     """Name the plan, its model and its tokens."""
     assumed = ", sizes of corpora assumed" if plan.assumed else ""
     size, tokens = format_tokens(plan.parameters["total"]), format_tokens(plan.tokens)
-    return f"{plan.name}: {size} parameters, {tokens} tokens, {plan.steps:,} steps{assumed}"
+    return f"{plan.name}: {size} parameters, {tokens} tokens, {plan.steps - plan.first_step:,} steps{assumed}"
 
 
 def draw_bands(axes, plan) -> None:
@@ -99,18 +99,18 @@ def name_phases(axes, plan) -> None:
     """Write phase names above their stretch; where stretches are narrow, names climb so as not to meet."""
     level, free_from = 0, -1.0
     for phase in plan.phases:
-        middle = ((phase.first_step - 1) * plan.batch_tokens + phase.tokens / 2) / plan.tokens
+        middle = ((phase.first_step - 1) * plan.batch_tokens + phase.tokens / 2 - plan.first_token) / plan.tokens
         half = 0.0075 * (len(phase.name) + 1)
         level = level + 1 if middle - half < free_from else 0
         free_from = middle + half
         text = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center", "va": "bottom"}
-        axes.annotate(phase.name, (middle * plan.tokens, 1.0), xytext=(0, 4 + 11 * level), fontsize=9, color=INK, **text)
+        axes.annotate(phase.name, (plan.first_token + middle * plan.tokens, 1.0), xytext=(0, 4 + 11 * level), fontsize=9, color=INK, **text)
 
 
 def draw_rates(axes, plan) -> None:
     """Draw the learning rate; phases are not joined, since it may jump between them."""
     ends = [(phase.first_step + phase.steps - 1) * plan.batch_tokens for phase in plan.phases]
-    for begin, end in zip([0, *ends], ends, strict=False):
+    for begin, end in zip([plan.first_token, *ends], ends, strict=False):
         inside = [(tokens, rate) for tokens, rate in plan.learning_rate_curve if begin < tokens <= end]
         axes.plot(*zip(*inside, strict=True), color=INK, linewidth=1.5, marker="o" if len(inside) == 1 else "", markersize=3)
     axes.set_ylim(bottom=0)

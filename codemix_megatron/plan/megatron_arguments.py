@@ -16,6 +16,7 @@ from codemix_megatron.records.manifest import CorpusManifest
 __all__ = ["MegatronArguments", "megatron_arguments"]
 
 SPLIT_DIGITS = 8
+WSD_DECAYS = {"linear": "linear", "1-sqrt": "minus_sqrt"}
 SCHEDULES = {"constant": "constant", "linear": "linear", "cosine": "cosine", "wsd": "WSD"}
 
 
@@ -137,7 +138,7 @@ def learning_rate_arguments(phase: PhasePlan, plan: Plan) -> list[tuple]:
         arguments.append(("--lr-warmup-init", plain_number(rate["start"])))
     if rate["schedule"] == "wsd":
         decay = max(1, round(rate["decay_share"] * phase.steps))
-        arguments += [("--lr-wsd-decay-style", "linear"), ("--lr-wsd-decay-samples", decay * sequences)]
+        arguments += [("--lr-wsd-decay-style", WSD_DECAYS[rate["decay"]]), ("--lr-wsd-decay-samples", decay * sequences)]
     return arguments
 
 
@@ -214,6 +215,8 @@ def phase_notes(plan: Plan, phase: PhasePlan) -> list[str]:
         others = ", ".join(p.name for p in plan.phases if p.name != phase.name)
         notes.append("Megatron-LM trains one phase per start and RESHUFFLES at each: a later phase draws again from sample 0 of every")
         notes.append(f"corpus, so it rereads what earlier phases read. `codemix train` does not. Other phases (--phase): {others}.")
+    if plan.branch and phase.first_step == plan.first_step + 1:
+        notes.append(f"The recipe goes on from step {plan.first_step} of {plan.branch.run} and reads on where that stopped.")
     if phase.first_step > 1:
         notes.append("Add --load CHECKPOINT --finetune to start from the phase before; Adam's moments and the counters begin anew then.")
     if plan.assumed:

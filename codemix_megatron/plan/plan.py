@@ -8,6 +8,7 @@ from codemix_megatron.mixture.mixture import Mixture
 from codemix_megatron.mixture.packing import pack
 from codemix_megatron.mixture.reading import num_windows
 from codemix_megatron.plan.assumed import AssumedCorpus, assume_corpora
+from codemix_megatron.plan.branch import BranchPoint, data_order, find_branch_point
 from codemix_megatron.plan.cost import activations_by_recompute, count_parameters, memory_bytes_per_rank, training_flops_per_token
 from codemix_megatron.plan.rates import learning_rate_curve
 from codemix_megatron.recipe.schema import Recipe, as_plain, flatten_mixture
@@ -43,7 +44,7 @@ class PhasePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """All phases, sources and costs of a run."""
+    """All phases, sources and costs of a run. Steps of a branch are counted on from its parent's; tokens and costs are its own."""
 
     name: str
     seed: int
@@ -62,6 +63,7 @@ class Plan:
     assumed: bool = False  # sizes of some corpora were assumed, not read from manifests
     model: dict = field(default_factory=dict)
     initial_weights: str | None = None
+    branch: BranchPoint | None = None
     learning_rate_curve: list = field(default_factory=list)  # [tokens after the step, rate of the step]
     activations: dict[str, int] = field(default_factory=dict)  # recompute choice -> bytes on the fullest rank
     device: dict | None = None  # hours and fit, when a device was asked about
@@ -72,9 +74,17 @@ class Plan:
 
     def mixture(self) -> Mixture:
         """Return the data order this plan describes."""
-        names = list(self.sources)
-        counts = [[p.sources[n].sequences if n in p.sources else 0 for n in names] for p in self.phases]
-        return Mixture(self.seed, names, [self.sources[n]["sequences_per_epoch"] for n in names], counts)
+        return data_order(self.as_json())
+
+    @property
+    def first_step(self) -> int:
+        """Steps done before this run began: 0, or the step it branches off at."""
+        return self.branch.step if self.branch else 0
+
+    @property
+    def first_token(self) -> int:
+        """Tokens trained on before this run began."""
+        return self.first_step * self.batch_tokens
 
     def phase_at(self, step: int) -> PhasePlan:
         """Return the phase that step `step` (from 1) belongs to."""
@@ -103,15 +113,24 @@ def find_corpora(recipe: Recipe, sizes: dict[str, int], vocab_size: int | None =
     return assume_corpora(recipe, sizes, vocab_size, manifests)
 
 
-def make_plan(recipe: Recipe, manifests: dict[str, CorpusManifest | AssumedCorpus], num_ranks: int | None = None) -> Plan:
-    """Plan a run on `num_ranks` ranks (default: the smallest layout). Raises RecipeError when data do not suffice."""
+def make_plan(
+    recipe: Recipe,
+    manifests: dict[str, CorpusManifest | AssumedCorpus],
+    num_ranks: int | None = None,
+    branch: BranchPoint | None = None,
+) -> Plan:
+    """Plan a run on `num_ranks` ranks (default: the smallest layout). Raises RecipeError when data do not suffice.
+
+    A recipe that branches off reads its parent's plan.json, unless `branch` is given.
+    """
     vocab_size = next(iter(manifests.values())).tokenizer.vocab_size
     batch_tokens = recipe.batch.global_sequences * recipe.model.sequence_length
     data = (num_ranks or recipe.parallel.model_ranks * (recipe.parallel.data or 1)) // recipe.parallel.model_ranks
     per_epoch = {name: sequences_per_epoch(recipe, manifest) for name, manifest in manifests.items()}
     sizes = {name: m.train_tokens for name, m in manifests.items()}
-    phases = plan_phases(recipe, batch_tokens, per_epoch, sizes)
-    sources = total_sources(recipe, manifests, phases, per_epoch)
+    branch = branch or find_branch_point(recipe, manifests, per_epoch)
+    phases = plan_phases(recipe, batch_tokens, per_epoch, sizes, branch)
+    sources = total_sources(recipe, manifests, phases, per_epoch, branch)
     guard_epochs(recipe, sources, phases)
     steps = sum(p.steps for p in phases)
     parameters = count_parameters(recipe.model, vocab_size)
@@ -119,7 +138,7 @@ def make_plan(recipe: Recipe, manifests: dict[str, CorpusManifest | AssumedCorpu
     return Plan(
         name=recipe.name,
         seed=recipe.seed,
-        steps=steps,
+        steps=phases[0].first_step - 1 + steps,
         tokens=steps * batch_tokens,
         sequence_length=recipe.model.sequence_length,
         global_sequences=recipe.batch.global_sequences,
@@ -140,6 +159,7 @@ def make_plan(recipe: Recipe, manifests: dict[str, CorpusManifest | AssumedCorpu
         assumed=any(source["assumed"] for source in sources.values()),
         model=as_plain(recipe.model),
         initial_weights=recipe.initial_weights,
+        branch=branch,
         learning_rate_curve=learning_rate_curve(phases, batch_tokens),
         activations=activations_by_recompute(recipe, vocab_size, data),
     )
@@ -153,9 +173,11 @@ def sequences_per_epoch(recipe: Recipe, manifest) -> int:
     return num_windows(manifest.train_tokens, length)
 
 
-def plan_phases(recipe: Recipe, batch_tokens: int, per_epoch: dict[str, int], sizes: dict[str, int]) -> list[PhasePlan]:
+def plan_phases(
+    recipe: Recipe, batch_tokens: int, per_epoch: dict[str, int], sizes: dict[str, int], branch: BranchPoint | None
+) -> list[PhasePlan]:
     """Turn each phase's tokens into whole batches and its shares into sequences."""
-    phases, drawn, first_step = [], dict.fromkeys(recipe.corpora, 0), 1
+    phases, drawn, first_step = [], drawn_before(recipe, branch), branch.step + 1 if branch else 1
     for phase in recipe.phases:
         steps = whole_batches(phase.tokens, batch_tokens)
         shares = flatten_mixture(phase.mixture, phase.tokens, sizes)
@@ -182,9 +204,16 @@ def plan_phases(recipe: Recipe, batch_tokens: int, per_epoch: dict[str, int], si
     return phases
 
 
-def total_sources(recipe: Recipe, manifests, phases: list[PhasePlan], per_epoch: dict[str, int]) -> dict[str, dict]:
-    """Sum each source over the phases."""
-    totals = {}
+def drawn_before(recipe: Recipe, branch: BranchPoint | None) -> dict[str, int]:
+    """Return corpus -> sequences read before this run began."""
+    return {name: branch.consumed.get(name, 0) if branch else 0 for name in recipe.corpora}
+
+
+def total_sources(
+    recipe: Recipe, manifests, phases: list[PhasePlan], per_epoch: dict[str, int], branch: BranchPoint | None
+) -> dict[str, dict]:
+    """Sum each source over the phases; `epochs` and `share_seen` count what a parent read too."""
+    totals, drawn = {}, drawn_before(recipe, branch)
     for name, manifest in manifests.items():
         sequences = sum(p.sources[name].sequences for p in phases if name in p.sources)
         totals[name] = {
@@ -194,8 +223,9 @@ def total_sources(recipe: Recipe, manifests, phases: list[PhasePlan], per_epoch:
             "sequences_per_epoch": max(1, per_epoch[name]),
             "sequences": sequences,
             "tokens": sequences * recipe.model.sequence_length,
-            "epochs": sequences / max(1, per_epoch[name]),
-            "share_seen": min(1.0, sequences / max(1, per_epoch[name])),
+            "epochs": (drawn[name] + sequences) / max(1, per_epoch[name]),
+            "share_seen": min(1.0, (drawn[name] + sequences) / max(1, per_epoch[name])),
+            "tokens_before": drawn[name] * recipe.model.sequence_length,
             "assumed": isinstance(manifest, AssumedCorpus),
         }
     return totals
@@ -212,10 +242,11 @@ def guard_epochs(recipe: Recipe, sources: dict[str, dict], phases: list[PhasePla
                 f"corpora.{name}: {total['train_tokens']} training tokens do not fill one sequence of {recipe.model.sequence_length};"
                 " add documents or shorten model.sequence_length"
             )
-        elif total["epochs"] > limit:
-            listed = ", ".join(f"{phase} {tokens}" for phase, tokens in drawing.items())
+        elif drawing and total["epochs"] > limit:
+            before = {"before the branch": total["tokens_before"]} if total["tokens_before"] else {}
+            listed = ", ".join(f"{phase} {tokens}" for phase, tokens in {**before, **drawing}.items())
             faults.append(
-                f"corpora.{name}: {total['tokens']} tokens are asked for ({listed}), it holds {total['train_tokens']}:"
+                f"corpora.{name}: {total['tokens_before'] + total['tokens']} tokens are asked for ({listed}), it holds {total['train_tokens']}:"
                 f" {total['epochs']:.2f} epochs, at most {limit:g} are allowed;"
                 f" lower its share, add documents or raise corpora.{name}.max_epochs"
             )

@@ -18,6 +18,7 @@ def find_faults(recipe: Recipe) -> list[str]:
         *optimizer_faults(recipe),
         *corpus_faults(recipe),
         *phase_faults(recipe),
+        *branch_faults(recipe),
         *evaluation_faults(recipe),
     ]
 
@@ -156,6 +157,18 @@ def phase_faults(recipe: Recipe) -> list[str]:
             faults.append(f"{path}.tokens: {phase.tokens} is less than one global batch of {batch_tokens} tokens")
         faults += mixture_faults(phase.mixture, f"{path}.mixture", recipe.corpora, phase.tokens)
         faults += learning_rate_faults(phase, f"{path}.learning_rate")
+    return faults
+
+
+def branch_faults(recipe: Recipe) -> list[str]:
+    """Check where a run starts from."""
+    if recipe.branch is None:
+        return []
+    faults = []
+    if recipe.initial_weights:
+        faults.append("branch: initial_weights is given too; a branch carries weights, Adam's state and data order, so remove one of them")
+    if recipe.branch.step is not None and recipe.branch.step < 1:
+        faults.append(f"branch.step: found {recipe.branch.step}, must be at least 1")
     return faults
 
 

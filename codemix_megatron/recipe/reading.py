@@ -289,6 +289,7 @@ def resolve_paths(recipe: Recipe, directory: Path) -> Recipe:
         evaluation=evaluation,
         tokenizer=replace(recipe.tokenizer, path=absolute(recipe.tokenizer.path)),
         initial_weights=absolute(recipe.initial_weights) if recipe.initial_weights else None,
+        branch=replace(recipe.branch, run=absolute(recipe.branch.run)) if recipe.branch else None,
     )
 
 

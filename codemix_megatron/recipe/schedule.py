@@ -11,7 +11,7 @@ def learning_rate_at(rate: LearningRate, index: int, num_steps: int, batch_token
     """Return the rate of step `index` (from 0) of a phase of `num_steps`; the last step has `rate.final`.
 
     Warm-up is linear and reaches the peak on its last step. wsd (warmup-stable-decay, Hu et al. 2024) holds
-    the peak and falls linearly over the last `decay_share` of the phase.
+    the peak and falls over the last `decay_share` of the phase, linearly or as 1 - sqrt (Hägele et al. 2024).
     """
     warmup = min(num_steps, -(-rate.warmup_tokens // batch_tokens))
     if index < warmup:
@@ -22,5 +22,11 @@ def learning_rate_at(rate: LearningRate, index: int, num_steps: int, batch_token
     if index < begin:
         return rate.peak
     progress = (index - begin + 1) / (num_steps - begin)
-    falling = 0.5 * (1 + math.cos(math.pi * progress)) if rate.schedule == "cosine" else 1 - progress
-    return rate.final + (rate.peak - rate.final) * falling
+    return rate.final + (rate.peak - rate.final) * height(rate, progress)
+
+
+def height(rate: LearningRate, progress: float) -> float:
+    """Return what is left of the way from final to peak, from 1 to 0 as `progress` goes from 0 to 1."""
+    if rate.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * progress))
+    return 1 - math.sqrt(progress) if rate.schedule == "wsd" and rate.decay == "1-sqrt" else 1 - progress

@@ -8,6 +8,7 @@ from typing import Literal
 
 __all__ = [
     "Batch",
+    "Branch",
     "CheckpointPolicy",
     "CorpusSpec",
     "Evaluation",
@@ -165,6 +166,7 @@ class LearningRate:
     warmup_tokens: int = says("tokens of linear warm-up from `start`", 0, reader="tokens_or_zero")
     start: float = says("value the warm-up begins at", 0.0)
     decay_share: float = says("wsd only: share of the phase that decays", 0.1)
+    decay: Literal["linear", "1-sqrt"] = says("wsd only: shape of the decay", "linear")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +181,14 @@ class Phase:
     )
     learning_rate: LearningRate = says("schedule of this phase")
     optimizer_state: Literal["keep", "reset"] = says("carry Adam's moments into this phase or start them at zero", "keep")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branch:
+    """A run that goes on from a checkpoint of another: weights, Adam's state, steps and data order are carried over."""
+
+    run: str = says("folder of the parent run")
+    step: int | None = says("checkpoint of the parent to go on from; default: its last", None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,7 +228,8 @@ class Recipe:
 
     name: str = says("name of the run")
     seed: int = says("seed of weights and data order", 1234)
-    initial_weights: str | None = says("run folder or checkpoint whose weights to start from", None)
+    initial_weights: str | None = says("run folder or checkpoint whose weights to start from; Adam and the data order begin anew", None)
+    branch: Branch | None = says("parent run and step to go on from; nothing the parent read is read again", None)
     model: Model = says("shape")
     parallel: Parallel = says("layout", factory=Parallel)
     batch: Batch = says("batch sizes")

@@ -78,23 +78,23 @@ def inline(svg: str, prefix: str) -> str:
     return use_css_colours(re.sub(r'(url\(#|href="#)', rf"\1{prefix}-", svg))
 
 
-def token_axis(axes, last: float = 0) -> None:
-    """Label an axis of tokens with short counts; it begins at 0 and reaches `last` where that is given."""
+def token_axis(axes, last: float = 0, first: float = 0) -> None:
+    """Label an axis of tokens with short counts; it begins at `first` and reaches `last` where that is given."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value) if value else "0"))
     axes.set_xlabel("tokens trained on")
-    axes.set_xlim(0, last or None)
+    axes.set_xlim(first, last or None)
 
 
 def mark_phases(axes, run: RunData, named: bool = True) -> None:
     """Rule off the phases and write their names above where there is room for them."""
     spans = phase_edges(run)
-    whole = max((end for _, _, end in spans), default=0)
+    whole = max((end for _, _, end in spans), default=0) - run.first_token
     room = axes.figure.get_figwidth() * 13  # characters over the whole axis
     for name, begin, end in spans:
-        if begin:
+        if begin > run.first_token:
             axes.axvline(begin, color=SOFT, linewidth=0.8, zorder=1)
         if named and whole and len(name) + 1 < room * (end - begin) / whole:
             axes.text((begin + end) / 2, 1.02, name, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=9, color=SOFT)
@@ -102,7 +102,7 @@ def mark_phases(axes, run: RunData, named: bool = True) -> None:
 
 def phase_edges(run: RunData) -> list[tuple[str, int, int]]:
     """Return (name, first token, last token) of the planned phases, else of those begun."""
-    edges, begin = [], 0
+    edges, begin = [], run.first_token
     for phase in (run.plan or {}).get("phases", []):
         edges.append((phase["name"], begin, begin + phase["tokens"]))
         begin += phase["tokens"]
@@ -132,9 +132,9 @@ def label_ends(axes, ends: list[tuple[str, float, float, str]]) -> None:
         return
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
-    right, taken = axes.get_xlim()[1], []
+    (left, right), taken = axes.get_xlim(), []
     for name, tokens, value, colour in sorted(ends, key=lambda end: end[2]):
-        x, y = tokens / right, (value - low) / (high - low)
+        x, y = (tokens - left) / (right - left), (value - low) / (high - low)
         for beside in taken:
             if abs(beside[0] - x) < LABEL_WIDTH:
                 y = max(y, beside[1] + LABEL_GAP)

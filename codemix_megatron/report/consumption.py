@@ -36,9 +36,9 @@ class SourceUse:
     finished: bool
 
 
-def step_deltas(steps: list[dict]) -> list[dict[str, int]]:
-    """Return tokens per source of every step, from the cumulative counts."""
-    deltas, before = [], {}
+def step_deltas(steps: list[dict], before: dict[str, int] | None = None) -> list[dict[str, int]]:
+    """Return tokens per source of every step, from the cumulative counts; `before` are those of the parent of a branch."""
+    deltas, before = [], before or {}
     for event in steps:
         now = event.get("tokens_per_source") or before
         deltas.append({source: total - before.get(source, 0) for source, total in now.items()})
@@ -56,7 +56,7 @@ def find_spans(run: RunData) -> list[PhaseSpan]:
         ends[phase] = event.get("tokens", 0)
         counts[phase] = counts.get(phase, 0) + 1
     planned = {phase["name"]: phase["steps"] for phase in (run.plan or {}).get("phases", [])}
-    spans, first = [], 0
+    spans, first = [], run.first_token
     for i, (name, last) in enumerate(ends.items()):
         finished = name in ended or i < len(ends) - 1 or (name in planned and counts[name] >= planned[name])
         spans.append(PhaseSpan(name=name, first_token=first, last_token=last, finished=finished))
@@ -67,12 +67,12 @@ def find_spans(run: RunData) -> list[PhaseSpan]:
 def use_of_sources(run: RunData) -> list[SourceUse]:
     """Return planned and realised use of every source in every phase, phases not begun included."""
     realised: dict[str, dict[str, int]] = {}
-    for event, delta in zip(run.steps, step_deltas(run.steps), strict=True):
+    for event, delta in zip(run.steps, step_deltas(run.steps, run.tokens_before), strict=True):
         into = realised.setdefault(str(event.get("phase", "")), {})
         for source, tokens in delta.items():
             into[source] = into.get(source, 0) + tokens
     spans = {span.name: span for span in find_spans(run)}
-    uses, consumed = [], dict.fromkeys(run.sources, 0)
+    uses, consumed = [], dict.fromkeys(run.sources, 0) | run.tokens_before
     for phase in dict.fromkeys([*run.phase_names, *realised]):
         planned, got = plan_of(run, phase), realised.get(phase, {})
         for source in run.sources:

@@ -43,7 +43,7 @@ def mixture_figure(run: RunData) -> Figure:
         bottom.plot([e["tokens"] for e in run.steps], [e.get("learning_rate") for e in run.steps], color=INK)
         bottom.set(ylabel="learning rate", ylim=(0, None))
         bottom.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
-        token_axis(bottom, max(tokens[-1], run.planned_tokens or 0))
+        token_axis(bottom, max(tokens[-1], run.planned_tokens or 0), run.first_token)
         mark_phases(top, run)
         mark_phases(bottom, run, named=False)
         mark_interruptions(bottom, run)
@@ -68,7 +68,8 @@ def phase_shares(run: RunData, sources: list[str]) -> tuple[np.ndarray, np.ndarr
     counts = np.column_stack([counts[:, order], counts.sum(axis=1) - counts[:, order].sum(axis=1)])
     ends = np.array([e["tokens"] for e in run.steps], dtype=float)
     width, tokens, shares = max(1, len(ends) // 50), [], []
-    base = np.zeros(counts.shape[1])
+    before = np.array([run.tokens_before.get(s, 0) for s in all_sources], dtype=float)
+    base = np.append(before[order], before.sum() - before[order].sum())
     for span in find_spans(run):
         inside = (ends > span.first_token) & (ends <= span.last_token)
         if not inside.any():
@@ -109,7 +110,7 @@ def loss_figure(run: RunData) -> Figure:
             thin = norms[:: -(-len(norms) // MOST_POINTS)]
             bottom.plot(*zip(*thin, strict=True), color=SOFT, linewidth=0.9)
         bottom.set(ylabel="gradient\nnorm", ylim=(0, None))
-        token_axis(bottom, run.planned_tokens or run.tokens)
+        token_axis(bottom, run.planned_tokens or run.tokens, run.first_token)
         mark_phases(top, run)
         mark_phases(bottom, run, named=False)
         mark_interruptions(bottom, run)
@@ -123,7 +124,7 @@ def loss_series(run: RunData, source: str) -> tuple[np.ndarray, np.ndarray, np.n
     """Return tokens, loss and smoothed loss of the steps that drew from a source."""
     points = [
         (event["tokens"], event["loss_per_source"][source], delta.get(source) or 1)
-        for event, delta in zip(run.steps, step_deltas(run.steps), strict=True)
+        for event, delta in zip(run.steps, step_deltas(run.steps, run.tokens_before), strict=True)
         if (event.get("loss_per_source") or {}).get(source) is not None
     ]
     if not points:
@@ -156,7 +157,7 @@ def held_out_figure(run: RunData) -> Figure:
                 axes.plot(tokens, values, marker=look.marker, markevery=every, markersize=4.5, label=source, clip_on=False, **look.line)
                 ends.append((source, tokens[-1], values[-1], look.colour))
         axes.set(ylabel="bits per byte, held out")
-        token_axis(axes, run.planned_tokens or run.tokens)
+        token_axis(axes, run.planned_tokens or run.tokens, run.first_token)
         mark_phases(axes, run)
         mark_interruptions(axes, run)
         label_ends(axes, ends)

@@ -1,5 +1,7 @@
 """The top of a run's page: one sentence and the headline numbers."""
 
+from pathlib import Path
+
 from codemix_megatron.report.blocks import Card
 from codemix_megatron.report.consumption import tokens_by_kind
 from codemix_megatron.report.held_out import kind_series, series
@@ -24,6 +26,8 @@ def describe_lead(run: RunData) -> str:
     names = run.phase_names
     phases = f" in {plural(len(names), 'phase')}" + (f" ({join_words(names)})" if len(names) <= MOST_NAMES else "") if names else ""
     took = f", {duration(training_seconds(run))} in training steps" if run.steps else ""
+    if run.branch:
+        trained += f" ({short_count(run.first_token)} of them by {Path(run.branch['run']).name}, whose step {count(run.branch['step'])} it went on from)"
     return f"{model}trained on {trained}{phases}, spread over {spread}{f' on {where}' if where else ''}{took}."
 
 
@@ -84,7 +88,7 @@ def tokens_card(run: RunData) -> Card:
 
 def speed_card(run: RunData) -> Card:
     """Return tokens per second over all steps."""
-    speed = run.tokens / max(1e-9, training_seconds(run))
+    speed = (run.tokens - run.first_token) / max(1e-9, training_seconds(run))
     flops = (run.plan or {}).get("flops", {}).get("per_token")
     return Card(label="speed", value=short_count(speed), unit="tokens/s", note=flops_per_second(speed * flops) if flops else "")
 

@@ -57,7 +57,23 @@ class RunData:
     def planned_tokens(self) -> int | None:
         """Tokens the plan holds, over all phases."""
         phases = (self.plan or {}).get("phases")
-        return sum(phase["tokens"] for phase in phases) if phases else None
+        return self.first_token + sum(phase["tokens"] for phase in phases) if phases else None
+
+    @property
+    def branch(self) -> dict | None:
+        """The parent's run and step, when this run went on from another."""
+        return (self.plan or {}).get("branch")
+
+    @property
+    def first_token(self) -> int:
+        """Tokens that its parent had trained on."""
+        return self.branch["step"] * self.plan["batch_tokens"] if self.branch else 0
+
+    @property
+    def tokens_before(self) -> dict[str, int]:
+        """Tokens of each source that its parent had read."""
+        length = (self.plan or {}).get("sequence_length", 0)
+        return {source: count * length for source, count in self.branch["consumed"].items()} if self.branch else {}
 
     @property
     def parameters(self) -> int | None:

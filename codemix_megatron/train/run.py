@@ -7,21 +7,23 @@ import time
 from dataclasses import asdict
 from functools import partial
 
-from codemix_megatron.checkpoint.loading import list_checkpoints, load_checkpoint, newest_sound, prune, read_card
+from codemix_megatron.checkpoint.loading import load_checkpoint, newest_sound, prune, read_card
 from codemix_megatron.checkpoint.writing import save_checkpoint
-from codemix_megatron.errors import STOPPED_EARLY, CodemixError
+from codemix_megatron.errors import STOPPED_EARLY
 from codemix_megatron.mixture.packing import PackedReader
 from codemix_megatron.mixture.reading import SequenceReader
 from codemix_megatron.parallel.ranks import Ranks, join_ranks, leave_ranks, on_main
+from codemix_megatron.plan.branch import known_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
-from codemix_megatron.recipe.schema import Model, Recipe, as_plain
+from codemix_megatron.recipe.schema import Recipe, as_plain
 from codemix_megatron.records.journal import cut_after
-from codemix_megatron.records.run_folder import CARD, RunFolder
+from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.batches import Batches
 from codemix_megatron.train.engine import Engine
 from codemix_megatron.train.folder import now, open_run
 from codemix_megatron.train.loop import Training, TrainState
 from codemix_megatron.train.observers import open_observers
+from codemix_megatron.train.starting import initial_checkpoint, parent_checkpoint
 
 __all__ = ["train"]
 
@@ -41,7 +43,7 @@ class RankOfRun:
     def __init__(self, recipe: Recipe, run: RunFolder, ranks: Ranks):
         self.recipe, self.run, self.ranks = recipe, run, ranks
         self.manifests = read_manifests(recipe)
-        self.plan = make_plan(recipe, self.manifests, ranks.size)
+        self.plan = make_plan(recipe, self.manifests, ranks.size, on_main(ranks, partial(known_branch_point, run)))
         on_main(ranks, partial(open_run, run, recipe, self.plan, ranks.size, ranks.device.type))
         self.names = list(self.plan.sources)
         reader = PackedReader if recipe.sequences.packing == "best_fit" else SequenceReader
@@ -65,7 +67,7 @@ class RankOfRun:
             self.tell("start", {"step": self.state.step, **where, "at": now(), "launch": launch})
             for text in warnings:
                 self.tell("warning", {"step": self.state.step, "text": text})
-            if self.state.step == 0:
+            if self.state.step == self.plan.first_step:
                 self.validate(self.plan.phases[0].name)
             training = Training(self.recipe, self.plan, self.engine, self.batches, self.state)
             finished = training.run(self.tell, self.save, self.validate, self.stop_asked)
@@ -88,6 +90,10 @@ class RankOfRun:
             card = read_card(checkpoint)
             self.load(checkpoint, with_optimizer=True)
             self.state.step, self.state.sequences_seen = card["step"], card["sequences_seen"]
+        elif self.plan.branch:
+            self.load(on_main(self.ranks, partial(parent_checkpoint, self.recipe, self.plan.branch)), with_optimizer=True)
+            self.state.step = self.plan.first_step
+            self.state.sequences_seen = self.plan.first_step * self.plan.global_sequences
         elif self.recipe.initial_weights:
             source = on_main(self.ranks, partial(initial_checkpoint, self.recipe))
             self.load(source, with_optimizer=False)
@@ -149,18 +155,3 @@ class RankOfRun:
     def stop_asked(self) -> bool:
         """Say whether this rank was signalled or, on the main rank, the stop file is there."""
         return self.signalled or (self.ranks.is_main and self.run.stop.exists())
-
-
-def initial_checkpoint(recipe: Recipe):
-    """Return the checkpoint that `initial_weights` names: itself, or the newest of a run folder; its model must be the recipe's."""
-    folder = RunFolder(recipe.initial_weights)
-    found = list_checkpoints(folder.checkpoints) or ([folder.path] if (folder.path / CARD).is_file() else [])
-    if not found:
-        raise CodemixError(f"initial_weights: {folder} is neither a checkpoint nor a run folder that has one")
-    theirs, ours = as_plain(Model(**read_card(found[-1])["model"])), as_plain(recipe.model)  # older cards lack newer keys
-    free = ("sequence_length", "init_std", "precision", "vocab_padding_multiple")  # padding rows may differ: Megatron loads around them
-    decides = [key for key in ours if key not in free]
-    different = [f"model.{key} {ours[key]} here, {theirs[key]} there" for key in decides if ours[key] != theirs[key]]
-    if different:
-        raise CodemixError(f"initial_weights: {found[-1]} holds another model: {'; '.join(different)}")
-    return found[-1]

@@ -140,3 +140,19 @@ def test_phase_two_goes_on_where_phase_one_stopped():
     seen = set(zip(located.source[:1000].tolist(), located.sequence[:1000].tolist(), strict=True))
     again = [pair for pair in zip(located.source[1000:].tolist(), located.sequence[1000:].tolist(), strict=True) if pair in seen]
     assert again == []
+
+
+def test_branch_draws_on_where_its_parent_stopped():
+    """Whatever the parent's phase still held: nothing read before the branch is read again before everything was read once."""
+    trunk = Mixture(1, ["a", "b"], [2500, 2500], [[800, 200], [400, 600]])
+    seen = 1200
+    before = trunk.locate(np.arange(seen))
+    branch = Mixture(1, ["a", "b"], [2500, 2500], [[900, 100]], first=seen, drawn=trunk.consumed(seen))
+    after = branch.locate(np.arange(seen, len(branch)))
+    read = set(zip(before.source.tolist(), before.sequence.tolist(), strict=True))
+    read_after = set(zip(after.source.tolist(), after.sequence.tolist(), strict=True))
+    assert len(branch) == seen + 1000 and len(read_after) == 1000
+    assert not read & read_after
+    assert branch.consumed(len(branch)).tolist() == [trunk.consumed(seen)[0] + 900, trunk.consumed(seen)[1] + 100]
+    with pytest.raises(IndexError):
+        branch.locate(np.array([seen - 1]))

@@ -53,5 +53,11 @@ def test_wsd_holds_the_peak_until_the_decay():
     assert found[80] == pytest.approx(0.95) and found[-1] == 0.0
 
 
+def test_wsd_may_decay_as_one_minus_the_root():
+    found = rates(100, schedule="wsd", peak=1.0, final=1e-6, decay_share=0.2, decay="1-sqrt")
+    assert found[:80] == [1.0] * 80
+    assert found[84] == pytest.approx(1 - 0.5) and found[-1] == pytest.approx(1e-6)
+
+
 def test_constant_holds_and_warm_up_may_begin_above_zero():
     assert rates(4, schedule="constant", peak=2.0, start=1.0, warmup_tokens=200) == [1.5, 2.0, 2.0, 2.0]

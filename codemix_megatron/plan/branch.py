@@ -1,0 +1,87 @@
+"""Where a branched run begins: at a step of another run, whose reading of the corpora it goes on with."""
+
+from dataclasses import dataclass
+
+from codemix_megatron.errors import RecipeError
+from codemix_megatron.mixture.mixture import Mixture
+from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.records.atomic import read_json
+from codemix_megatron.records.run_folder import RunFolder, is_run_folder
+
+__all__ = ["BranchPoint", "branch_from", "data_order", "find_branch_point", "known_branch_point"]
+
+
+@dataclass(frozen=True)
+class BranchPoint:
+    """A step of a parent run; `consumed` are the sequences of each source that were read by then, grandparents included."""
+
+    run: str
+    step: int
+    consumed: dict[str, int]
+
+
+def data_order(plan: dict) -> Mixture:
+    """Return the data order that a plan (as plan.json holds it) describes."""
+    names, branch = list(plan["sources"]), plan.get("branch")
+    counts = [[p["sources"][n]["sequences"] if n in p["sources"] else 0 for n in names] for p in plan["phases"]]
+    per_epoch = [plan["sources"][n]["sequences_per_epoch"] for n in names]
+    if branch is None:
+        return Mixture(plan["seed"], names, per_epoch, counts)
+    drawn = [branch["consumed"].get(n, 0) for n in names]
+    return Mixture(plan["seed"], names, per_epoch, counts, branch["step"] * plan["global_sequences"], drawn)
+
+
+def branch_from(parent: dict, run: str, step: int | None) -> BranchPoint:
+    """Return the point at `step` (default: the last) of a run with the plan `parent`; raises RecipeError when it has no such step."""
+    branch = parent.get("branch") or {"step": 0, "consumed": {}}
+    step = parent["steps"] if step is None else step
+    if not branch["step"] < step <= parent["steps"]:
+        raise RecipeError(f"branch.step: {run} has no step {step}; it goes from {branch['step'] + 1} to {parent['steps']}")
+    mixture = data_order(parent)
+    counts = dict(zip(mixture.sources, map(int, mixture.consumed(step * parent["global_sequences"])), strict=True))
+    return BranchPoint(run, step, {**branch["consumed"], **counts})
+
+
+def find_branch_point(recipe: Recipe, corpora: dict, per_epoch: dict[str, int]) -> BranchPoint | None:
+    """Return where the recipe branches off, or None when it begins by itself.
+
+    Reads the parent's plan.json. Raises RecipeError, naming all that differs, when the parent's reading cannot be gone on with.
+    """
+    if recipe.branch is None:
+        return None
+    folder = RunFolder(recipe.branch.run)
+    try:
+        parent = read_json(folder.plan)
+    except (OSError, ValueError):
+        raise RecipeError(f"branch.run: {folder} is no run folder (no readable plan.json); train the parent first") from None
+    if faults := other_reading(recipe, parent, corpora, per_epoch):
+        raise RecipeError([f"branch.run: {fault}" for fault in faults])
+    return branch_from(parent, str(folder), recipe.branch.step)
+
+
+def known_branch_point(run: RunFolder) -> BranchPoint | None:
+    """Return where a run that has begun branched off: from then on it needs its parent no more."""
+    if not is_run_folder(run):
+        return None
+    branch = read_json(run.plan).get("branch")
+    return BranchPoint(**branch) if branch else None
+
+
+def other_reading(recipe: Recipe, parent: dict, corpora: dict, per_epoch: dict[str, int]) -> list[str]:
+    """Say what keeps a branch from drawing on where its parent stopped."""
+    settings = {
+        "seed": (recipe.seed, parent["seed"]),
+        "model.sequence_length": (recipe.model.sequence_length, parent["sequence_length"]),
+        "batch.global_sequences": (recipe.batch.global_sequences, parent["global_sequences"]),
+    }
+    faults = [f"{key} is {ours} here and {theirs} there; a branch keeps it" for key, (ours, theirs) in settings.items() if ours != theirs]
+    if faults:
+        return faults  # lengths decide how many sequences a corpus has
+    for name, corpus in corpora.items():
+        theirs = parent["sources"].get(name)
+        if theirs is None:
+            continue
+        same_file = corpus.bin_sha256 == theirs["bin_sha256"] or None in (corpus.bin_sha256, theirs["bin_sha256"])
+        if not same_file or max(1, per_epoch[name]) != theirs["sequences_per_epoch"]:
+            faults.append(f"corpora.{name} is another file, or cut into other sequences, than the parent's; rename it here or take that")
+    return faults

@@ -1,0 +1,57 @@
+"""Checkpoints of other runs that a run starts from. No torch: the launching process looks before any rank starts."""
+
+from pathlib import Path
+
+from codemix_megatron.checkpoint.loading import find_fault, list_checkpoints, read_card
+from codemix_megatron.errors import CodemixError
+from codemix_megatron.plan.branch import BranchPoint
+from codemix_megatron.recipe.schema import Model, Recipe, as_plain
+from codemix_megatron.records.run_folder import CARD, RunFolder, step_of
+
+__all__ = ["check_start", "initial_checkpoint", "parent_checkpoint"]
+
+
+def check_start(recipe: Recipe, branch: BranchPoint | None) -> None:
+    """Raise CodemixError when the checkpoint that a new run starts from is not there or holds another model."""
+    if branch:
+        find_parent(recipe, branch)
+    elif recipe.initial_weights:
+        initial_checkpoint(recipe)
+
+
+def initial_checkpoint(recipe: Recipe) -> Path:
+    """Return the checkpoint that `initial_weights` names: itself, or the newest of a run folder; its model must be the recipe's."""
+    folder = RunFolder(recipe.initial_weights)
+    found = list_checkpoints(folder.checkpoints) or ([folder.path] if (folder.path / CARD).is_file() else [])
+    if not found:
+        raise CodemixError(f"initial_weights: {folder} is neither a checkpoint nor a run folder that has one")
+    # Padding rows may differ: Megatron loads around them.
+    refuse_other_model(recipe, found[-1], "initial_weights", ("sequence_length", "init_std", "precision", "vocab_padding_multiple"))
+    return found[-1]
+
+
+def parent_checkpoint(recipe: Recipe, branch: BranchPoint) -> Path:
+    """Return the checkpoint a branch goes on from, its files verified; raises CodemixError when it is not whole or holds another model."""
+    checkpoint = find_parent(recipe, branch)
+    if fault := find_fault(checkpoint):
+        raise CodemixError(f"branch.step: {checkpoint}: {fault}; take another step")
+    return checkpoint
+
+
+def find_parent(recipe: Recipe, branch: BranchPoint) -> Path:
+    """Return the checkpoint a branch goes on from; raises CodemixError naming those that are there when it is not."""
+    folder = RunFolder(branch.run)
+    there = [step_of(p) for p in list_checkpoints(folder.checkpoints)]
+    if branch.step not in there:
+        listed = ", ".join(map(str, there)) or "none"
+        raise CodemixError(f"branch.step: {folder} has no checkpoint of step {branch.step}; there are steps {listed}")
+    refuse_other_model(recipe, folder.checkpoint(branch.step), "branch", ("init_std",))
+    return folder.checkpoint(branch.step)
+
+
+def refuse_other_model(recipe: Recipe, checkpoint: Path, key: str, free: tuple[str, ...]) -> None:
+    """Raise CodemixError when a checkpoint holds another model than the recipe's; what is `free` may differ."""
+    theirs, ours = as_plain(Model(**read_card(checkpoint)["model"])), as_plain(recipe.model)  # older cards lack newer keys
+    different = [f"model.{name} {ours[name]} here, {theirs[name]} there" for name in ours if name not in free and ours[name] != theirs[name]]
+    if different:
+        raise CodemixError(f"{key}: {checkpoint} holds another model: {'; '.join(different)}")
