@@ -1,15 +1,18 @@
 """All parts of a corpus -> PREFIX.bin and PREFIX.idx: duplicates out, held-out documents last, order shuffled where asked."""
 
+import itertools
 from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from codemix_megatron.corpus.exact_duplicates import find_duplicates
 from codemix_megatron.corpus.held_out import HeldOutRule, held_out_fractions
 from codemix_megatron.corpus.indexed import IndexedWriter
+from codemix_megatron.corpus.json_lines import name_lines
 from codemix_megatron.corpus.parts import FinishedPart, PartsFolder
 from codemix_megatron.corpus.shuffling import write_shuffled
 from codemix_megatron.corpus.tally import DUPLICATE, PLACES_KEPT, UNKNOWN, Counts, Dropped
@@ -18,6 +21,7 @@ from codemix_megatron.records.atomic import writing
 __all__ = ["Finishing"]
 
 COPY_BYTES = 4 << 20
+MOST_DAMAGED_LISTED = 100_000
 
 
 @dataclass
@@ -48,6 +52,7 @@ class Finishing:
             self.dropped.merge(Dropped.from_plain(part.dropped))
             self.drop_repeated(number)
             self.rewritten.update(part.rewritten)
+        self.dropped.places = {reason: name_lines(places) for reason, places in self.dropped.places.items()}
         for number, records in self.blocks():
             rows = self.rows(number)
             kept = self.kept[rows]
@@ -137,13 +142,24 @@ class Finishing:
             with writing(f"{prefix}.languages.npy", "wb") as handle:
                 np.save(handle, place[np.frombuffer(self.languages, dtype=np.uint16)[: int(self.counts.train[0])]])
 
-    def write_damaged(self, path) -> None:
-        """Write the place and the reason of every damaged document, one a line."""
+    def write_damaged(self, path: Path) -> None:
+        """Write the place and the reason of every damaged document, one a line; remove such a list when there are none."""
+        if not self.dropped.num_damaged:
+            path.unlink(missing_ok=True)
+            return
+        noted = itertools.islice(self.damaged(), MOST_DAMAGED_LISTED)
+        places, reasons = zip(*noted, strict=True)
         with writing(path, "wb") as handle:
-            for number in range(len(self.parts)):
-                part = self.folder.file(number, "damaged")
-                if self.parts[number].dropped["counts"] and part.exists():
-                    handle.write(part.read_bytes())
+            for place, reason in zip(name_lines(list(places)), reasons, strict=True):
+                handle.write(f"{place}\t{reason}\n".encode("utf-8", "surrogateescape"))
+
+    def damaged(self) -> Iterator[list[str]]:
+        """Yield place and reason of each damaged document."""
+        for number, part in enumerate(self.parts):
+            if Dropped.from_plain(part.dropped).num_damaged:
+                with open(self.folder.file(number, "damaged"), encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
+                    for line in lines:
+                        yield line.rstrip("\n").split("\t", 1)
 
     def interleave(self, writer: IndexedWriter, partitions: int) -> None:
         """Write documents 0, n, 2n, ..., then 1, n + 1, ...: the order in which Megatron's tool joins n partitions."""

@@ -268,10 +268,12 @@ class Preparation:
         dropped, num_documents = finishing.dropped, int(finishing.counts.total[0])
         met = num_documents + dropped.counts.total()
         bad_share = dropped.num_damaged / max(1, met)
+        listed = Path(f"{self.spec.prefix}.damaged.tsv")
+        finishing.write_damaged(listed)
         if bad_share > self.how.max_bad_share:
             raise CorpusError(
                 f"corpora.{self.name}: {dropped.num_damaged} of {met} documents are damaged, more than max_bad_share"
-                f" {self.how.max_bad_share:g} allows ({dropped.describe(harmless=False)});"
+                f" {self.how.max_bad_share:g} allows ({dropped.describe(harmless=False)}; all in {listed});"
                 f" mend them, or leave them out with --max-bad-share {rounded_up(bad_share)}"
             )
         if not num_documents:

@@ -104,7 +104,8 @@ def test_damaged_documents_stop_the_work_and_leave_no_corpus(write_lines, spec_f
     assert f"broken JSON: 1 ({path}:21)" in message
     assert f"null text: 1 ({path}:22)" in message
     assert caught.value.exit_code == 2
-    assert files_in(tmp_path / "out") == []
+    assert files_in(tmp_path / "out") == ["corpus.damaged.tsv"]
+    assert (tmp_path / "out/corpus.damaged.tsv").read_text() == f"{path}:21\tbroken JSON\n{path}:22\tnull text\n"
     allowed = float(message.rpartition("--max-bad-share ")[2])
     said = []
     manifest = prepare(spec_for(path), tokenizer, 0.1, max_bad_share=allowed, say=said.append)
@@ -167,7 +168,7 @@ def test_failure_leaves_the_older_corpus_as_it_was(hundred_texts, spec_for, toke
     hundred_texts.write_text("{broken\n")
     with pytest.raises(CorpusError, match="damaged"):
         prepare(spec_for(hundred_texts), tokenizer, 0.1)
-    assert {name: (tmp_path / "out" / name).read_bytes() for name in files_in(tmp_path / "out")} == before
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in before} == before
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, RuntimeError])
