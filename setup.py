@@ -20,6 +20,7 @@ setup(
     # Exact versions stand in constraints.txt; README.md says what each is for.
     install_requires=[
         "accelerate>=0.26",
+        "ahocorasick_rs>=0.22",
         "datasets>=3",
         "fastokens>=0.3.5",
         "fsspec>=2024.6",
@@ -29,8 +30,11 @@ setup(
         "megatron-core>=0.16.1,<0.17",
         "numpy>=1.26",
         "orjson>=3.10",
+        "pathspec>=0.12",
         "psutil>=5.9",
+        "pyarrow>=15",
         "pyyaml>=6.0",
+        "rensa>=0.5",
         "rich>=13",
         "safetensors>=0.4",
         "sentencepiece>=0.2",
@@ -39,6 +43,7 @@ setup(
         "torch>=2.6",
         "transformers>=5.0",
         "wandb>=0.18",
+        "zstandard>=0.22",
     ],
     extras_require={
         # Needs CUDA's toolkit and a CUDA build of torch; docs/gpu.md says how. NVIDIA's apex is on no registry.

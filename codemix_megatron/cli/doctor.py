@@ -132,15 +132,17 @@ def print_recipe_keys(console) -> None:
 
     from rich.table import Table
 
-    from codemix_megatron.recipe import schema
+    from codemix_megatron.recipe import filtering, schema
 
-    for name in ("Recipe", "Model", "Parallel", "Batch", "Optimizer", "Tokenizer", "CorpusSpec", "Phase", "LearningRate", "Branch", *PLAIN_BLOCKS):
+    blocks = [*("Recipe", "Model", "Parallel", "Batch", "Optimizer", "Tokenizer", "CorpusSpec"), *FILTER_BLOCKS]
+    for name in (*blocks, "Phase", "LearningRate", "Branch", *PLAIN_BLOCKS):
         table = Table("key", "default", "meaning", title=name, title_justify="left")
-        for field in fields(getattr(schema, name)):
+        for field in fields(getattr(filtering if name in FILTER_BLOCKS else schema, name)):
             needed = field.default is MISSING and field.default_factory is MISSING
             default = "needed" if needed else "" if field.default is MISSING else str(field.default)
             table.add_row(field.name, default, field.metadata["help"])
         console.print(table)
 
 
+FILTER_BLOCKS = ("FilterSpec", "LineLength", "Decontamination", "NearDuplicates")
 PLAIN_BLOCKS = ("Sequences", "CheckpointPolicy", "Evaluation", "Observers")

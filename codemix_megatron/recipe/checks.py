@@ -2,6 +2,7 @@
 
 import math
 
+from codemix_megatron.recipe.filtering import filter_faults
 from codemix_megatron.recipe.schema import Parallel, Recipe, entry_share
 
 __all__ = ["find_faults", "ranks_fault"]
@@ -138,6 +139,7 @@ def corpus_faults(recipe: Recipe) -> list[str]:
             readers.setdefault(document, name)
         if spec.max_epochs <= 0:
             faults.append(f"corpora.{name}.max_epochs: found {spec.max_epochs}, must be above 0")
+        faults += filter_faults(spec.filters, f"corpora.{name}.filters")
     vocab_size = recipe.tokenizer.train_vocab_size
     if vocab_size is not None and not 260 <= vocab_size <= 1_000_000:
         faults.append(f"tokenizer.train_vocab_size: found {vocab_size}, allowed are 260 to 1000000")

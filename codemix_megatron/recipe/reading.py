@@ -10,6 +10,7 @@ import yaml
 
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.recipe.checks import find_faults
+from codemix_megatron.recipe.filtering import FilterSpec
 from codemix_megatron.recipe.quantity import parse_tokens
 from codemix_megatron.recipe.schema import CorpusSpec, Phase, Recipe, as_plain
 
@@ -277,6 +278,7 @@ def resolve_paths(recipe: Recipe, directory: Path) -> Recipe:
             spec,
             documents=tuple(document(p) for p in spec.documents),
             prefix=absolute(spec.prefix or f"corpora/{name}"),
+            filters=resolve_filters(spec.filters, absolute),
         )
         for name, spec in recipe.corpora.items()
     }
@@ -291,6 +293,14 @@ def resolve_paths(recipe: Recipe, directory: Path) -> Recipe:
         initial_weights=absolute(recipe.initial_weights) if recipe.initial_weights else None,
         branch=replace(recipe.branch, run=absolute(recipe.branch.run)) if recipe.branch else None,
     )
+
+
+def resolve_filters(spec: FilterSpec, absolute) -> FilterSpec:
+    """Return the filters with the paths of their evaluation sets made absolute."""
+    if spec.decontamination is None:
+        return spec
+    against = tuple(absolute(path) for path in spec.decontamination.against)
+    return replace(spec, decontamination=replace(spec.decontamination, against=against))
 
 
 def write_recipe(recipe: Recipe) -> str:

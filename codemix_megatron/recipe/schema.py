@@ -3,8 +3,11 @@
 The comment beside a field is its documentation: `codemix doctor --recipe-keys` and the docs print it.
 """
 
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Literal
+
+from codemix_megatron.recipe.fields import says, tokens
+from codemix_megatron.recipe.filtering import FilterSpec
 
 __all__ = [
     "Batch",
@@ -25,21 +28,6 @@ __all__ = [
     "entry_share",
     "flatten_mixture",
 ]
-
-
-def says(help_text: str, default=..., *, factory=None, reader: str | None = None):
-    """Declare a field with its help; `reader` names a special reading of its value."""
-    metadata = {"help": help_text, "reader": reader}
-    if factory is not None:
-        return field(default_factory=factory, metadata=metadata)
-    if default is ...:
-        return field(metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-def tokens(help_text: str, default=...):
-    """Declare a field that holds a token count such as 1.5M."""
-    return says(help_text, default, reader="tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +131,7 @@ class CorpusSpec:
     prefix: str | None = says("where .bin/.idx are; a URL (s3://...) is read through a local cache; default: corpora/NAME beside the recipe", None)
     text_key: str = says("key of the text in JSON lines", "text")
     shuffle: bool = says("write documents in an order drawn from the recipe's seed, not that of the input", False)
+    filters: FilterSpec = says("what is left out or masked", factory=FilterSpec)
     max_epochs: float = says("most passes over its data in the whole recipe", 4.0)
 
 

@@ -1,0 +1,20 @@
+"""How fields of a recipe's dataclasses are declared: help text, default, reader."""
+
+from dataclasses import field
+
+__all__ = ["says", "tokens"]
+
+
+def says(help_text: str, default=..., *, factory=None, reader: str | None = None):
+    """Declare a field with its help; `reader` names a special reading of its value."""
+    metadata = {"help": help_text, "reader": reader}
+    if factory is not None:
+        return field(default_factory=factory, metadata=metadata)
+    if default is ...:
+        return field(metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def tokens(help_text: str, default=...):
+    """Declare a field that holds a token count such as 1.5M."""
+    return says(help_text, default, reader="tokens")
