@@ -4,47 +4,177 @@ import math
 import sys
 from pathlib import Path
 
+from codemix_megatron.cli.evaluate_ranks import as_copies, on_ranks, ranks_progress, reported
 from codemix_megatron.errors import EvaluationError
-from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.evaluate.offline import allow_network
+from codemix_megatron.evaluate.progress import silent
+from codemix_megatron.launch.local import is_a_rank
+from codemix_megatron.records.run_folder import RunFolder, step_of
+from codemix_megatron.records.scores import Scores
 
 __all__ = ["add_arguments", "print_scores", "run"]
 
 EPILOG = """examples:
-  codemix evaluate runs/demo                 the newest export
-  codemix evaluate runs/demo@48              the export of step 48
-  codemix evaluate runs/demo --force         again, although its scores are there
-  codemix evaluate runs/demo --items 1000    more items than the recipe's evaluation.items, for smaller errors
+  codemix evaluate runs/demo                                       the newest export, as the recipe's evaluation block says
+  codemix evaluate runs/demo@48 --items 1000                       the export of step 48, more items, smaller errors
+  codemix evaluate runs/demo --suite small --data ~/eval           the paper's items as bits per byte of the right answers
+  codemix evaluate runs/demo --suite paper --suite mine.yaml --data ~/eval --items all
+  codemix evaluate runs/demo --live                                the newest checkpoint itself, on tensor x pipeline ranks
+  codemix evaluate runs/demo --nproc 4                             four copies of the export, a quarter of the items each
+  codemix evaluate ~/models/SmolLM2-135M --suite paper --data ~/eval --output scores/smollm2
 
-Suites and tasks are those of the recipe's evaluation block. Nothing is downloaded. An accuracy counts as
-distinguishable from chance when it is two standard errors away from it."""
+Suites are YAML files; `paper` and `small` are built in (docs/evaluation.md). Nothing is downloaded unless --hub is given.
+Every item's score is kept in scores/items: a stopped evaluation resumes at the task it was in, the same model is not scored
+twice on the same task, and reports compare runs item by item. An accuracy counts as distinguishable from chance when it is
+two standard errors away from it."""
 
 TABLE_WIDTH = 110  # where the output is no terminal
 
 
 def add_arguments(parser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("run_folder", metavar="RUN[@STEP]", help="run folder; default: its newest export")
+    parser.add_argument("run_folder", metavar="RUN[@STEP]", help="run folder (default: its newest export), or any Hugging Face folder")
+    parser.add_argument("--suite", action="append", metavar="NAME", help="built-in suite or a YAML file; repeatable; instead of the recipe's")
+    parser.add_argument("--data", metavar="DIR", help="folder with the suites' data files (default: evaluation.data_directory)")
+    parser.add_argument("--hub", action="store_true", help="fetch data that are not in --data from the Hugging Face hub")
+    parser.add_argument("--items", metavar="N", help="most items per task, or all; instead of the recipe's")
+    parser.add_argument("--samples", type=int, default=1, metavar="N", help="completions of each programming problem, for pass@k (default: 1, greedy)")
+    parser.add_argument("--unsandboxed", action="store_true", help="run generated programs with your rights where no sandbox works")
+    parser.add_argument("--live", action="store_true", help="score the checkpoint as it is, on the ranks of the recipe's layout, without export")
+    parser.add_argument("--nproc", type=int, metavar="N", help="ranks to start here; each further copy of the model takes a share of the items")
     parser.add_argument("--force", action="store_true", help="score again what has scores")
-    parser.add_argument("--items", type=int, metavar="N", help="most items per task, instead of the recipe's; scores again")
+    parser.add_argument("--output", metavar="DIR", help="where the scores of a Hugging Face folder go (default: scores/NAME)")
 
 
 def run(arguments) -> int:
     """Evaluate and print; progress goes to stderr, the tables to stdout."""
     from rich.console import Console
 
-    if arguments.items is not None and arguments.items < 1:
-        raise EvaluationError(f"--items: found {arguments.items}, must be at least 1")
-    path, step = split_step(arguments.run_folder)
-    folder = RunFolder.existing(path)
-    from codemix_megatron.evaluate.run import evaluate_export
-
-    notices = []
+    items = read_items(arguments.items)
+    for name in ("samples", "nproc"):
+        if (getattr(arguments, name) or 1) < 1:
+            raise EvaluationError(f"--{name}: found {getattr(arguments, name)}, must be at least 1")
+    if arguments.hub:
+        allow_network()
+    if is_a_rank():
+        reported(lambda: evaluate_here(arguments, items, ranks_progress()))
+        return 0
     with progress_bars(Console(file=sys.stderr)) as progress:
-        scores = evaluate_export(folder, step, progress, arguments.force, items=arguments.items, notice=notices.append)
+        scores = evaluate(arguments, items, progress)
     print_scores(scores)
-    for notice in notices:
-        sys.stderr.write(f"not scored: {notice}\n")
+    for line in scores.not_scored:
+        sys.stderr.write(f"not scored: {line}\n")
     return 0
+
+
+def evaluate(arguments, items, progress):
+    """Score in this process, or on ranks started from here."""
+    path, step = split_step(arguments.run_folder)
+    layout = live_layout(RunFolder.existing(path)) if arguments.live else 1
+    num_ranks = arguments.nproc or layout
+    if num_ranks == 1 and not arguments.live:
+        return evaluate_here(arguments, items, progress)
+    if is_model_folder(path):
+        folder = RunFolder(output_of(arguments, path))
+        written = folder.path / "scores.json"
+    else:
+        folder = RunFolder.existing(path)
+        written = folder.score_file(step_of(chosen_step(folder, step, arguments.live)))
+    on_ranks(folder, words_of(arguments), num_ranks, progress)
+    return Scores.read(written)
+
+
+def chosen_step(folder: RunFolder, step: int | None, is_live: bool) -> Path:
+    """Return the checkpoint or export that will be scored."""
+    if is_live:
+        from codemix_megatron.evaluate.checkpoints import newest_checkpoint
+
+        return newest_checkpoint(folder, step)
+    from codemix_megatron.evaluate.run import find_export
+
+    return find_export(folder, step)
+
+
+def live_layout(folder: RunFolder) -> int:
+    """Return the ranks that one copy of a run's model is spread over."""
+    from codemix_megatron.recipe.reading import read_recipe
+
+    return read_recipe(folder.recipe).parallel.model_ranks
+
+
+def words_of(arguments) -> list[str]:
+    """Return the command line of the ranks: that of this process, without --nproc."""
+    words = [arguments.run_folder, "--samples", str(arguments.samples)]
+    for name in ("suite", "data", "items", "output"):
+        values = getattr(arguments, name) or []
+        words += [word for value in ([values] if isinstance(values, str) else values) for word in (f"--{name}", value)]
+    return words + [f"--{name}" for name in ("hub", "unsandboxed", "force", "live") if getattr(arguments, name)]
+
+
+def evaluate_here(arguments, items, progress):
+    """Score a run or a folder in this process, which may be one of several ranks."""
+    path, step = split_step(arguments.run_folder)
+    changes = {
+        "suites": tuple(arguments.suite) if arguments.suite else None,
+        "data": Path(arguments.data).absolute() if arguments.data else None,
+        "hub": arguments.hub or None,
+        "samples": arguments.samples,
+        "unsandboxed": arguments.unsandboxed,
+    }
+    if arguments.live:
+        from codemix_megatron.evaluate.live import evaluate_live
+
+        folder = RunFolder.existing(path)
+        return evaluate_live(folder, step, {"data": None}, progress, arguments.force, wanted_with_recipe(folder, changes, items))
+    from codemix_megatron.evaluate.run import ALONE, evaluate_export, evaluate_folder
+
+    def score(copies=ALONE):
+        told = progress if copies.is_main else silent
+        if is_model_folder(path):
+            wanted = wanted_without_recipe(changes, items)
+            return evaluate_folder(path, output_of(arguments, path), wanted, told, arguments.force, copies=copies)
+        folder = RunFolder.existing(path)
+        return evaluate_export(folder, step, told, arguments.force, wanted_with_recipe(folder, changes, items), copies)
+
+    return as_copies(score) if is_a_rank() else score()
+
+
+def output_of(arguments, path) -> Path:
+    """Return where the scores of a Hugging Face folder go."""
+    return Path(arguments.output or Path("scores") / Path(path).absolute().name)
+
+
+def is_model_folder(path) -> bool:
+    """Say whether a folder holds a Hugging Face model and is no run."""
+    return (Path(path) / "config.json").is_file() and not (Path(path) / "recipe.yaml").is_file()
+
+
+def wanted_without_recipe(changes: dict, items):
+    """Return what to score of a model that has no recipe."""
+    from codemix_megatron.evaluate.run import Wanted
+
+    asked = {"suites": ("small",)} | {key: value for key, value in changes.items() if value is not None}
+    return Wanted(**asked, items=None if items in (None, "all") else items)
+
+
+def wanted_with_recipe(folder: RunFolder, changes: dict, items):
+    """Return what a run's recipe asks for, with the command line's changes; suites named here leave out the recipe's own tasks."""
+    from dataclasses import replace
+
+    from codemix_megatron.evaluate.run import wanted_of
+    from codemix_megatron.recipe.reading import read_recipe
+
+    wanted = wanted_of(read_recipe(folder.recipe), **changes, tasks=() if changes["suites"] else None)
+    return wanted if items is None else replace(wanted, items=None if items == "all" else items)
+
+
+def read_items(text: str | None) -> int | str | None:
+    """Return a number of items, `all`, or None where nothing was said."""
+    if text in (None, "all"):
+        return text
+    if not text.isdigit() or int(text) < 1:
+        raise EvaluationError(f"--items: found {text}, must be at least 1, or all")
+    return int(text)
 
 
 def split_step(text: str) -> tuple[str, int | None]:
@@ -86,11 +216,14 @@ def print_scores(scores) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=TABLE_WIDTH)
-    console.print(f"[bold]{scores.model}[/]: step {scores.step}, {scores.tokens} tokens trained on", highlight=False, soft_wrap=True)
+    trained = f": step {scores.step}, {scores.tokens} tokens trained on" if scores.tokens else ""
+    console.print(f"[bold]{scores.model}[/]{trained}", highlight=False, soft_wrap=True)
     if scores.bits_per_byte:
         console.print(compression_table(scores.bits_per_byte))
     if scores.tasks:
         console.print(task_table(scores.tasks))
+    if scores.aggregates:
+        console.print(aggregate_table(scores.aggregates))
 
 
 def compression_table(rows):
@@ -113,6 +246,17 @@ def task_table(rows):
     for row in rows:
         chance = "" if row.chance is None else f"{row.chance:.3f}"
         table.add_row(row.task, row.metric, with_error(row.value, row.standard_error), str(row.items), chance, row.against_chance)
+    return table
+
+
+def aggregate_table(rows):
+    """Return the table of means over tasks."""
+    from rich.table import Table
+
+    table = Table("suite", "mean", "value", "over", "not scored", title="means", title_justify="left")
+    right_align(table, 2, 3)
+    for row in rows:
+        table.add_row(row.suite, row.name, with_error(row.value, row.standard_error), ", ".join(row.parts), ", ".join(row.missing))
     return table
 
 

@@ -1,47 +1,66 @@
-"""The adapter to lm-evaluation-harness: task names in, TaskScores out, without network, cache or chatter.
+"""lm-evaluation-harness: tasks in, what was scored on every item out, without network, cache or chatter.
 
 lm_eval is imported when a task is scored, not before: that takes seconds.
 """
 
 import contextlib
 import difflib
+import math
 import tempfile
 from pathlib import Path
 
 from codemix_megatron.errors import EvaluationError
-from codemix_megatron.evaluate.exported import ExportedModel
+from codemix_megatron.evaluate.adapter import harness_model
+from codemix_megatron.evaluate.digests import text_keys
 from codemix_megatron.evaluate.offline import go_offline
 from codemix_megatron.evaluate.progress import Progress, silent
 from codemix_megatron.evaluate.quiet import quiet
-from codemix_megatron.records.scores import TaskScore
+from codemix_megatron.records.item_scores import ItemScores, MetricItems
 
-__all__ = ["run_tasks"]
+__all__ = ["BITS_PER_BYTE", "CHOICE_PROBABILITY", "run_definition", "run_folder_tasks"]
 
+BITS_PER_BYTE = "bits_per_byte"
+CHOICE_PROBABILITY = "choice_probability"
 BOOTSTRAP_SAMPLES = 200  # only metrics without a closed form of the standard error need them
 FEWSHOT_SEED = 1234
-MOST_ROWS = 64
-TYPICAL_TOKENS = 256  # length of a request that batches are sized for
-CHANCE_METRICS = ("acc", "acc_norm", "acc_bytes")
+CHANCE_METRICS = ("acc", "acc_norm", "acc_bytes", CHOICE_PROBABILITY)
 
 
-def run_tasks(exported: ExportedModel, names, directory, *, suite: str, items: int, progress: Progress = silent) -> list[TaskScore]:
+def run_folder_tasks(model, names, directory, *, items: int, progress: Progress = silent) -> list[ItemScores]:
     """Score lm-eval tasks (or groups) of the files in `directory`, at most `items` questions each.
 
-    Relative data files of a task are those under `directory`. One score per task and metric.
-    Raises EvaluationError naming the task that is unknown, cannot be read or cannot be scored.
+    Relative data files of a task are those under `directory`. Raises EvaluationError naming the task that is unknown,
+    cannot be read or cannot be scored.
     """
     names, directory = list(dict.fromkeys(names)), Path(directory).absolute()
     if not directory.is_dir():
         raise EvaluationError(f"{directory}: no such folder; it should hold the lm-eval task files of {', '.join(names)}")
-    go_offline()
-    with quiet() as aloud, empty_cache(), contextlib.chdir(directory):
+    with at_work(progress) as aloud, contextlib.chdir(directory):
         from lm_eval.tasks import TaskManager
 
         manager = TaskManager(include_path=str(directory), include_defaults=False)
         check_names(names, manager.all_tasks, directory)
-        loaded = {name: load_task(manager, name, directory) for name in names}
-        model = harness_model(exported, aloud(progress))
-        return [score for name in names for score in score_task(model, name, loaded[name], suite, items)]
+        loaded = {name: load_task(manager, name, name, directory) for name in names}
+        adapter = harness_model(model, aloud)
+        return [scores for name in names for scores in score_task(adapter, name, loaded[name], items, with_bits=False)]
+
+
+def run_definition(model, name: str, definition: dict, *, items: int | None, with_bits: bool, progress: Progress = silent) -> ItemScores:
+    """Score one task given as lm-eval's own configuration; `with_bits` adds bits per byte of the right answers."""
+    with at_work(progress) as aloud:
+        from lm_eval.tasks import TaskManager
+
+        loaded = load_task(TaskManager(include_defaults=False), {**definition, "task": name}, name, "the suite")
+        return score_task(harness_model(model, aloud), name, loaded, items, with_bits)[0]
+
+
+@contextlib.contextmanager
+def at_work(progress: Progress):
+    """Be offline and quiet, with our metrics known to lm-eval; the value is `progress`, which still reaches the terminal."""
+    go_offline()
+    with quiet() as aloud, empty_cache():
+        register_metrics()
+        yield aloud(progress)
 
 
 @contextlib.contextmanager
@@ -58,6 +77,26 @@ def empty_cache():
             datasets.config.HF_DATASETS_CACHE = usual
 
 
+def register_metrics() -> None:
+    """Make `word_f1` known to lm-eval: overlap of words, as SQuAD and QuAC count it."""
+    import lm_eval.api.metrics  # noqa: F401 - registers `mean`, which ours is aggregated by
+    from lm_eval.api.registry import METRIC_REGISTRY, register_metric
+
+    if "word_f1" not in METRIC_REGISTRY:
+        register_metric(metric="word_f1", higher_is_better=True, output_type=["generate_until"], aggregation="mean")(word_f1)
+
+
+def word_f1(references: list[str], predictions: list[str], **_) -> float:
+    """Return the F1 of lower-case words with and without order, the best over the references."""
+    return max(overlap(reference.lower().split(), predictions[0].lower().split()) for reference in references)
+
+
+def overlap(wanted: list[str], given: list[str]) -> float:
+    """Return the F1 of two bags of words."""
+    common = sum(min(wanted.count(word), given.count(word)) for word in set(wanted))
+    return 2 * common / (len(wanted) + len(given)) if common else 0.0
+
+
 def check_names(names, known, directory: Path) -> None:
     """Raise EvaluationError for the first task that no file of the folder defines."""
     for name in names:
@@ -68,12 +107,12 @@ def check_names(names, known, directory: Path) -> None:
             raise EvaluationError(f"evaluation.tasks: no lm-eval task {name!r} in {directory}{hint}; available are {listed}")
 
 
-def load_task(manager, name: str, directory: Path):
-    """Return what lm-eval makes of a task file, its data read."""
+def load_task(manager, spec, name: str, where):
+    """Return what lm-eval makes of a task, its data read."""
     try:
-        return manager.load([name])
+        return manager.load([spec])
     except Exception as fault:  # a task file is a program of its own and may fail in any way
-        raise EvaluationError(f"{directory}: task {name!r} cannot be read ({reason(fault)}); mend its file or its data") from fault
+        raise EvaluationError(f"{where}: task {name!r} cannot be read ({reason(fault)}); mend its file or its data") from fault
 
 
 def reason(fault: BaseException) -> str:
@@ -81,52 +120,7 @@ def reason(fault: BaseException) -> str:
     return f"{type(fault).__name__}: {' '.join(str(fault).split())[:300]}"
 
 
-def harness_model(exported: ExportedModel, progress: Progress):
-    """Return lm-eval's view of the model; it tells `progress` how many requests have gone through."""
-    try:
-        from lm_eval.models.huggingface import HFLM
-    except ImportError as fault:
-        raise EvaluationError(f"lm-eval lacks what it needs for Hugging Face models ({fault}); pip install 'lm_eval[hf]'") from None
-
-    class CountingModel(HFLM):
-        label, done, total = "", 0, 0
-
-        def begin(self, label: str) -> None:
-            self.label, self.done, self.total = label, 0, 0
-
-        def count(self, rows: int) -> None:
-            self.done += rows
-            progress(self.label, min(self.done, self.total), self.total)
-
-        def loglikelihood(self, requests, *rest, **options):
-            self.total += len(requests)
-            return super().loglikelihood(requests, *rest, **options)
-
-        def loglikelihood_rolling(self, requests, *rest, **options):
-            self.total += len(requests)
-            return super().loglikelihood_rolling(requests, *rest, **options)
-
-        def generate_until(self, requests, *rest, **options):
-            self.total += len(requests)
-            return super().generate_until(requests, *rest, **options)
-
-        def _model_call(self, inps, *rest, **options):
-            logits = super()._model_call(inps, *rest, **options)
-            self.count(len(inps))
-            return logits
-
-        def _model_generate(self, context, *rest, **options):
-            ids = super()._model_generate(context, *rest, **options)
-            self.count(len(context))
-            return ids
-
-    rows = min(MOST_ROWS, exported.rows_that_fit(min(exported.max_length, TYPICAL_TOKENS)))
-    return CountingModel(
-        pretrained=exported.model, tokenizer=exported.tokenizer, backend="causal", batch_size=rows, softmax_dtype="float32"
-    )
-
-
-def score_task(model, name: str, loaded: dict, suite: str, items: int) -> list[TaskScore]:
+def score_task(adapter, name: str, loaded: dict, items: int | None, with_bits: bool) -> list[ItemScores]:
     """Run one task or group that was asked for.
 
     lm_eval.evaluate and not simple_evaluate, which besides seeds the generators of this process and starts other
@@ -138,43 +132,97 @@ def score_task(model, name: str, loaded: dict, suite: str, items: int) -> list[T
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
-    model.begin(name)
+    adapter.begin(name)
     try:
-        results = lm_eval.evaluate(lm=model, task_dict=loaded, limit=items, bootstrap_iters=BOOTSTRAP_SAMPLES, log_samples=False)
-        scores = [score for task in loaded["tasks"].values() for score in scores_of(task, results, suite)]
+        results = lm_eval.evaluate(lm=adapter, task_dict=loaded, limit=items, bootstrap_iters=BOOTSTRAP_SAMPLES, log_samples=True)
+        scores = [item_scores(task, results, with_bits) for task in loaded["tasks"].values()]
+    except EvaluationError:
+        raise
     except Exception as fault:  # the prompts and metrics of a task are code of its own
         raise EvaluationError(f"task {name!r} cannot be scored ({reason(fault)}); mend its file or leave it out") from fault
-    if not scores:
+    if not all(score.metrics for score in scores):
         raise EvaluationError(f"task {name!r} gave no score; it needs a metric_list")
     return scores
 
 
-def scores_of(task, results: dict, suite: str) -> list[TaskScore]:
-    """Return one score per metric of a task; a metric behind a filter is called metric,filter."""
-    values, chance, scores = results["results"][task.task_name], chance_of(task), []
+def item_scores(task, results: dict, with_bits: bool) -> ItemScores:
+    """Return one task's metrics, per item where they are means; a metric behind a filter is called metric,filter."""
+    values, samples = results["results"][task.task_name], results["samples"][task.task_name]
+    filters = list(dict.fromkeys(sample["filter"] for sample in samples))
+    by_filter = {name: [sample for sample in samples if sample["filter"] == name] for name in filters}
+    metrics = {}
     for key, value in values.items():
         metric, comma, filtered = key.partition(",")
         if not comma or metric.endswith("_stderr") or not isinstance(value, (int, float)):
             continue
         error = values.get(f"{metric}_stderr,{filtered}")
-        scores.append(
-            TaskScore(
-                suite=suite,
-                task=task.task_name,
-                metric=metric if filtered == "none" else key,
-                value=float(value),
-                standard_error=float(error) if isinstance(error, (int, float)) else None,
-                items=results["n-samples"][task.task_name]["effective"],
-                chance=chance if metric in CHANCE_METRICS else None,
-            )
+        single = filtered == "none" or len(filters) == 1
+        metrics[metric if single else key] = MetricItems(
+            value=float(value),
+            standard_error=float(error) if isinstance(error, (int, float)) else None,
+            values=mean_parts([sample.get(metric) for sample in by_filter[filtered]], value),
+            higher_is_better=task.higher_is_better().get(metric, True),
         )
-    return scores
+    asked = by_filter[filters[0]]
+    if with_bits or task.OUTPUT_TYPE == "loglikelihood":
+        metrics |= answer_metrics(task, asked)
+    keys = text_keys(f"{sample['doc_hash']} {sample['prompt_hash']} {sample['target_hash']}" for sample in asked)
+    texts = [str(sample["filtered_resps"][0]) for sample in asked] if task.OUTPUT_TYPE == "generate_until" else []
+    return ItemScores(task=task.task_name, keys=keys, metrics=metrics, chance=chances(task, metrics), texts=texts)
 
 
-def chance_of(task) -> float | None:
+def mean_parts(values: list, mean: float) -> list[float] | None:
+    """Return per-item values as numbers when the metric is their mean, else None (perplexities, F1 over all items)."""
+    if not all(isinstance(value, (int, float)) or hasattr(value, "item") for value in values):
+        return None
+    numbers = [float(value) for value in values]
+    return numbers if math.isclose(math.fsum(numbers) / len(numbers), mean, rel_tol=1e-6, abs_tol=1e-9) else None
+
+
+def answer_metrics(task, samples: list[dict]) -> dict[str, MetricItems]:
+    """Return bits per byte of the right answer (the delimiter before it counted), and its probability among the choices."""
+    bits, probabilities = [], []
+    for sample in samples:
+        nats = [float(response[0]) for response in sample["filtered_resps"]]
+        sizes = [len(continuation.encode()) for _, continuation in (arguments[:2] for arguments in sample["arguments"])]
+        each = [-value / math.log(2) / max(1, size) for value, size in zip(nats, sizes, strict=True)]
+        right = right_choices(task, sample["doc"], len(nats))
+        bits.append(min(each[i] for i in right))
+        highest = max(nats)
+        shares = [math.exp(value - highest) for value in nats]
+        probabilities.append(sum(shares[i] for i in right) / sum(shares))
+    found = {BITS_PER_BYTE: metric_of(bits, higher_is_better=False)}
+    if task.OUTPUT_TYPE == "multiple_choice":
+        found[CHOICE_PROBABILITY] = metric_of(probabilities, higher_is_better=True)
+    return found
+
+
+def right_choices(task, doc, number: int) -> list[int]:
+    """Return the places of the right answers among a question's choices."""
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return [0]
+    gold = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+    if isinstance(gold, str):
+        gold = task.doc_to_choice(doc).index(gold)
+    right = [int(i) for i in (gold if isinstance(gold, list) else [gold]) if 0 <= int(i) < number]
+    if not right:
+        raise EvaluationError(f"task {task.task_name!r}: the right answer {gold!r} is not among the {number} choices; mend doc_to_target")
+    return right
+
+
+def metric_of(values: list[float], higher_is_better: bool) -> MetricItems:
+    """Return a metric that is the mean of its items."""
+    mean = math.fsum(values) / len(values)
+    spread = math.fsum((value - mean) ** 2 for value in values)
+    error = math.sqrt(spread / (len(values) - 1) / len(values)) if len(values) > 1 else None
+    return MetricItems(value=mean, standard_error=error, values=values, higher_is_better=higher_is_better)
+
+
+def chances(task, metrics) -> dict[str, float]:
     """Return what guessing scores in a multiple-choice task: the mean of 1 / choices over the questions asked."""
     if task.OUTPUT_TYPE != "multiple_choice":
-        return None
+        return {}
     questions = {instance.doc_id: instance.doc for instance in task.instances}
     sizes = [len(task.doc_to_choice(doc)) for doc in questions.values()]
-    return sum(1 / size for size in sizes) / len(sizes)
+    chance = sum(1 / size for size in sizes) / len(sizes)
+    return {metric: chance for metric in metrics if metric.partition(",")[0] in CHANCE_METRICS}

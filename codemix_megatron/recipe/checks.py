@@ -233,10 +233,10 @@ def evaluation_faults(recipe: Recipe) -> list[str]:
     faults += not_positive(evaluation, "evaluation", ["every_steps", "held_out_sequences", "items"])
     faults += not_positive(recipe.checkpoint, "checkpoint", ["every_steps", "keep_last"])
     faults += not_positive(recipe.observers, "observers", ["console_every_steps"])
-    known = ("bits_per_byte", "continuation")
+    known = ("bits_per_byte", "continuation", "paper", "small")
     for i, suite in enumerate(evaluation.suites):
-        if suite not in known:
-            faults.append(f"evaluation.suites[{i}]: no suite {suite!r}; built in are {', '.join(known)}")
+        if suite not in known and not suite.endswith((".yaml", ".yml")):
+            faults.append(f"evaluation.suites[{i}]: no suite {suite!r}; built in are {', '.join(known)}, others are paths of YAML files")
     if evaluation.tasks and not evaluation.tasks_directory:
         faults.append("evaluation.tasks_directory: missing; it is the folder that holds the files of evaluation.tasks")
     return faults

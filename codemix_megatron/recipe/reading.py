@@ -283,8 +283,11 @@ def resolve_paths(recipe: Recipe, directory: Path) -> Recipe:
         for name, spec in recipe.corpora.items()
     }
     evaluation = recipe.evaluation
-    if evaluation.tasks_directory:
-        evaluation = replace(evaluation, tasks_directory=absolute(evaluation.tasks_directory))
+    for key in ("tasks_directory", "data_directory"):
+        if getattr(evaluation, key):
+            evaluation = replace(evaluation, **{key: absolute(getattr(evaluation, key))})
+    suites = tuple(absolute(suite) if suite.endswith((".yaml", ".yml")) else suite for suite in evaluation.suites)
+    evaluation = replace(evaluation, suites=suites)
     return replace(
         recipe,
         corpora=corpora,

@@ -6,7 +6,7 @@ from pathlib import Path
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.records.atomic import read_json, write_json
 
-__all__ = ["BitsPerByte", "Scores", "TaskScore"]
+__all__ = ["AggregateScore", "BitsPerByte", "Scores", "TaskScore"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +19,26 @@ class BitsPerByte:
     documents: int
     tokens: int
     bytes: int
+    low: float | None = None  # 95 % bootstrap interval over documents
+    high: float | None = None
+    item_file: str | None = None  # name under scores/items
+
+
+@dataclass(frozen=True, kw_only=True)
+class AggregateScore:
+    """A mean over tasks or over other aggregates, as a suite declares it."""
+
+    suite: str
+    name: str
+    value: float
+    standard_error: float | None
+    parts: list[str]
+    missing: list[str] = field(default_factory=list)  # parts that were not scored
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskScore:
-    """One metric of one lm-eval task."""
+    """One metric of one task."""
 
     suite: str
     task: str
@@ -32,6 +47,15 @@ class TaskScore:
     standard_error: float | None
     items: int
     chance: float | None = None  # what guessing scores
+    low: float | None = None  # 95 % bootstrap interval over items
+    high: float | None = None
+    group: str = ""  # reasoning, knowledge, code, ... as the suite says
+    higher_is_better: bool = True
+    is_main: bool = True  # the metric that stands for its task in the suite's means
+    item_file: str | None = None  # name under scores/items
+    contaminated: int | None = None  # items that overlap the training corpora; None where nobody looked
+    clean_value: float | None = None  # without them
+    clean_standard_error: float | None = None
 
     @property
     def against_chance(self) -> str:
@@ -54,6 +78,9 @@ class Scores:
     tokens: int
     bits_per_byte: list[BitsPerByte] = field(default_factory=list)
     tasks: list[TaskScore] = field(default_factory=list)
+    aggregates: list[AggregateScore] = field(default_factory=list)
+    not_scored: list[str] = field(default_factory=list)  # what was asked for, and why there is no score
+    request: str = ""  # digest of what was asked for, of which model
     seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -69,6 +96,7 @@ class Scores:
             plain = read_json(path)
             plain["bits_per_byte"] = [BitsPerByte(**b) for b in plain["bits_per_byte"]]
             plain["tasks"] = [TaskScore(**t) for t in plain["tasks"]]
+            plain["aggregates"] = [AggregateScore(**a) for a in plain.get("aggregates", [])]
             return cls(**plain)
         except (OSError, ValueError, KeyError, TypeError) as fault:
             raise EvaluationError(f"{path}: not a readable scores file ({fault}); run `codemix evaluate` again") from None

@@ -7,8 +7,13 @@ import torch
 from tiny_export import MAX_LENGTH, make_text, save_export
 
 from codemix_megatron.errors import EvaluationError
-from codemix_megatron.evaluate.compression import bits_per_byte, choose_documents, cut_windows, document_nats
+from codemix_megatron.evaluate.compression import bits_per_byte, bits_per_byte_of, choose_documents, cut_windows, document_nats
 from codemix_megatron.evaluate.exported import load_exported
+
+
+def scored(model, documents, **options):
+    """Return bits per byte of documents."""
+    return bits_per_byte_of(bits_per_byte(model, "text", documents, end_of_document_id=0, **options), "text")
 
 
 def reference_nats(exported, ids) -> float:
@@ -34,7 +39,7 @@ def test_document_nats_equal_one_token_at_a_time(exported, documents):
 
 
 def test_bits_per_byte_is_nats_over_ln2_over_utf8_bytes(exported, documents, texts):
-    score = bits_per_byte(exported, "text", documents, end_of_document_id=0, limit_bytes=10**6)
+    score = scored(exported, documents, limit_bytes=10**6)
     nats = document_nats(exported, documents, 0)
     assert score.bytes == sum(len(text.encode()) for text in texts)
     assert score.tokens == sum(map(len, documents)) and score.documents == len(texts)
@@ -43,7 +48,7 @@ def test_bits_per_byte_is_nats_over_ln2_over_utf8_bytes(exported, documents, tex
 
 def test_uniform_model_scores_log2_of_its_vocabulary_per_token(tmp_path, tokenizer_file, documents):
     save_export(tmp_path, tokenizer_file, uniform=True)
-    score = bits_per_byte(load_exported(tmp_path, "cpu"), "text", documents, end_of_document_id=0)
+    score = scored(load_exported(tmp_path, "cpu"), documents)
     assert score.value == pytest.approx(math.log2(384) * score.tokens / score.bytes, rel=1e-6)
 
 
@@ -64,7 +69,7 @@ def test_batch_size_does_not_change_the_score(exported, documents, monkeypatch):
 
 
 def test_standard_error_matches_resampling(exported, documents):
-    score = bits_per_byte(exported, "text", documents, end_of_document_id=0)
+    score = scored(exported, documents)
     nats = document_nats(exported, documents, 0)
     sizes = np.array([len(exported.decode(ids[:-1]).encode()) for ids in documents])
     rows = np.random.default_rng(0).integers(0, len(documents), (4000, len(documents)))
@@ -73,7 +78,7 @@ def test_standard_error_matches_resampling(exported, documents):
 
 
 def test_one_document_has_no_standard_error(exported, documents):
-    assert math.isnan(bits_per_byte(exported, "text", documents[:1], end_of_document_id=0).standard_error)
+    assert math.isnan(scored(exported, documents[:1]).standard_error)
 
 
 def test_limits_choose_the_same_documents_every_time(exported, documents):

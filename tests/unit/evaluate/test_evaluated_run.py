@@ -1,6 +1,6 @@
 import json
 import math
-import os
+import shutil
 
 import pytest
 import yaml
@@ -12,7 +12,7 @@ from codemix_megatron.corpus.prepare import prepare_recipe
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.evaluate.compression import document_nats
 from codemix_megatron.evaluate.exported import load_exported
-from codemix_megatron.evaluate.run import evaluate_export
+from codemix_megatron.evaluate.run import evaluate_export, wanted_of
 from codemix_megatron.recipe.reading import read_recipe, write_recipe
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.records.scores import Scores
@@ -69,9 +69,9 @@ def finished(prepared):
     run.environment.write_text("{}")
     for step in (7, 9):
         save_export(run.export(step), prepared / "tokenizer.json", step=step)
-    notices, events = [], []
-    evaluate_export(run, progress=lambda *event: events.append(event), notice=notices.append)
-    return run, notices, events
+    events = []
+    scores = evaluate_export(run, progress=lambda *event: events.append(event))
+    return run, scores.not_scored, events
 
 
 def test_newest_export_is_scored_and_written(finished):
@@ -94,7 +94,7 @@ def test_bits_per_byte_agree_with_the_manifest(finished, prepared):
     run, _, _ = finished
     recipe = read_recipe(run.recipe)
     manifest = prepare_recipe(recipe, ["text"])["text"]
-    scores = evaluate_export(run, 9, items=1000)
+    scores = evaluate_export(run, 9, wanted=wanted_of(recipe, items=1000))
     found = next(score for score in scores.bits_per_byte if score.corpus == "text")
     assert (found.documents, found.tokens, found.bytes) == (manifest.held_out_documents, manifest.held_out_tokens, manifest.held_out_bytes)
     documents = held_out_token_documents(manifest)
@@ -107,21 +107,46 @@ def test_corpus_too_short_for_a_suite_is_told(finished):
     assert len(notices) == 1 and notices[0].startswith("corpus short: no continuation items")
 
 
-def test_scores_are_kept_until_forced_or_exported_again(finished):
+def test_scores_are_kept_until_forced_or_the_model_changes(finished, prepared):
     run, _, _ = finished
-    path = run.score_file(9)
-    events = []
-    evaluate_export(run, 9)
+    path, events = run.score_file(9), []
+    first = evaluate_export(run, 9)
     before = path.read_bytes()
     evaluate_export(run, 9, progress=lambda *event: events.append(event))
     assert not events and path.read_bytes() == before
-    os.utime(run.export(9) / "export.json", (path.stat().st_mtime + 10,) * 2)
+    (run.export(9) / "export.json").touch()
     evaluate_export(run, 9, progress=lambda *event: events.append(event))
-    assert events
-    os.utime(run.export(9) / "export.json", (1, 1))
-    evaluate_export(run, 9, force=True)
-    again = Scores.read(path)
-    assert json.loads(before)["bits_per_byte"][0]["value"] == pytest.approx(again.bits_per_byte[0].value, abs=1e-9)
+    assert not events, "the model is what it was"
+    again = evaluate_export(run, 9, force=True, progress=lambda *event: events.append(event))
+    assert events and again.bits_per_byte == first.bits_per_byte and again.tasks == first.tasks
+    run.export(9).rename(prepared / "kept")
+    save_export(run.export(9), prepared / "tokenizer.json", step=9, uniform=True)
+    changed = evaluate_export(run, 9)
+    assert changed.bits_per_byte != first.bits_per_byte
+    shutil.rmtree(run.export(9))
+    (prepared / "kept").rename(run.export(9))
+    events.clear()
+    back = evaluate_export(run, 9, progress=lambda *event: events.append(event))
+    assert back.tasks == first.tasks and not events, "every task of the first model is still known"
+
+
+def test_a_stopped_evaluation_resumes_at_the_task_it_was_in(finished, prepared, monkeypatch):
+    run = RunFolder(prepared / "stopped")
+    save_export(run.export(1), prepared / "tokenizer.json", step=1)
+    run.recipe.write_text(finished[0].recipe.read_text())
+    labels = []
+
+    def stop_in_second_task(label, done, total):
+        labels.append(label)
+        if label == "continuation_code":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_export(run, progress=stop_in_second_task)
+    assert "continuation_text" in labels and not run.score_file(1).exists()
+    labels.clear()
+    evaluate_export(run, progress=lambda label, *_: labels.append(label))
+    assert set(labels) == {"continuation_code", "which"}
 
 
 def test_missing_exports_are_named(finished, prepared):

@@ -57,7 +57,10 @@ def test_tiny_recipe_has_no_fault():
             "corpora.snippets.documents=prose.jsonl",
             "corpora.snippets.documents[0]: /nowhere/prose.jsonl is also read by corpora.prose; one of them has to go",
         ),
-        ("evaluation.suites=[bits]", "evaluation.suites[0]: no suite 'bits'; built in are bits_per_byte, continuation"),
+        (
+            "evaluation.suites=[bits]",
+            "evaluation.suites[0]: no suite 'bits'; built in are bits_per_byte, continuation, paper, small, others are paths of YAML files",
+        ),
         ("evaluation.held_out_share=0.9", "evaluation.held_out_share: found 0.9, allowed are 0 to 0.5"),
         ("optimizer.betas=[0.9]", "optimizer.betas: found a list of 1, needs a list of 2"),
         ("optimizer.betas=[0.9, 1.0]", "optimizer.betas[1]: found 1.0, must be at least 0 and below 1"),

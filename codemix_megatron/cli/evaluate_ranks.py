@@ -1,0 +1,86 @@
+"""Scoring on several ranks: starting them, showing how far they are, and each rank's own part."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from codemix_megatron.errors import machine_fault
+from codemix_megatron.launch.local import follow_ranks, note_failure, start_ranks
+from codemix_megatron.records.atomic import write_json
+from codemix_megatron.records.run_folder import RunFolder
+
+__all__ = ["as_copies", "on_ranks", "ranks_progress", "reported"]
+
+PROGRESS = "CODEMIX_EVALUATION_PROGRESS"  # the file in which the main rank tells how far it is
+TELL_EVERY_SECONDS = 0.5
+
+
+def on_ranks(folder: RunFolder, words: list[str], num_ranks: int, progress) -> None:
+    """Run `codemix evaluate WORDS` on that many ranks and show their progress; Ctrl-C ends them at once, done tasks are kept."""
+    launch = f"codemix-{os.getpid()}-{time.time_ns()}"
+    told = folder.logs / "evaluation.json"
+    folder.logs.mkdir(parents=True, exist_ok=True)
+    told.unlink(missing_ok=True)
+    os.environ[PROGRESS] = str(told)
+    ranks = start_ranks(folder, ["codemix_megatron", "evaluate", *words], num_ranks, 0, launch)
+
+    def tick():
+        if folder.stop.exists():
+            folder.stop.unlink()
+            raise KeyboardInterrupt
+        try:
+            progress(*json.loads(told.read_text()))
+        except (OSError, ValueError, TypeError):
+            return
+
+    try:
+        follow_ranks(folder, ranks, tick)
+    finally:
+        told.unlink(missing_ok=True)
+
+
+def ranks_progress():
+    """Return what the main rank tells its progress to."""
+    path, last = Path(os.environ[PROGRESS]) if PROGRESS in os.environ else None, 0.0
+
+    def tell(label: str, done: int, total: int) -> None:
+        nonlocal last
+        if path is not None and (done == total or time.monotonic() - last > TELL_EVERY_SECONDS):
+            last = time.monotonic()
+            write_json(path, [label, done, total])
+
+    return tell
+
+
+def reported(function):
+    """Call `function` as one rank; what goes wrong is left where the process that started the ranks finds it."""
+    rank = int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+    try:
+        return function()
+    except OSError as fault:
+        known = machine_fault(fault)
+        note_failure(rank, known)
+        raise known from fault
+    except BaseException as fault:
+        note_failure(rank, fault)
+        raise
+    finally:
+        sys.stdout.flush()
+
+
+def as_copies(function):
+    """Call `function(copies)` within a process group of whole copies of a model. Every rank calls this."""
+    import datetime
+
+    import torch
+
+    from codemix_megatron.evaluate.run import Copies
+
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(hours=2))  # objects only; programs may run long
+    try:
+        return function(Copies(torch.distributed.get_rank(), torch.distributed.get_world_size()))
+    finally:
+        torch.distributed.destroy_process_group()

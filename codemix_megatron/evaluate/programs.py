@@ -1,0 +1,161 @@
+"""Programs: completions of a model, run with their tests in the sandbox, counted as pass@k.
+
+lm-eval's own humaneval and mbpp fetch their scorer from the hub when they are imported and run what a model wrote in
+this process. Two things decide whether a small model scores at all, and both are settled here:
+
+- a prompt ends before its last line break, and the completion begins with it. Most tokenizers join a line break with the
+  indentation after it; a prompt that ends with the break asks for what the model has never seen;
+- a stop sequence counts only once the completion holds something, and is cut off, so that the next function a model
+  begins does not spoil the one asked for.
+"""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from codemix_megatron.errors import EvaluationError
+from codemix_megatron.evaluate.digests import text_keys
+from codemix_megatron.evaluate.generation import Sampling, generate
+from codemix_megatron.evaluate.progress import Progress, silent
+from codemix_megatron.records.item_scores import ItemScores, MetricItems
+from codemix_megatron.sandbox.outcome import Limits, Outcome
+from codemix_megatron.sandbox.running import Sandbox
+from codemix_megatron.statistics.estimates import estimate_mean, pass_at_k
+
+__all__ = ["ProgramTask", "fill", "program_of", "read_problems", "read_program_task", "run_programs", "score_programs"]
+
+KEYS = {"prompt", "program", "stop", "max_tokens", "timeout_seconds", "memory_mebibytes"}
+RUNNING = "running programs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramTask:
+    """How problems become prompts and programs: `{name}` stands for a field of the problem, `{name[0]}` for a list's entry."""
+
+    name: str
+    prompt: str
+    program: str
+    stop: tuple[str, ...]
+    max_tokens: int = 512
+    timeout_seconds: float = 10.0
+    memory_mebibytes: int = 1024
+
+
+def read_program_task(name: str, plain: dict) -> ProgramTask:
+    """Return the `code` block of a suite's task; raises EvaluationError for unknown and missing keys."""
+    unknown, missing = set(plain) - KEYS, {"prompt", "program"} - set(plain)
+    if unknown or missing:
+        what = [f"unknown {', '.join(sorted(unknown))}"] * bool(unknown) + [f"missing {', '.join(sorted(missing))}"] * bool(missing)
+        raise EvaluationError(f"tasks.{name}.code: {' and '.join(what)}; keys are {', '.join(sorted(KEYS))}")
+    return ProgramTask(name=name, **{**plain, "stop": tuple(plain.get("stop", ()))})
+
+
+def read_problems(path: Path, limit: int | None) -> list[dict]:
+    """Return the problems of a JSON lines file, at most `limit`."""
+    problems = []
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if limit is not None and len(problems) >= limit:
+                break
+            try:
+                problems.append(json.loads(line))
+            except ValueError as fault:
+                raise EvaluationError(f"{path}:{number}: not JSON ({fault}); mend or remove the line") from None
+    if not problems:
+        raise EvaluationError(f"{path}: holds no problems")
+    return problems
+
+
+def fill(template: str, problem: dict) -> str:
+    """Return a template with a problem's fields in it; a whole list is written one entry per line.
+
+    >>> fill("{a}: {b[0]} {{}}", {"a": 1, "b": ["x"]})
+    '1: x {}'
+    """
+    fields = {key: Lines(value) if isinstance(value, list) else value for key, value in problem.items()}
+    try:
+        return template.format_map(fields)
+    except (KeyError, IndexError) as fault:
+        raise EvaluationError(f"no field {fault} in a problem with {', '.join(problem)}; mend the suite's template") from None
+
+
+class Lines(list):
+    """A list that is written one entry per line."""
+
+    def __format__(self, spec: str) -> str:
+        return "\n".join(map(str, self))
+
+
+def program_of(task: ProgramTask, problem: dict, completion: str) -> str:
+    """Return the program that tests a completion. It starts where the prompt was cut: before its last line break."""
+    prompt = fill(task.prompt, problem).rstrip()
+    return fill(task.program, {**problem, "prompt": prompt, "completion": completion}).replace("\r\n", "\n")
+
+
+def score_programs(
+    model, task: ProgramTask, problems: list[dict], sandbox: Sandbox, *, samples: int = 1, temperature: float | None = None,
+    threads: int = 1, progress: Progress = silent,
+) -> ItemScores:  # fmt: skip
+    """Complete every problem `samples` times, run the programs, and return pass@k for k = 1 and each of 10 and 100 that fits.
+
+    One sample is greedy, more are drawn at temperature 0.8 (top-p 0.95) unless told otherwise. Every copy of a model
+    calls this; each generates and runs its share.
+    """
+    temperature = (0.0 if samples == 1 else 0.8) if temperature is None else temperature
+    prompts = [list(model.encode(fill(task.prompt, problem).rstrip())) for problem in problems for _ in range(samples)]
+    sampling = Sampling(
+        max_tokens=min(task.max_tokens, model.max_length // 2),
+        stop=task.stop,
+        temperature=temperature,
+        top_p=0.95 if temperature else 1.0,
+        stop_after_text=True,
+    )
+    done = 0
+
+    def count(number: int) -> None:
+        nonlocal done
+        done = min(len(prompts), done + number)
+        progress(task.name, done, len(prompts))
+
+    completions = generate(model, prompts, sampling, count)
+    programs = [program_of(task, problems[i // samples], completion) for i, completion in enumerate(completions)]
+    outcomes = run_shared(model, programs, task, sandbox, threads, progress)
+    return counted(task, problems, completions, outcomes, samples)
+
+
+def run_shared(model, programs: list[str], task: ProgramTask, sandbox: Sandbox, threads: int, progress: Progress) -> list[Outcome]:
+    """Run every copy's share of the programs and return all outcomes; the same program is run once."""
+    different = list(dict.fromkeys(programs))
+    share = different[model.share :: model.shares]
+    outcomes = dict(zip(share, run_programs(share, task, sandbox, threads, partial(progress, f"{task.name}: {RUNNING}")), strict=True))
+    for others in model.gather(outcomes):
+        outcomes |= others
+    return [outcomes[program] for program in programs]
+
+
+def run_programs(programs: list[str], task: ProgramTask, sandbox: Sandbox, threads: int = 1, on_done=lambda at, of: None) -> list[Outcome]:
+    """Run programs in the sandbox, `threads` at a time."""
+    limits = Limits(seconds=task.timeout_seconds, memory_bytes=task.memory_mebibytes << 20)
+    outcomes = []
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        for outcome in pool.map(lambda code: sandbox.run(code, limits), programs):
+            outcomes.append(outcome)
+            on_done(len(outcomes), len(programs))
+    return outcomes
+
+
+def counted(task: ProgramTask, problems, completions: list[str], outcomes: list[Outcome], samples: int) -> ItemScores:
+    """Return pass@k per problem, and how many programs ended how."""
+    passed = [sum(outcome.passed for outcome in outcomes[i : i + samples]) for i in range(0, len(outcomes), samples)]
+    metrics = {}
+    for k in (k for k in (1, 10, 100) if k <= samples):
+        estimate = estimate_mean(values := [pass_at_k(samples, number, k) for number in passed])
+        metrics[f"pass@{k}"] = MetricItems(value=estimate.value, standard_error=estimate.standard_error, values=values)
+    ends = {}
+    for outcome in outcomes:
+        ends[outcome.status.value] = ends.get(outcome.status.value, 0) + 1
+    about = {"samples": str(samples)} | {f"ended: {status}": str(number) for status, number in sorted(ends.items())}
+    keys = text_keys(json.dumps(problem, sort_keys=True, ensure_ascii=False) for problem in problems)
+    return ItemScores(task=task.name, keys=keys, metrics=metrics, texts=completions[::samples], about=about)
