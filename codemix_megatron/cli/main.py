@@ -18,6 +18,7 @@ __all__ = ["main"]
 COMMANDS = {
     "prepare": "documents -> Megatron .bin/.idx corpora with manifests",
     "merge": "join the parts that the shards of `codemix prepare --shard` have done",
+    "tokenizer": "train a tokenizer on corpora, compare tokenizers on them",
     "verify": "run solutions against their tests in a sandbox, keep those that pass",
     "plan": "show what a recipe will do: sequences, steps, epochs, parameters, memory, FLOPs",
     "train": "train a recipe on any number of ranks; resumes a run folder that is there",

@@ -1,15 +1,27 @@
-"""The texts a tokenizer is trained on: a fair sample of all corpora, drawn in one pass."""
+"""A fair sample of corpora, drawn in one pass: what a tokenizer is trained on, and what tokenizers are compared on."""
 
 import hashlib
 import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from codemix_megatron.corpus.documents import BadDocument, InputFile
+from codemix_megatron.corpus.documents import BadDocument, InputFile, Position
 from codemix_megatron.corpus.held_out import HeldOutRule, text_digest
+from codemix_megatron.errors import CorpusError
 
-__all__ = ["SAMPLE_BYTES", "sample_texts"]
+__all__ = ["SAMPLE_BYTES", "Sampled", "sample_corpus", "sample_texts", "share_budget"]
 
 SAMPLE_BYTES = 8_000_000  # BPE's merges hardly change above a few megabytes, its training time does
 LONGEST_TEXT = 64 << 10
+Progress = Callable[[int], None]  # bytes read since the last call
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A document of the sample; of a long one the beginning."""
+
+    text: str
+    language: str | None
 
 
 def sample_texts(corpora: list[list[InputFile]], *, rule: HeldOutRule, seed: int, num_bytes: int = SAMPLE_BYTES) -> list[str]:
@@ -19,29 +31,53 @@ def sample_texts(corpora: list[list[InputFile]], *, rule: HeldOutRule, seed: int
     beginning is taken.
     """
     budget = num_bytes // max(1, len(corpora))
-    return [text for inputs in corpora for text in sample_corpus(inputs, rule, seed, budget)]
+    return [sampled.text for inputs in corpora for sampled in sample_corpus(inputs, rule, seed, budget)]
 
 
-def sample_corpus(inputs: list[InputFile], rule: HeldOutRule, seed: int, budget: int) -> list[str]:
+def share_budget(names: list[str], num_bytes: int, shares: dict[str, float] | None = None) -> dict[str, int]:
+    """Divide `num_bytes` over corpora by their shares, equally without any; raises CorpusError for shares that do not fit."""
+    shares = shares or dict.fromkeys(names, 1 / max(1, len(names)))
+    unknown = [name for name in shares if name not in names]
+    if unknown:
+        raise CorpusError(f"share of {unknown[0]}: no such corpus; there are {', '.join(names)}")
+    if any(share < 0 for share in shares.values()) or abs(sum(shares.values()) - 1) > 1e-3:
+        told = ", ".join(f"{name} {share:g}" for name, share in shares.items())
+        raise CorpusError(f"shares add up to {sum(shares.values()):g}, not 1, or are negative ({told})")
+    return {name: int(num_bytes * shares.get(name, 0.0)) for name in names}
+
+
+def sample_corpus(
+    inputs: list[InputFile], rule: HeldOutRule, seed: int, budget: int, progress: Progress = lambda num_bytes: None
+) -> list[Sampled]:
     """Keep the documents whose seeded hash is smallest: a uniform sample that needs memory for itself only."""
     kept, kept_bytes, digests = [], 0, set()
+    for document in documents_of(inputs, progress):
+        data = document.text.encode()
+        digest = text_digest(data)
+        if digest in digests or rule.holds(digest):
+            continue
+        rank = int.from_bytes(hashlib.blake2b(digest, key=seed.to_bytes(16, "big", signed=True), digest_size=8).digest(), "big")
+        size = min(len(data), LONGEST_TEXT)
+        if kept_bytes + size > budget and kept and -rank < kept[0][0]:
+            continue
+        heapq.heappush(kept, (-rank, size, digest, data[:LONGEST_TEXT], document.language))
+        digests.add(digest)
+        kept_bytes += size
+        while kept_bytes > budget and len(kept) > 1:
+            _, size, digest, *_ = heapq.heappop(kept)
+            digests.discard(digest)
+            kept_bytes -= size
+    return [Sampled(data.decode("utf-8", "ignore"), language) for _, _, _, data, language in sorted(kept, reverse=True)]
+
+
+def documents_of(inputs: list[InputFile], progress: Progress):
+    """Yield the documents of all files, telling the bytes read."""
     for file in inputs:
-        for document in file.read():
-            if isinstance(document, BadDocument):
-                continue
-            data = document.text.encode()
-            digest = text_digest(data)
-            if digest in digests or rule.holds(digest):
-                continue
-            rank = int.from_bytes(hashlib.blake2b(digest, key=seed.to_bytes(16, "big", signed=True), digest_size=8).digest(), "big")
-            size = min(len(data), LONGEST_TEXT)
-            if kept_bytes + size > budget and kept and -rank < kept[0][0]:
-                continue
-            heapq.heappush(kept, (-rank, size, digest, data[:LONGEST_TEXT]))
-            digests.add(digest)
-            kept_bytes += size
-            while kept_bytes > budget and len(kept) > 1:
-                _, size, digest, _ = heapq.heappop(kept)
-                digests.discard(digest)
-                kept_bytes -= size
-    return [data.decode("utf-8", "ignore") for _, _, _, data in sorted(kept, reverse=True)]
+        position, told = Position(), 0
+        for document in file.read(position):
+            if position.bytes_read - told > 1 << 20:
+                progress(min(position.bytes_read, file.num_bytes) - told)
+                told = min(position.bytes_read, file.num_bytes)
+            if not isinstance(document, BadDocument):
+                yield document
+        progress(file.num_bytes - told)
