@@ -18,7 +18,7 @@ __all__ = ["Encoder", "FastokensEncoder", "KitokenEncoder", "ReferenceEncoder", 
 
 SMALLEST_FOR_FAST_BYTES = 1 << 20  # below it the reference is done before a second library is loaded
 SAMPLED_PLACES = 16
-SAMPLED_BYTES = 256 << 10  # the reference takes 0.2 seconds for it
+SAMPLED_BYTES = 128 << 10  # the reference takes 0.1 seconds for it
 
 # Texts every fast library has to get right besides the sample: what tokenizers differ on.
 PROBES = (

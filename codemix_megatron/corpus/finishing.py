@@ -13,15 +13,18 @@ from codemix_megatron.corpus.exact_duplicates import find_duplicates
 from codemix_megatron.corpus.held_out import HeldOutRule, held_out_fractions
 from codemix_megatron.corpus.indexed import IndexedWriter
 from codemix_megatron.corpus.json_lines import name_lines
+from codemix_megatron.corpus.near_duplicates import NEAR_DUPLICATE, find_near_duplicates
 from codemix_megatron.corpus.parts import FinishedPart, PartsFolder
 from codemix_megatron.corpus.shuffling import write_shuffled
 from codemix_megatron.corpus.tally import DUPLICATE, PLACES_KEPT, UNKNOWN, Counts, Dropped
+from codemix_megatron.recipe.filtering import NearDuplicates
 from codemix_megatron.records.atomic import writing
 
 __all__ = ["Finishing"]
 
 COPY_BYTES = 4 << 20
 MOST_DAMAGED_LISTED = 100_000
+KEPT, REPEATED, NEARLY_REPEATED = range(3)  # fates of a document
 
 
 @dataclass
@@ -32,6 +35,7 @@ class Finishing:
     parts: list[FinishedPart]
     files: list[tuple]  # of each part
     every_document: bool = False
+    near_duplicates: NearDuplicates | None = None
     dropped: Dropped = field(default_factory=Dropped)
     counts: Counts = field(default_factory=Counts)
     rewritten: Counter = field(default_factory=Counter)
@@ -40,13 +44,21 @@ class Finishing:
 
     def __post_init__(self):
         self.starts = np.cumsum([0, *(part.num_documents for part in self.parts)])
-        self.kept = np.ones(int(self.starts[-1]), dtype=bool)
-        self.held_out = np.zeros(len(self.kept), dtype=bool)
+        self.fate = np.full(int(self.starts[-1]), KEPT, dtype=np.uint8)
+        self.held_out = np.zeros(len(self.fate), dtype=bool)
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Say of each document whether it is written."""
+        return self.fate == KEPT
 
     def decide(self, rule: HeldOutRule) -> None:
         """Decide which documents are kept and which of them are held out, and count both."""
         if not self.every_document:
-            self.kept = ~find_duplicates((records["digest"] for _, records in self.blocks()), len(self.kept), self.folder.path)
+            digests = (records["digest"] for _, records in self.blocks())
+            self.fate[find_duplicates(digests, len(self.fate), self.folder.path)] = REPEATED
+            if self.near_duplicates:
+                self.drop_near_duplicates(self.near_duplicates)
             rule = self.mended(rule)
         for number, part in enumerate(self.parts):
             self.dropped.merge(Dropped.from_plain(part.dropped))
@@ -55,7 +67,7 @@ class Finishing:
         self.dropped.places = {reason: name_lines(places) for reason, places in self.dropped.places.items()}
         for number, records in self.blocks():
             rows = self.rows(number)
-            kept = self.kept[rows]
+            kept = self.fate[rows] == KEPT
             self.held_out[rows] = rule.holds_each(records["digest"]) & kept
             self.counts.add(self.parts[number].groups, records[kept], self.held_out[rows][kept])
 
@@ -69,12 +81,27 @@ class Finishing:
         """Return where the documents of a part stand among all."""
         return slice(int(self.starts[number]), int(self.starts[number + 1]))
 
+    def drop_near_duplicates(self, spec: NearDuplicates) -> None:
+        """Drop documents nearly alike to one that comes before them, exact copies left aside."""
+        path = self.folder.path / "signatures"
+        try:
+            with open(path, "wb") as handle:
+                for number, _ in self.blocks():
+                    signatures = np.fromfile(self.folder.file(number, "signatures"), dtype=np.uint8).reshape(-1, spec.permutations)
+                    handle.write(signatures[self.fate[self.rows(number)] == KEPT])
+            signatures = np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.empty(0, dtype=np.uint8)
+            nearly_alike = find_near_duplicates(signatures, spec) >= 0
+        finally:
+            path.unlink(missing_ok=True)
+        self.fate[np.flatnonzero(self.fate == KEPT)[nearly_alike]] = NEARLY_REPEATED
+
     def drop_repeated(self, number: int) -> None:
         """Count the documents of a part that are not kept."""
-        repeated = np.flatnonzero(~self.kept[self.rows(number)])
-        if len(repeated):
-            places = [self.folder.identity(number, row, self.files[number]) for row in repeated[:PLACES_KEPT].tolist()]
-            self.dropped.add_many(DUPLICATE, len(repeated), places)
+        for fate, reason in ((REPEATED, DUPLICATE), (NEARLY_REPEATED, NEAR_DUPLICATE)):
+            repeated = np.flatnonzero(self.fate[self.rows(number)] == fate)
+            if len(repeated):
+                places = [self.folder.identity(number, row, self.files[number]) for row in repeated[:PLACES_KEPT].tolist()]
+                self.dropped.add_many(reason, len(repeated), places)
 
     def mended(self, rule: HeldOutRule) -> HeldOutRule:
         """Return a rule that leaves neither side empty: the document nearest to an empty side goes there.
@@ -83,7 +110,7 @@ class Finishing:
         """
         total, num_held, lowest, highest = 0, 0, None, None
         for number, records in self.blocks():
-            digests = records["digest"][self.kept[self.rows(number)]]
+            digests = records["digest"][self.fate[self.rows(number)] == KEPT]
             if not len(digests):
                 continue
             fractions = held_out_fractions(digests)
@@ -163,6 +190,6 @@ class Finishing:
 
     def interleave(self, writer: IndexedWriter, partitions: int) -> None:
         """Write documents 0, n, 2n, ..., then 1, n + 1, ...: the order in which Megatron's tool joins n partitions."""
-        ordinals = np.arange(len(self.kept)) % partitions
+        ordinals = np.arange(len(self.fate)) % partitions
         for partition in range(partitions):
             self.write_in_order(writer, ordinals == partition)

@@ -8,10 +8,13 @@ import numpy as np
 
 from codemix_megatron.corpus.documents import EMPTY, BadDocument, Document, InputFile, Position
 from codemix_megatron.corpus.encoders import Encoder
+from codemix_megatron.corpus.filters import Filters
 from codemix_megatron.corpus.held_out import text_digest
+from codemix_megatron.corpus.near_duplicates import document_signature
 from codemix_megatron.corpus.parts import RECORD, FinishedPart, PartsFolder, PartWriter
 from codemix_megatron.corpus.tally import DUPLICATE, Dropped
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.recipe.filtering import NearDuplicates
 
 __all__ = ["Advance", "PartEncoding", "encode_part"]
 
@@ -35,6 +38,8 @@ class PartEncoding:
     encoder: Encoder
     end_of_document_id: int | None  # None writes none
     kind: str
+    filters: Filters | None = None
+    near_duplicates: NearDuplicates | None = None  # how documents nearly alike are told; None tells none
     every_document: bool = False  # keep empty texts and duplicates, as Megatron's tool does
 
     def encode(self, number: int, advance: Advance) -> None:
@@ -93,6 +98,10 @@ class PartProgress:
             if document.reason != EMPTY or not self.work.every_document:
                 return self.drop(document)
             document = Document(document.example, document.place)
+        if self.work.filters:
+            document = self.work.filters.apply(document)
+            if isinstance(document, BadDocument):
+                return self.drop(document)
         data = document.text.encode()
         if len(data) > LONGEST_RUN_BYTES and longest_run(data) > LONGEST_RUN_BYTES:
             return self.drop(BadDocument(document.identity, LONGEST_RUN, harmless=True))
@@ -122,6 +131,9 @@ class PartProgress:
         self.writer.write("tokens", tokens)
         self.writer.write("records", records)
         self.writer.write("identities", "".join(identities).encode("utf-8", "surrogateescape"))
+        if self.work.near_duplicates:
+            signatures = b"".join(document_signature(document.text, self.work.near_duplicates) for document in documents)
+            self.writer.write("signatures", signatures)
         for document in documents:
             self.rewritten.update(document.rewritten)
         self.part.num_documents += len(batch)

@@ -82,7 +82,6 @@ class FinishedPart:
     groups: list = field(default_factory=list)  # (kind, language, licence)
     dropped: dict = field(default_factory=dict)  # see tally.Dropped
     rewritten: dict[str, int] = field(default_factory=dict)
-    signature_bytes: int = 0
 
 
 class PartsFolder:

@@ -1,6 +1,7 @@
 """Documents -> PREFIX.bin, PREFIX.idx and PREFIX.manifest.json: whole or not at all, and only when something changed."""
 
 import difflib
+import json
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from codemix_megatron.corpus.disk import explaining_write_faults
 from codemix_megatron.corpus.documents import InputFile
 from codemix_megatron.corpus.encoders import Encoder, choose_encoder, sample_for_proof
+from codemix_megatron.corpus.filters import load_filters
 from codemix_megatron.corpus.finishing import Finishing
 from codemix_megatron.corpus.held_out import HeldOutRule
 from codemix_megatron.corpus.indexed import IndexedWriter, token_dtype
@@ -172,8 +174,10 @@ class Preparation:
         self.inputs = inputs
         self.state = ProgressState(name, total_bytes=sum(file.num_bytes for file in inputs))
         self.fingerprint = fingerprint_inputs(spec, inputs)
+        self.filters = load_filters(spec.filters)
+        self.settings = json.loads(json.dumps(self.filters.settings()))  # as the manifest gives them back
         card = tokenizer.card
-        key = f"{self.fingerprint}\0{card.sha256}\0{card.end_of_document_id}\0{len(self.parts)}"
+        key = f"{self.fingerprint}\0{card.sha256}\0{card.end_of_document_id}\0{len(self.parts)}\0{json.dumps(self.settings, sort_keys=True)}"
         self.folder = PartsFolder(spec.prefix, key, self.dtype)
 
     def prepared_before(self) -> tuple[CorpusManifest | None, str]:
@@ -189,6 +193,8 @@ class Preparation:
             return None, f"its held-out share was {manifest.held_out_share:g}, now {share:g}"
         if manifest.shuffle_seed != self.shuffle_seed:
             return None, f"the seed of its order was {manifest.shuffle_seed}, now {self.shuffle_seed}"
+        if manifest.filters != self.settings:
+            return None, "its filters have changed"
         if manifest.input_fingerprint != self.fingerprint:
             return None, "its documents or how they are read have changed"
         return manifest, ""
@@ -218,7 +224,10 @@ class Preparation:
             self.how.say(f"{self.name}: {len(done)} of {len(mine)} parts were done before")
         if missing:
             num_bytes = sum(file.num_bytes for number in missing for file in self.parts[number])
-            work = PartEncoding(self.folder, self.parts, self.encoder(), self.tokenizer.end_of_document_id, self.spec.kind)
+            work = PartEncoding(
+                self.folder, self.parts, self.encoder(), self.tokenizer.end_of_document_id, self.spec.kind,
+                self.filters, self.spec.filters.near_duplicates,
+            )  # fmt: skip
             encode_parts(work, missing, self.how.workers or worthwhile_workers(num_bytes), self.advance)
 
     def advance(self, num_bytes: int, documents: int, tokens: int) -> None:
@@ -240,7 +249,7 @@ class Preparation:
         """Write .bin, .idx and the manifest under their names; raises CorpusError when too much is damaged or nothing is left."""
         finished = [self.folder.finished(number) for number in range(len(self.parts))]
         self.check_all_done(finished)
-        finishing = Finishing(self.folder, finished, self.parts)
+        finishing = Finishing(self.folder, finished, self.parts, near_duplicates=self.spec.filters.near_duplicates)
         finishing.decide(HeldOutRule(self.how.held_out_share))
         self.check(finishing)
         with IndexedWriter(self.spec.prefix, self.dtype) as writer:
@@ -304,6 +313,7 @@ class Preparation:
             idx_sha256=writer.idx_sha256,
             documents=list(self.spec.documents),
             input_fingerprint=self.fingerprint,
+            filters=self.settings,
             shuffle_seed=self.shuffle_seed,
             dropped=dict(dropped.counts.most_common()),
             dropped_places=dropped.places,

@@ -18,6 +18,7 @@ from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.parts import Shard
 from codemix_megatron.corpus.prepare import HowToPrepare, prepare_corpus
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.recipe.filtering import FilterSpec, NearDuplicates
 
 HOW = HowToPrepare(held_out_share=0.1, max_bad_share=0.01)
 
@@ -195,3 +196,26 @@ def members(session: int) -> list[int]:
         except (ProcessLookupError, psutil.NoSuchProcess):
             continue
     return found
+
+
+def test_filters_and_near_duplicates_are_decided_in_document_order_however_the_work_is_divided(write_lines, spec_for, tokenizer, monkeypatch):
+    words = [f"word{i}" for i in range(23)]
+    texts = [" ".join(f"{word}z{i % 40}" for word in words) + ("" if i < 40 else f" again {i}") for i in range(120)]
+    texts[5] += " 0xff"
+    path = write_lines([{"text": text} for text in texts])
+    filters = FilterSpec(hexadecimal=True, near_duplicates=NearDuplicates())
+    seen = []
+    for name, part_bytes in (("one", 1 << 20), ("two", 1500)):
+        monkeypatch.setattr(parts, "PART_BYTES", part_bytes)
+        spec = spec_for(path, prefix=f"{name}/corpus", filters=filters)
+        manifest = prepare_corpus("x", spec, tokenizer, replace(HOW, workers=1))
+        seen.append((manifest.bin_sha256, manifest.dropped))
+        assert manifest.dropped == {"near duplicate": 79, "0x": 1}
+        assert manifest.filters["hexadecimal"] is True
+        assert manifest.filters["near_duplicates"]["similarity"] == 0.7
+        assert manifest.dropped_examples["0x"][0].startswith("0xff: word0z5 word1z5")
+        assert manifest.dropped_places == {"0x": [f"{path}:6"], "near duplicate": [f"{path}:{line}" for line in (41, 42, 43, 44, 45)]}
+    assert seen[0] == seen[1]
+    said = []
+    prepare_corpus("x", replace(spec, filters=FilterSpec()), tokenizer, replace(HOW, say=said.append))
+    assert said == ["x: preparing again, its filters have changed"]
