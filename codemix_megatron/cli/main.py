@@ -18,6 +18,8 @@ __all__ = ["main"]
 COMMANDS = {
     "prepare": "documents -> Megatron .bin/.idx corpora with manifests",
     "merge": "join the parts that the shards of `codemix prepare --shard` have done",
+    "inspect": "what a prepared corpus holds: its manifest, and documents as text",
+    "verify-corpus": "read prepared corpora again, all of it, and name what is damaged",
     "tokenizer": "train a tokenizer on corpora, compare tokenizers on them",
     "verify": "run solutions against their tests in a sandbox, keep those that pass",
     "plan": "show what a recipe will do: sequences, steps, epochs, parameters, memory, FLOPs",
@@ -30,6 +32,8 @@ COMMANDS = {
     "demo": "the whole road on the standard library's own sources, in minutes",
     "doctor": "what this machine has: devices, versions, engines, and whether they work",
 }
+
+MODULES = {"import": "import_", "verify-corpus": "verify_corpus"}  # where a command's name cannot be a module's
 
 # What the machine refuses; any other OSError is a fault of ours and keeps its traceback.
 MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)
@@ -110,7 +114,7 @@ def build_parser(argv: list[str]) -> argparse.ArgumentParser:
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
         if name == asked:
-            module = importlib.import_module(f"codemix_megatron.cli.{'import_' if name == 'import' else name}")
+            module = importlib.import_module(f"codemix_megatron.cli.{MODULES.get(name, name)}")
             command.epilog = getattr(module, "EPILOG", None)
             module.add_arguments(command)
             command.set_defaults(run=module.run)

@@ -1,0 +1,140 @@
+"""codemix inspect: print a corpus's manifest and some of its documents as text."""
+
+import sys
+from pathlib import Path
+
+from codemix_megatron.corpus.checking import corpus_prefix
+from codemix_megatron.corpus.decoded_samples import DecodedDocument, decode_documents, draw_documents
+from codemix_megatron.corpus.indexed import IndexedReader
+from codemix_megatron.corpus.tokenizers import load_tokenizer
+from codemix_megatron.errors import CorpusError
+from codemix_megatron.records.manifest import CorpusManifest, manifest_path
+
+__all__ = ["add_arguments", "run"]
+
+EPILOG = """examples:
+  codemix inspect corpora/web_code
+  codemix inspect corpora/web_code --samples 10 --seed 3 --held-out
+  codemix inspect corpora/web_code --document 17 --characters 0
+  codemix inspect /data/the_pile_text_document --tokenizer tokenizer.json
+
+Of Megatron files without a manifest it tells what their index tells."""
+
+CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}  # terminals obey them
+
+
+def add_arguments(parser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("corpus", metavar="CORPUS", help="prefix of a .bin/.idx pair, or one of its files")
+    parser.add_argument("--samples", type=int, default=3, metavar="N", help="documents to show (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="which documents are drawn (default %(default)s)")
+    parser.add_argument("--held-out", action="store_true", help="draw from those never trained on")
+    parser.add_argument("--document", type=int, action="append", metavar="I", help="show this document; may be given more than once")
+    parser.add_argument("--characters", type=int, default=600, metavar="N", help="most characters of each, 0 for all (default %(default)s)")
+    parser.add_argument("--ids", action="store_true", help="show token ids too")
+    parser.add_argument("--tokenizer", metavar="PATH", help="tokenizer to decode with (default: that of the manifest)")
+
+
+def run(arguments) -> None:
+    """Print manifest and samples."""
+    if arguments.samples < 0 or arguments.characters < 0:
+        raise CorpusError(f"--samples {arguments.samples} --characters {arguments.characters}: neither may be negative")
+    prefix = corpus_prefix(arguments.corpus)
+    manifest = CorpusManifest.read(prefix) if manifest_path(prefix).is_file() else None
+    reader = IndexedReader(prefix)
+    if manifest:
+        print_manifest(manifest)
+    else:
+        print(
+            f"{prefix}: no manifest; its index tells {reader.num_documents:,} documents, {reader.num_tokens:,} tokens of {reader.dtype.name}"
+        )
+    tokenizer = find_tokenizer(arguments.tokenizer, manifest)
+    numbers = arguments.document or draw_documents(reader, manifest, arguments.samples, arguments.seed, held_out=arguments.held_out)
+    for document in decode_documents(reader, manifest, tokenizer, numbers):
+        print_document(document, arguments.characters, arguments.ids)
+
+
+def find_tokenizer(path: str | None, manifest: CorpusManifest | None):
+    """Return the tokenizer given, or the manifest's where its file still is the same; None where neither is known."""
+    if path:
+        return load_tokenizer(path)
+    if manifest is None or not Path(manifest.tokenizer.path).is_file():
+        sys.stderr.write("no tokenizer known, so ids are shown; name it with --tokenizer\n")
+        return None
+    tokenizer = load_tokenizer(manifest.tokenizer.path)
+    if tokenizer.card.sha256 != manifest.tokenizer.sha256:
+        raise CorpusError(f"{manifest.tokenizer.path}: not the file the corpus was made with (sha256 differs); name that with --tokenizer")
+    return tokenizer
+
+
+def print_manifest(manifest: CorpusManifest) -> None:
+    """Print what the manifest says, counts as tables."""
+    from rich.console import Console
+
+    console = Console() if sys.stdout.isatty() else Console(width=140)
+    card, encoder = manifest.tokenizer, manifest.encoder
+    lines = [
+        f"{manifest.name} ({manifest.kind}): {manifest.prefix}.bin, {manifest.dtype}, made {manifest.created_at or 'at a time not told'}",
+        f"  {manifest.num_documents:,} documents, {manifest.num_bytes:,} bytes, {manifest.num_tokens:,} tokens"
+        f" ({manifest.num_bytes / max(1, manifest.num_tokens):.2f} bytes/token)",
+        f"  {manifest.held_out_documents:,} of them held out ({manifest.held_out_tokens:,} tokens), share {manifest.held_out_share:g}",
+        f"  tokenizer: {card.path} ({card.type}), {card.vocab_size:,} ids, {card.end_of_document_id} ends documents",
+        f"    sha256 {card.sha256}",
+        *([f"    ids by {encoder.library}{f'; {encoder.refused}' if encoder.refused else ''}"] if encoder else []),
+        f"  .bin sha256 {manifest.bin_sha256}",
+        f"  .idx sha256 {manifest.idx_sha256}",
+        f"  from {', '.join(manifest.documents) or 'documents not told'}",
+        f"  order: {'that of the input' if manifest.shuffle_seed is None else f'shuffled by seed {manifest.shuffle_seed}'}",
+    ]
+    say(console, *lines)
+    for heading in ("kinds", "languages", "licences"):
+        if groups := getattr(manifest, heading):
+            console.print(counts_table(heading.removesuffix("s"), groups, manifest.num_tokens))
+    if manifest.filters:
+        import yaml
+
+        say(console, "filters:", *(f"  {line}" for line in yaml.safe_dump(manifest.filters, sort_keys=False).splitlines()))
+    for what, count in manifest.rewritten.items():
+        say(console, f"changed in {count:,} documents: {what}")
+    for reason, count in manifest.dropped.items():
+        say(console, f"left out {count:,}: {reason}: {', '.join(manifest.dropped_places.get(reason, [])[:3])}")
+        say(console, *(f"    | {printable(' '.join(example.split()))[:110]}" for example in manifest.dropped_examples.get(reason, [])[:2]))
+
+
+def say(console, *lines: str) -> None:
+    """Print lines as they are."""
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def counts_table(heading: str, groups: dict, num_tokens: int):
+    """Return the table of one way to group documents."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(heading, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("documents", "bytes", "tokens", "share", "bytes/token"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, counted in groups.items():
+        share, per_token = counted["tokens"] / max(1, num_tokens), counted["bytes"] / max(1, counted["tokens"])
+        cells = [f"{counted[key]:,}" for key in ("documents", "bytes", "tokens")]
+        table.add_row(name, *cells, f"{100 * share:.1f} %", f"{per_token:.2f}")
+    return table
+
+
+def print_document(document: DecodedDocument, characters: int, with_ids: bool) -> None:
+    """Print one document, cut where asked."""
+    about = ", ".join(filter(None, (document.language, "held out" if document.is_held_out else None, f"{len(document.ids):,} tokens")))
+    print(f"\n--- document {document.number} ({about})")
+    if with_ids or document.text is None:
+        shown = document.ids[: characters or None]
+        print(" ".join(map(str, shown.tolist())) + (" ..." if len(shown) < len(document.ids) else ""))
+    if document.text is not None:
+        text = document.text[: characters or None]
+        rest = len(document.text) - len(text)
+        print(printable(text) + (f"\n... {rest:,} more characters" if rest else ""))
+
+
+def printable(text: str) -> str:
+    """Return the text with control characters spelled out."""
+    return text.translate(CONTROL)
