@@ -22,8 +22,9 @@ EPILOG = """examples:
   codemix prepare recipe.yaml --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT   # sbatch --array=0-31
   codemix merge recipe.yaml                                                          # when all shards are done
 
-Documents are .jsonl files (.gz and .zst too), text files, folders of sources, globs, python:text and
-python:code. Exact duplicates and empty texts are left out; PREFIX.manifest.json lists what and where.
+Documents are .jsonl files (.gz and .zst too), Parquet, Arrow, text files, notebooks, folders of sources,
+git:REPOSITORY, issues:FILE, stackexchange:POSTS.XML, python:text and python:code; globs and URLs of them.
+Exact duplicates and empty texts are left out; PREFIX.manifest.json lists what and where.
 A corpus is prepared again only when its documents, the tokenizer or the held-out share have changed.
 Stopped or killed, the same command goes on where it was: parts that are done are not done again. Any number
 of shards and workers gives the same files, byte for byte."""

@@ -66,7 +66,7 @@ class InputFile:
     `divider(path, num_bytes, part_bytes)` finds the spans that `reader` takes as keyword `span`.
     """
 
-    path: Path
+    path: Path | str  # text where it is a URL
     name: str
     num_bytes: int
     stamp: str

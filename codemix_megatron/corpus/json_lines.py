@@ -1,22 +1,29 @@
-"""JSON lines, plain or compressed: one object per line, its text under one key."""
+"""Files of lines, plain or packed: JSON lines with an object per line, or text with a document per line."""
 
-import gzip
-import io
 import json
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import orjson
 
-from codemix_megatron.corpus.documents import BadDocument, Document, Position, Span, check_text
-from codemix_megatron.errors import CorpusError
+from codemix_megatron.corpus.documents import BadDocument, Document, Position, Span, decode_file
+from codemix_megatron.corpus.record_documents import RecordKeys, record_document
+from codemix_megatron.corpus.streams import open_input, open_unpacked
 
-__all__ = ["JSON_LINES_SUFFIXES", "divide_json_lines", "is_json_lines", "is_shard", "name_lines", "read_json_lines", "read_json_lines_span"]
+__all__ = [
+    "JSON_LINES_SUFFIXES",
+    "divide_lines",
+    "is_json_lines",
+    "is_shard",
+    "name_lines",
+    "parse_record",
+    "placed_lines",
+    "read_json_lines",
+    "read_text_lines",
+]
 
 JSON_LINES_SUFFIXES = tuple(f".{name}{packed}" for name in ("jsonl", "ndjson", "json") for packed in ("", ".gz", ".zst"))
 POSITION_EVERY_LINES = 64
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # A line is held in memory as bytes, as text and as ids at once: nine times its length and more.
 LONGEST_LINE_BYTES = 64 << 20
 LONG_LINE = f"line longer than {LONGEST_LINE_BYTES:,} bytes"
@@ -33,19 +40,56 @@ def is_shard(path) -> bool:
     return is_json_lines(path) and not str(path).lower().endswith(".json")
 
 
-def read_json_lines(path: Path, name: str, position: Position, *, text_key: str = "text") -> Iterator[Document | BadDocument]:
+def read_json_lines(
+    path, name: str, position: Position, *, keys: RecordKeys | None = None, span: Span | None = None
+) -> Iterator[Document | BadDocument]:
     """Yield one document or bad document per line that is not blank; raises CorpusError for a damaged archive."""
-    with open(path, "rb", buffering=1 << 20) as raw, unpacked(raw, path) as lines:
-        try:
-            for number, line in enumerate(bounded_lines(lines), 1):
-                if number % POSITION_EVERY_LINES == 0:
-                    position.bytes_read = raw.tell()
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                if line.strip():
-                    yield parse_line(line, f"{path}:{number}", text_key)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as fault:
-            raise CorpusError(f"{path}: damaged archive ({fault}); copy it again or take it out of `documents`") from None
+    keys = keys or RecordKeys()
+    for line, place in placed_lines(path, position, span):
+        yield parse_line(line, place, keys)
+
+
+def read_text_lines(path, name: str, position: Position, *, span: Span | None = None) -> Iterator[Document | BadDocument]:
+    """Yield one document per line of a text file that is not blank; raises CorpusError for a damaged archive."""
+    for line, place in placed_lines(path, position, span):
+        if len(line) >= LONGEST_LINE_BYTES and not line.endswith(b"\n"):
+            yield BadDocument(place, LONG_LINE)
+        else:
+            yield decode_file(line.rstrip(b"\r\n"), place)
+
+
+def placed_lines(path, position: Position, span: Span | None) -> Iterator[tuple[bytes, str]]:
+    """Yield the lines that are not blank and their places; with a span, those that begin inside it.
+
+    Lines before a span are not counted, so places inside one are `file@offset of the line in bytes`.
+    """
+    if span is not None:
+        yield from lines_of_span(path, position, span)
+        return
+    with open_unpacked(path) as (lines, raw):
+        for number, line in enumerate(bounded_lines(lines), 1):
+            if number % POSITION_EVERY_LINES == 0:
+                position.bytes_read = raw.tell()
+            if number == 1:
+                line = line.removeprefix(BYTE_ORDER_MARK)
+            if line.strip():
+                yield line, f"{path}:{number}"
+
+
+def lines_of_span(path, position: Position, span: Span) -> Iterator[tuple[bytes, str]]:
+    """Yield the lines that begin inside a span of a plain file."""
+    with open_input(path) as lines:
+        bounded, offset = bounded_lines(lines), span.begin
+        if span.begin:
+            lines.seek(span.begin - 1)  # the line of that byte, be it only a line end, is of the span before
+            next(bounded, b"")
+            offset = lines.tell()
+        while offset < span.end and (line := next(bounded, b"")):
+            content = line.removeprefix(BYTE_ORDER_MARK) if offset == 0 else line
+            if content.strip():
+                yield content, f"{path}@{offset}"
+            offset = lines.tell()
+            position.bytes_read = min(offset, span.end) - span.begin
 
 
 def bounded_lines(stream) -> Iterator[bytes]:
@@ -57,33 +101,9 @@ def bounded_lines(stream) -> Iterator[bytes]:
         yield line
 
 
-def divide_json_lines(path: Path, num_bytes: int, part_bytes: int) -> list[Span]:
+def divide_lines(path, num_bytes: int, part_bytes: int) -> list[Span]:
     """Return spans of bytes; a line belongs to the span its first byte is in, so that none is looked for."""
     return [Span(begin, end, end - begin) for begin in range(0, num_bytes, part_bytes) for end in [min(begin + part_bytes, num_bytes)]]
-
-
-def read_json_lines_span(
-    path: Path, name: str, position: Position, *, text_key: str = "text", span: Span | None = None
-) -> Iterator[Document | BadDocument]:
-    """Yield the documents of the lines that begin inside `span`; all of the file without one.
-
-    Lines before a span are not counted, so places inside one are `file@offset of the line in bytes`.
-    """
-    if span is None:
-        yield from read_json_lines(path, name, position, text_key=text_key)
-        return
-    with open(path, "rb", buffering=1 << 20) as lines:
-        bounded, offset = bounded_lines(lines), span.begin
-        if span.begin:
-            lines.seek(span.begin - 1)  # the line of that byte, be it only a line end, is of the span before
-            next(bounded, b"")
-            offset = lines.tell()
-        while offset < span.end and (line := next(bounded, b"")):
-            content = line.removeprefix(b"\xef\xbb\xbf") if offset == 0 else line
-            if content.strip():
-                yield parse_line(content, f"{path}@{offset}", text_key)
-            offset = lines.tell()
-            position.bytes_read = min(offset, span.end) - span.begin
 
 
 def name_lines(places: list[str]) -> list[str]:
@@ -113,45 +133,19 @@ def count_lines(path: str, offsets: list[int]) -> Iterator[tuple[int, int]]:
         return
 
 
-@contextmanager
-def unpacked(raw, path: Path):
-    """Give a binary stream of lines, whatever the compression."""
-    if path.suffix.lower() == ".gz":
-        with gzip.GzipFile(fileobj=raw) as stream:
-            yield io.BufferedReader(stream, 1 << 20)
-    elif path.suffix.lower() == ".zst":
-        try:
-            import zstandard
-        except ImportError:
-            raise CorpusError(f"{path}: needs the package zstandard; `pip install zstandard`, or unpack the file") from None
-        try:
-            with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as stream:
-                yield io.BufferedReader(stream, 1 << 20)
-        except zstandard.ZstdError as fault:
-            raise CorpusError(f"{path}: damaged archive ({fault}); copy it again or take it out of `documents`") from None
-    else:
-        yield raw
-
-
-def parse_line(line: bytes, place: str, text_key: str) -> Document | BadDocument:
+def parse_line(line: bytes, place: str, keys: RecordKeys) -> Document | BadDocument:
     """Return the document of one line, or why there is none."""
+    record = parse_record(line, place)
+    return record if isinstance(record, BadDocument) else record_document(record, place, keys)
+
+
+def parse_record(line: bytes, place: str) -> dict | BadDocument:
+    """Return the object of one line, or why there is none."""
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
         record = parse_leniently(line, place)
-        if isinstance(record, BadDocument):
-            return record
-    if not isinstance(record, dict):
-        return BadDocument(place, "not an object")
-    if text_key not in record:
-        return BadDocument(place, f"no key {text_key!r}")
-    return check_text(
-        record[text_key],
-        place,
-        language=first_word(record, "lang", "language"),
-        licence=first_word(record, "license", "licence"),
-        origin=first_word(record, "source", "url"),
-    )
+    return record if isinstance(record, (dict, BadDocument)) else BadDocument(place, "not an object")
 
 
 def parse_leniently(line: bytes, place: str):
@@ -164,11 +158,3 @@ def parse_leniently(line: bytes, place: str):
         return BadDocument(place, "invalid UTF-8")
     except (ValueError, RecursionError):
         return BadDocument(place, "broken JSON")
-
-
-def first_word(record: dict, *keys: str) -> str | None:
-    """Return the first of the keys that holds a non-empty string."""
-    for key in keys:
-        if isinstance(record.get(key), str) and record[key].strip():
-            return record[key]
-    return None

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from codemix_megatron.corpus.json_lines import unpacked
+from codemix_megatron.corpus.streams import open_unpacked
 from codemix_megatron.errors import CorpusError
 
 __all__ = ["Candidate", "Keys", "read_candidates"]
@@ -54,11 +54,11 @@ def read_candidates(paths: list[Path], keys: Keys) -> Iterator[Candidate]:
     """Yield every solution of every problem, in order; lines that hold none too, with their fault."""
     for path in paths:
         try:
-            with open(path, "rb", buffering=1 << 20) as raw, unpacked(raw, path) as lines:
+            with open_unpacked(path) as (lines, _):
                 for number, line in enumerate(lines, 1):
                     if line.strip():
                         yield from candidates_of(line, f"{path}:{number}", keys)
-        except (OSError, EOFError) as fault:
+        except OSError as fault:
             raise CorpusError(f"{path}: cannot be read ({fault}); give JSON lines, plain, .gz or .zst") from None
 
 

@@ -12,7 +12,7 @@ from codemix_megatron.errors import RecipeError
 from codemix_megatron.recipe.checks import find_faults
 from codemix_megatron.recipe.filtering import FilterSpec
 from codemix_megatron.recipe.quantity import parse_tokens
-from codemix_megatron.recipe.schema import CorpusSpec, Phase, Recipe, as_plain
+from codemix_megatron.recipe.schema import NAMED_READERS, CorpusSpec, Phase, Recipe, as_plain
 
 __all__ = ["apply_overrides", "build_recipe", "parse_yaml", "read_recipe", "write_recipe"]
 
@@ -271,7 +271,10 @@ def resolve_paths(recipe: Recipe, directory: Path) -> Recipe:
         return path if "://" in path else str((directory / Path(path).expanduser()).absolute())
 
     def document(path: str) -> str:
-        return path if path.startswith("python:") else absolute(path)
+        reader, named, rest = path.partition(":")
+        if path.startswith("python:"):
+            return path
+        return f"{reader}:{absolute(rest)}" if named and reader in NAMED_READERS else absolute(path)
 
     corpora = {
         name: replace(

@@ -10,6 +10,8 @@ from codemix_megatron.recipe.fields import says, tokens
 from codemix_megatron.recipe.filtering import FilterSpec
 
 __all__ = [
+    "KINDS",
+    "NAMED_READERS",
     "Batch",
     "Branch",
     "CheckpointPolicy",
@@ -28,6 +30,10 @@ __all__ = [
     "entry_share",
     "flatten_mixture",
 ]
+
+
+KINDS = ("text", "code", "markup", "code_adjacent", "synthetic")
+NAMED_READERS = ("git", "issues", "stackexchange")  # what may stand before a path of `documents`, with a colon
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +132,16 @@ class Tokenizer:
 class CorpusSpec:
     """One corpus: documents in, PREFIX.bin and PREFIX.idx out."""
 
-    kind: Literal["text", "code", "markup", "code_adjacent", "synthetic"] = says("which side of the mixture it is on", "text")
-    documents: tuple[str, ...] = says("files, folders, globs, or python:text and python:code", ())
+    kind: Literal[KINDS] = says("which side of the mixture it is on", "text")
+    documents: tuple[str, ...] = says(
+        "files, folders, globs, URLs; git:REPOSITORY, issues:FILE, stackexchange:POSTS.XML; python:text and python:code", ()
+    )
     prefix: str | None = says("where .bin/.idx are; a URL (s3://...) is read through a local cache; default: corpora/NAME beside the recipe", None)
-    text_key: str = says("key of the text in JSON lines", "text")
+    text_key: str = says("key of the text in JSON lines, column of tables", "text")
+    language_key: str | None = says("key of the language; default: lang, language, programming_language", None)
+    licence_key: str | None = says("key of the licence; default: license, licence and those of The Stack", None)
+    origin_key: str | None = says("key of where a document is from; default: source, url, repo_name", None)
+    text_documents: Literal["file", "line", "paragraph"] = says("what is one document of a .txt file; blank lines part paragraphs", "file")
     shuffle: bool = says("write documents in an order drawn from the recipe's seed, not that of the input", False)
     filters: FilterSpec = says("what is left out or masked", factory=FilterSpec)
     max_epochs: float = says("most passes over its data in the whole recipe", 4.0)

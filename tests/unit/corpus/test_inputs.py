@@ -6,6 +6,7 @@ import os
 import sys
 
 import pytest
+import zstandard
 
 from codemix_megatron.corpus.documents import BadDocument, Document
 from codemix_megatron.corpus.inputs import find_inputs, fingerprint_inputs
@@ -94,19 +95,16 @@ def test_gzip_is_unpacked(tmp_path, name):
     assert texts(tmp_path / name) == ["a", "b"]
 
 
-def test_zstandard_is_unpacked_or_the_missing_package_is_named(tmp_path):
+def test_zstandard_is_unpacked_and_a_cut_one_is_no_silent_end(tmp_path):
     path = tmp_path / "x.jsonl.zst"
-    path.write_bytes(b"anything")
-    try:
-        import zstandard
-    except ImportError:
-        with pytest.raises(CorpusError, match="pip install zstandard"):
-            read_all(path)
-        return
-    with pytest.raises(CorpusError, match="damaged archive"):
-        read_all(path)
     path.write_bytes(zstandard.compress(b'{"text": "a"}\n') * 2)
     assert texts(path) == ["a", "a"]
+    lines = b"".join(json.dumps({"text": os.urandom(20).hex()}).encode() + b"\n" for _ in range(500))
+    whole = zstandard.ZstdCompressor(write_checksum=True).compress(lines)
+    for damaged in (b"anything", whole[:-20], whole + whole[:7000], whole[:400] + b"\0" * 40 + whole[440:]):
+        path.write_bytes(damaged)
+        with pytest.raises(CorpusError, match=r"x\.jsonl\.zst: damaged archive"):
+            read_all(path)
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: b"not gzip", lambda data: data[:30] + b"\0" * 30 + data[60:]])
@@ -173,7 +171,7 @@ def test_folder_of_shards_gives_json_lines(tmp_path):
 
 def test_folder_of_shards_and_sources_is_not_guessed_at(tmp_path):
     tree(tmp_path, {"a.jsonl": '{"text": "a"}', "b.txt": "b"})
-    with pytest.raises(CorpusError, match=r"holds JSON lines \(1, such as a\.jsonl\) and other documents \(1, such as b\.txt\)"):
+    with pytest.raises(CorpusError, match=r"holds JSON lines or tables \(1, such as a\.jsonl\) and other documents \(1, such as b\.txt\)"):
         read_all(tmp_path)
 
 

@@ -1,0 +1,101 @@
+"""Input files as binary streams, wherever they lie and however they are packed."""
+
+import gzip
+import io
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
+
+from codemix_megatron.errors import MACHINE_FAULT, CodemixError, CorpusError
+
+__all__ = ["PACKED_SUFFIXES", "is_url", "open_input", "open_unpacked", "plain_suffix"]
+
+PACKED_SUFFIXES = (".gz", ".zst")
+BUFFER_BYTES = 1 << 20
+REMOTE_BLOCK_BYTES = 8 << 20
+LARGEST_WINDOW_BYTES = 1 << 31  # what `zstd --ultra --long=31` writes
+
+
+def is_url(path) -> bool:
+    """Say whether a path is behind fsspec, such as s3://bucket/file."""
+    return "://" in str(path)
+
+
+def plain_suffix(path) -> str:
+    """Return the suffix in lower case, that of the packed file where it is packed: .txt of notes.txt.gz."""
+    name = str(path).lower()
+    for packed in PACKED_SUFFIXES:
+        name = name.removesuffix(packed)
+    return Path(name).suffix
+
+
+@contextmanager
+def open_input(path):
+    """Give a file, local or remote, as a seekable binary stream; a store's own errors become CorpusError."""
+    if not is_url(path):
+        with open(path, "rb", buffering=BUFFER_BYTES) as stream:
+            yield stream
+        return
+    import fsspec
+
+    try:
+        with fsspec.open(str(path), "rb", block_size=REMOTE_BLOCK_BYTES) as raw, io.BufferedReader(raw, BUFFER_BYTES) as stream:
+            yield stream
+    except (CodemixError, EOFError, zlib.error, gzip.BadGzipFile):
+        raise
+    except Exception as fault:  # every store has errors of its own
+        raise CorpusError(f"{path}: cannot be read ({type(fault).__name__}: {fault}); try again", exit_code=MACHINE_FAULT) from fault
+
+
+@contextmanager
+def open_unpacked(path):
+    """Give (stream of the content, stream of the file itself, which says how far reading has come).
+
+    Raises CorpusError when an archive is damaged or ends too early.
+    """
+    with open_input(path) as raw:
+        try:
+            if str(path).lower().endswith(".gz"):
+                with gzip.GzipFile(fileobj=raw) as stream:
+                    yield io.BufferedReader(stream, BUFFER_BYTES), raw
+            elif str(path).lower().endswith(".zst"):
+                yield io.BufferedReader(ZstandardFrames(raw), BUFFER_BYTES), raw
+            else:
+                yield raw, raw
+        except (EOFError, gzip.BadGzipFile, zlib.error) as fault:
+            raise CorpusError(f"{path}: damaged archive ({fault}); copy it again or take it out of `documents`") from None
+
+
+class ZstandardFrames(io.RawIOBase):
+    """The content of all frames of a .zst file; unlike the library's own reader it notices a frame that was cut off."""
+
+    def __init__(self, raw):
+        import zstandard
+
+        self.raw, self.fault, self.content = raw, zstandard.ZstdError, b""
+        self.decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW_BYTES)
+        self.frame, self.is_inside = self.decompressor.decompressobj(), False
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def readinto(self, buffer) -> int:
+        """Fill a buffer with content; 0 at the end, EOFError in the middle of a frame."""
+        while not self.content:
+            packed = self.frame.unused_data if self.frame.eof else b""
+            if self.frame.eof:
+                self.frame, self.is_inside = self.decompressor.decompressobj(), False
+            packed = packed or self.raw.read(BUFFER_BYTES)
+            if not packed:
+                if self.is_inside:
+                    raise EOFError("it ends in the middle of a frame")
+                return 0
+            try:
+                self.content, self.is_inside = self.frame.decompress(packed), True
+            except self.fault as fault:
+                raise EOFError(str(fault)) from None
+        size = min(len(buffer), len(self.content))
+        buffer[:size] = self.content[:size]
+        self.content = self.content[size:]
+        return size
