@@ -56,8 +56,9 @@ class LoadedWhenUsed(Encoder):
 
     library: str
 
-    def __init__(self, source: bytes):
-        self.source = source
+    def __init__(self, tokenizer: DocumentTokenizer):
+        self.source = tokenizer.model_bytes
+        self.adds_special_tokens = getattr(tokenizer, "adds_special_tokens", False)
         self.name = f"{self.library} {importlib.metadata.version(self.library)}"
         self.loaded = None
 
@@ -86,7 +87,7 @@ class FastokensEncoder(LoadedWhenUsed):
 
     def load(self):
         """Return the library's tokenizer, which neither cuts nor pads."""
-        from fastokens._native import Tokenizer  # the package itself imports transformers' shims
+        from fastokens._native import Tokenizer  # the one with flat output; the package's own imitates `tokenizers`
 
         tokenizer = Tokenizer.from_json_str(self.source.decode())
         tokenizer.no_truncation()
@@ -94,8 +95,8 @@ class FastokensEncoder(LoadedWhenUsed):
         return tokenizer
 
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Encode without special tokens, those spelled out in a text included."""
-        ids, offsets = self.loaded.encode_batch_flat(list(texts), False, True)
+        """Encode with the special tokens the reference adds; those spelled out in a text are text."""
+        ids, offsets = self.loaded.encode_batch_flat(list(texts), self.adds_special_tokens, True)
         return np.frombuffer(ids, dtype="<u4"), np.diff(np.frombuffer(offsets, dtype="<u8").astype(np.int64))
 
 
@@ -126,7 +127,7 @@ def choose_encoder(tokenizer: DocumentTokenizer, sample: Sequence[str]) -> tuple
     if not sample or fast_encoder is None:
         return reference, EncoderCard(library=reference.name)
     try:
-        fast = fast_encoder(tokenizer.model_bytes)
+        fast = fast_encoder(tokenizer)
         different = first_difference(fast, reference, [*sample, *PROBES, *tokenizer.special_names()])
     except Exception as fault:  # whatever a library says about a file it does not know; BaseException of Rust's panics included
         return reference, EncoderCard(library=reference.name, refused=f"{fast_encoder.library}: {fault}"[:300])

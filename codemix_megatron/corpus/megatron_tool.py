@@ -2,45 +2,47 @@
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from codemix_megatron.corpus.disk import explaining_write_faults
-from codemix_megatron.corpus.documents import EMPTY, BadDocument
+from codemix_megatron.corpus.encoders import choose_encoder, sample_for_proof
+from codemix_megatron.corpus.finishing import Finishing
+from codemix_megatron.corpus.held_out import HeldOutRule
 from codemix_megatron.corpus.indexed import IndexedWriter, token_dtype
-from codemix_megatron.corpus.inputs import find_inputs
-from codemix_megatron.corpus.tokenizers import DocumentTokenizer, load_tokenizer
+from codemix_megatron.corpus.inputs import find_inputs, fingerprint_inputs
+from codemix_megatron.corpus.part_encoding import PartEncoding
+from codemix_megatron.corpus.parts import PartsFolder, cut_into_parts
+from codemix_megatron.corpus.tokenizers import DocumentTokenizer, HuggingFaceTokenizer, load_gpt2_tokenizer, load_tokenizer
+from codemix_megatron.corpus.workers import available_cores, encode_parts
 from codemix_megatron.errors import CodemixError, CorpusError
 from codemix_megatron.recipe.schema import CorpusSpec
 
-__all__ = ["main", "write_documents"]
+__all__ = ["main"]
 
-BATCH_DOCUMENTS = 512
-BATCH_CHARACTERS = 4 << 20
+MAX_BAD_SHARE = 0.001
+TOKENIZER_TYPES = ("HuggingFaceTokenizer", "SentencePieceTokenizer", "GPTSentencePieceTokenizer", "Llama2Tokenizer", "GPT2BPETokenizer")
 
-EPILOG = """example:
+EPILOG = """examples:
   python tools/preprocess_data.py --input wiki.jsonl --output-prefix data/wiki --append-eod \\
       --tokenizer-type HuggingFaceTokenizer --tokenizer-model tokenizer.json --workers 8
+  python tools/preprocess_data.py --input 'code/*.jsonl.gz' --json-keys text docstring --output-prefix data/code \\
+      --tokenizer-type GPT2BPETokenizer --vocab-file vocab.json --merge-file merges.txt --append-eod
 
-Writes PREFIX_KEY_document.bin and .idx, byte for byte those of Megatron's tool, with one difference: a
-special token spelled out inside a document stays text. A damaged line ends the command; nothing is written then.
+Writes PREFIX_KEY_document.bin and .idx, byte for byte those of Megatron's tool, with these differences: a special token
+spelled out inside a document stays text; a damaged line is left out, counted and listed, and too many of them end the
+command before anything is written; killed, the same command goes on where it was.
 `codemix prepare` leaves out duplicates and holds documents out for validation; this tool does neither."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Read Megatron's flags, write one pair of files per JSON key; return the exit code."""
     arguments = build_parser().parse_args(argv)
-    if arguments.workers:
-        os.environ["RAYON_NUM_THREADS"] = str(arguments.workers)  # read by `tokenizers` when it first encodes
     try:
-        tokenizer = load_megatron_tokenizer(arguments.tokenizer_type, arguments.tokenizer_model)
+        check_arguments(arguments)
+        tokenizer = load_megatron_tokenizer(arguments)
         for key in arguments.json_keys:
-            prefix = f"{arguments.output_prefix}_{key}_document"
-            documents, tokens = write_documents(arguments.input, key, prefix, tokenizer, append_eod=arguments.append_eod)
-            print(f"{prefix}.bin: {documents} documents, {tokens} tokens")
+            write_key(arguments, key, tokenizer)
     except CodemixError as error:
         sys.stderr.write(f"preprocess_data: error: {error}\n")
         return error.exit_code
@@ -52,23 +54,48 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="preprocess_data.py", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--input", required=True, help="JSON lines, .gz or .zst too, or a glob of such files")
-    parser.add_argument("--json-keys", nargs="+", default=["text"], help="keys to extract, each into files of its own")
-    parser.add_argument("--output-prefix", required=True, help="path of the output without _KEY_document.bin")
-    parser.add_argument("--tokenizer-type", required=True, choices=["HuggingFaceTokenizer", "SentencePieceTokenizer"])
-    parser.add_argument("--tokenizer-model", required=True, help="tokenizer.json, the folder that holds it, or a sentencepiece .model")
-    parser.add_argument("--append-eod", action="store_true", help="write the end-of-document id after each document")
-    parser.add_argument("--workers", type=int, help="threads that tokenize; default: all cores")
-    parser.add_argument("--log-interval", type=int, help="accepted and ignored")
+    add = parser.add_argument
+    add("--input", required=True, help="JSON lines, .gz or .zst too, or a glob of such files")
+    add("--json-keys", nargs="+", default=["text"], help="keys to extract, each into files of its own")
+    add("--output-prefix", required=True, help="path of the output without _KEY_document.bin")
+    add("--tokenizer-type", required=True, choices=TOKENIZER_TYPES)
+    add("--tokenizer-model", help="tokenizer.json, the folder that holds it, or a sentencepiece .model")
+    add("--vocab-file", help="vocab.json of GPT2BPETokenizer")
+    add("--merge-file", help="merges.txt of GPT2BPETokenizer")
+    add("--tokenizer-hf-no-include-special-tokens", action="store_true", help="leave out what tokenizer.json adds to each text")
+    add("--append-eod", action="store_true", help="write the end-of-document id after each document")
+    add("--workers", type=int, help="most processes; default: all cores; few are started for little input")
+    add("--partitions", type=int, default=1, help="write documents in the order in which Megatron joins so many partitions")
+    add("--keep-sequential-samples", action="store_true", help="keep the order of the input whatever the partitions")
+    add("--max-bad-share", type=float, default=MAX_BAD_SHARE, help="most damaged lines to leave out (default %(default)s)")
+    add("--log-interval", type=int, help="accepted and ignored")
     return parser
 
 
-def load_megatron_tokenizer(tokenizer_type: str, model: str) -> DocumentTokenizer:
-    """Load a tokenizer whose end of document is that of Megatron: the eos_token of the files beside it."""
-    tokenizer = load_tokenizer(model, declared_eos(Path(model)) if tokenizer_type == "HuggingFaceTokenizer" else None)
-    wanted = {"HuggingFaceTokenizer": "huggingface", "SentencePieceTokenizer": "sentencepiece"}[tokenizer_type]
+def check_arguments(arguments) -> None:
+    """Raise CorpusError for values out of range and for missing files of a tokenizer."""
+    for flag in ("workers", "partitions"):
+        if (value := getattr(arguments, flag)) is not None and value < 1:
+            raise CorpusError(f"--{flag}: found {value}, allowed are 1 and more")
+    if not 0 <= arguments.max_bad_share <= 1:
+        raise CorpusError(f"--max-bad-share: found {arguments.max_bad_share}, allowed are 0 to 1")
+    gpt2 = arguments.tokenizer_type == "GPT2BPETokenizer"
+    for flag in ("vocab_file", "merge_file") if gpt2 else ("tokenizer_model",):
+        if getattr(arguments, flag) is None:
+            raise CorpusError(f"--{flag.replace('_', '-')}: missing; {arguments.tokenizer_type} needs it")
+
+
+def load_megatron_tokenizer(arguments) -> DocumentTokenizer:
+    """Load a tokenizer whose ids and end of document are those of Megatron: the eos_token of the files beside it."""
+    kind, model = arguments.tokenizer_type, arguments.tokenizer_model
+    if kind == "GPT2BPETokenizer":
+        return load_gpt2_tokenizer(arguments.vocab_file, arguments.merge_file)
+    tokenizer = load_tokenizer(model, declared_eos(Path(model)) if kind == "HuggingFaceTokenizer" else None)
+    wanted = "huggingface" if kind == "HuggingFaceTokenizer" else "sentencepiece"
     if tokenizer.card.type != wanted:
-        raise CorpusError(f"{tokenizer.card.path}: is for {tokenizer.card.type}, --tokenizer-type is {tokenizer_type}; change one of them")
+        raise CorpusError(f"{tokenizer.card.path}: is for {tokenizer.card.type}, --tokenizer-type is {kind}; change one of them")
+    if isinstance(tokenizer, HuggingFaceTokenizer):
+        tokenizer.adds_special_tokens = not arguments.tokenizer_hf_no_include_special_tokens
     return tokenizer
 
 
@@ -86,29 +113,40 @@ def declared_eos(model: Path) -> str | None:
     return None
 
 
-def write_documents(named: str, key: str, prefix: str, tokenizer: DocumentTokenizer, *, append_eod: bool) -> tuple[int, int]:
-    """Write every document of the input and return (documents, tokens); raises CorpusError at the first damaged line."""
-    inputs = find_inputs(CorpusSpec(documents=(named,), text_key=key), where="--input")
-    with explaining_write_faults(f"{prefix}.bin"), IndexedWriter(prefix, token_dtype(tokenizer.vocab_size)) as writer:
-        for texts in batches(file.read() for file in inputs):
-            for ids in tokenizer.encode_batch(texts):
-                # Megatron writes no end after a document without tokens, and counts it all the same.
-                writer.add(np.append(ids, tokenizer.end_of_document_id) if append_eod and len(ids) else ids)
-        writer.publish()
-        return writer.num_documents, writer.num_tokens
+def write_key(arguments, key: str, tokenizer: DocumentTokenizer) -> None:
+    """Write the documents under one key; raises CorpusError when too many lines are damaged, and writes nothing then."""
+    prefix = f"{arguments.output_prefix}_{key}_document"
+    spec = CorpusSpec(documents=(arguments.input,), text_key=key)
+    inputs = find_inputs(spec, where="--input")
+    parts, dtype = cut_into_parts(inputs), token_dtype(tokenizer.vocab_size)
+    end = tokenizer.end_of_document_id if arguments.append_eod else None
+    settings = (fingerprint_inputs(spec, inputs), tokenizer.card.sha256, end, getattr(tokenizer, "adds_special_tokens", False), len(parts))
+    folder = PartsFolder(prefix, repr(settings), dtype)
+    with explaining_write_faults(f"{prefix}.bin"), folder.held(alone=True):
+        encoder, card = choose_encoder(tokenizer, sample_for_proof(inputs))
+        if card.refused:
+            print(f"{prefix}: slow tokenizer {card.library}, for {card.refused}")
+        work = PartEncoding(folder, parts, encoder, end, spec.kind, every_document=True)
+        encode_parts(work, folder.unfinished(len(parts)), arguments.workers or available_cores(), lambda *_: None)
+        finishing = Finishing(folder, [folder.finished(number) for number in range(len(parts))], parts, every_document=True)
+        finishing.decide(HeldOutRule(0.0))
+        check_damage(finishing, arguments.max_bad_share, Path(f"{prefix}.damaged.tsv"))
+        with IndexedWriter(prefix, dtype) as writer:
+            finishing.interleave(writer, 1 if arguments.keep_sequential_samples else arguments.partitions)
+            writer.publish()
+        folder.remove_all()
+    print(f"{prefix}.bin: {writer.num_documents} documents, {writer.num_tokens} tokens")
 
 
-def batches(files):
-    """Yield the texts of all files in lists; an empty text stays one."""
-    texts, characters = [], 0
-    for documents in files:
-        for document in documents:
-            if isinstance(document, BadDocument) and document.reason != EMPTY:
-                raise CorpusError(f"{document.place}: {document.reason}; mend or remove the line (nothing was written)")
-            texts.append("" if isinstance(document, BadDocument) else document.text)
-            characters += len(texts[-1])
-            if len(texts) >= BATCH_DOCUMENTS or characters >= BATCH_CHARACTERS:
-                yield texts
-                texts, characters = [], 0
-    if texts:
-        yield texts
+def check_damage(finishing: Finishing, max_bad_share: float, listed: Path) -> None:
+    """List the damaged lines; raise CorpusError when they are too many."""
+    finishing.write_damaged(listed)
+    dropped = finishing.dropped
+    for reason, count in dropped.counts.items():
+        print(f"left out {count} ({reason}): {', '.join(dropped.places[reason])}")
+    met = len(finishing.fate) + dropped.counts.total()
+    if dropped.num_damaged > max_bad_share * met:
+        raise CorpusError(
+            f"{dropped.num_damaged} of {met} lines are damaged, more than --max-bad-share {max_bad_share:g} allows"
+            f" ({dropped.describe(harmless=False)}; all in {listed}); mend or remove them (nothing was written)"
+        )

@@ -123,6 +123,15 @@ class PartsFolder:
         if alone:
             self.sweep()
 
+    @contextlib.contextmanager
+    def held(self, *, alone: bool):
+        """Hold the folder while the block runs."""
+        self.open(alone=alone)
+        try:
+            yield
+        finally:
+            self.close()
+
     def sweep(self) -> None:
         """Remove what killed processes left of unfinished parts; only for who holds the folder alone."""
         for path in self.path.glob("*.*.*"):

@@ -3,7 +3,6 @@
 import difflib
 import json
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,7 +130,7 @@ def prepare_corpus(name: str, spec: CorpusSpec, tokenizer: DocumentTokenizer, ho
             how.say(f"{name}: already prepared, nothing has changed")
             return replace(manifest, name=name)
         how.say(f"{name}: preparing again, {why}")
-    with explaining_write_faults(f"{spec.prefix}.bin", preparation.estimate_bytes), preparation.held():
+    with explaining_write_faults(f"{spec.prefix}.bin", preparation.estimate_bytes), preparation.folder.held(alone=how.shard is None):
         if not how.only_merge:
             preparation.encode()
         return None if how.shard else preparation.finish()
@@ -203,15 +202,6 @@ class Preparation:
         """Return the bytes this corpus takes while it is made, judged by the part that was read: tokens of all parts, and once more."""
         written = self.state.num_tokens * self.dtype.itemsize
         return int(2 * written * max(1.0, self.state.total_bytes / max(1, self.state.bytes_read)))
-
-    @contextmanager
-    def held(self):
-        """Hold the parts' folder: alone, or beside other shards."""
-        self.folder.open(alone=self.how.shard is None)
-        try:
-            yield
-        finally:
-            self.folder.close()
 
     def encode(self) -> None:
         """Do the parts that are not done: all, or those of this shard."""

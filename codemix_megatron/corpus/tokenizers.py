@@ -12,7 +12,7 @@ from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.atomic import replace_text
 from codemix_megatron.records.manifest import TokenizerCard
 
-__all__ = ["END_OF_TEXT", "DocumentTokenizer", "HuggingFaceTokenizer", "SentencePieceTokenizer", "load_tokenizer", "train_tokenizer"]
+__all__ = ["END_OF_TEXT", "DocumentTokenizer", "HuggingFaceTokenizer", "SentencePieceTokenizer", "load_gpt2_tokenizer", "load_tokenizer", "train_tokenizer"]
 
 END_OF_TEXT = "<|endoftext|>"
 # What tokenizers call the token after a document, the most telling first.
@@ -65,11 +65,15 @@ class DocumentTokenizer(ABC):
 
 
 class HuggingFaceTokenizer(DocumentTokenizer):
-    """A tokenizer.json, read by the library `tokenizers`."""
+    """A tokenizer.json, read by the library `tokenizers`; `model` is its content, where there is no such file.
 
-    def __init__(self, path: Path, end_of_document: str | None = None):
+    With `adds_special_tokens`, texts get what the file's post-processor adds to each, such as a first token.
+    """
+
+    def __init__(self, path: Path, end_of_document: str | None = None, *, model: bytes | None = None, adds_special_tokens: bool = False):
+        self.adds_special_tokens = adds_special_tokens
         try:
-            data = path.read_bytes()
+            data = path.read_bytes() if model is None else model
             self.model_bytes = mark_special(data.decode("utf-8"), end_of_document).encode()
             self.tokenizer = load_plain(self.model_bytes)
         except OSError as fault:
@@ -102,7 +106,7 @@ class HuggingFaceTokenizer(DocumentTokenizer):
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the int32 ids of each text, without any special token; uses all cores."""
-        encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=self.adds_special_tokens)
         return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
 
     def decode(self, ids) -> str:
@@ -166,6 +170,23 @@ class SentencePieceTokenizer(DocumentTokenizer):
     def decode(self, ids) -> str:
         """Return the text of ids; sentencepiece leaves control tokens out."""
         return self.processor.decode([int(i) for i in ids])
+
+
+def load_gpt2_tokenizer(vocabulary, merges) -> DocumentTokenizer:
+    """Load GPT-2's byte-level BPE from its vocab.json and merges.txt."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    for path in (vocabulary, merges):
+        if not Path(path).is_file():
+            raise CorpusError(f"{path}: no such file; give GPT-2's vocab.json and merges.txt")
+    try:
+        tokenizer = Tokenizer(models.BPE.from_file(str(vocabulary), str(merges)))
+    except Exception as fault:  # the library raises bare Exceptions
+        raise CorpusError(f"{vocabulary}, {merges}: not a vocabulary and its merges ({fault}); give GPT-2's vocab.json and merges.txt") from None
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([END_OF_TEXT])
+    return HuggingFaceTokenizer(Path(vocabulary), END_OF_TEXT, model=tokenizer.to_str().encode())
 
 
 def load_tokenizer(path, end_of_document: str | None = None) -> DocumentTokenizer:
