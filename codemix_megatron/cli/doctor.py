@@ -68,10 +68,20 @@ def devices() -> str:
 
 def engines() -> str:
     """Return which fused engines would be used, part by part."""
-    from codemix_megatron.parallel.device import active_engines
+    from codemix_megatron.parallel.device import active_engines, transformer_engine_fault
 
-    found = active_engines()
-    return ", ".join(f"{name} {'present' if there else 'absent'}" for name, there in found.items())
+    if fault := transformer_engine_fault():
+        raise CodemixError(fault)
+    return ", ".join(f"{name} {'present' if there else 'absent'}" for name, there in active_engines().items())
+
+
+def kernels() -> str:
+    """Return what a training step computes with here, and what makes it slower than it could be."""
+    from codemix_megatron.parallel.device import active_kernels, choose_device, slow_paths
+
+    device = choose_device("auto")
+    parts = "; ".join(f"{part}: {kernel}" for part, kernel in active_kernels(device).items())
+    return "".join([f"on {device.type}: {parts}", *(f"\n  slower than it could be: {line}" for line in slow_paths(device))])
 
 
 def megatron_on_cpu() -> str:
@@ -120,6 +130,7 @@ PROBES = {
     "machine": machine,
     "devices": devices,
     "engines": engines,
+    "kernels": kernels,
     "megatron-core on CPU": megatron_on_cpu,
     "training": one_step,
     "slurm": slurm,

@@ -22,6 +22,8 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
     model, parallel = recipe.model, recipe.parallel
     on_cuda, engines = device.type == "cuda", active_engines()
     transformer_engine = on_cuda and engines["transformer_engine"]
+    if model.fp8 != "off" and not transformer_engine:
+        raise RecipeError(f"model.fp8: {model.fp8} needs Transformer Engine on CUDA; set model.fp8=off")
     if transformer_engine and recipe.sequences.attention_within_documents:
         raise RecipeError("sequences.attention_within_documents: not there yet with Transformer Engine; uninstall it or set false")
     return TransformerConfig(
@@ -36,8 +38,8 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
         activation_func=torch.nn.functional.silu,
         add_bias_linear=False,
         rotary_interleaved=model.rotary_interleaved,
-        hidden_dropout=0.0,
-        attention_dropout=0.0,
+        hidden_dropout=model.dropout,
+        attention_dropout=model.dropout,
         # initial.py fills all weights from (seed, name). Megatron's own initialisation still has to run, with
         # methods that do nothing: it marks which parameters are split, and the gradient norm counts by that mark.
         init_method=leave_as_is,
@@ -47,10 +49,13 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
         params_dtype=DTYPES[model.precision],
         pipeline_dtype=DTYPES[model.precision],
         bf16=model.precision == "bf16",
+        fp8=None if model.fp8 == "off" else "hybrid",  # e4m3 forward, e5m2 for gradients
+        fp8_recipe="delayed" if model.fp8 == "off" else model.fp8,
         tensor_model_parallel_size=parallel.tensor,
         pipeline_model_parallel_size=parallel.pipeline,
         virtual_pipeline_model_parallel_size=parallel.virtual_pipeline if parallel.virtual_pipeline > 1 else None,
         sequence_parallel=parallel.sequence_parallel,
+        context_parallel_size=parallel.context,
         # Batched point-to-point of the interleaved schedule gives wrong losses over gloo, without an error.
         overlap_p2p_comm=parallel.virtual_pipeline > 1,
         batch_p2p_comm=parallel.virtual_pipeline == 1,

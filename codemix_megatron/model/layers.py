@@ -1,7 +1,10 @@
 """Layer specs: Transformer Engine on CUDA where it is installed, torch's own kernels otherwise."""
 
+from contextlib import nullcontext
+
 import torch
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec, get_gpt_layer_with_transformer_engine_spec
+from megatron.core.tensor_parallel import get_cuda_rng_tracker
 from megatron.core.transformer import ModuleSpec, TransformerConfig
 from megatron.core.transformer.identity_op import IdentityOp
 from megatron.core.transformer.module import MegatronModule
@@ -20,6 +23,7 @@ class FlashAttention(MegatronModule):
     def __init__(self, config, layer_number, attn_mask_type, attention_type, softmax_scale=None, cp_comm_type=None, pg_collection=None):
         super().__init__(config=config)
         self.softmax_scale = softmax_scale
+        self.dropout = config.attention_dropout
 
     def forward(self, query, key, value, attention_mask, attn_mask_type=None, attention_bias=None, packed_seq_params=None):
         """Map query [sequence, batch, heads, size], key and value [.., groups, size] to [sequence, batch, heads * size].
@@ -28,11 +32,17 @@ class FlashAttention(MegatronModule):
         """
         query, key, value = (t.permute(1, 2, 0, 3) for t in (query, key, value))
         options = {"is_causal": True} if attention_mask is None else {"attn_mask": attention_mask}
-        context = torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, scale=self.softmax_scale, enable_gqa=query.size(1) != key.size(1), **options
-        )
+        options |= {"dropout_p": self.dropout if self.training else 0.0, "enable_gqa": query.size(1) != key.size(1)}
+        with self.own_stream():
+            context = torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=self.softmax_scale, **options)
         batch, heads, sequence, size = context.shape
         return context.permute(2, 0, 1, 3).reshape(sequence, batch, heads * size)
+
+
+    def own_stream(self):
+        """Draw dropout from this tensor rank's own stream: its heads are others. Under sequence parallel the whole block does."""
+        is_drawing = self.training and self.dropout > 0 and not self.config.sequence_parallel
+        return get_cuda_rng_tracker().fork() if is_drawing else nullcontext()
 
 
 class RMSNorm(torch.nn.RMSNorm):

@@ -35,7 +35,8 @@ class ParallelLayer(TransformerLayer):
         passed = {name: others.get(name) for name in ("attention_bias", "packed_seq_params", "sequence_len_offset")}
         attended, _ = self.self_attention(normed, attention_mask=attention_mask, rotary_pos_emb=rotary_pos_emb, **passed)
         fed, _ = self.mlp(normed)
-        return hidden_states + self.out_of_tensor_ranks(attended + fed), context
+        summed = self.out_of_tensor_ranks(attended + fed)
+        return hidden_states + torch.nn.functional.dropout(summed, self.hidden_dropout, self.training), context
 
     def into_tensor_ranks(self, normed: torch.Tensor) -> torch.Tensor:
         """Hand every tensor rank the whole sequence; backward sums (and splits) its gradient."""

@@ -13,7 +13,7 @@ from types import CodeType, FunctionType
 import torch
 
 from codemix_megatron.errors import LaunchError
-from codemix_megatron.parallel.adam import Adam
+from codemix_megatron.parallel.adam import adam_sites
 
 __all__ = ["CONSTANT_SITES", "SUPPORTED_MEGATRON", "install", "replace_constants"]
 
@@ -70,8 +70,6 @@ def attribute_sites():
     """Return (owner, attribute, replacement) for everything that is swapped whole."""
     core = importlib.import_module
     random = core("megatron.core.tensor_parallel.random")
-    optimizer = core("megatron.core.optimizer")
-    distributed_optimizer = core("megatron.core.optimizer.distrib_optimizer")
     return [
         (torch.cuda, "current_device", lambda: torch.device("cpu")),
         (torch.cuda, "synchronize", lambda device=None: None),
@@ -84,11 +82,7 @@ def attribute_sites():
         (random.CudaRNGStatesTracker, "fork", fork_on_cpu),
         # torch's AdamW keeps `step` per parameter, which the distributed optimizer of 0.16.1 and 0.19.2
         # saves and loads wrongly (see adam.py); ours keeps it in the parameter group as FusedAdam does.
-        (optimizer, "Adam", Adam),
-        (optimizer, "USING_PYTORCH_OPTIMIZER", False),
-        (distributed_optimizer, "Adam", Adam),
-        (distributed_optimizer, "HAVE_APEX_OR_TE", True),
-        (distributed_optimizer, "USING_TE_OPTIMIZER", True),
+        *adam_sites(),
     ]
 
 

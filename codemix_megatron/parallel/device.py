@@ -1,4 +1,4 @@
-"""Which device a run computes on, and which engines are there."""
+"""Which device a run computes on, and which kernels it computes with."""
 
 import importlib.util
 
@@ -6,7 +6,7 @@ import torch
 
 from codemix_megatron.errors import LaunchError
 
-__all__ = ["APEX_MODULES", "active_engines", "choose_device"]
+__all__ = ["APEX_MODULES", "active_engines", "active_kernels", "choose_device", "slow_paths", "transformer_engine_fault"]
 
 # apex is built in parts; each of the three switches something else in megatron-core.
 APEX_MODULES = ("amp_C", "fused_weight_gradient_mlp_cuda", "fused_layer_norm_cuda")
@@ -19,6 +19,48 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def is_there(module: str) -> bool:
+    """Say whether a module can be found, without importing it."""
+    return importlib.util.find_spec(module) is not None
+
+
 def active_engines() -> dict[str, bool]:
-    """Return which optional engines can be imported: transformer_engine and apex's extension modules."""
-    return {name: importlib.util.find_spec(name) is not None for name in ("transformer_engine", *APEX_MODULES)}
+    """Return which optional engines are whole: Transformer Engine with its part for torch, and apex's extension modules."""
+    engines = {"transformer_engine": is_there("transformer_engine") and is_there("transformer_engine_torch")}
+    return engines | {name: is_there(name) for name in APEX_MODULES}
+
+
+def transformer_engine_fault() -> str | None:
+    """Say what is wrong with a half installed Transformer Engine, with which megatron-core cannot even be imported."""
+    if is_there("transformer_engine") and not is_there("transformer_engine_torch"):
+        return "transformer_engine is installed without transformer_engine_torch, its part for torch; install that or remove both"
+    return None
+
+
+def active_kernels(device: torch.device) -> dict[str, str]:
+    """Return part of a training step -> what computes it on this device."""
+    engines = active_engines() if device.type == "cuda" else dict.fromkeys(active_engines(), False)
+    transformer_engine = engines["transformer_engine"]
+    adam = "Transformer Engine" if transformer_engine else "apex" if engines["amp_C"] else "torch, fused"
+    return {
+        "linears and norms": "Transformer Engine" if transformer_engine else "torch",
+        "attention": "Transformer Engine" if transformer_engine else "torch, scaled_dot_product_attention",
+        "rotary positions": "Transformer Engine" if transformer_engine else "torch",
+        "cross entropy": "Transformer Engine" if transformer_engine else "megatron-core",
+        "Adam": adam,
+        "weight gradients": "added up by apex" if engines["fused_weight_gradient_mlp_cuda"] else "added up by torch",
+    }
+
+
+def slow_paths(device: torch.device) -> list[str]:
+    """Return a line for each thing that makes this device slower than it could be; none on CPU."""
+    if device.type != "cuda":
+        return []
+    engines, lines = active_engines(), []
+    if not engines["transformer_engine"]:
+        lines.append("Transformer Engine is not installed: attention, rotary positions, norms and cross entropy run on torch's kernels")
+        if not engines["amp_C"]:
+            lines.append("neither Transformer Engine nor apex (amp_C) is installed: Adam and the gradient norm run on torch's kernels")
+    if not engines["fused_weight_gradient_mlp_cuda"]:
+        lines.append("apex's fused_weight_gradient_mlp_cuda is not installed: weight gradients are added up in a kernel of their own")
+    return lines

@@ -10,7 +10,8 @@ import torch.distributed as dist
 
 from codemix_megatron.errors import CodemixError, LaunchError
 from codemix_megatron.parallel import cpu
-from codemix_megatron.parallel.device import choose_device
+from codemix_megatron.parallel.adam import install_adam
+from codemix_megatron.parallel.device import active_engines, choose_device, transformer_engine_fault
 from codemix_megatron.recipe.checks import ranks_fault
 from codemix_megatron.recipe.schema import Parallel
 
@@ -41,17 +42,20 @@ def join_ranks(parallel: Parallel, seed: int) -> Ranks:
     Every rank calls this. Raises LaunchError when the number of ranks does not fit the layout or
     the others do not come within `parallel.timeout_seconds`.
     """
+    rank, size, local_rank = place_from_environment()
+    if fault := ranks_fault(parallel, size) or transformer_engine_fault():
+        raise LaunchError(fault, exit_code=2)
+    device = choose_device(parallel.device)
+    require_transformer_engine(parallel, device)
     from megatron.core import parallel_state
     from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
 
-    rank, size, local_rank = place_from_environment()
-    if fault := ranks_fault(parallel, size):
-        raise LaunchError(fault, exit_code=2)
-    device = choose_device(parallel.device)
     if device.type == "cpu":
         cpu.install()
         torch.set_num_threads(parallel.threads_per_rank or max(1, available_cores() // local_size(size)))
     else:
+        if not (active_engines()["transformer_engine"] or active_engines()["amp_C"]):
+            install_adam()
         torch.cuda.set_device(local_rank)
         device = torch.device("cuda", local_rank)
     wait = datetime.timedelta(seconds=parallel.timeout_seconds)
@@ -61,6 +65,7 @@ def join_ranks(parallel: Parallel, seed: int) -> Ranks:
             tensor_model_parallel_size=parallel.tensor,
             pipeline_model_parallel_size=parallel.pipeline,
             virtual_pipeline_model_parallel_size=parallel.virtual_pipeline if parallel.virtual_pipeline > 1 else None,
+            context_parallel_size=parallel.context,
             distributed_timeout_minutes=max(1, -(-parallel.timeout_seconds // 60)),
         )
     except (RuntimeError, ValueError) as fault:
@@ -75,6 +80,15 @@ def join_ranks(parallel: Parallel, seed: int) -> Ranks:
         is_loss_stage=parallel_state.is_pipeline_last_stage(ignore_virtual=True),
         is_first_stage=parallel_state.is_pipeline_first_stage(ignore_virtual=True),
     )
+
+
+def require_transformer_engine(parallel: Parallel, device: torch.device) -> None:
+    """Raise LaunchError when the layout asks for what only Transformer Engine on CUDA does."""
+    if parallel.context > 1 and not (device.type == "cuda" and active_engines()["transformer_engine"]):
+        there = "is not installed" if device.type == "cuda" else "computes on CUDA alone, and this run is on CPU"
+        raise LaunchError(
+            f"parallel.context: {parallel.context} needs Transformer Engine, which {there}; set parallel.context=1", exit_code=2
+        )
 
 
 def leave_ranks() -> None:

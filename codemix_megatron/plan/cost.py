@@ -86,7 +86,7 @@ def activation_bytes(recipe: Recipe, vocab_size: int, data: int) -> int:
     model, parallel, batch = recipe.model, recipe.parallel, recipe.batch
     layers = -(-model.num_layers // parallel.pipeline)
     tensor, hidden = parallel.tensor, model.hidden_size
-    tokens = model.sequence_length * batch.micro_sequences
+    tokens = model.sequence_length // parallel.context * batch.micro_sequences
     # Residual stream and its norm's output, before attention and again before the MLP; a parallel block has them once.
     shared = (3 if model.block == "parallel" else 5) * hidden // (tensor if parallel.sequence_parallel else 1)
     split = (2 * hidden + 2 * model.query_groups * model.head_size + 4 * model.ffn_size) // tensor

@@ -84,12 +84,13 @@ def model_arguments(recipe: Recipe) -> list[tuple]:
         *([("--rotary-interleaved",)] if model.rotary_interleaved else []),
         ("--disable-bias-linear",),
         *([] if model.tie_embeddings else [("--untie-embeddings-and-output-weights",)]),
-        ("--hidden-dropout", 0.0),
-        ("--attention-dropout", 0.0),
+        ("--hidden-dropout", model.dropout),
+        ("--attention-dropout", model.dropout),
         ("--init-method-std", plain_number(model.init_std)),
         # Megatron pads to a multiple of this times the tensor ranks.
         ("--make-vocab-size-divisible-by", model.vocab_padding_multiple // recipe.parallel.tensor),
         *([("--bf16",)] if model.precision == "bf16" else []),
+        *([("--fp8-format", "hybrid"), ("--fp8-recipe", model.fp8)] if model.fp8 != "off" else []),
     ]
 
 
@@ -97,6 +98,8 @@ def layout_arguments(recipe: Recipe, plan: Plan) -> list[tuple]:
     """Return how the model is spread; data parallel ranks are those left over, as here."""
     parallel, layout = recipe.parallel, plan.layout
     arguments = [("--tensor-model-parallel-size", layout["tensor"]), ("--pipeline-model-parallel-size", layout["pipeline"])]
+    if parallel.context > 1:
+        arguments.append(("--context-parallel-size", parallel.context))
     if layout["virtual_pipeline"] > 1:
         layers = recipe.model.num_layers // (layout["pipeline"] * layout["virtual_pipeline"])
         arguments.append(("--num-layers-per-virtual-pipeline-stage", layers))

@@ -151,6 +151,7 @@ def make_plan(
             "tensor": recipe.parallel.tensor,
             "pipeline": recipe.parallel.pipeline,
             "virtual_pipeline": recipe.parallel.virtual_pipeline,
+            "context": recipe.parallel.context,
             "data": data,
             "ranks": data * recipe.parallel.model_ranks,
         },

@@ -15,6 +15,7 @@ def find_faults(recipe: Recipe) -> list[str]:
     return [
         *model_faults(recipe),
         *layout_faults(recipe),
+        *fp8_faults(recipe),
         *batch_faults(recipe),
         *optimizer_faults(recipe),
         *corpus_faults(recipe),
@@ -58,13 +59,15 @@ def model_faults(recipe: Recipe) -> list[str]:
     for name in ("rope_base", "normalization_epsilon", "init_std", "logit_scale"):
         if not 0 < getattr(model, name) < math.inf:
             faults.append(f"model.{name}: found {getattr(model, name)}, must be above 0")
+    if not 0 <= model.dropout < 1:
+        faults.append(f"model.dropout: found {model.dropout}, must be at least 0 and below 1")
     return faults
 
 
 def layout_faults(recipe: Recipe) -> list[str]:
     """Check that the model divides over the ranks asked for."""
     model, parallel = recipe.model, recipe.parallel
-    names = ["tensor", "pipeline", "virtual_pipeline", "data", "threads_per_rank", "timeout_seconds"]
+    names = ["tensor", "pipeline", "virtual_pipeline", "context", "data", "threads_per_rank", "timeout_seconds"]
     faults = not_positive(parallel, "parallel", names)
     if faults or model.num_attention_heads < 1:
         return faults
@@ -87,8 +90,33 @@ def layout_faults(recipe: Recipe) -> list[str]:
         faults.append(f"parallel.sequence_parallel: tensor {tensor} does not divide model.sequence_length {model.sequence_length}")
     if parallel.sequence_parallel and tensor == 1:
         faults.append("parallel.sequence_parallel: needs tensor of at least 2")
+    if parallel.context > 1:
+        faults += context_faults(recipe)
     if parallel.overlap and not parallel.distributed_optimizer:
         faults.append("parallel.overlap: needs distributed_optimizer: true")
+    return faults
+
+
+def context_faults(recipe: Recipe) -> list[str]:
+    """Check that sequences can be cut over context parallel ranks, which get two parts each, an early and a late one."""
+    context, length, faults = recipe.parallel.context, recipe.model.sequence_length, []
+    if length % (2 * context):
+        faults.append(f"parallel.context: 2 x {context} does not divide model.sequence_length {length}")
+    if recipe.sequences.attention_within_documents:
+        faults.append("parallel.context: sequences.attention_within_documents is not there with it; set one of them back")
+    return faults
+
+
+def fp8_faults(recipe: Recipe) -> list[str]:
+    """Check what FP8 matrix products ask of shapes: both dimensions a multiple of 16 on every rank."""
+    model, tensor = recipe.model, recipe.parallel.tensor
+    if model.fp8 == "off" or tensor < 1:
+        return []
+    faults = [] if model.precision == "bf16" else [f"model.fp8: {model.fp8} needs model.precision bf16, found {model.precision}"]
+    widths = {"hidden_size": model.hidden_size, "ffn_hidden_size": model.ffn_size, "head size x query groups": model.head_size * model.query_groups}
+    for name, width in widths.items():
+        if width % (16 * tensor):
+            faults.append(f"model.fp8: {name} {width} is not a multiple of 16 x parallel.tensor {tensor}")
     return faults
 
 
@@ -245,6 +273,7 @@ def evaluation_faults(recipe: Recipe) -> list[str]:
 def ranks_fault(parallel: Parallel, num_ranks: int) -> str | None:
     """Say why `num_ranks` do not form the layout, or return None when they do."""
     model_ranks, what = parallel.model_ranks, f"tensor {parallel.tensor} x pipeline {parallel.pipeline}"
+    what += f" x context {parallel.context}" if parallel.context > 1 else ""
     if parallel.data is not None and num_ranks != model_ranks * parallel.data:
         wanted = model_ranks * parallel.data
         return (

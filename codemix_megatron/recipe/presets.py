@@ -5,6 +5,7 @@ from pathlib import Path
 
 from codemix_megatron.recipe.paper import CORPORA, RUNS, WARMUP_STEPS, PaperPhase, PaperRun, flat_tokens
 from codemix_megatron.recipe.quantity import format_tokens
+from codemix_megatron.recipe.shapes import SHAPES
 
 __all__ = ["preset_files", "write_presets"]
 
@@ -32,6 +33,13 @@ class Scale:
     runs_folder: str  # where `codemix train` puts runs, seen from this folder
 
 
+
+def model_text(shape: str) -> str:
+    """Return the model of a shape with its dimensions, in bf16, as YAML on one line; those of the paper are to be seen."""
+    words = [f"{key}: {str(value).lower()}" for key, value in SHAPES[shape].items()]
+    return "{" + ", ".join([*words, "precision: bf16"]) + "}"
+
+
 PAPER_BATCH = "{global_sequences: 512, micro_sequences: 1}"
 PAPER_EVALUATION = "{held_out_share: 0.001, every_steps: 2000, held_out_sequences: 512}"
 
@@ -39,7 +47,7 @@ SCALES = (
     Scale(
         folder="paper/470m",
         comment="The paper gives no dimensions: width 1024, 16 layers and a tied table of 256,000 rows make 468M.",
-        model="{num_layers: 16, hidden_size: 1024, num_attention_heads: 16, ffn_hidden_size: 2816, sequence_length: 8192, precision: bf16}",
+        model=model_text("470m"),
         layout="{timeout_seconds: 1800}",
         batch=PAPER_BATCH,
         batch_tokens=512 * 8192,
@@ -55,7 +63,7 @@ SCALES = (
     Scale(
         folder="paper/2.8b",
         comment="The paper gives no dimensions: width 2560, 28 layers and a tied table of 256,000 rows make 2.88B.",
-        model="{num_layers: 28, hidden_size: 2560, num_attention_heads: 20, ffn_hidden_size: 6912, sequence_length: 8192, precision: bf16}",
+        model=model_text("2.8b"),
         layout="{tensor: 2, sequence_parallel: true, timeout_seconds: 1800}",
         batch=PAPER_BATCH,
         batch_tokens=512 * 8192,
@@ -240,8 +248,9 @@ token for a million of these, for two CPU cores.
 
 ## What is not the paper's
 
-- **The block.** The paper's layers compute attention and MLP side by side and are taken to use a LayerNorm without bias;
-  this package has neither yet. These presets are Llama-style: one after the other, RMSNorm.
+- **The block** is the paper's, attention and MLP side by side, SwiGLU, no biases; that its norm is a LayerNorm without bias, on
+  rotary positions of neighbouring channels and tied embeddings, is inferred from the authors' other models. `examples/mini` is
+  Llama-style: one after the other, RMSNorm.
 - **Dimensions.** The paper gives sizes (470M, 2.8B) and a vocabulary of 256,000; layers and widths are chosen to meet these with
   tied embeddings. Whether its sizes count the embedding is not said.
 - **Learning rates.** Given are cosine, a warm-up of 1325 steps, and a linear cooldown to 1e-6. The peak, where cosine ends, a fresh

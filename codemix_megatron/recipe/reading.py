@@ -13,6 +13,7 @@ from codemix_megatron.recipe.checks import find_faults
 from codemix_megatron.recipe.filtering import FilterSpec
 from codemix_megatron.recipe.quantity import parse_tokens
 from codemix_megatron.recipe.schema import NAMED_READERS, CorpusSpec, Phase, Recipe, as_plain
+from codemix_megatron.recipe.shapes import SHAPES
 
 __all__ = ["apply_overrides", "build_recipe", "parse_yaml", "read_recipe", "write_recipe"]
 
@@ -99,13 +100,25 @@ def set_at(node, keys: list[str], value) -> None:
 def build_recipe(plain: dict, *, directory, where: str = "recipe") -> Recipe:
     """Turn plain dicts into a Recipe; relative paths are taken from `directory`."""
     faults = Faults()
-    recipe = read_block(Recipe, plain, "", faults)
+    recipe = read_block(Recipe, with_shape(plain, faults), "", faults)
     if recipe is not None:
         recipe = resolve_paths(recipe, Path(directory))
         faults += find_faults(recipe)
     if faults:
         raise RecipeError(faults, where=where)
     return recipe
+
+
+def with_shape(plain: dict, faults: "Faults") -> dict:
+    """Return the recipe with `model.shape`, a name, replaced by the keys it stands for; keys beside it win."""
+    model = plain.get("model") if isinstance(plain, dict) else None
+    if not isinstance(model, dict) or "shape" not in model:
+        return plain
+    name = model["shape"]
+    if name not in SHAPES:
+        faults.append(f"model.shape: found {name!r}, allowed are {', '.join(SHAPES)}")
+    others = {key: value for key, value in model.items() if key != "shape"}
+    return {**plain, "model": {**SHAPES.get(name, {}), **others}}
 
 
 class Faults(list):

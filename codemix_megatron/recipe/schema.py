@@ -38,7 +38,10 @@ NAMED_READERS = ("git", "issues", "stackexchange")  # what may stand before a pa
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A decoder with SwiGLU, rotary positions, grouped-query attention, no biases; Llama's or the paper's block."""
+    """A decoder with SwiGLU, rotary positions, grouped-query attention, no biases; Llama's or the paper's block.
+
+    `shape: 10m`, `50m`, `470m` or `2.8b` stands for all keys of a model of the paper's kind; keys beside it win.
+    """
 
     num_layers: int = says("transformer layers")
     hidden_size: int = says("width of the residual stream")
@@ -56,8 +59,10 @@ class Model:
     rotary_interleaved: bool = says("rotate neighbouring channels (Cohere, GPT-J) instead of halves (Llama)", False)
     normalization_epsilon: float = says("epsilon of the norms", 1e-5)
     init_std: float = says("standard deviation of initial weights", 0.02)
+    dropout: float = says("share of activations and attention set to zero while training", 0.0)
     vocab_padding_multiple: int = says("embedding rows are padded to a multiple of this", 128)
     precision: Literal["fp32", "bf16"] = says("dtype of weights in forward and backward", "fp32")
+    fp8: Literal["off", "tensorwise", "delayed"] = says("matrix products in FP8, by how they are scaled; needs Transformer Engine", "off")
 
     @property
     def query_groups(self) -> int:
@@ -86,6 +91,7 @@ class Parallel:
     tensor: int = says("tensor parallel ranks", 1)
     pipeline: int = says("pipeline parallel ranks", 1)
     virtual_pipeline: int = says("model chunks per pipeline rank (interleaved schedule)", 1)
+    context: int = says("ranks that share every sequence, each with a part of it; needs Transformer Engine", 1)
     data: int | None = says("data parallel ranks; default: whatever ranks are left", None)
     sequence_parallel: bool = says("split norms and dropout over tensor ranks along the sequence", False)
     distributed_optimizer: bool = says("split optimizer state over data parallel ranks", True)
@@ -98,7 +104,7 @@ class Parallel:
     @property
     def model_ranks(self) -> int:
         """Ranks that hold one copy of the model."""
-        return self.tensor * self.pipeline
+        return self.tensor * self.pipeline * self.context
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.utils import get_model_config
 
 from codemix_megatron.model.build import build_model
+from codemix_megatron.parallel.random_state import restore_random_state, sharded_random_state
 from codemix_megatron.parallel.ranks import Ranks
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.manifest import TokenizerCard
@@ -165,14 +166,16 @@ class Engine:
                     if name in state:
                         state[name].zero_()
 
-    def sharded_state(self, is_loading: bool = False, with_optimizer: bool = True) -> dict:
-        """Return the sharded state dict of model and optimizer for dist_checkpointing."""
+    def sharded_state(self, is_loading: bool = False, with_optimizer: bool = True, with_random_state: bool = True) -> dict:
+        """Return the sharded state dict of model, optimizer and random streams for dist_checkpointing."""
         metadata = dict(OPTIMIZER_SHARDING)
         models = [chunk.module.sharded_state_dict(metadata=metadata) for chunk in self.chunks]
         state = {f"model{i}": model for i, model in enumerate(models)}
         if with_optimizer:
             everything = state if len(models) > 1 else models[0]
             state["optimizer"] = self.optimizer.sharded_state_dict(everything, is_loading=is_loading, metadata=metadata)
+        if with_random_state:
+            state["random_state"] = sharded_random_state()
         return state
 
     @torch.no_grad()
@@ -184,6 +187,8 @@ class Engine:
             self.optimizer.load_state_dict(state["optimizer"])
         else:
             self.optimizer.reload_model_params()
+        if "random_state" in state:
+            restore_random_state(state["random_state"])
 
 
 def forward_step(iterator, model, num_sources: int, document_end: int | None):
@@ -194,10 +199,20 @@ def forward_step(iterator, model, num_sources: int, document_end: int | None):
         return output, None
     inputs, labels = batch.rows[:, :-1], batch.rows[:, 1:]
     positions = torch.arange(inputs.size(1), device=inputs.device).expand_as(inputs)
+    inputs, labels, positions = (own_context(values) for values in (inputs, labels, positions))
     mask = None if document_end is None else within_documents(inputs, document_end)
     # Rows that are not full end in -1: there is nothing to predict there.
     output = model(inputs.clamp(min=0), positions, mask, labels=labels.clamp(min=0))
     return output, partial(mean_loss, counted=labels >= 0, sources=batch.sources, num_sources=num_sources)
+
+
+def own_context(values: torch.Tensor) -> torch.Tensor:
+    """Return this context parallel rank's part of [sequences, length]: an early and a late stretch, so that all attend to as much."""
+    size, rank = parallel_state.get_context_parallel_world_size(), parallel_state.get_context_parallel_rank()
+    if size == 1:
+        return values
+    stretches = values.reshape(len(values), 2 * size, -1)
+    return stretches[:, [rank, 2 * size - 1 - rank]].flatten(1)
 
 
 def within_documents(inputs: torch.Tensor, document_end: int) -> torch.Tensor:
@@ -212,13 +227,14 @@ def mean_loss(output: torch.Tensor, counted: torch.Tensor, sources: torch.Tensor
     """Return the loss to train on, and loss sums and token counts per source, float64 [2, sources + 1].
 
     The loss is divided by all places of the micro batch, also those with nothing to predict, so that every
-    layout and micro batch weighs a token the same.
+    layout and micro batch weighs a token the same. Context parallel ranks give their part of that mean; Megatron
+    multiplies it by their number before it averages gradients over them.
     """
     per_token = output.float() * counted
     losses = torch.zeros(2, num_sources + 1, dtype=torch.float64, device=output.device)
     losses[0].index_add_(0, sources, per_token.detach().double().sum(dim=1))
     losses[1].index_add_(0, sources, counted.double().sum(dim=1))
-    return per_token.mean(), {"losses": losses}
+    return per_token.mean() / parallel_state.get_context_parallel_world_size(), {"losses": losses}
 
 
 def optimizer_config(recipe: Recipe) -> OptimizerConfig:

@@ -12,6 +12,7 @@ from codemix_megatron.checkpoint.writing import save_checkpoint
 from codemix_megatron.errors import STOPPED_EARLY
 from codemix_megatron.mixture.packing import PackedReader
 from codemix_megatron.mixture.reading import SequenceReader
+from codemix_megatron.parallel.device import active_kernels, slow_paths
 from codemix_megatron.parallel.ranks import Ranks, join_ranks, leave_ranks, on_main
 from codemix_megatron.plan.branch import known_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
@@ -23,7 +24,7 @@ from codemix_megatron.train.engine import Engine
 from codemix_megatron.train.folder import now, open_run
 from codemix_megatron.train.loop import Training, TrainState
 from codemix_megatron.train.observers import open_observers
-from codemix_megatron.train.starting import initial_checkpoint, parent_checkpoint
+from codemix_megatron.train.starting import has_random_state, initial_checkpoint, parent_checkpoint
 
 __all__ = ["train"]
 
@@ -63,9 +64,9 @@ class RankOfRun:
             signal.signal(name, self.note_signal)
         try:
             launch = os.environ.get("CODEMIX_FOLLOWED")
-            where = {"ranks": self.ranks.size, "device": self.ranks.device.type}
+            where = {"ranks": self.ranks.size, "device": self.ranks.device.type, "kernels": active_kernels(self.ranks.device)}
             self.tell("start", {"step": self.state.step, **where, "at": now(), "launch": launch})
-            for text in warnings:
+            for text in [*warnings, *slow_paths(self.ranks.device)]:
                 self.tell("warning", {"step": self.state.step, "text": text})
             if self.state.step == self.plan.first_step:
                 self.validate(self.plan.phases[0].name)
@@ -102,7 +103,8 @@ class RankOfRun:
 
     def load(self, checkpoint, with_optimizer: bool) -> None:
         """Fill model (and optimizer) from a checkpoint."""
-        wanted = self.engine.sharded_state(is_loading=True, with_optimizer=with_optimizer)
+        with_random_state = with_optimizer and has_random_state(read_card(checkpoint), self.plan.layout)
+        wanted = self.engine.sharded_state(is_loading=True, with_optimizer=with_optimizer, with_random_state=with_random_state)
         loaded = load_checkpoint(checkpoint, wanted)
         if not with_optimizer:
             # Megatron adds the checkpoint's unsharded part unasked: Adam's groups, whose moments would then be uninitialised memory.
@@ -127,6 +129,7 @@ class RankOfRun:
             "model": as_plain(self.recipe.model),
             "tokenizer": asdict(self.manifests[self.names[0]].tokenizer),
             "layout": self.plan.layout,
+            "random_state": True,
             "at": now(),
         }
         card = save_checkpoint(self.run.checkpoint(self.state.step), self.engine.sharded_state(), card, self.ranks.device)

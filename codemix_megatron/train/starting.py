@@ -8,7 +8,7 @@ from codemix_megatron.plan.branch import BranchPoint
 from codemix_megatron.recipe.schema import Model, Recipe, as_plain
 from codemix_megatron.records.run_folder import CARD, RunFolder, step_of
 
-__all__ = ["check_start", "initial_checkpoint", "parent_checkpoint"]
+__all__ = ["check_start", "has_random_state", "initial_checkpoint", "parent_checkpoint"]
 
 
 def check_start(recipe: Recipe, branch: BranchPoint | None) -> None:
@@ -36,6 +36,12 @@ def parent_checkpoint(recipe: Recipe, branch: BranchPoint) -> Path:
     if fault := find_fault(checkpoint):
         raise CodemixError(f"branch.step: {checkpoint}: {fault}; take another step")
     return checkpoint
+
+
+def has_random_state(card: dict, layout: dict[str, int]) -> bool:
+    """Say whether a checkpoint has a random state for each rank of this layout; on another one, streams begin anew."""
+    there = card.get("layout", {})
+    return card.get("random_state", False) and all(there.get(key) == layout[key] for key in ("tensor", "pipeline"))
 
 
 def find_parent(recipe: Recipe, branch: BranchPoint) -> Path:

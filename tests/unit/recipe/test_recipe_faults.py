@@ -33,6 +33,11 @@ def test_tiny_recipe_has_no_fault():
         ("model.num_layers=two", "model.num_layers: found 'two', needs a whole number"),
         ("model.num_layers=true", "model.num_layers: found True, needs a whole number"),
         ("model.precision=fp8", "model.precision: found 'fp8', allowed are fp32, bf16"),
+        ("model.shape=11m", "model.shape: found '11m', allowed are 10m, 50m, 470m, 2.8b"),
+        ("model.block=both", "model.block: found 'both', allowed are sequential, parallel"),
+        ("model.fp8=delayed", "model.fp8: delayed needs model.precision bf16, found fp32"),
+        ("model.dropout=1", "model.dropout: found 1.0, must be at least 0 and below 1"),
+        ("parallel.context=3", "parallel.context: 2 x 3 does not divide model.sequence_length 64"),
         ("model.hidden_size=66", "model.hidden_size: 66 does not divide into 4 attention heads"),
         ("model.num_query_groups=3", "model.num_query_groups: 4 attention heads do not divide into 3 groups"),
         ("parallel.tensor=8", "parallel.tensor: 8 does not divide model.num_attention_heads 4; [1, 2, 4] would"),
@@ -177,3 +182,9 @@ def test_proportional_mixture_goes_by_size_and_temperature(temperature, shares):
 def test_ranks_must_form_the_layout(parallel, num_ranks, words):
     fault = ranks_fault(parallel, num_ranks)
     assert fault is None if words is None else words in fault
+
+
+def test_shape_stands_for_its_keys_and_those_beside_it_win():
+    plain = {**copy.deepcopy(RECIPE), "model": {"shape": "10m", "num_layers": 2}}
+    model = build_recipe(plain, directory="/nowhere").model
+    assert (model.num_layers, model.hidden_size, model.block, model.normalization) == (2, 320, "parallel", "layernorm")

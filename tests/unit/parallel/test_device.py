@@ -1,0 +1,54 @@
+"""What a step computes with is said, and a layout that needs what is not here is refused."""
+
+import pytest
+import torch
+
+from codemix_megatron.errors import LaunchError
+from codemix_megatron.parallel import device
+from codemix_megatron.parallel.ranks import require_transformer_engine
+from codemix_megatron.recipe.schema import Parallel
+
+CUDA, CPU = torch.device("cuda"), torch.device("cpu")
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Call it with the modules that are to be found."""
+
+    def pretend(*modules):
+        monkeypatch.setattr(device, "is_there", modules.__contains__)
+
+    return pretend
+
+
+def test_each_module_of_apex_switches_its_own_part(installed):
+    installed("fused_weight_gradient_mlp_cuda")
+    kernels = device.active_kernels(CUDA)
+    assert kernels["weight gradients"] == "added up by apex" and kernels["Adam"] == "torch, fused"
+    installed("amp_C")
+    assert device.active_kernels(CUDA)["Adam"] == "apex"
+    assert device.active_kernels(CPU)["Adam"] == "torch, fused", "apex computes on CUDA alone"
+
+
+def test_slow_paths_on_cuda_are_named_and_cpu_has_none(installed):
+    installed()
+    assert [line.split(" ")[0] for line in device.slow_paths(CUDA)] == ["Transformer", "neither", "apex's"]
+    assert device.slow_paths(CPU) == []
+    installed("transformer_engine", "transformer_engine_torch", "fused_weight_gradient_mlp_cuda")
+    assert device.slow_paths(CUDA) == []
+
+
+def test_half_installed_transformer_engine_is_named_and_not_used(installed):
+    installed("transformer_engine")
+    assert not device.active_engines()["transformer_engine"]
+    assert "without transformer_engine_torch" in device.transformer_engine_fault()
+
+
+def test_context_parallel_without_transformer_engine_is_refused(installed):
+    installed()
+    with pytest.raises(LaunchError, match=r"parallel\.context: 2 needs Transformer Engine, which computes on CUDA alone"):
+        require_transformer_engine(Parallel(context=2), CPU)
+    with pytest.raises(LaunchError, match="which is not installed"):
+        require_transformer_engine(Parallel(context=2), CUDA)
+    installed("transformer_engine", "transformer_engine_torch")
+    require_transformer_engine(Parallel(context=2), CUDA)
