@@ -129,7 +129,9 @@ def choose_encoder(tokenizer: DocumentTokenizer, sample: Sequence[str]) -> tuple
     try:
         fast = fast_encoder(tokenizer)
         different = first_difference(fast, reference, [*sample, *PROBES, *tokenizer.special_names()])
-    except Exception as fault:  # whatever a library says about a file it does not know; BaseException of Rust's panics included
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as fault:  # whatever a library says about a file it does not know; Rust's panics are no Exceptions
         return reference, EncoderCard(library=reference.name, refused=f"{fast_encoder.library}: {fault}"[:300])
     checked = {"checked_texts": len(sample), "checked_bytes": sum(len(text.encode()) for text in sample)}
     if different is not None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import hashlib
 import itertools
 import json
@@ -146,9 +147,13 @@ class PartsFolder:
         self.lock.close()
         self.lock = None
 
+    def siblings(self) -> list[Path]:
+        """Return the folders of this corpus that are there, those of other settings too."""
+        return list(self.prefix.parent.glob(f".{glob.escape(self.prefix.name)}.parts-*"))
+
     def remove_all(self) -> None:
         """Remove this folder and those of earlier settings, when the corpus is published."""
-        for folder in self.prefix.parent.glob(f".{self.prefix.name}.parts-*"):
+        for folder in self.siblings():
             shutil.rmtree(folder, ignore_errors=True)
 
     def finished(self, number: int) -> FinishedPart | None:

@@ -130,6 +130,8 @@ def prepare_corpus(name: str, spec: CorpusSpec, tokenizer: DocumentTokenizer, ho
             how.say(f"{name}: already prepared, nothing has changed")
             return replace(manifest, name=name)
         how.say(f"{name}: preparing again, {why}")
+    elif not how.force:
+        preparation.refuse_to_overwrite()
     with explaining_write_faults(f"{spec.prefix}.bin", preparation.estimate_bytes), preparation.folder.held(alone=how.shard is None):
         if not how.only_merge:
             preparation.encode()
@@ -178,6 +180,15 @@ class Preparation:
         card = tokenizer.card
         key = f"{self.fingerprint}\0{card.sha256}\0{card.end_of_document_id}\0{len(self.parts)}\0{json.dumps(self.settings, sort_keys=True)}"
         self.folder = PartsFolder(spec.prefix, key, self.dtype)
+
+    def refuse_to_overwrite(self) -> None:
+        """Raise CorpusError when files that no unfinished preparation can have left stand under the corpus's name."""
+        there = [f"{self.spec.prefix}{suffix}" for suffix in (".bin", ".idx") if Path(f"{self.spec.prefix}{suffix}").exists()]
+        if there and not self.folder.siblings():
+            raise CorpusError(
+                f"corpora.{self.name}.prefix: {' and '.join(there)} exist without a manifest, so `codemix prepare` did not finish them;"
+                " set another prefix, or overwrite them with --force"
+            )
 
     def prepared_before(self) -> tuple[CorpusManifest | None, str]:
         """Return (manifest, "") of a corpus that is still good, else (None, why it is not)."""

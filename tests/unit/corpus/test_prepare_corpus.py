@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from codemix_megatron.corpus import parts
+from codemix_megatron.corpus import prepare as prepare_module
 from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.prepare import HowToPrepare, prepare_corpus
 from codemix_megatron.corpus.tokenizers import load_tokenizer
@@ -181,10 +183,24 @@ def test_interruption_leaves_nothing(hundred_texts, spec_for, tokenizer, tmp_pat
     assert files_in(tmp_path / "out") == []
 
 
-def test_corpus_without_manifest_is_incomplete_and_prepared_again(hundred_texts, spec_for, tokenizer, tmp_path):
+def test_files_without_a_manifest_are_not_overwritten_unless_forced(hundred_texts, spec_for, tokenizer, tmp_path):
     prepare(spec_for(hundred_texts), tokenizer, 0.1)
     (tmp_path / "out/corpus.manifest.json").unlink()
+    (tmp_path / "out/corpus.bin").write_bytes(b"somebody's")
+    with pytest.raises(CorpusError, match=r"corpus\.bin and .*corpus\.idx exist without a manifest.*--force"):
+        prepare(spec_for(hundred_texts), tokenizer, 0.1)
+    assert (tmp_path / "out/corpus.bin").read_bytes() == b"somebody's"
+    assert prepare(spec_for(hundred_texts), tokenizer, 0.1, force=True).num_documents == 100
+
+
+def test_corpus_whose_manifest_was_never_written_is_finished(hundred_texts, spec_for, tokenizer, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_module, "write_last", lambda _: os._exit)  # a kill between the files and their manifest
+        patch.setattr(parts.PartsFolder, "remove_all", lambda _: None)
+        prepare(spec_for(hundred_texts), tokenizer, 0.1)
+    assert files_in(tmp_path / "out") == ["corpus.bin", "corpus.idx"]
     assert prepare(spec_for(hundred_texts), tokenizer, 0.1).num_documents == 100
+    assert files_in(tmp_path / "out") == ["corpus.bin", "corpus.idx", "corpus.manifest.json"]
 
 
 def test_corpus_prepared_elsewhere_needs_no_documents(hundred_texts, spec_for, tokenizer, tokenizer_path, tmp_path):
