@@ -3,7 +3,9 @@
 import json
 import os
 import random
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -129,6 +131,17 @@ class Tiny:
         """Return the loss of every step."""
         return [e["loss"] for e in self.events(run)]
 
+    def rewind(self, run: str, new: str, step: int) -> Path:
+        """Copy a run as it was when it had saved `step` and was then killed."""
+        old, copy = self.folder / run, self.folder / new
+        shutil.copytree(old, copy, ignore=shutil.ignore_patterns("logs", "trackers"))
+        for checkpoint in (copy / "checkpoints").glob("step-*"):
+            if int(checkpoint.name.split("-")[1]) > step:
+                shutil.rmtree(checkpoint)
+        lines = (copy / "journal.jsonl").read_text().splitlines(True)
+        (copy / "journal.jsonl").write_text("".join(line for line in lines if '"event": "end"' not in line))
+        return copy
+
     def wait_for_step(self, run: str, step: int, seconds: float = 90) -> None:
         """Wait until the journal holds a step."""
         deadline = time.monotonic() + seconds
@@ -156,6 +169,13 @@ def ranks_of(run: Path) -> list[int]:
             if str(run) in words and is_rank and "torch.distributed.run" not in words:
                 pids.append(int(entry.name))
     return pids
+
+
+def free_port() -> int:
+    """Return a port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def kill(pid: int) -> None:

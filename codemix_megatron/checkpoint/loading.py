@@ -8,7 +8,7 @@ from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.checksum import file_sha256
 from codemix_megatron.records.run_folder import CARD, step_of
 
-__all__ = ["find_fault", "list_checkpoints", "load_checkpoint", "newest_sound", "prune", "read_card"]
+__all__ = ["clear_partial", "find_fault", "list_checkpoints", "load_checkpoint", "newest_sound", "prune", "read_card", "set_aside"]
 
 
 def list_checkpoints(folder) -> list[Path]:
@@ -25,8 +25,8 @@ def read_card(checkpoint) -> dict:
         raise CheckpointError(f"{checkpoint}: not a checkpoint ({fault})", exit_code=2) from None
 
 
-def find_fault(checkpoint) -> str | None:
-    """Compare every file with the card; return what is wrong, or None."""
+def find_fault(checkpoint, checksums: bool = True) -> str | None:
+    """Compare every file with the card (without `checksums`, its size only); return what is wrong, or None."""
     checkpoint = Path(checkpoint)
     try:
         files = read_card(checkpoint)["files"]
@@ -38,7 +38,7 @@ def find_fault(checkpoint) -> str | None:
             return f"{name} is missing"
         if path.stat().st_size != wanted["bytes"]:
             return f"{name} has {path.stat().st_size} bytes, the card says {wanted['bytes']}"
-        if file_sha256(path) != wanted["sha256"]:
+        if checksums and file_sha256(path) != wanted["sha256"]:
             return f"{name} has another checksum than the card says"
     return None
 
@@ -54,6 +54,17 @@ def newest_sound(folder) -> tuple[Path | None, list[str]]:
     return None, complaints
 
 
+def set_aside(folder, after: Path | None) -> None:
+    """Rename checkpoints newer than the sound one `after` (all without one) to step-N.torn.
+
+    They stay to be looked at, and no longer count as the newest, in whose favour sound ones are removed.
+    """
+    for checkpoint in list_checkpoints(folder):
+        if after is None or step_of(checkpoint) > step_of(after):
+            shutil.rmtree(torn := checkpoint.with_name(f"{checkpoint.name}.torn"), ignore_errors=True)
+            checkpoint.rename(torn)
+
+
 def load_checkpoint(checkpoint, sharded_state: dict) -> dict:
     """Return the state dict filled from `checkpoint`, at any layout. Every rank calls this."""
     from megatron.core import dist_checkpointing  # here: export and import read cards too, and do without its 100 MB
@@ -64,11 +75,20 @@ def load_checkpoint(checkpoint, sharded_state: dict) -> dict:
         raise CheckpointError(f"{checkpoint}: cannot be loaded into this model ({str(fault).splitlines()[0]})") from fault
 
 
-def prune(folder, keep_last: int, keep_steps: set[int]) -> list[Path]:
-    """Remove all but the newest `keep_last` checkpoints and those of `keep_steps`; return what was removed."""
-    removable = [p for p in list_checkpoints(folder) if step_of(p) not in keep_steps]
-    removed = removable[:-keep_last] if keep_last else removable
+def prune(folder, kept: dict[int, str]) -> list[Path]:
+    """Remove the checkpoints whose steps are not in `kept` (`why_kept` says which those are); return what was removed."""
+    removed = [p for p in list_checkpoints(folder) if step_of(p) not in kept]
     for checkpoint in removed:
-        (checkpoint / CARD).unlink()  # first: a half removed checkpoint must not look whole
-        shutil.rmtree(checkpoint)
+        doomed = checkpoint.with_name(f".{checkpoint.name}.removed")  # first: a half removed checkpoint must not look whole
+        shutil.rmtree(doomed, ignore_errors=True)
+        checkpoint.rename(doomed)
+        shutil.rmtree(doomed)
     return removed
+
+
+def clear_partial(folder) -> list[Path]:
+    """Remove what saves and removals that were cut off have left; return it. Only while nobody saves there."""
+    left = list(Path(folder).glob(".step-*"))
+    for path in left:
+        shutil.rmtree(path)
+    return left

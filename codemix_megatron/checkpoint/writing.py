@@ -3,16 +3,23 @@
 Shards go to a folder with a partial name; every rank adds checksums of its own files; card.json is
 written last and the folder renamed. A folder without a card is no checkpoint. (megatron's format alone
 is not atomic: killed while overwriting, old metadata survives and loads with wrong weights.)
+
+A save has three parts: `Saving(...)` takes what there is to write, `write` puts it on disk and talks to no
+other rank, `finish` makes it a checkpoint. Training goes on during the second when the first has copied.
 """
 
 import os
 import shutil
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from megatron.core import dist_checkpointing
+from megatron.core.dist_checkpointing.core import CheckpointingConfig, save_config
+from megatron.core.dist_checkpointing.mapping import ShardedTensor
+from megatron.core.dist_checkpointing.strategies.async_utils import AsyncRequest
 from megatron.core.dist_checkpointing.strategies.torch import (
     MCoreSavePlanner,
     TorchDistSaveShardedStrategy,
@@ -22,97 +29,163 @@ from megatron.core.dist_checkpointing.strategies.torch import (
 from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
 
 from codemix_megatron.errors import CheckpointError
-from codemix_megatron.parallel.ranks import any_rank
-from codemix_megatron.records.atomic import partial_path, sync_folder, write_json
+from codemix_megatron.records.atomic import partial_path, sync_file, sync_folder, write_json
 from codemix_megatron.records.checksum import file_sha256
 from codemix_megatron.records.run_folder import CARD
 
-__all__ = ["save_checkpoint"]
+__all__ = ["Saving", "save_checkpoint"]
 
 
-class DirectSave(TorchDistSaveShardedStrategy):
-    """megatron's torch_dist format through torch's own writer.
+class LocalWrite(TorchDistSaveShardedStrategy):
+    """megatron's torch_dist format through torch's own writer, in parts.
 
     Megatron's writer forks processes and starts a manager process that imports torch anew: 5 to 8 s for the
-    smallest model. torch's writer writes in this process, syncs to disk, and brings a fault of one rank to all.
+    smallest model. torch's `save` talks between ranks before and after it writes; here each rank plans by itself
+    (megatron has given every shard to one rank already) and rank 0 joins the plans when all have written.
     """
 
-    def __init__(self):
+    def __init__(self, copy: bool):
         super().__init__("torch_dist", 1)
+        self.copy = copy
 
-    def save(self, sharded_state_dict, checkpoint_dir) -> None:
-        """Write this rank's shards. Every rank calls this."""
+    def async_save(self, sharded_state_dict, checkpoint_dir) -> AsyncRequest:
+        """Plan this rank's part, and copy its tensors to host memory when training is to go on."""
         flat, _, _ = _replace_state_dict_keys_with_sharded_keys(sharded_state_dict, self.keep_only_main_replica)
-        torch.distributed.checkpoint.save(
-            mcore_to_pyt_state_dict(flat, False),
-            storage_writer=FileSystemWriter(checkpoint_dir),
-            planner=MCoreSavePlanner(dedup_replicated_tensors=False, flatten_state_dict=False),
+        if self.copy:
+            copy_to_host(shard for shards in flat.values() for shard in shards if isinstance(shard, ShardedTensor))
+        rank = dist.get_rank()
+        self.planner = MCoreSavePlanner(dedup_replicated_tensors=False, flatten_state_dict=False)
+        self.planner.set_up_planner(state_dict=mcore_to_pyt_state_dict(flat, False), storage_meta=None, is_coordinator=rank == 0)
+        self.writer = FileSystemWriter(checkpoint_dir)
+        self.writer.set_up_storage_writer(rank == 0, rank=rank, use_collectives=False)  # a rank names its files by itself
+        self.plan = self.writer.prepare_local_plan(self.planner.create_local_plan())
+        return AsyncRequest(None, (), [])
+
+    def write(self) -> list:
+        """Write this rank's shards, synced to disk; return torch's notes of what is where."""
+        return self.writer.write_data(self.plan, self.planner).value()
+
+    def write_metadata(self, plans: list, notes: list) -> None:
+        """Join the plans and notes of all ranks, given in order of rank, into the files that loading begins with."""
+        _, metadata = self.planner.create_global_plan(plans)
+        self.writer.use_collectives = True  # now for all: the file is called .metadata
+        self.writer.finish(metadata, notes)
+        save_config(CheckpointingConfig(self.backend, self.version), str(self.writer.path))
+
+
+def copy_to_host(shards) -> None:
+    """Replace the data of sharded tensors with copies in host memory, pinned where they come from a CUDA device."""
+    on_cuda = False
+    for shard in shards:
+        there = shard.data.detach()
+        on_cuda |= there.is_cuda
+        host = torch.empty_like(there, device="cpu", pin_memory=there.is_cuda)
+        shard.data = host.copy_(there, non_blocking=there.is_cuda)
+    if on_cuda:
+        torch.cuda.current_stream().synchronize()
+
+
+class Saving:
+    """One save under way. Every rank makes one, calls `write` (on any thread), then `finish`."""
+
+    def __init__(self, folder, sharded_state: dict, card: dict, device: torch.device, copy: bool = False):
+        """Take what there is to write; with `copy`, the tensors may change from here on. Every rank calls this.
+
+        `card` holds what the caller wants to know again on loading.
+        """
+        self.folder, self.card, self.device = Path(folder), card, device
+        self.partial, self.began = partial_path(self.folder), time.perf_counter()
+        self.fault, self.notes, self.files, self.strategy = None, [], {}, LocalWrite(copy)
+        with self.kept_fault():
+            if dist.get_rank() == 0:
+                shutil.rmtree(self.partial, ignore_errors=True)
+                self.partial.mkdir(parents=True)
+        dist.barrier()
+        with self.kept_fault():
+            options = {"validate_access_integrity": False, "async_sharded_save": True}
+            dist_checkpointing.save(sharded_state, str(self.partial), self.strategy, **options)
+
+    @contextmanager
+    def kept_fault(self):
+        """Keep what goes wrong for `finish`, which tells all ranks; do nothing after an earlier fault."""
+        try:
+            yield
+        except (Exception, CheckpointException) as fault:  # whatever it was, the other ranks have to hear of it
+            self.fault = self.fault or fault
+
+    def write(self) -> None:
+        """Write this rank's shards and their checksums. Talks to no other rank and raises nothing."""
+        with self.kept_fault():
+            if self.fault is None:
+                self.notes = self.strategy.write()
+                self.files = checksums(self.partial, f"__{dist.get_rank()}_")
+
+    def finish(self) -> dict:
+        """Turn what all ranks wrote into a checkpoint and return the finished card. Every rank calls this.
+
+        Raises CheckpointError on every rank when one of them failed; nothing is left under the final name then.
+        """
+        parts = [None] * dist.get_world_size()
+        dist.all_gather_object(parts, (getattr(self.strategy, "plan", None), self.notes, self.files, root_cause(self.fault)))
+        plans, notes, files, causes = zip(*parts, strict=True)
+        self.card["files"] = {name: entry for part in files for name, entry in part.items()}
+        cause = next(filter(None, causes), None)
+        if dist.get_rank() == 0 and cause is None:
+            with self.kept_fault():
+                self.make_whole(list(plans), list(notes))
+            cause = root_cause(self.fault)
+        box = [self.card, cause]
+        dist.broadcast_object_list(box, device=self.device)
+        if box[1]:
+            raise self.failed(box[1])
+        return box[0]
+
+    def make_whole(self, plans: list, notes: list) -> None:
+        """Write what belongs to all ranks, then the card, then give the folder its name."""
+        self.strategy.write_metadata(plans, notes)
+        rest = [p for p in self.partial.iterdir() if not p.name.startswith("__")]
+        for path in rest:
+            sync_file(path)
+        self.card["files"] |= {p.name: describe_file(p) for p in sorted(rest)}
+        self.card["seconds"] = round(time.perf_counter() - self.began, 3)
+        write_json(self.partial / CARD, self.card)
+        if self.folder.exists():  # a torn one of the same step
+            shutil.rmtree(self.folder)
+        os.rename(self.partial, self.folder)
+        sync_folder(self.folder.parent)
+
+    def failed(self, cause: str) -> CheckpointError:
+        """Remove what was written and return the error to raise."""
+        shutil.rmtree(self.partial, ignore_errors=True)
+        above = self.folder.parent
+        free = shutil.disk_usage(above).free / 2**20 if above.exists() else 0
+        return CheckpointError(
+            f"{self.folder}: could not be saved ({cause}; {free:.0f} MiB are free there);"
+            " earlier checkpoints are untouched, mend it and run the same command again"
         )
 
 
 def save_checkpoint(folder, sharded_state: dict, card: dict, device: torch.device) -> dict:
-    """Save under `folder` and return the finished card. Every rank calls this.
-
-    `card` holds what the caller wants to know again on loading. Raises CheckpointError on every rank
-    when one of them fails; nothing is left under the final name then.
-    """
-    folder, began = Path(folder), time.perf_counter()
-    partial = partial_path(folder)
-    fault, files = None, {}
-    try:
-        if dist.get_rank() == 0:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-        dist.barrier()
-        dist_checkpointing.save(sharded_state, str(partial), DirectSave(), validate_access_integrity=False)
-        files = checksums(partial, dist.get_rank())
-    except (Exception, CheckpointException) as error:  # whatever went wrong on one rank has to reach all of them
-        fault = error
-    if any_rank(fault is not None, device):
-        raise failed(folder, partial, fault)
-    everyone = [None] * dist.get_world_size()
-    dist.all_gather_object(everyone, files)
-    card = {**card, "seconds": round(time.perf_counter() - began, 3), "files": {k: v for part in everyone for k, v in part.items()}}
-    if dist.get_rank() == 0:
-        fault = finish(partial, folder, card)
-    if any_rank(fault is not None, device):
-        raise failed(folder, partial, fault)
-    return card
+    """Save under `folder`, wait for it, and return the finished card. Every rank calls this; faults as `Saving.finish`."""
+    saving = Saving(folder, sharded_state, card, device)
+    saving.write()
+    return saving.finish()
 
 
-def checksums(folder: Path, rank: int) -> dict[str, dict]:
-    """Return name -> bytes and sha256 of the files this rank wrote; rank 0 also takes those nobody's name is on."""
-    mine = {p for p in folder.iterdir() if p.name.startswith(f"__{rank}_")}
-    if rank == 0:
-        mine |= {p for p in folder.iterdir() if not p.name.startswith("__")}
-    return {p.name: {"bytes": p.stat().st_size, "sha256": file_sha256(p)} for p in sorted(mine)}
+def checksums(folder: Path, prefix: str) -> dict[str, dict]:
+    """Return name -> bytes and sha256 of the files whose names begin with `prefix`."""
+    return {p.name: describe_file(p) for p in sorted(folder.iterdir()) if p.name.startswith(prefix)}
 
 
-def finish(partial: Path, folder: Path, card: dict) -> Exception | None:
-    """Write the card, then rename; return the fault instead of raising it, so that all ranks can hear of it."""
-    try:
-        write_json(partial / CARD, card)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.rename(partial, folder)
-        sync_folder(folder.parent)
-    except OSError as fault:
-        return fault
-    return None
+def describe_file(path: Path) -> dict:
+    """Return a file's size and checksum."""
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
-def failed(folder: Path, partial: Path, fault: Exception | None) -> CheckpointError:
-    """Remove what was written and return the error to raise."""
-    shutil.rmtree(partial, ignore_errors=True)
-    free = shutil.disk_usage(folder.parent).free / 2**20 if folder.parent.exists() else 0
-    why = f"{root_cause(fault)}; {free:.0f} MiB are free there" if fault else "another rank failed"
-    return CheckpointError(
-        f"{folder}: could not be saved ({why}); earlier checkpoints are untouched, mend it and run the same command again"
-    )
-
-
-def root_cause(fault: BaseException) -> str:
-    """Return the first line of the innermost fault; torch wraps one fault per rank."""
+def root_cause(fault: BaseException | None) -> str | None:
+    """Return the first line of the innermost fault, if there is one; torch wraps one fault per rank."""
+    if fault is None:
+        return None
     inner = getattr(fault, "failures", None)
     if inner:
         fault = next(iter(inner.values()))[0]

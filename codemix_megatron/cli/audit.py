@@ -28,21 +28,23 @@ def add_arguments(parser) -> None:
 def run(arguments) -> int:
     """Recount, print a table, compare with the journal."""
     folder = RunFolder.existing(arguments.run_folder)
-    steps = [e for e in read_journal(folder.journal) if e["event"] == "step"]
+    events = read_journal(folder.journal)
+    steps = [e for e in events if e["event"] == "step"]
     if not steps:
         raise CodemixError(f"{folder.journal}: no step yet, nothing to count")
     recipe = read_recipe(folder.recipe)
     manifests = read_manifests(recipe)
     plan = make_plan(recipe, manifests, branch=known_branch_point(folder))
-    counted = recount(recipe, plan, [manifests[name] for name in plan.sources], steps[-1]["sequences"])
+    skipped = [((e["step"] - 1) * plan.global_sequences, e["step"] * plan.global_sequences) for e in events if e["event"] == "skipped"]
+    counted = recount(recipe, plan, [manifests[name] for name in plan.sources], steps[-1]["sequences"], skipped)
     print_table(plan, counted)
     if arguments.output:
         write_json(arguments.output, counted)
     return compare(recipe, plan, counted, steps[-1])
 
 
-def recount(recipe, plan, manifests, sequences_seen: int) -> dict:
-    """Return phase -> source -> language -> tokens."""
+def recount(recipe, plan, manifests, sequences_seen: int, skipped=()) -> dict:
+    """Return phase -> source -> language -> tokens; positions in the `skipped` ranges were not trained on."""
     from codemix_megatron.cli.progress import progress_bar
     from codemix_megatron.mixture.audit import audit
     from codemix_megatron.mixture.packing import pack
@@ -51,9 +53,11 @@ def recount(recipe, plan, manifests, sequences_seen: int) -> dict:
     packings = [pack(m, length) for m in manifests] if recipe.sequences.packing == "best_fit" else None
     with progress_bar("sequences") as bar:
         task = bar.add_task("recounting", total=sequences_seen)
-        rows = audit(
-            plan.mixture(), manifests, length, sequences_seen, packings, lambda done, total: bar.update(task, completed=done, total=total)
-        )
+
+        def moved(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        rows = audit(plan.mixture(), manifests, length, sequences_seen, packings, skipped, moved)
     return {phase.name: dict(zip(plan.sources, row, strict=True)) for phase, row in zip(plan.phases, rows, strict=True)}
 
 

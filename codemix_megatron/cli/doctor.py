@@ -156,4 +156,4 @@ def print_recipe_keys(console) -> None:
 
 
 FILTER_BLOCKS = ("FilterSpec", "LineLength", "Decontamination", "NearDuplicates")
-PLAIN_BLOCKS = ("Sequences", "CheckpointPolicy", "Evaluation", "Observers")
+PLAIN_BLOCKS = ("Sequences", "CheckpointPolicy", "Faults", "Evaluation", "Observers")

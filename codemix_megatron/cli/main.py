@@ -24,6 +24,7 @@ COMMANDS = {
     "verify": "run solutions against their tests in a sandbox, keep those that pass",
     "plan": "show what a recipe will do: sequences, steps, epochs, parameters, memory, FLOPs",
     "train": "train a recipe on any number of ranks; resumes a run folder that is there",
+    "checkpoints": "list what a run has saved, why each is kept, and whether it is whole",
     "export": "checkpoint -> Hugging Face folder, logits checked",
     "import": "Hugging Face folder -> run folder to train on from",
     "evaluate": "score an export: bits per byte, multiple choice through lm-eval",

@@ -1,5 +1,7 @@
 """Starting ranks on this machine through torchrun's launcher, and following them to their end."""
 
+import contextlib
+import ctypes
 import os
 import re
 import shutil
@@ -12,16 +14,20 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from codemix_megatron.errors import CodemixError, LaunchError, RankCrashed
+from codemix_megatron.launch.heartbeat import Watch
 from codemix_megatron.records.atomic import read_json, write_json
 from codemix_megatron.records.run_folder import RunFolder
 
-__all__ = ["Launch", "follow_ranks", "is_a_rank", "note_failure", "start_ranks"]
+__all__ = ["Launch", "end_with_parent", "follow_ranks", "is_a_rank", "note_failure", "start_ranks"]
 
 DEAD_RANK = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
 POLL_SECONDS = 0.2
 KILL_AFTER_SECONDS = 20
+PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 def is_a_rank() -> bool:
@@ -55,7 +61,13 @@ def start_ranks(run: RunFolder, command: list[str], num_ranks: int, port: int, l
     environment.setdefault("OMP_NUM_THREADS", "1")  # torchrun would set and warn; ranks choose their threads themselves
     with open(run.logs / "ranks.log", "ab") as log:
         process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=end_with_parent,
         )
     return Launch(process, notes)
 
@@ -74,8 +86,8 @@ def check_port(port: int) -> None:
 def follow_ranks(run: RunFolder, launch: Launch, on_tick) -> None:
     """Wait for the ranks, calling `on_tick()` now and then; raises LaunchError naming what failed first.
 
-    SIGINT, SIGTERM and SIGUSR1 to this process become the run's stop file: all ranks finish their step,
-    save and leave. A second signal kills them.
+    A rank that hangs is named, and all are killed. SIGINT, SIGTERM and SIGUSR1 to this process become the run's stop
+    file: all ranks finish their step, save and leave. A second signal kills them.
     """
     asked, ranks = [], launch.process
 
@@ -84,20 +96,22 @@ def follow_ranks(run: RunFolder, launch: Launch, on_tick) -> None:
         if len(asked) == 1:
             run.stop.touch()
         else:
-            kill_session(ranks, signal.SIGKILL)
+            kill_family(ranks)
 
     names = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     previous = {name: signal.signal(name, ask_to_stop) for name in names}
-    log_start = (run.logs / "ranks.log").stat().st_size
+    log_start, watch = (run.logs / "ranks.log").stat().st_size, Watch(launch.notes)
     try:
         while ranks.poll() is None:
             on_tick()
             time.sleep(POLL_SECONDS)
-            if any(launch.notes.iterdir()):
+            if any(launch.notes.glob("rank-*.json")):
                 end_session(ranks)
+            elif hang := watch.find_hang():
+                raise LaunchError(hang)
         on_tick()
     finally:
-        kill_session(ranks, signal.SIGKILL)
+        kill_family(ranks)
         for name, handler in previous.items():
             signal.signal(name, handler)
         failures = [read_json(path) for path in launch.notes.glob("rank-*.json")]
@@ -111,16 +125,30 @@ def end_session(ranks: subprocess.Popen) -> None:
     try:
         ranks.wait(KILL_AFTER_SECONDS)
     except subprocess.TimeoutExpired:
-        kill_session(ranks, signal.SIGKILL)
+        kill_family(ranks)
         ranks.wait()
 
 
-def kill_session(ranks: subprocess.Popen, number: int) -> None:
-    """Signal the launcher and all its ranks."""
-    try:
-        os.killpg(ranks.pid, number)
-    except ProcessLookupError:
-        pass
+def kill_family(ranks: subprocess.Popen) -> None:
+    """Kill torchrun and the ranks it started, each of which has a session of its own, and wait until they are gone."""
+    if ranks.poll() is not None:
+        return  # it ended by itself, and its ranks with it
+    started = psutil.Process(ranks.pid).children(recursive=True)
+    ranks.kill()
+    ranks.wait()
+    for process in started:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(started, KILL_AFTER_SECONDS)
+
+
+def end_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it dies, however it dies (Linux).
+
+    A killed launching process would else leave ranks behind that go on writing into the run's folder.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
 
 
 def note_failure(rank: int, fault: BaseException) -> None:

@@ -50,16 +50,21 @@ def audit(
     sequence_length: int,
     sequences_seen: int,
     packings: list[Packing] | None = None,
+    skipped=(),
     progress=lambda done, total: None,
 ) -> list[list[dict[str, int]]]:
     """Return tokens by language, a row per phase and an entry per source, of a run's positions before `sequences_seen`.
 
+    `skipped` holds (first, end) ranges of positions that were not trained on and do not count.
     Windows count their sequence_length inputs, packed sequences the tokens they hold.
     """
     languages = [DocumentLanguages(manifest) for manifest in manifests]
     totals = [[np.zeros(len(known.names), dtype=np.int64) for known in languages] for _ in mixture.phases]
     for first in range(mixture.first, sequences_seen, BATCH_POSITIONS):
-        located = mixture.locate(np.arange(first, min(first + BATCH_POSITIONS, sequences_seen)))
+        positions = np.arange(first, min(first + BATCH_POSITIONS, sequences_seen))
+        for begin, end in skipped:
+            positions = positions[(positions < begin) | (positions >= end)]
+        located = mixture.locate(positions)
         for phase in np.unique(located.phase):
             for source in np.unique(located.source[located.phase == phase]):
                 drawn = located.sequence[(located.phase == phase) & (located.source == source)]

@@ -67,7 +67,7 @@ def model_faults(recipe: Recipe) -> list[str]:
 def layout_faults(recipe: Recipe) -> list[str]:
     """Check that the model divides over the ranks asked for."""
     model, parallel = recipe.model, recipe.parallel
-    names = ["tensor", "pipeline", "virtual_pipeline", "context", "data", "threads_per_rank", "timeout_seconds"]
+    names = ["tensor", "pipeline", "virtual_pipeline", "context", "data", "threads_per_rank", "timeout_seconds", "heartbeat_seconds"]
     faults = not_positive(parallel, "parallel", names)
     if faults or model.num_attention_heads < 1:
         return faults
@@ -260,6 +260,11 @@ def evaluation_faults(recipe: Recipe) -> list[str]:
         faults.append(f"evaluation.held_out_share: found {evaluation.held_out_share}, allowed are 0 to 0.5")
     faults += not_positive(evaluation, "evaluation", ["every_steps", "held_out_sequences", "items"])
     faults += not_positive(recipe.checkpoint, "checkpoint", ["every_steps", "keep_last"])
+    faults += not_positive(recipe.faults, "faults", ["spike_window", "spike_skip_batches"])
+    for name in ("skip_bad_batches", "max_rollbacks", "spike_nats"):
+        value = getattr(recipe.faults, name)
+        if value is not None and not 0 <= value < math.inf:
+            faults.append(f"faults.{name}: found {value}, must be at least 0")
     faults += not_positive(recipe.observers, "observers", ["console_every_steps"])
     known = ("bits_per_byte", "continuation", "paper", "small")
     for i, suite in enumerate(evaluation.suites):

@@ -154,6 +154,8 @@ def read_block(block, plain, path: str, faults: Faults):
 def read_value(declared, hint, value, path: str, faults: Faults):
     """Read one value of a block by its declared reader or its type."""
     reader = declared.metadata.get("reader")
+    if value is None and declared.default is None:
+        return None
     try:
         if reader == "tokens":
             return parse_tokens(value)

@@ -17,6 +17,7 @@ __all__ = [
     "CheckpointPolicy",
     "CorpusSpec",
     "Evaluation",
+    "Faults",
     "LearningRate",
     "Model",
     "Observers",
@@ -100,6 +101,7 @@ class Parallel:
     device: Literal["auto", "cpu", "cuda"] = says("auto takes CUDA where there is one", "auto")
     threads_per_rank: int | None = says("CPU threads of each rank; default: cores / ranks", None)
     timeout_seconds: int = says("longest wait for another rank before all stop", 600)
+    heartbeat_seconds: int = says("a rank that makes no progress in a step for so long is hung: stacks are dumped, all ranks end", 300)
 
     @property
     def model_ranks(self) -> int:
@@ -203,7 +205,20 @@ class CheckpointPolicy:
     """When to save and what to keep. The end of each phase is always saved and always kept."""
 
     every_steps: int | None = says("save after this many steps", None)
-    keep_last: int = says("newest checkpoints kept beside those of phase ends", 2)
+    keep_last: int = says("newest checkpoints kept beside those kept for ever", 2)
+    keep_every_tokens: int | None = tokens("save and keep for ever one checkpoint every so many tokens", None)
+    asynchronous: bool = says("go on training while a checkpoint is written; takes host memory for a copy of it", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Faults:
+    """What training bears before it stops. A skipped batch counts as a step; its tokens are not trained on."""
+
+    skip_bad_batches: int = says("most batches in a row to skip because loss or gradients are no numbers; one more stops the run", 3)
+    spike_nats: float | None = says("roll back when the loss is this far above the median of the last spike_window steps; default: never", None)
+    spike_window: int = says("steps of the same phase the median is taken over", 50)
+    spike_skip_batches: int = says("batches left out after a roll back, up to and including the one with the spike", 1)
+    max_rollbacks: int = says("most roll backs of a run; one more spike stops it", 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,6 +262,7 @@ class Recipe:
     phases: tuple[Phase, ...] = says("in order", reader="phases")
     sequences: Sequences = says("documents to sequences", factory=Sequences)
     checkpoint: CheckpointPolicy = says("saving", factory=CheckpointPolicy)
+    faults: Faults = says("bad batches and loss spikes", factory=Faults)
     evaluation: Evaluation = says("held-out data and suites", factory=Evaluation)
     observers: Observers = says("journal, console, trackers", factory=Observers)
 

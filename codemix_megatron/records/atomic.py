@@ -5,7 +5,7 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["partial_path", "read_json", "replace_text", "sync_folder", "write_json", "writing"]
+__all__ = ["partial_path", "read_json", "replace_text", "sync_file", "sync_folder", "write_json", "writing"]
 
 
 def partial_path(path) -> Path:
@@ -34,7 +34,12 @@ def writing(path, mode: str = "w"):
 
 def sync_folder(folder) -> None:
     """Make renames inside `folder` survive a power loss."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    sync_file(folder)
+
+
+def sync_file(path) -> None:
+    """Make what a file (or folder) holds survive a power loss, whoever wrote it."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -1,10 +1,11 @@
 """journal.jsonl: one JSON object per event of a run, appended, never rewritten but to cut a lost tail.
 
-Events: `start`, `warning`, `step`, `validation`, `checkpoint`, `phase_end`, `stop`, `end`. Field names are those
+Events: `start`, `warning`, `step`, `skipped`, `rollback`, `validation`, `checkpoint`, `phase_end`, `stop`, `end`. Field names are those
 the report prints. A step event holds step (1 = after the first update), phase, tokens (seen so far),
 sequences, loss (nats per token), loss_per_source, tokens_per_source (consumed so far in the run),
 learning_rate, gradient_norm, seconds (this step), tokens_per_second, model_flops_per_second.
-A validation event holds step, phase, tokens, loss_per_source, bits_per_byte (per source).
+A validation event holds step, phase, tokens, loss_per_source, bits_per_byte (per source). A skipped event stands in
+the place of a step whose batch was not trained on, and says why; a rollback event goes back to its step.
 """
 
 import json
@@ -38,7 +39,10 @@ class Journal:
 
 
 def read_journal(path) -> list[dict]:
-    """Return all events; a torn last line (the process was killed in it) is left out."""
+    """Return all events that still count; a torn last line (the process was killed in it) is left out.
+
+    What came after the step that a `rollback` event goes back to was undone; it stays in the file only.
+    """
     path = Path(path)
     if not path.exists():
         return []
@@ -48,10 +52,14 @@ def read_journal(path) -> list[dict]:
         if not line.strip():
             continue
         try:
-            events.append(json.loads(line))
+            event = json.loads(line)
         except ValueError:
             if number < len(lines):
                 raise CodemixError(f"{path}: line {number} is not JSON: {line[:80]!r}; mend or remove the line") from None
+            continue
+        if event.get("event") == "rollback":
+            events = [e for e in events if e.get("step", 0) <= event["step"]]
+        events.append(event)
     return events
 
 

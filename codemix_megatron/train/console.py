@@ -25,7 +25,13 @@ class ConsoleLines:
             bits = "  ".join(f"{name} {value:.3f}" for name, value in values["bits_per_byte"].items())
             return f"held out, bits per byte: {bits}"
         if event == "checkpoint":
-            return f"checkpoint at step {values['step']}: {values['bytes'] / 2**20:.1f} MiB in {values['seconds']:.1f} s"
+            stalled = f", training stood still for {values['stall_seconds']:.2f} s of it" if values.get("asynchronous") else ""
+            return f"checkpoint at step {values['step']}: {values['bytes'] / 2**20:.1f} MiB in {values['seconds']:.1f} s{stalled}"
+        if event == "skipped":
+            return f"step {values['step']}/{self.num_steps} skipped: {values['reason']}"
+        if event == "rollback":
+            first, last = values["skipped"]
+            return f"{values['text']}; back to step {values['step']}, batches of steps {first} to {last} are left out"
         if event == "warning":
             return f"warning: {values['text']}"
         if event == "stop":

@@ -1,5 +1,6 @@
 """The Megatron engine: model, optimizer, and one step of either training or scoring."""
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,6 +10,7 @@ import torch.distributed as dist
 from megatron.core import parallel_state
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
 from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
+from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.utils import get_model_config
 
@@ -47,7 +49,9 @@ class StepResult:
 
     losses: Losses
     gradient_norm: float
-    stop_asked: bool
+    is_finite: bool  # False: loss or gradients are no numbers, and weights and moments were left as they are
+    stop_asked: bool  # on some rank
+    is_saving: bool  # some rank still writes an earlier checkpoint
 
 
 class Engine:
@@ -88,10 +92,10 @@ class Engine:
             config.grad_sync_func = start[0] if single else start
             config.param_sync_func = gather[0] if single else gather
 
-    def train_step(self, batch: Batch, learning_rate: float, stop_asked: bool) -> StepResult:
-        """Update once on a global batch, of which `batch` is this rank's share.
+    def train_step(self, batch: Batch, learning_rate: float, stop_asked: bool = False, is_saving: bool = False) -> StepResult:
+        """Update once on a global batch, of which `batch` is this rank's share, unless loss or gradients are no numbers.
 
-        `stop_asked` on any rank comes back as True on every rank; it rides on the loss reduction.
+        `stop_asked` and `is_saving` of any rank come back as True on every rank; they ride on the loss reduction.
         """
         for chunk in self.chunks:
             chunk.train()
@@ -99,9 +103,21 @@ class Engine:
         self.optimizer.zero_grad()
         self.set_rates(learning_rate)
         reports = self.run_schedule(batch, forward_only=False)
-        _, gradient_norm, _ = self.optimizer.step()
-        losses, flag = self.reduce(reports, stop_asked)
-        return StepResult(losses, float(gradient_norm or 0.0), flag)
+        self.optimizer.prepare_grads()
+        gradient_norm = float(self.optimizer.get_grad_norm())
+        losses, (is_bad, stop_asked, is_saving) = self.reduce(reports, (not math.isfinite(gradient_norm), stop_asked, is_saving))
+        is_finite = math.isfinite(losses.mean) and not is_bad
+        if is_finite:
+            self.update(gradient_norm)
+        return StepResult(losses, gradient_norm, is_finite, stop_asked, is_saving)
+
+    def update(self, gradient_norm: float) -> None:
+        """Clip and step, as the optimizer's own `step` does, which leaves no place to look at the norm in between."""
+        if self.recipe.optimizer.gradient_clip > 0:
+            for optimizer in getattr(self.optimizer, "chained_optimizers", [self.optimizer]):
+                if parameters := optimizer.get_parameters():
+                    clip_grad_by_total_norm_fp32(parameters, max_norm=self.recipe.optimizer.gradient_clip, total_norm=gradient_norm)
+        self.optimizer.step_with_ready_grads()
 
     @torch.no_grad()
     def score(self, rows: np.ndarray, source: int) -> Losses:
@@ -118,7 +134,7 @@ class Engine:
         rows = np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)]).astype(np.int64)
         device = self.ranks.device
         share = Batch(*(torch.from_numpy(own_share(values, self.ranks)).to(device) for values in (rows, sources)))
-        losses, _ = self.reduce(self.run_schedule(share, forward_only=True), False)
+        losses, _ = self.reduce(self.run_schedule(share, forward_only=True))
         return losses
 
     def run_schedule(self, batch: Batch, forward_only: bool) -> list:
@@ -140,15 +156,20 @@ class Engine:
             forward_only=forward_only,
         )
 
-    def reduce(self, reports: list, stop_asked: bool) -> tuple[Losses, bool]:
-        """Sum loss reports over all ranks in one collective; only one tensor rank of the last stage counts."""
-        own = torch.zeros(2 * (self.num_sources + 1) + 1, dtype=torch.float64, device=self.ranks.device)
+    def reduce(self, reports: list, flags: tuple[bool, ...] = ()) -> tuple[Losses, list[bool]]:
+        """Sum loss reports over all ranks and say which flags some rank raised, in one collective.
+
+        Only one tensor rank of the last stage counts.
+        """
+        num_losses = 2 * (self.num_sources + 1)
+        own = torch.zeros(num_losses + len(flags), dtype=torch.float64, device=self.ranks.device)
         if reports and parallel_state.get_tensor_model_parallel_rank() == 0:
-            own[:-1] = torch.stack([r["losses"] for r in reports]).sum(dim=0).flatten()
-        own[-1] = float(stop_asked)
+            own[:num_losses] = torch.stack([r["losses"] for r in reports]).sum(dim=0).flatten()
+        own[num_losses:] = torch.tensor(flags, dtype=torch.float64)
         dist.all_reduce(own)
-        sums, tokens = own[:-1].reshape(2, -1)[:, : self.num_sources].cpu().numpy()
-        return Losses(sums, tokens), bool(own[-1] > 0)
+        whole = own.cpu().numpy()
+        sums, tokens = whole[:num_losses].reshape(2, -1)[:, : self.num_sources]
+        return Losses(sums, tokens), [bool(flag) for flag in whole[num_losses:]]
 
     def set_rates(self, learning_rate: float) -> None:
         """Set learning rate and weight decay of every group; Megatron leaves `wd_mult` to a scheduler of its own."""

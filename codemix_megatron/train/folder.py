@@ -43,7 +43,9 @@ def check_run(run: RunFolder, recipe: Recipe, plan: Plan) -> bool:
     if not is_run_folder(run):
         strangers = {p.name for p in run.path.iterdir()} - BEFORE_A_RUN if run.path.exists() else set()
         if strangers:
-            raise CodemixError(f"{run}: there and not a run folder (it holds {', '.join(sorted(strangers)[:3])}); give an empty or new --folder")
+            raise CodemixError(
+                f"{run}: there and not a run folder (it holds {', '.join(sorted(strangers)[:3])}); give an empty or new --folder"
+            )
         return False
     before = read_recipe(run.recipe)
     old, new = (write_recipe(deciding_part(r)).splitlines() for r in (before, recipe))
@@ -62,9 +64,8 @@ def deciding_part(recipe: Recipe) -> Recipe:
     plain = Recipe(name="", model=recipe.model, batch=recipe.batch, tokenizer=recipe.tokenizer, corpora={}, phases=())
     # Held-out documents are fixed in the corpus files, which check_corpora compares.
     batch = replace(recipe.batch, micro_sequences=1)
-    return replace(
-        recipe, batch=batch, parallel=plain.parallel, checkpoint=plain.checkpoint, evaluation=plain.evaluation, observers=plain.observers
-    )
+    free = {name: getattr(plain, name) for name in ("parallel", "checkpoint", "faults", "evaluation", "observers")}
+    return replace(recipe, batch=batch, **free)
 
 
 def check_corpora(run: RunFolder, plan: Plan) -> None:

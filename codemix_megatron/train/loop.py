@@ -1,76 +1,108 @@
 """The training loop; everything that is not a step is a function it calls."""
 
-import math
+import statistics
 import time
-from dataclasses import dataclass
 
+import numpy as np
+
+from codemix_megatron.checkpoint.keeping import is_token_mark
 from codemix_megatron.errors import CodemixError
-from codemix_megatron.plan.plan import Plan
+from codemix_megatron.plan.plan import PhasePlan, Plan
 from codemix_megatron.recipe.schedule import learning_rate_at
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.train.batches import Batches
 from codemix_megatron.train.engine import Engine, StepResult
+from codemix_megatron.train.state import TrainState
 
-__all__ = ["TrainState", "Training"]
+__all__ = ["Training"]
 
-
-@dataclass
-class TrainState:
-    """All that a run has to remember besides weights and moments."""
-
-    step: int = 0
-    sequences_seen: int = 0
+DOCUMENTS_NAMED = 5  # in a message; the journal has them all
 
 
 class Training:
-    """Walks a plan from a state to its end or to a stop."""
+    """Walks a plan from a state to its end or to a stop.
 
-    def __init__(self, recipe: Recipe, plan: Plan, engine: Engine, batches: Batches, state: TrainState):
-        self.recipe, self.plan, self.engine, self.batches, self.state = recipe, plan, engine, batches, state
+    `host` is this rank's part of the run: `beat(where, is_slow)` tells those who watch what comes next;
+    `tell(event, values)` is heard on the main rank; `save(wait)`, `finish_save()`, `validate(phase)`,
+    `documents_at(positions)` and `roll_back()` are collective; `stop_asked()` and `is_saving()` are this rank's own view.
+    """
 
-    def run(self, tell, save, validate, stop_asked) -> bool:
-        """Train until the plan ends (True) or `stop_asked()` is True on some rank (False). Every rank calls this.
+    def __init__(self, recipe: Recipe, plan: Plan, engine: Engine, batches: Batches, state: TrainState, host):
+        self.recipe, self.plan, self.engine, self.batches, self.state, self.host = recipe, plan, engine, batches, state, host
+        self.is_first = True
 
-        `tell(event, values)` is heard on the main rank; `save(reason)` and `validate(phase)` are collective.
-        """
+    def run(self) -> bool:
+        """Train until the plan ends (True) or a stop was asked for on some rank (False). Every rank calls this."""
         while self.state.step < self.plan.steps:
             phase = self.plan.phase_at(self.state.step + 1)
             if self.state.step + 1 == phase.first_step:
                 self.begin_phase(phase)
-            began = time.perf_counter()
-            rate, result = self.step(phase, stop_asked())
-            tell("step", self.describe(phase, rate, result, time.perf_counter() - began))
-            self.check_finite(result)
-            ends_phase = self.state.step == phase.first_step + phase.steps - 1
-            if ends_phase or self.is_due(self.recipe.evaluation.every_steps):
-                validate(phase.name)
-            if ends_phase:
-                tell("phase_end", {"step": self.state.step, "phase": phase.name})
-            if ends_phase or result.stop_asked or self.is_due(self.recipe.checkpoint.every_steps):
-                save()
-            if result.stop_asked and self.state.step < self.plan.steps:
+            if self.state.is_skipped(self.state.step + 1):
+                result = None
+                self.pass_over(phase, "left out before, when the run went back")
+            else:
+                result = self.step(phase)
+                if result.is_finite and self.is_spike(result.losses.mean) and self.roll_back(result.losses.mean):
+                    continue
+            stop_asked = result is not None and result.stop_asked
+            self.after_step(phase, stop_asked, result is not None and not result.is_saving)
+            if stop_asked and self.state.step < self.plan.steps:
                 return False
         return True
 
-    def begin_phase(self, phase) -> None:
-        """Carry or reset the optimizer's state, as the phase says."""
+    def begin_phase(self, phase: PhasePlan) -> None:
+        """Carry or reset the optimizer's state, as the phase says; losses of another mixture say nothing about spikes."""
+        self.state.recent_losses.clear()
         spec = next(p for p in self.recipe.phases if p.name == phase.name)
         if spec.optimizer_state == "reset" and self.state.step:
             self.engine.reset_optimizer()
 
-    def step(self, phase, stop_asked: bool) -> tuple[float, StepResult]:
-        """Take the next global batch and update once."""
+    def step(self, phase: PhasePlan) -> StepResult:
+        """Take the next global batch, update once, and tell of it; a batch without a finite loss is skipped."""
+        began = time.perf_counter()
         spec = next(p for p in self.recipe.phases if p.name == phase.name).learning_rate
         rate = learning_rate_at(spec, self.state.step + 1 - phase.first_step, phase.steps, self.plan.batch_tokens)
-        result = self.engine.train_step(self.batches.at(self.state.sequences_seen), rate, stop_asked)
+        self.host.beat(f"step {self.state.step + 1}, getting the batch")
+        batch = self.batches.at(self.state.sequences_seen)
+        # The first step of a start builds communicators and kernels, and takes far longer than the others.
+        self.host.beat(f"step {self.state.step + 1}, forward, backward and update", is_slow=self.is_first)
+        self.is_first = False
+        result = self.engine.train_step(batch, rate, self.host.stop_asked(), self.host.is_saving())
+        if result.is_finite:
+            self.advance()
+            self.state.bad_in_a_row = 0
+            self.host.tell("step", self.describe(phase, rate, result, time.perf_counter() - began))
+        else:
+            self.skip_bad_batch(phase, result)
+        return result
+
+    def advance(self) -> None:
+        """Count one global batch."""
         self.state.step += 1
         self.state.sequences_seen += self.plan.global_sequences
-        return rate, result
 
-    def describe(self, phase, rate: float, result: StepResult, seconds: float) -> dict:
+    def after_step(self, phase: PhasePlan, stop_asked: bool, written_everywhere: bool) -> None:
+        """Do what is due at this step: finish a save, score held-out data, save."""
+        if written_everywhere:
+            self.host.finish_save()
+        ends_phase = self.state.step == phase.first_step + phase.steps - 1
+        if ends_phase or self.is_due(self.recipe.evaluation.every_steps):
+            self.host.validate(phase.name)
+        if ends_phase:
+            self.host.tell("phase_end", {"step": self.state.step, "phase": phase.name})
+        policy = self.recipe.checkpoint
+        is_mark = is_token_mark(self.state.step, policy, self.plan.batch_tokens)
+        if ends_phase or stop_asked or is_mark or self.is_due(policy.every_steps):
+            self.host.save(wait=stop_asked or self.state.step == self.plan.steps)
+
+    def is_due(self, every_steps: int | None) -> bool:
+        """Say whether something that happens every so many steps happens now."""
+        return every_steps is not None and self.state.step % every_steps == 0
+
+    def describe(self, phase: PhasePlan, rate: float, result: StepResult, seconds: float) -> dict:
         """Return a step event's values."""
         mixture, tokens = self.batches.mixture, self.plan.batch_tokens
-        consumed = mixture.consumed(self.state.sequences_seen) * self.plan.sequence_length
+        consumed = (mixture.consumed(self.state.sequences_seen) - self.sequences_skipped()) * self.plan.sequence_length
         return {
             "step": self.state.step,
             "phase": phase.name,
@@ -86,17 +118,85 @@ class Training:
             "model_flops_per_second": self.plan.flops["per_token"] * tokens / seconds,
         }
 
-    def is_due(self, every_steps: int | None) -> bool:
-        """Say whether something that happens every so many steps happens now."""
-        return every_steps is not None and self.state.step % every_steps == 0
+    def positions(self, step: int) -> np.ndarray:
+        """Return the positions of a step's global batch."""
+        return np.arange((step - 1) * self.plan.global_sequences, step * self.plan.global_sequences)
 
-    def check_finite(self, result: StepResult) -> None:
-        """Stop every rank when the loss is no number any more; the last checkpoint is from before it."""
-        if math.isfinite(result.losses.mean) and math.isfinite(result.gradient_norm):
-            return
-        worst = {n: v for n, v in result.losses.per_source(self.batches.mixture.sources).items() if not math.isfinite(v)}
-        raise CodemixError(
-            f"step {self.state.step}: loss {result.losses.mean}, gradient norm {result.gradient_norm}"
-            f" (sources not finite: {', '.join(worst) or 'none'}); lower the learning rate, or resume from the last checkpoint",
-            exit_code=1,
+    def sequences_skipped(self) -> np.ndarray:
+        """Return how many sequences of each source were left out up to now."""
+        mixture, counts = self.batches.mixture, np.zeros(len(self.batches.mixture.sources), dtype=np.int64)
+        steps = {step for first, last in self.state.skipped for step in range(first, min(last, self.state.step) + 1)}
+        for step in steps:
+            counts += np.bincount(mixture.locate(self.positions(step)).source, minlength=len(counts))
+        return counts
+
+    def pass_over(self, phase: PhasePlan, reason: str, **more) -> None:
+        """Count the next batch without training on it."""
+        self.advance()
+        self.host.tell("skipped", {"step": self.state.step, "phase": phase.name, "reason": reason, **more})
+
+    def skip_bad_batch(self, phase: PhasePlan, result: StepResult) -> None:
+        """Skip a batch whose loss or gradients are no numbers; weights are untouched. Raises on every rank after too many in a row."""
+        step, allowed = self.state.step + 1, self.recipe.faults.skip_bad_batches
+        reason = f"loss {result.losses.mean}, gradient norm {result.gradient_norm}"
+        per_source = result.losses.per_source(self.batches.mixture.sources)
+        sources = [name for name, loss in per_source.items() if not np.isfinite(loss)]
+        documents = self.host.documents_at(self.positions(step))
+        self.state.bad_in_a_row += 1
+        self.state.skip(step, step)
+        self.pass_over(phase, reason, sources=sources, documents=documents)
+        if self.state.bad_in_a_row > allowed:
+            self.host.finish_save()
+            raise CodemixError(
+                f"step {step}: {reason}; sources not finite: {', '.join(sources) or 'none'}; documents of the batch: {few(documents)};"
+                f" {self.state.bad_in_a_row} such batches in a row, faults.skip_bad_batches allows {allowed};"
+                " lower the learning rate or mend the documents; the same command goes on from the last checkpoint",
+                exit_code=1,
+            )
+
+    def is_spike(self, loss: float) -> bool:
+        """Say whether the loss just seen is far above those of this phase before it; if not, remember it."""
+        rules, recent = self.recipe.faults, self.state.recent_losses
+        if rules.spike_nats is None:
+            return False
+        if len(recent) >= rules.spike_window and loss > statistics.median(recent) + rules.spike_nats:
+            return True
+        recent.append(loss)
+        del recent[: -rules.spike_window]
+        return False
+
+    def roll_back(self, loss: float) -> bool:
+        """Go back to the last checkpoint and leave out the batches that led to this loss; False when there is none to go back to."""
+        rules, step, median = self.recipe.faults, self.state.step, statistics.median(self.state.recent_losses)
+        what = (
+            f"step {step}: loss {loss:.4f} is more than {rules.spike_nats:g} above {median:.4f}, the median of {rules.spike_window} steps"
         )
+        if self.state.rollbacks >= rules.max_rollbacks:
+            self.host.finish_save()
+            raise CodemixError(f"{what}; faults.max_rollbacks {rules.max_rollbacks} are used up; lower the learning rate", exit_code=1)
+        skipped, rollbacks = self.state.skipped, self.state.rollbacks + 1
+        if not self.host.roll_back():
+            self.host.tell("warning", {"step": step, "text": f"{what}; there is no checkpoint to go back to"})
+            return False
+        first = max(self.state.step + 1, step - rules.spike_skip_batches + 1)
+        self.state.skipped, self.state.rollbacks = skipped, rollbacks
+        self.state.skip(first, step)
+        event = {
+            "step": self.state.step,
+            "from_step": step,
+            "loss": loss,
+            "median": median,
+            "skipped": [first, step],
+            "rollbacks": rollbacks,
+        }
+        self.host.tell("rollback", {**event, "text": what})
+        return True
+
+
+def few(documents: dict[str, list[int]]) -> str:
+    """Return the first documents of each source as text."""
+    parts = []
+    for source, numbers in documents.items():
+        more = f" and {len(numbers) - DOCUMENTS_NAMED} more" if len(numbers) > DOCUMENTS_NAMED else ""
+        parts.append(f"{source} {', '.join(map(str, numbers[:DOCUMENTS_NAMED]))}{more}")
+    return "; ".join(parts) or "not known"

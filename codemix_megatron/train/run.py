@@ -1,30 +1,35 @@
 """One rank's part in a run: join, resume, train, leave."""
 
+import gc
 import math
 import os
+import shutil
 import signal
 import time
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 
-from codemix_megatron.checkpoint.loading import load_checkpoint, newest_sound, prune, read_card
-from codemix_megatron.checkpoint.writing import save_checkpoint
+from codemix_megatron.checkpoint.loading import load_checkpoint, newest_sound, read_card
 from codemix_megatron.errors import STOPPED_EARLY
+from codemix_megatron.launch.heartbeat import Heart, end_when_hung
+from codemix_megatron.mixture.documents import documents_at
 from codemix_megatron.mixture.packing import PackedReader
 from codemix_megatron.mixture.reading import SequenceReader
 from codemix_megatron.parallel.device import active_kernels, slow_paths
 from codemix_megatron.parallel.ranks import Ranks, join_ranks, leave_ranks, on_main
 from codemix_megatron.plan.branch import known_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
-from codemix_megatron.recipe.schema import Recipe, as_plain
-from codemix_megatron.records.journal import cut_after
+from codemix_megatron.recipe.schema import Parallel, Recipe, as_plain
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.batches import Batches
 from codemix_megatron.train.engine import Engine
 from codemix_megatron.train.folder import now, open_run
-from codemix_megatron.train.loop import Training, TrainState
+from codemix_megatron.train.loop import Training
 from codemix_megatron.train.observers import open_observers
-from codemix_megatron.train.starting import has_random_state, initial_checkpoint, parent_checkpoint
+from codemix_megatron.train.saves import Saves
+from codemix_megatron.train.starting import find_start, has_random_state, initial_checkpoint, parent_checkpoint, rollbacks_until
+from codemix_megatron.train.state import TrainState
 
 __all__ = ["train"]
 
@@ -32,17 +37,37 @@ __all__ = ["train"]
 def train(recipe: Recipe, run: RunFolder) -> int:
     """Train `recipe` in `run` on all ranks, from wherever it stands; return the exit code. Every rank calls this."""
     ranks = join_ranks(recipe.parallel, recipe.seed)
+    heart = begin_to_beat(recipe.parallel, run, ranks)
     try:
-        return RankOfRun(recipe, run, ranks).train()
+        return RankOfRun(recipe, run, ranks, heart).train()
     finally:
         leave_ranks()
+        heart.stop()
+
+
+def begin_to_beat(parallel: Parallel, run: RunFolder, ranks: Ranks) -> Heart:
+    """Begin this rank's heartbeat; without a launching process that watches, the first and the last rank watch all."""
+    followed = os.environ.get("CODEMIX_NOTES")
+    folder = Path(followed) if followed else on_main(ranks, partial(fresh_folder, run.logs / "heartbeats"))
+    heart = Heart(folder, run.logs, ranks.rank, ranks.size, parallel.heartbeat_seconds)
+    heart.beat("starting", max(parallel.heartbeat_seconds, parallel.timeout_seconds))
+    if not followed and ranks.rank in (0, ranks.size - 1):
+        end_when_hung(folder, heart.state.tick_seconds)
+    return heart
+
+
+def fresh_folder(path: Path) -> Path:
+    """Return the folder, empty."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    return path
 
 
 class RankOfRun:
     """What one rank holds while a run trains."""
 
-    def __init__(self, recipe: Recipe, run: RunFolder, ranks: Ranks):
-        self.recipe, self.run, self.ranks = recipe, run, ranks
+    def __init__(self, recipe: Recipe, run: RunFolder, ranks: Ranks, heart: Heart):
+        self.recipe, self.run, self.ranks, self.heart = recipe, run, ranks, heart
         self.manifests = read_manifests(recipe)
         self.plan = make_plan(recipe, self.manifests, ranks.size, on_main(ranks, partial(known_branch_point, run)))
         on_main(ranks, partial(open_run, run, recipe, self.plan, ranks.size, ranks.device.type))
@@ -53,6 +78,7 @@ class RankOfRun:
         self.engine = Engine(recipe, self.manifests[self.names[0]].tokenizer, len(self.names), ranks)
         within_documents = recipe.sequences.attention_within_documents
         self.batches = Batches(self.plan.mixture(), self.reader, self.plan.global_sequences, ranks, every_stage=within_documents)
+        self.saves = Saves(run, recipe.checkpoint, self.plan, ranks, self.tell)
         self.observers, self.signalled = [], False
 
     def train(self) -> int:
@@ -62,6 +88,7 @@ class RankOfRun:
         on_main(self.ranks, self.open_observers)
         for name in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(name, self.note_signal)
+        gc.freeze()  # megatron collects garbage in every save, which takes 0.3 s over all that imports have made
         try:
             launch = os.environ.get("CODEMIX_FOLLOWED")
             where = {"ranks": self.ranks.size, "device": self.ranks.device.type, "kernels": active_kernels(self.ranks.device)}
@@ -70,8 +97,8 @@ class RankOfRun:
                 self.tell("warning", {"step": self.state.step, "text": text})
             if self.state.step == self.plan.first_step:
                 self.validate(self.plan.phases[0].name)
-            training = Training(self.recipe, self.plan, self.engine, self.batches, self.state)
-            finished = training.run(self.tell, self.save, self.validate, self.stop_asked)
+            finished = Training(self.recipe, self.plan, self.engine, self.batches, self.state, host=self).run()
+            self.finish_save()
             if finished:
                 self.tell("end", {"step": self.state.step, "at": now(), "seconds": round(time.monotonic() - began, 1)})
                 return 0
@@ -86,11 +113,10 @@ class RankOfRun:
 
     def resume(self) -> list[str]:
         """Load the newest sound checkpoint, or the recipe's initial weights, or keep the fresh ones; return what to warn of."""
-        checkpoint, complaints = on_main(self.ranks, partial(newest_sound, self.run.checkpoints))
+        self.beat("comparing the newest checkpoint with its card", is_slow=True)
+        checkpoint, complaints = on_main(self.ranks, partial(find_start, self.run))
         if checkpoint is not None:
-            card = read_card(checkpoint)
-            self.load(checkpoint, with_optimizer=True)
-            self.state.step, self.state.sequences_seen = card["step"], card["sequences_seen"]
+            self.load_whole(checkpoint)
         elif self.plan.branch:
             self.load(on_main(self.ranks, partial(parent_checkpoint, self.recipe, self.plan.branch)), with_optimizer=True)
             self.state.step = self.plan.first_step
@@ -98,11 +124,31 @@ class RankOfRun:
         elif self.recipe.initial_weights:
             source = on_main(self.ranks, partial(initial_checkpoint, self.recipe))
             self.load(source, with_optimizer=False)
-        on_main(self.ranks, partial(cut_after, self.run.journal, self.state.step))
+        for event in on_main(self.ranks, partial(rollbacks_until, self.run, self.state.step)):
+            self.state.skip(*event["skipped"])
+            self.state.rollbacks = max(self.state.rollbacks, event["rollbacks"])
         return complaints
+
+    def load_whole(self, checkpoint) -> None:
+        """Fill model, optimizer and state from a checkpoint of this run."""
+        card = read_card(checkpoint)
+        self.load(checkpoint, with_optimizer=True)
+        there = TrainState(**card.get("train_state", {key: card[key] for key in ("step", "sequences_seen")}))
+        vars(self.state).update(vars(there))
+
+    def roll_back(self) -> bool:
+        """Load the newest sound checkpoint again; False when there is none. Every rank calls this."""
+        self.finish_save()
+        checkpoint, complaints = on_main(self.ranks, partial(newest_sound, self.run.checkpoints))
+        for text in complaints:
+            self.tell("warning", {"step": self.state.step, "text": text})
+        if checkpoint is not None:
+            self.load_whole(checkpoint)
+        return checkpoint is not None
 
     def load(self, checkpoint, with_optimizer: bool) -> None:
         """Fill model (and optimizer) from a checkpoint."""
+        self.beat(f"loading {checkpoint}", is_slow=True)
         with_random_state = with_optimizer and has_random_state(read_card(checkpoint), self.plan.layout)
         wanted = self.engine.sharded_state(is_loading=True, with_optimizer=with_optimizer, with_random_state=with_random_state)
         loaded = load_checkpoint(checkpoint, wanted)
@@ -115,28 +161,48 @@ class RankOfRun:
         """Open the observers; on_main carries their faults to all ranks."""
         self.observers = open_observers(self.recipe, self.run, self.plan.steps)
 
+    def beat(self, where: str, is_slow: bool = False) -> None:
+        """Say what this rank does next; slow things may take as long as ranks wait for each other."""
+        parallel = self.recipe.parallel
+        self.heart.beat(where, max(parallel.heartbeat_seconds, parallel.timeout_seconds if is_slow else 0))
+
     def tell(self, event: str, values: dict) -> None:
         """Tell the observers; only the main rank has any."""
         for observer in self.observers:
             observer.tell(event, values)
 
-    def save(self) -> None:
-        """Save a checkpoint unless this step has one, then prune. Every rank calls this."""
+    def save(self, wait: bool) -> None:
+        """Save a checkpoint; with `wait` it is there when this returns, whatever the recipe says. Every rank calls this."""
+        self.beat(f"the save of step {self.state.step}", is_slow=True)
         card = {
             "step": self.state.step,
             "sequences_seen": self.state.sequences_seen,
             "tokens": self.state.step * self.plan.batch_tokens,
             "model": as_plain(self.recipe.model),
             "tokenizer": asdict(self.manifests[self.names[0]].tokenizer),
+            "phase": self.plan.phase_at(self.state.step).name,
             "layout": self.plan.layout,
             "random_state": True,
+            "train_state": asdict(self.state),
             "at": now(),
         }
-        card = save_checkpoint(self.run.checkpoint(self.state.step), self.engine.sharded_state(), card, self.ranks.device)
-        size = sum(f["bytes"] for f in card["files"].values())
-        self.tell("checkpoint", {"step": self.state.step, "seconds": card["seconds"], "bytes": size})
-        phase_ends = {p.first_step + p.steps - 1 for p in self.plan.phases}
-        on_main(self.ranks, partial(prune, self.run.checkpoints, self.recipe.checkpoint.keep_last, phase_ends))
+        self.saves.begin(self.state.step, self.engine.sharded_state, card, wait)
+
+    def finish_save(self) -> None:
+        """Wait for the save under way, if there is one. Every rank calls this."""
+        self.beat("the end of a save", is_slow=True)
+        self.saves.finish()
+
+    def is_saving(self) -> bool:
+        """Say whether this rank still writes."""
+        return self.saves.is_writing
+
+    def documents_at(self, positions) -> dict[str, list[int]]:
+        """Return source -> documents of the sequences at positions of the run. Every rank calls this."""
+        manifests = [self.manifests[name] for name in self.names]
+        packings = self.reader.packings if isinstance(self.reader, PackedReader) else None
+        length = self.recipe.model.sequence_length
+        return on_main(self.ranks, partial(documents_at, self.batches.mixture, manifests, length, positions, packings))
 
     def validate(self, phase: str) -> None:
         """Score each source's held-out sequences. Every rank calls this."""
@@ -144,6 +210,7 @@ class RankOfRun:
         for i, name in enumerate(self.names):
             rows = self.reader.held_out(i, self.recipe.evaluation.held_out_sequences)
             if len(rows):
+                self.beat(f"held-out loss of {name} after step {self.state.step}", is_slow=True)
                 losses[name] = self.engine.score(rows, i).mean
         tokens_per_byte = {name: m.held_out_tokens / max(1, m.held_out_bytes) for name, m in self.manifests.items()}
         bits = {name: loss / math.log(2) * tokens_per_byte[name] for name, loss in losses.items()}

@@ -1,14 +1,32 @@
-"""Checkpoints of other runs that a run starts from. No torch: the launching process looks before any rank starts."""
+"""Checkpoints, its own or of other runs, that a run starts from. No torch: the launching process looks before any rank starts."""
 
 from pathlib import Path
 
-from codemix_megatron.checkpoint.loading import find_fault, list_checkpoints, read_card
+from codemix_megatron.checkpoint.loading import clear_partial, find_fault, list_checkpoints, newest_sound, read_card, set_aside
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.plan.branch import BranchPoint
 from codemix_megatron.recipe.schema import Model, Recipe, as_plain
+from codemix_megatron.records.journal import cut_after, read_journal
 from codemix_megatron.records.run_folder import CARD, RunFolder, step_of
 
-__all__ = ["check_start", "has_random_state", "initial_checkpoint", "parent_checkpoint"]
+__all__ = ["check_start", "find_start", "has_random_state", "initial_checkpoint", "parent_checkpoint", "rollbacks_until"]
+
+
+def find_start(run: RunFolder) -> tuple[Path | None, list[str]]:
+    """Return the checkpoint of a run to go on from, or None, and what to warn of.
+
+    What is torn or half written is out of the way then.
+    """
+    clear_partial(run.checkpoints)
+    checkpoint, complaints = newest_sound(run.checkpoints)
+    set_aside(run.checkpoints, after=checkpoint)
+    return checkpoint, complaints
+
+
+def rollbacks_until(run: RunFolder, step: int) -> list[dict]:
+    """Cut the journal after `step` and return the roll backs it still tells of."""
+    cut_after(run.journal, step)
+    return [event for event in read_journal(run.journal) if event["event"] == "rollback"]
 
 
 def check_start(recipe: Recipe, branch: BranchPoint | None) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny_run import clean_environment
+from tiny_run import clean_environment, free_port
 
 pytestmark = pytest.mark.distributed
 
@@ -45,16 +45,3 @@ def test_busy_port_is_refused_before_any_rank_starts(tiny):
     assert done.returncode == 2
     assert f"--port {port}: address already in use" in done.stderr
     assert not os.path.exists(tiny.folder / "busy" / "recipe.yaml")
-
-
-def test_loss_that_is_no_number_stops_all_ranks_and_names_the_step(tiny):
-    done = tiny.train("burnt", "parallel.data=2", "optimizer.gradient_clip=0", "phases.0.learning_rate.peak=1e30")
-    assert done.returncode == 1
-    assert "gradient norm" in done.stderr and "lower the learning rate" in done.stderr and "Traceback" not in done.stderr
-
-
-def free_port() -> int:
-    """Return a port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

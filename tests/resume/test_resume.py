@@ -8,10 +8,12 @@ import time
 
 import pytest
 from tiny_run import kill, ranks_of
+from whole_checkpoint import tensors_of
 
 pytestmark = pytest.mark.distributed
 LAYOUT = ["parallel.tensor=2", "parallel.pipeline=2"]
 EVERY = ["checkpoint.every_steps=4"]
+BEHIND = ["checkpoint.every_steps=1", "checkpoint.asynchronous=true"]  # some save is always under way
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def finish(tiny, run: str, *words):
 
 
 def test_stopped_by_sigterm_and_resumed_is_bit_for_bit_the_same(tiny, undisturbed, measured):
-    process = slowed(tiny, "stopped", 3)
+    process = slowed(tiny, "stopped", 3, *BEHIND)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 75, output
@@ -50,7 +52,7 @@ def test_stopped_by_sigterm_and_resumed_is_bit_for_bit_the_same(tiny, undisturbe
 
 
 def test_killed_rank_ends_all_within_a_minute_and_resumes_bit_for_bit(tiny, undisturbed):
-    process = slowed(tiny, "killed", 6, *EVERY)
+    process = slowed(tiny, "killed", 6, *BEHIND)
     began = time.monotonic()
     kill(ranks_of(tiny.folder / "killed")[1])
     output, _ = process.communicate(timeout=60)
@@ -58,7 +60,30 @@ def test_killed_rank_ends_all_within_a_minute_and_resumes_bit_for_bit(tiny, undi
     assert process.returncode == 1
     assert "was killed by SIGKILL" in output and "Traceback" not in output
     assert not ranks_of(tiny.folder / "killed")
-    assert finish(tiny, "killed") == undisturbed
+    assert finish(tiny, "killed", *LAYOUT, *BEHIND) == undisturbed
+    assert not list((tiny.folder / "killed" / "checkpoints").glob(".*"))
+
+
+def test_checkpoint_written_behind_training_holds_the_same_tensors_bit_for_bit(tiny, undisturbed):
+    """Both saved the end of the first phase: one standing still, the other (after a kill) while it trained on."""
+    import torch
+
+    behind = [event["asynchronous"] for event in tiny.events("killed", "checkpoint") if event["step"] == 12]
+    assert behind == [True] and not tiny.events("undisturbed", "checkpoint")[0]["asynchronous"]
+    still, moving = (tensors_of(tiny.folder / run / "checkpoints" / "step-12") for run in ("undisturbed", "killed"))
+    assert still.keys() == moving.keys() and all(torch.equal(still[name], moving[name]) for name in still)
+
+
+def test_ranks_do_not_outlive_a_killed_launching_process(tiny, undisturbed):
+    """They would go on writing into the folder that the next start resumes."""
+    process = slowed(tiny, "orphaned", 2, *BEHIND)
+    assert len(ranks_of(tiny.folder / "orphaned")) == 4
+    process.kill()
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 20
+    while ranks_of(tiny.folder / "orphaned"):
+        assert time.monotonic() < deadline, "ranks go on without the process that started them"
+        time.sleep(0.1)
 
 
 def test_crash_in_native_code_is_started_again_by_the_same_command(tiny, undisturbed):
@@ -72,9 +97,10 @@ def test_crash_in_native_code_is_started_again_by_the_same_command(tiny, undistu
 
 
 def test_resumed_on_another_layout_follows_the_same_losses(tiny, undisturbed):
-    process = slowed(tiny, "moved", 3)
-    process.send_signal(signal.SIGTERM)
+    process = slowed(tiny, "moved", 3, *BEHIND)
+    process.send_signal(signal.SIGUSR1)
     process.communicate(timeout=60)
+    assert process.returncode == 75
     losses = finish(tiny, "moved", "parallel.data=2")
     assert losses == pytest.approx(undisturbed, abs=1e-5)
 
@@ -89,10 +115,21 @@ def test_torn_checkpoint_is_named_and_the_one_before_is_used(tiny, undisturbed):
     shard.write_bytes(content)
     journal = run / "journal.jsonl"
     journal.write_text("".join(line for line in journal.read_text().splitlines(True) if '"event": "end"' not in line))
-    assert finish(tiny, "torn") == undisturbed
+    assert tiny.codemix("checkpoints", run).returncode == 0  # every file has the size it should have
+    listed = tiny.codemix("checkpoints", run, "--verify")
+    assert listed.returncode == 1 and f"step-20: {shard.name} has another checksum" in listed.stdout and "1 whole, 1 torn" in listed.stdout
+    resumed = tiny.train("torn", *LAYOUT)
+    assert resumed.returncode == 0 and "it is not used" in resumed.stdout
+    assert tiny.losses("torn") == undisturbed
     warning = tiny.events("torn", "warning")[0]["text"]
     assert f"step-20: {shard.name} has another checksum than the card says; it is not used" in warning
     assert tiny.events("torn", "start")[-1]["step"] == 12
+    listed = json.loads(tiny.codemix("checkpoints", run, "--verify", "--json").stdout)
+    assert [(entry["name"], entry["phase"], entry["kept"]) for entry in listed if entry["is_checkpoint"]] == [
+        ("step-12", "balanced", "phase end"),
+        ("step-20", "cooldown", "phase end"),
+    ]
+    assert [entry["name"] for entry in listed if not entry["is_checkpoint"]] == ["step-20.torn"]
 
 
 def test_finished_run_is_left_alone(tiny, undisturbed):
@@ -119,6 +156,9 @@ def test_full_disk_during_a_save_is_one_message_and_keeps_the_checkpoint_before(
         assert "could not be saved" in full.stderr and "No space left" in full.stderr and "Traceback" not in full.stderr
         left = sorted(p.name for p in (disk / "run" / "checkpoints").iterdir())
         assert left and all((disk / "run" / "checkpoints" / name / "card.json").is_file() for name in left)
+        behind = tiny.codemix("train", tiny.recipe, "--folder", disk / "run", *LAYOUT, *BEHIND, "checkpoint.keep_last=9")
+        assert behind.returncode == 1 and "No space left" in behind.stderr and "Traceback" not in behind.stderr
+        assert left == sorted(p.name for p in (disk / "run" / "checkpoints").iterdir() if not p.name.startswith("."))
         subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
         resumed = tiny.codemix("train", tiny.recipe, "--folder", disk / "run", *LAYOUT)
         assert resumed.returncode == 0, resumed.stderr

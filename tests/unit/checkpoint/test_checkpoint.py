@@ -1,14 +1,17 @@
 """A checkpoint is whole under its name, or it is not there."""
 
 import json
+from threading import Thread
 
 import pytest
 import torch
 
-from codemix_megatron.checkpoint.loading import find_fault, list_checkpoints, newest_sound, prune, read_card
-from codemix_megatron.checkpoint.writing import save_checkpoint
+from codemix_megatron.checkpoint.keeping import is_token_mark, why_kept
+from codemix_megatron.checkpoint.loading import clear_partial, find_fault, list_checkpoints, newest_sound, prune, read_card, set_aside
+from codemix_megatron.checkpoint.writing import Saving, save_checkpoint
 from codemix_megatron.errors import CheckpointError
 from codemix_megatron.parallel.ranks import one_rank
+from codemix_megatron.recipe.schema import CheckpointPolicy
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +75,48 @@ def test_failed_save_leaves_neither_partial_nor_final_folder(ranks, tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_changes_while_a_copied_save_is_written_is_not_in_it(ranks, tmp_path):
+    from megatron.core import dist_checkpointing
+    from megatron.core.dist_checkpointing import ShardedTensor
+
+    weight = torch.arange(6.0)
+    saving = Saving(tmp_path / "step-1", {"w": ShardedTensor.from_rank_offsets("w", weight)}, {"step": 1}, ranks.device, copy=True)
+    weight.zero_()  # training goes on
+    thread = Thread(target=saving.write)
+    thread.start()
+    thread.join()
+    assert list_checkpoints(tmp_path) == []  # written, and not yet a checkpoint
+    assert saving.finish()["step"] == 1 and find_fault(tmp_path / "step-1") is None
+    loaded = dist_checkpointing.load({"w": ShardedTensor.from_rank_offsets("w", torch.zeros(6))}, str(tmp_path / "step-1"))
+    assert torch.equal(loaded["w"], torch.arange(6.0))
+
+
 def test_pruning_keeps_the_newest_and_the_phase_ends(ranks, tmp_path):
     for step in (2, 4, 6, 8, 10):
         save(ranks, tmp_path, step)
-    prune(tmp_path, keep_last=1, keep_steps={4, 10})
+    prune(tmp_path, why_kept([2, 4, 6, 8, 10], CheckpointPolicy(keep_last=1), 100, {4, 10}))
     assert [json.loads((p / "card.json").read_text())["step"] for p in list_checkpoints(tmp_path)] == [4, 8, 10]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_one_checkpoint_of_every_so_many_tokens_is_kept_for_ever_whenever_one_prunes():
+    policy, saved, kept = CheckpointPolicy(keep_last=2, keep_every_tokens=1000), [], {}
+    for step in range(3, 100, 3):  # 100 tokens a step: marks at 12, 21, 30, ...
+        kept = why_kept([*saved, step], policy, 100, {50})
+        saved = list(kept)
+    assert saved == [12, 21, 30, 42, 51, 60, 72, 81, 90, 96, 99]
+    assert kept[90] == "every 1000 tokens" and kept[99] == "last 2"
+    assert [step for step in range(1, 40) if is_token_mark(step, policy, 100)] == [10, 20, 30]
+
+
+def test_leftovers_of_cut_off_saves_go_and_torn_checkpoints_no_longer_count_as_the_newest(ranks, tmp_path):
+    for step in (1, 2):
+        save(ranks, tmp_path, step)
+    (tmp_path / ".step-3.partial").mkdir()
+    next((tmp_path / "step-2").glob("__0_*")).unlink()
+    assert [p.name for p in clear_partial(tmp_path)] == [".step-3.partial"]
+    found, _ = newest_sound(tmp_path)
+    set_aside(tmp_path, after=found)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-1", "step-2.torn"]
+    prune(tmp_path, why_kept([1], CheckpointPolicy(keep_last=1), 100, set()))
+    assert list_checkpoints(tmp_path) == [tmp_path / "step-1"]

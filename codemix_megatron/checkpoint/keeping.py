@@ -1,0 +1,29 @@
+"""Which checkpoints stay. A pure function of their steps, so that every listing and every prune agree."""
+
+from codemix_megatron.recipe.schema import CheckpointPolicy
+
+__all__ = ["is_token_mark", "why_kept"]
+
+
+def why_kept(steps: list[int], policy: CheckpointPolicy, batch_tokens: int, phase_ends: set[int]) -> dict[int, str]:
+    """Return step -> reason for each of `steps` (those of the checkpoints there) that is to be kept.
+
+    The end of each phase is kept for ever, so is the first checkpoint at or after every multiple of
+    `keep_every_tokens`; of the rest the newest `keep_last`.
+    """
+    kept, marks = {}, set()
+    for step in sorted(steps):
+        mark = step * batch_tokens // policy.keep_every_tokens if policy.keep_every_tokens else 0
+        if step in phase_ends:
+            kept[step] = "phase end"
+        elif mark and mark not in marks:
+            kept[step] = f"every {policy.keep_every_tokens} tokens"
+        marks.add(mark)
+    newest = [step for step in sorted(steps) if step not in kept][-policy.keep_last :]
+    return kept | dict.fromkeys(newest, f"last {policy.keep_last}")
+
+
+def is_token_mark(step: int, policy: CheckpointPolicy, batch_tokens: int) -> bool:
+    """Say whether this step is the first at or after a multiple of `keep_every_tokens`."""
+    every = policy.keep_every_tokens
+    return every is not None and step * batch_tokens // every > (step - 1) * batch_tokens // every

@@ -1,0 +1,196 @@
+"""Noticing a rank that is alive but stuck, and saying which one it is and where.
+
+A rank's main thread beats when it begins something; a thread of its own writes the count of beats into a file every
+so often. Who reads these files (the launching process, or the first and the last rank where nobody launched them)
+knows a rank that stands still from one that does not run any more. One stuck rank stops all of them in their next
+collective: the one that is behind, or that waits for nobody, is the one to name. Each rank's stacks are written by
+a timer of faulthandler, which needs neither a signal from another machine nor the interpreter lock. No torch.
+"""
+
+import faulthandler
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from threading import Event, Thread
+
+__all__ = ["Beat", "Heart", "Watch", "end_when_hung"]
+
+MOST_TICK_SECONDS = 5.0
+SILENT_TICKS = 4  # a rank that missed so many does not run any more
+FRAME = re.compile(r'^  File "(.+)", line (\d+) in (\S+)')
+# Where a rank stands that waits for another one.
+WAITING = ("torch/distributed/", "p2p_communication.py", "param_and_grad_buffer.py", "tensor_parallel/mappings.py")
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a rank last said of itself."""
+
+    rank: int
+    size: int
+    host: str
+    pid: int
+    stacks: str  # file its stacks go to
+    tick_seconds: float
+    patience_seconds: float = 0.0  # longest time until its next beat
+    where: str = "starting"
+    count: int = 0
+    ticks: int = 0
+    is_done: bool = False
+
+
+class Heart:
+    """This rank's beats, written to `folder` until `stop`."""
+
+    def __init__(self, folder: Path, logs: Path, rank: int, size: int, patience_seconds: float):
+        logs.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"heart-{rank}.json"
+        self.stacks = open(logs / f"stacks-rank-{rank}.txt", "w", encoding="utf-8")  # noqa: SIM115 - open as long as the run
+        tick = min(MOST_TICK_SECONDS, patience_seconds / 10)
+        self.state = Beat(rank, size, socket.gethostname(), os.getpid(), self.stacks.name, tick, patience_seconds)
+        self.beaten_at, self.armed_for, self.ended = time.monotonic(), -1, Event()
+        faulthandler.register(signal.SIGUSR2, file=self.stacks, all_threads=True)
+        self.thread = Thread(target=self.tick, name="heart", daemon=True)
+        self.thread.start()
+
+    def beat(self, where: str, patience_seconds: float) -> None:
+        """Say that the main thread begins something that takes at most so long."""
+        self.beaten_at = time.monotonic()
+        self.state = replace(self.state, where=where, patience_seconds=patience_seconds, count=self.state.count + 1)
+
+    def tick(self) -> None:
+        """Write the file and set the timer of the stack dump again after each beat, until the end."""
+        ticks = 0
+        while not self.ended.wait(self.state.tick_seconds):
+            ticks += 1
+            now = self.state
+            if now.count != self.armed_for:
+                left = self.beaten_at + now.patience_seconds - time.monotonic()
+                faulthandler.dump_traceback_later(max(0.1, left), file=self.stacks)
+                self.armed_for = now.count
+            self.write(replace(now, ticks=ticks))
+
+    def write(self, beat: Beat) -> None:
+        """Replace the file; a full disk is noticed elsewhere."""
+        try:
+            partial = self.path.with_suffix(".partial")
+            partial.write_text(json.dumps(asdict(beat)))
+            os.replace(partial, self.path)
+        except OSError:
+            pass
+
+    def stop(self) -> None:
+        """End the beats: this rank is no longer to be watched."""
+        self.ended.set()
+        self.thread.join(MOST_TICK_SECONDS)
+        faulthandler.cancel_dump_traceback_later()
+        faulthandler.unregister(signal.SIGUSR2)
+        self.write(replace(self.state, is_done=True))
+        self.stacks.close()
+
+
+class Watch:
+    """Reads the beats of all ranks now and then."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.moved_at: dict[int, tuple[int, float]] = {}  # rank -> count, when it was first seen
+        self.ticked_at: dict[int, tuple[int, float]] = {}
+        self.looked_at = time.monotonic()
+
+    def find_hang(self) -> str | None:
+        """Return what to say when ranks make no progress for longer than they announced, else None."""
+        now, beats = time.monotonic(), self.read()
+        if now - self.looked_at > 2 * MOST_TICK_SECONDS:  # this process stood still itself; perhaps the whole machine did
+            self.moved_at.clear()
+            self.ticked_at.clear()
+        self.looked_at, stuck = now, []
+        for beat in beats:
+            still = now - since(self.moved_at, beat.rank, beat.count, now)
+            silent = now - since(self.ticked_at, beat.rank, beat.ticks, now)
+            # Some ticks more than announced: the timers that write the stacks come first.
+            if not beat.is_done and still > beat.patience_seconds + SILENT_TICKS * beat.tick_seconds + 1:
+                stuck.append((beat, still, silent > SILENT_TICKS * beat.tick_seconds + 1))
+        return describe(stuck) if stuck else None
+
+    def read(self) -> list[Beat]:
+        """Return the beats that are there."""
+        beats = []
+        for path in sorted(self.folder.glob("heart-*.json")):
+            try:
+                beats.append(Beat(**json.loads(path.read_text())))
+            except (OSError, ValueError):
+                continue
+        return beats
+
+
+def since(table: dict, rank: int, value: int, now: float) -> float:
+    """Return when `value` was first seen of this rank."""
+    if table.get(rank, (None, 0))[0] != value:
+        table[rank] = value, now
+    return table[rank][1]
+
+
+def describe(stuck: list[tuple[Beat, float, bool]]) -> str:
+    """Name the rank that holds up the others, and where it stands."""
+    silent = [(beat, still) for beat, still, is_silent in stuck if is_silent]
+    behind = min(beat.count for beat, _, _ in stuck)
+    suspects = silent or [(beat, still) for beat, still, _ in stuck if beat.count == behind]
+    if not silent and len(suspects) > 1:
+        suspects = [s for s in suspects if not is_waiting(Path(s[0].stacks))] or suspects
+    beat, still = suspects[0]
+    names = f"rank {beat.rank}" if len(suspects) == 1 else "ranks " + ", ".join(str(b.rank) for b, _ in suspects)
+    what = "not running any more (stopped, or its machine is gone)" if silent else "stuck"
+    at = "" if silent else place(Path(beat.stacks))
+    return (
+        f"{names} of {beat.size} ({beat.host}): {what} since {still:.0f} s in {beat.where}{at};"
+        f" stacks of the ranks are in {Path(beat.stacks).parent}/stacks-rank-*.txt;"
+        " run the same command again to go on from the last checkpoint"
+    )
+
+
+def main_thread(stacks: Path) -> list[tuple[str, str, str]]:
+    """Return (file, line, function) of the main thread in the last timed dump, innermost first."""
+    try:
+        _, _, dump = stacks.read_text(errors="replace").rpartition("Timeout (")
+    except OSError:
+        return []
+    return [FRAME.match(line).groups() for line in dump.strip().split("\n\n")[-1].splitlines() if FRAME.match(line)]
+
+
+def is_waiting(stacks: Path) -> bool:
+    """Say whether a rank stands in communication with another one."""
+    return any(part in file for file, _, _ in main_thread(stacks) for part in WAITING)
+
+
+def place(stacks: Path) -> str:
+    """Return where a rank stands, as text to append: the innermost frame, and ours that led to it."""
+    frames = main_thread(stacks)
+    ours = [frame for frame in frames if "codemix_megatron" in frame[0]]
+    shown = list(dict.fromkeys([*frames[:1], *ours[:1]]))
+    return "".join(f", at {file}:{line} in {function}" for file, line, function in shown)
+
+
+def end_when_hung(folder: Path, interval_seconds: float) -> Thread:
+    """Watch all ranks from a thread of this one, and end this process with exit code 1 and a message when one hangs.
+
+    For ranks that nobody follows; what started them (torchrun, srun with --kill-on-bad-exit) then ends the others.
+    """
+
+    def look() -> None:
+        watch = Watch(folder)
+        while (hang := watch.find_hang()) is None:
+            time.sleep(interval_seconds)
+        sys.stderr.write(f"codemix train: error: {hang}\n")
+        sys.stderr.flush()
+        os._exit(1)
+
+    thread = Thread(target=look, name="watch", daemon=True)
+    thread.start()
+    return thread
