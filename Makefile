@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all lint docs clean bench-mixture
+.PHONY: demo test test-all lint docs clean soak bench-save bench-mixture
 
 demo: $(STAMP)  ## the whole road on the standard library's own sources
 	$(BIN)/codemix demo
@@ -34,6 +34,12 @@ $(VENV)/.installed-docs: $(STAMP)
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info
+
+soak: $(STAMP)  ## kill -9 a run two dozen times and compare its end with that of a run left alone; 15 minutes at most
+	$(BIN)/python benchmarks/soak.py
+
+bench-save: $(STAMP)  ## how long training stands still for a save, synchronous and asynchronous; ends with one line of JSON
+	$(BIN)/python benchmarks/saving.py
 
 bench-mixture: $(STAMP)  ## mixtures beside a memmap slice and megatron-core's datasets; ends with one line of JSON
 	$(BIN)/python benchmarks/mixture.py
