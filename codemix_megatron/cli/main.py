@@ -28,6 +28,7 @@ COMMANDS = {
     "export": "checkpoint -> Hugging Face folder, logits checked",
     "import": "Hugging Face folder -> run folder to train on from",
     "evaluate": "score an export: bits per byte, multiple choice through lm-eval",
+    "judge": "whose answers a judge prefers: pairwise, both orders, over any OpenAI-compatible endpoint",
     "audit": "what a run really consumed, recounted per phase, source and language",
     "report": "runs -> one HTML page with figures",
     "demo": "the whole road on the standard library's own sources, in minutes",
