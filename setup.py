@@ -38,6 +38,8 @@ setup(
         "rensa>=0.5",
         "rich>=13",
         "safetensors>=0.4",
+        "scikit-learn>=1.3",
+        "scipy>=1.11",
         "sentencepiece>=0.2",
         "tensorboard>=2.16",
         "tokenizers>=0.20",

@@ -41,6 +41,8 @@ def add_arguments(parser) -> None:
     parser.add_argument("--samples", type=int, default=1, metavar="N", help="completions of each programming problem, for pass@k (default: 1, greedy)")
     parser.add_argument("--unsandboxed", action="store_true", help="run generated programs with your rights where no sandbox works")
     parser.add_argument("--live", action="store_true", help="score the checkpoint as it is, on the ranks of the recipe's layout, without export")
+    parser.add_argument("--tensor", type=int, metavar="N", help="with --live: tensor parallel ranks, instead of the recipe's")
+    parser.add_argument("--pipeline", type=int, metavar="N", help="with --live: pipeline parallel ranks, instead of the recipe's")
     parser.add_argument("--nproc", type=int, metavar="N", help="ranks to start here; each further copy of the model takes a share of the items")
     parser.add_argument("--force", action="store_true", help="score again what has scores")
     parser.add_argument("--output", metavar="DIR", help="where the scores of a Hugging Face folder go (default: scores/NAME)")
@@ -51,7 +53,7 @@ def run(arguments) -> int:
     from rich.console import Console
 
     items = read_items(arguments.items)
-    for name in ("samples", "nproc"):
+    for name in ("samples", "nproc", "tensor", "pipeline"):
         if (getattr(arguments, name) or 1) < 1:
             raise EvaluationError(f"--{name}: found {getattr(arguments, name)}, must be at least 1")
     if arguments.hub:
@@ -70,7 +72,7 @@ def run(arguments) -> int:
 def evaluate(arguments, items, progress):
     """Score in this process, or on ranks started from here."""
     path, step = split_step(arguments.run_folder)
-    layout = live_layout(RunFolder.existing(path)) if arguments.live else 1
+    layout = live_layout(RunFolder.existing(path), arguments) if arguments.live else 1
     num_ranks = arguments.nproc or layout
     if num_ranks == 1 and not arguments.live:
         return evaluate_here(arguments, items, progress)
@@ -95,19 +97,20 @@ def chosen_step(folder: RunFolder, step: int | None, is_live: bool) -> Path:
     return find_export(folder, step)
 
 
-def live_layout(folder: RunFolder) -> int:
+def live_layout(folder: RunFolder, arguments) -> int:
     """Return the ranks that one copy of a run's model is spread over."""
     from codemix_megatron.recipe.reading import read_recipe
 
-    return read_recipe(folder.recipe).parallel.model_ranks
+    parallel = read_recipe(folder.recipe).parallel
+    return (arguments.tensor or parallel.tensor) * (arguments.pipeline or parallel.pipeline)
 
 
 def words_of(arguments) -> list[str]:
     """Return the command line of the ranks: that of this process, without --nproc."""
     words = [arguments.run_folder, "--samples", str(arguments.samples)]
-    for name in ("suite", "data", "items", "output"):
+    for name in ("suite", "data", "items", "output", "tensor", "pipeline"):
         values = getattr(arguments, name) or []
-        words += [word for value in ([values] if isinstance(values, str) else values) for word in (f"--{name}", value)]
+        words += [word for value in (values if isinstance(values, list) else [values]) for word in (f"--{name}", str(value))]
     return words + [f"--{name}" for name in ("hub", "unsandboxed", "force", "live") if getattr(arguments, name)]
 
 
@@ -125,7 +128,8 @@ def evaluate_here(arguments, items, progress):
         from codemix_megatron.evaluate.live import evaluate_live
 
         folder = RunFolder.existing(path)
-        return evaluate_live(folder, step, {"data": None}, progress, arguments.force, wanted_with_recipe(folder, changes, items))
+        layout = {"data": None} | {name: getattr(arguments, name) for name in ("tensor", "pipeline") if getattr(arguments, name)}
+        return evaluate_live(folder, step, layout, progress, arguments.force, wanted_with_recipe(folder, changes, items))
     from codemix_megatron.evaluate.run import ALONE, evaluate_export, evaluate_folder
 
     def score(copies=ALONE):

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -187,6 +188,8 @@ class Scorer:
         self.aggregates: list[AggregateScore] = []
         self.not_scored: list[str] = []
         self.loaded = None
+        self.private = None if store.writes else tempfile.TemporaryDirectory(prefix="codemix-suites-")  # gone with this object
+        self.suites = folder / "suites" if store.writes else Path(self.private.name)
 
     @property
     def model(self):
@@ -208,12 +211,12 @@ class Scorer:
                 if "bits_per_byte" in self.wanted.suites:
                     self.score_compression(corpus, manifest, documents)
                 if "continuation" in self.wanted.suites:
-                    names.append(write_suite(self.folder / "suites", corpus, self.model, documents, items=self.wanted.items or ALL_ITEMS))
+                    names.append(write_suite(self.suites, corpus, self.model, documents, items=self.wanted.items or ALL_ITEMS))
             except (EvaluationError, CorpusError) as fault:
                 self.not_scored.append(str(fault))
         for name in names:
-            files = [file_digest(self.folder / "suites" / f"{name}{suffix}") for suffix in (".yaml", ".jsonl")]
-            self.add_folder_task(name, self.folder / "suites", "continuation", self.digest(task=name, data=files[1]))
+            files = [file_digest(self.suites / f"{name}{suffix}") for suffix in (".yaml", ".jsonl")]
+            self.add_folder_task(name, self.suites, "continuation", self.digest(task=name, data=files[1]))
 
     def score_compression(self, corpus: str, manifest: CorpusManifest, documents) -> None:
         """Add bits per byte of one corpus, within the limits that `items` sets."""

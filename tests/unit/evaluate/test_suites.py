@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from by_hand import by_hand
 from tiny_export import save_export
 
 from codemix_megatron.cli.main import main
@@ -27,22 +28,9 @@ def roomy(tmp_path_factory, tokenizer_file):
     return load_exported(folder, "cpu")
 
 
-def by_hand(model, tasks, data: Path, items: int) -> dict:
-    """Call lm-eval with its own Hugging Face model on the same definitions; return task -> its results."""
-    import lm_eval
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
-
-    from codemix_megatron.evaluate.harness import at_work
-
-    with at_work(lambda *_: None):
-        theirs = HFLM(pretrained=model.model, tokenizer=model.tokenizer, backend="causal", batch_size=4, softmax_dtype="float32")
-        found = {}
-        for task in tasks:
-            loaded = TaskManager(include_defaults=False).load([{**task.lm_eval, **dataset_of(task, find_data(task, data)), "task": task.name}])
-            results = lm_eval.evaluate(lm=theirs, task_dict=loaded, limit=items, bootstrap_iters=0)
-            found[task.name] = (results["results"][task.name], results["samples"][task.name])
-        return found
+def definitions(tasks) -> list[tuple[str, dict]]:
+    """Return tasks as lm-eval's own configuration."""
+    return [(task.name, {**task.lm_eval, **dataset_of(task, find_data(task, EVAL))}) for task in tasks]
 
 
 @needs_data
@@ -51,7 +39,7 @@ def test_scores_are_those_of_lm_eval_called_by_hand(roomy, tmp_path, measured):
     suite = read_suite("paper")
     tasks = [task for task in suite.tasks if task.lm_eval and find_data(task, EVAL)]
     assert len(tasks) >= 10
-    theirs = by_hand(roomy, tasks, EVAL, ITEMS)
+    theirs = by_hand(roomy, definitions(tasks), ITEMS)
     subject = Subject(name="tiny", digest="tiny", step=0, tokens=0, load=lambda: roomy)
     no_code = {"suite": "no_code", "tasks": {task.name: {"from": "paper"} for task in tasks}}
     (tmp_path / "no_code.yaml").write_text(yaml.safe_dump(no_code))
@@ -77,7 +65,7 @@ def test_bits_per_byte_of_right_answers_are_their_log_likelihoods(roomy, tmp_pat
 
     suite = read_suite("small")
     tasks = [task for task in suite.tasks if task.name in ("arc_easy", "copa", "winogrande", "lambada", "mbpp_solution")]
-    theirs = by_hand(roomy, tasks, EVAL, 3)
+    theirs = by_hand(roomy, definitions(tasks), 3)
     subject = Subject(name="tiny", digest="tiny", step=0, tokens=0, load=lambda: roomy)
     scores = evaluate_subject(subject, Wanted(suites=("small",), items=3, data=EVAL), tmp_path, tmp_path / "scores.json")
     found = {score.task: score for score in scores.tasks if score.metric == "bits_per_byte"}

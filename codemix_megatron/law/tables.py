@@ -1,0 +1,112 @@
+"""Mixtures and losses of many runs as two tables, in the files RegMix and Olmix use.
+
+Olmix   ratios.csv: run_id[, name], one column per domain (shares that sum to 1); metrics.csv: run_id[, name], one per metric
+RegMix  train_mixture_1m.csv: index, train_DOMAIN...; train_pile_loss_1m.csv: index, metric/DOMAIN_val_loss...
+Both are read; Olmix's is written. A column `size_parameters` or `size_tokens` in the ratios is the run's size, not a domain.
+"""
+
+import csv
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from codemix_megatron.errors import CorpusError
+from codemix_megatron.records.atomic import writing
+
+__all__ = ["MixtureTable", "read_tables", "write_tables"]
+
+KEYS = ("run_id", "index", "run")
+SIZES = ("size_parameters", "size_tokens")
+SHARE_TOLERANCE = 0.01  # RegMix rounds shares to three digits
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureTable:
+    """Shares [runs, domains], sizes [runs, sizes] (0 columns where all are alike) and metrics [runs, metrics]; NaN where not measured."""
+
+    runs: list[str]
+    domains: list[str]
+    shares: np.ndarray
+    metrics: list[str]
+    values: np.ndarray
+    sizes: tuple[str, ...] = ()
+    size_values: np.ndarray | None = None
+
+    def rows(self, places) -> "MixtureTable":
+        """Return the table with these rows only."""
+        places = np.asarray(places)
+        sizes = None if self.size_values is None else self.size_values[places]
+        return replace(self, runs=[self.runs[i] for i in places], shares=self.shares[places], values=self.values[places], size_values=sizes)
+
+
+def read_tables(ratios, metrics) -> MixtureTable:
+    """Read the two files and join them on the run; raises CorpusError naming file, line and fault."""
+    ratio_columns, ratio_rows = read_csv(Path(ratios))
+    metric_columns, metric_rows = read_csv(Path(metrics))
+    runs = [run for run in ratio_rows if run in metric_rows]
+    if not runs:
+        raise CorpusError(f"{ratios} and {metrics}: no run stands in both; they are joined on {' or '.join(KEYS)}")
+    sizes = tuple(name for name in SIZES if name in ratio_columns)
+    domains = [name for name in ratio_columns if name not in sizes]
+    shares = np.array([[ratio_rows[run][name] for name in domains] for run in runs])
+    sums = shares.sum(axis=1)
+    if wrong := [run for run, total in zip(runs, sums, strict=True) if not abs(total - 1) <= SHARE_TOLERANCE]:
+        at = runs.index(wrong[0])
+        raise CorpusError(f"{ratios}: shares of run {wrong[0]} add up to {sums[at]:.3f}, not 1 ({len(wrong)} such runs)")
+    return MixtureTable(
+        runs=runs,
+        domains=[name.removeprefix("train_") for name in domains],
+        shares=shares / sums[:, None],
+        metrics=[name.removeprefix("metric/") for name in metric_columns],
+        values=np.array([[metric_rows[run][name] for name in metric_columns] for run in runs]),
+        sizes=sizes,
+        size_values=np.array([[ratio_rows[run][name] for name in sizes] for run in runs]) if sizes else None,
+    )
+
+
+def read_csv(path: Path) -> tuple[list[str], dict[str, dict[str, float]]]:
+    """Return the columns of numbers and run -> column -> value."""
+    try:
+        with open(path, encoding="utf-8", newline="") as handle:
+            lines = list(csv.reader(handle))
+    except OSError as fault:
+        raise CorpusError(f"{path}: cannot be read ({fault.strerror})") from None
+    if len(lines) < 2:
+        raise CorpusError(f"{path}: holds no rows")
+    header = lines[0]
+    key = next((i for i, name in enumerate(header) if name in KEYS), None)
+    if key is None:
+        raise CorpusError(f"{path}:1: no column {' or '.join(KEYS)}; found {', '.join(header[:5])}")
+    columns = {i: name for i, name in enumerate(header) if i != key and name not in ("name", *KEYS)}
+    rows = {}
+    for number, line in enumerate(lines[1:], 2):
+        if not line:
+            continue
+        if len(line) != len(header):
+            raise CorpusError(f"{path}:{number}: {len(line)} values under {len(header)} columns")
+        if line[key] in rows:
+            raise CorpusError(f"{path}:{number}: run {line[key]} stands there twice")
+        try:
+            rows[line[key]] = {name: float(line[i]) if line[i] else np.nan for i, name in columns.items()}
+        except ValueError as fault:
+            raise CorpusError(f"{path}:{number}: {fault}") from None
+    return list(columns.values()), rows
+
+
+def write_tables(table: MixtureTable, folder) -> tuple[Path, Path]:
+    """Write ratios.csv and metrics.csv as Olmix reads them and return their paths."""
+    folder = Path(folder)
+    sizes = table.size_values if table.size_values is not None else np.empty((len(table.runs), 0))
+    ratios = write_csv(folder / "ratios.csv", [*table.domains, *table.sizes], table.runs, np.hstack([table.shares, sizes]))
+    return ratios, write_csv(folder / "metrics.csv", table.metrics, table.runs, table.values)
+
+
+def write_csv(path: Path, columns: list[str], runs: list[str], values: np.ndarray) -> Path:
+    """Write one table; an unknown value is left empty."""
+    with writing(path) as handle:
+        out = csv.writer(handle, lineterminator="\n")
+        out.writerow(["run_id", *columns])
+        for run, row in zip(runs, values, strict=True):
+            out.writerow([run, *("" if np.isnan(value) else repr(float(value)) for value in row)])
+    return path
