@@ -34,16 +34,24 @@ TABLE_WIDTH = 110  # where the output is no terminal
 def add_arguments(parser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("run_folder", metavar="RUN[@STEP]", help="run folder (default: its newest export), or any Hugging Face folder")
-    parser.add_argument("--suite", action="append", metavar="NAME", help="built-in suite or a YAML file; repeatable; instead of the recipe's")
+    parser.add_argument(
+        "--suite", action="append", metavar="NAME", help="built-in suite or a YAML file; repeatable; instead of the recipe's"
+    )
     parser.add_argument("--data", metavar="DIR", help="folder with the suites' data files (default: evaluation.data_directory)")
     parser.add_argument("--hub", action="store_true", help="fetch data that are not in --data from the Hugging Face hub")
     parser.add_argument("--items", metavar="N", help="most items per task, or all; instead of the recipe's")
-    parser.add_argument("--samples", type=int, default=1, metavar="N", help="completions of each programming problem, for pass@k (default: 1, greedy)")
+    parser.add_argument(
+        "--samples", type=int, default=1, metavar="N", help="completions of each programming problem, for pass@k (default: 1, greedy)"
+    )
     parser.add_argument("--unsandboxed", action="store_true", help="run generated programs with your rights where no sandbox works")
-    parser.add_argument("--live", action="store_true", help="score the checkpoint as it is, on the ranks of the recipe's layout, without export")
+    parser.add_argument(
+        "--live", action="store_true", help="score the checkpoint as it is, on the ranks of the recipe's layout, without export"
+    )
     parser.add_argument("--tensor", type=int, metavar="N", help="with --live: tensor parallel ranks, instead of the recipe's")
     parser.add_argument("--pipeline", type=int, metavar="N", help="with --live: pipeline parallel ranks, instead of the recipe's")
-    parser.add_argument("--nproc", type=int, metavar="N", help="ranks to start here; each further copy of the model takes a share of the items")
+    parser.add_argument(
+        "--nproc", type=int, metavar="N", help="ranks to start here; each further copy of the model takes a share of the items"
+    )
     parser.add_argument("--force", action="store_true", help="score again what has scores")
     parser.add_argument("--output", metavar="DIR", help="where the scores of a Hugging Face folder go (default: scores/NAME)")
 

@@ -27,7 +27,9 @@ def add_arguments(parser) -> None:
     parser.add_argument("--model", metavar="NAME", help="the judge's name there")
     parser.add_argument("--judge-folder", metavar="DIR", help="or a judge in a Hugging Face folder")
     parser.add_argument("--items", type=int, metavar="N", help="most prompts (default: all)")
-    parser.add_argument("--template", default="{prompt}\n", help="how a prompt is put to the two models (default: the prompt and a line break)")
+    parser.add_argument(
+        "--template", default="{prompt}\n", help="how a prompt is put to the two models (default: the prompt and a line break)"
+    )
     parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="longest answer (default: 256)")
     parser.add_argument("--threads", type=int, default=4, metavar="N", help="questions asked of the endpoint at once (default: 4)")
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds to wait for one reply (default: 60)")
@@ -141,7 +143,11 @@ def make_answers(folder: Path, prompts: list[str], arguments, on_done) -> list[s
 def print_result(result) -> None:
     """Print a win rate with its test."""
     rate = "none" if result.win_rate is None else f"{100 * result.win_rate:.1f} %"
-    first = "" if result.first_preferred is None else f"; the answer that stood first was preferred in {100 * result.first_preferred:.0f} % of the verdicts"
+    first = (
+        ""
+        if result.first_preferred is None
+        else f"; the answer that stood first was preferred in {100 * result.first_preferred:.0f} % of the verdicts"
+    )
     unreadable = f", {result.unreadable} without a readable verdict" if result.unreadable else ""
     sys.stdout.write(
         f"{result.ours} against {result.theirs}: {result.wins} wins, {result.losses} losses, {result.ties} ties"

@@ -121,7 +121,9 @@ def propose_next(table, laws, arguments, sizes_tokens: dict[str, int]):
         at = None if size is None else np.tile(size, (len(shares), 1))
         if len(laws) == 1:
             return next(iter(laws.values())).predict(shares, at)
-        return np.mean([law.predict(shares, at) / np.nanstd(table.values[:, table.metrics.index(name)]) for name, law in laws.items()], axis=0)
+        return np.mean(
+            [law.predict(shares, at) / np.nanstd(table.values[:, table.metrics.index(name)]) for name, law in laws.items()], axis=0
+        )
 
     known = all(name in sizes_tokens for name in table.domains)
     prior = np.array([sizes_tokens[name] for name in table.domains], dtype=float) if known else table.shares.mean(axis=0)
@@ -130,7 +132,13 @@ def propose_next(table, laws, arguments, sizes_tokens: dict[str, int]):
         return max(float(s) * tokens / sizes_tokens[n] for n, s in zip(table.domains, shares, strict=True)) if tokens else None
 
     return propose(
-        table.domains, objective, prior / prior.sum(), bounds, explore=arguments.explore, lower_is_better=not arguments.maximize, epochs=epochs
+        table.domains,
+        objective,
+        prior / prior.sum(),
+        bounds,
+        explore=arguments.explore,
+        lower_is_better=not arguments.maximize,
+        epochs=epochs,
     )
 
 
@@ -141,13 +149,24 @@ def print_errors(table, errors: dict, laws: dict) -> None:
 
     console = Console(width=None if sys.stdout.isatty() else 130)
     console.print(f"{len(table.runs)} runs, {len(table.domains)} domains", highlight=False)
-    shown = Table("metric", "law", "held-out error", "of the spread", "rank correlation", "", title="error on runs a law has not seen", title_justify="left")
+    shown = Table(
+        "metric",
+        "law",
+        "held-out error",
+        "of the spread",
+        "rank correlation",
+        "",
+        title="error on runs a law has not seen",
+        title_justify="left",
+    )
     for column in shown.columns[2:5]:
         column.justify = "right"
     for metric, kinds in errors.items():
         for kind, error in kinds.items():
             words = "no better than the mean" if error.relative >= 1 else "used" if kind == laws[metric].kind else ""
-            shown.add_row(metric, kind, f"{error.root_mean_square:.4f}", f"{100 * error.relative:.0f} %", f"{error.rank_correlation:.3f}", words)
+            shown.add_row(
+                metric, kind, f"{error.root_mean_square:.4f}", f"{100 * error.relative:.0f} %", f"{error.rank_correlation:.3f}", words
+            )
     console.print(shown)
 
 
@@ -175,10 +194,14 @@ def write(folder: Path, table, errors: dict, laws: dict, proposals) -> None:
     from codemix_megatron.records.atomic import replace_text, write_json
 
     write_tables(table, folder)
-    fitted = {metric: {"used": laws[metric].kind, **{kind: asdict(error) for kind, error in kinds.items()}} for metric, kinds in errors.items()}
+    fitted = {
+        metric: {"used": laws[metric].kind, **{kind: asdict(error) for kind, error in kinds.items()}} for metric, kinds in errors.items()
+    }
     write_json(folder / "law.json", {"runs": len(table.runs), "domains": table.domains, "sizes": table.sizes, "held_out": fitted})
     if proposals:
-        blocks = [{"purpose": p.purpose, "predicted": p.predicted, "most_epochs": p.most_epochs, "mixture": rounded(p.shares)} for p in proposals]
+        blocks = [
+            {"purpose": p.purpose, "predicted": p.predicted, "most_epochs": p.most_epochs, "mixture": rounded(p.shares)} for p in proposals
+        ]
         replace_text(folder / "proposals.yaml", yaml.safe_dump(blocks, sort_keys=False))
     sys.stdout.write(f"{folder}\n")
 

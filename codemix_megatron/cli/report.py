@@ -3,21 +3,26 @@
 import sys
 from pathlib import Path
 
-from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.errors import CodemixError
+from codemix_megatron.records.run_folder import RunFolder, is_run_folder
 
 __all__ = ["add_arguments", "run"]
 
 EPILOG = """examples:
   codemix report runs/demo
   codemix report runs/text-only runs/balanced --output runs/comparison
+  codemix report --study runs/grid                     all runs in a folder; the report goes to runs/grid/report
 
+Several runs are compared item by item with the one named text-only, else the first; sweeps over the share of code, kinds of
+code, cooldowns, seeds and cost are recognised by what the runs consumed and where they started from.
 One HTML file with its figures inside, and index.md with PNGs beside it. It can be written at any time,
 also while a run trains."""
 
 
 def add_arguments(parser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("run_folders", metavar="RUN", nargs="+", help="run folders; several are compared")
+    parser.add_argument("run_folders", metavar="RUN", nargs="*", help="run folders; several are compared")
+    parser.add_argument("--study", metavar="DIR", help="a folder of run folders, compared with each other")
     parser.add_argument("--output", help="folder to write into (default: RUN/report)")
 
 
@@ -26,6 +31,21 @@ def run(arguments) -> int:
     from codemix_megatron.report.run import write_report
 
     folders = [RunFolder.existing(path) for path in arguments.run_folders]
-    path = write_report(folders, Path(arguments.output) if arguments.output else None)
+    output = Path(arguments.output) if arguments.output else None
+    if arguments.study:
+        folders += runs_in(Path(arguments.study))
+        output = output or Path(arguments.study) / "report"
+    if not folders:
+        raise CodemixError("name a run folder, or a folder of them with --study")
+    path = write_report(folders, output)
     sys.stdout.write(f"file://{path}\n")
     return 0
+
+
+def runs_in(study: Path) -> list[RunFolder]:
+    """Return the run folders directly in a folder, by name."""
+    found = [RunFolder(path) for path in sorted(study.iterdir())] if study.is_dir() else []
+    found = [folder for folder in found if is_run_folder(folder)]
+    if not found:
+        raise CodemixError(f"--study {study}: no run folders in it")
+    return found

@@ -76,9 +76,7 @@ class ExportedModel:
         options = {} if rows.mask is None else {"attention_mask": rows.mask.to(self.device)}
         if rows.logits_kept < rows.inputs.shape[1]:
             options["logits_to_keep"] = rows.logits_kept
-        output = self.model(
-            input_ids=rows.inputs.to(self.device), position_ids=rows.positions.to(self.device), use_cache=False, **options
-        )
+        output = self.model(input_ids=rows.inputs.to(self.device), position_ids=rows.positions.to(self.device), use_cache=False, **options)
         return read_logits(output.logits, rows)
 
     def decoder(self, prompts: list[list[int]]) -> CachedDecoder:

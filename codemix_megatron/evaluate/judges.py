@@ -18,7 +18,14 @@ class EndpointJudge:
     """Asks `URL/chat/completions`; what is busy, slow or out of reach is asked again, with growing waits."""
 
     def __init__(
-        self, url: str, model: str, *, timeout_seconds: float = 60.0, retries: int = 5, first_wait_seconds: float = 1.0, key_variable: str = "OPENAI_API_KEY"
+        self,
+        url: str,
+        model: str,
+        *,
+        timeout_seconds: float = 60.0,
+        retries: int = 5,
+        first_wait_seconds: float = 1.0,
+        key_variable: str = "OPENAI_API_KEY",
     ):
         import httpx
 

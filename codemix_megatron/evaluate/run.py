@@ -29,7 +29,18 @@ from codemix_megatron.records.scores import AggregateScore, BitsPerByte, Scores,
 from codemix_megatron.sandbox.running import find_sandbox
 from codemix_megatron.statistics.aggregates import aggregate
 
-__all__ = ["ALONE", "Copies", "OWN_SUITES", "Subject", "Wanted", "evaluate_export", "evaluate_folder", "evaluate_subject", "find_export", "wanted_of"]
+__all__ = [
+    "ALONE",
+    "Copies",
+    "OWN_SUITES",
+    "Subject",
+    "Wanted",
+    "evaluate_export",
+    "evaluate_folder",
+    "evaluate_subject",
+    "find_export",
+    "wanted_of",
+]
 
 OWN_SUITES = ("bits_per_byte", "continuation")  # made from the run's own held-out documents
 BYTES_PER_ITEM = 2000  # bits per byte are measured on at most `items` documents and this many bytes for each
@@ -119,7 +130,9 @@ def evaluate_folder(
     """Score any Hugging Face folder and write OUTPUT/scores.json."""
     folder, output = Path(folder).absolute(), Path(output)
     if own := [suite for suite in wanted.suites if suite in OWN_SUITES]:
-        raise EvaluationError(f"{folder}: suite {own[0]} is made from a run's held-out documents, and this is no run folder; name other suites")
+        raise EvaluationError(
+            f"{folder}: suite {own[0]} is made from a run's held-out documents, and this is no run folder; name other suites"
+        )
     if not (folder / "config.json").is_file():
         raise EvaluationError(f"{folder}: neither a run folder nor a Hugging Face model (no config.json in it)")
     subject = Subject(name=str(folder), digest=folder_digest(folder), step=0, tokens=0, load=lambda: load(folder, device, copies))
@@ -295,7 +308,6 @@ class Scorer:
                 self.model, task.name, definition, items=limit, with_bits=task.bits_per_byte, progress=self.progress
             ),
         )  # fmt: skip
-
 
     def score_code_task(self, task: SuiteTask, data: Path | None, limit: int | None):
         """Return the items of a task whose completions are run; the sandbox is looked for before anything is generated."""

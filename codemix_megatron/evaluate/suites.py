@@ -1,22 +1,22 @@
 """Suites: which tasks, on which data, by which metric, and what is averaged. They are data: YAML files, built in or a user's own.
 
-    suite: mine
-    tasks:
-      my_questions:
-        group: reasoning                # free words; aggregates may name them
-        metric: acc                     # stands for the task in the means; more are computed
-        file: questions.jsonl           # in the data folder; a list names alternatives, the first that is there is taken
-        hub: {path: me/questions, split: test}       # used with --hub only
-        lm_eval: {output_type: multiple_choice, doc_to_text: ..., ...}     # what lm-eval's own task files say
-      my_programs:
-        group: code
-        metric: pass@1
-        file: problems.jsonl
-        code: {prompt: "{prompt}", ...}              # generated, then run in the sandbox; see programs.py
-      boolq: {from: paper, items: 500}               # a task of a built-in suite, with changes
-    aggregates:
-      reasoning: {mean_of: [my_questions]}
-      total: {mean_of: [reasoning, my_programs]}
+suite: mine
+tasks:
+  my_questions:
+    group: reasoning                # free words; aggregates may name them
+    metric: acc                     # stands for the task in the means; more are computed
+    file: questions.jsonl           # in the data folder; a list names alternatives, the first that is there is taken
+    hub: {path: me/questions, split: test}       # used with --hub only
+    lm_eval: {output_type: multiple_choice, doc_to_text: ..., ...}     # what lm-eval's own task files say
+  my_programs:
+    group: code
+    metric: pass@1
+    file: problems.jsonl
+    code: {prompt: "{prompt}", ...}              # generated, then run in the sandbox; see programs.py
+  boolq: {from: paper, items: 500}               # a task of a built-in suite, with changes
+aggregates:
+  reasoning: {mean_of: [my_questions]}
+  total: {mean_of: [reasoning, my_programs]}
 """
 
 import difflib
@@ -77,7 +77,9 @@ def read_suite(name) -> Suite:
         raise EvaluationError(f"{where}: not YAML ({' '.join(str(fault).split())}); mend the file") from None
     faults = take_over(plain) or suite_faults(plain)
     if faults:
-        raise EvaluationError(f"{where}: {len(faults)} fault{'s' if len(faults) > 1 else ''}\n" + "\n".join(f"  - {line}" for line in faults))
+        raise EvaluationError(
+            f"{where}: {len(faults)} fault{'s' if len(faults) > 1 else ''}\n" + "\n".join(f"  - {line}" for line in faults)
+        )
     tasks = [build_task(task, entry) for task, entry in plain["tasks"].items()]
     parts = {name: entry["mean_of"] for name, entry in (plain.get("aggregates") or {}).items()}
     return Suite(name=plain["suite"], about=plain.get("about", ""), tasks=tasks, aggregates=parts)
@@ -86,7 +88,7 @@ def read_suite(name) -> Suite:
 def take_over(plain) -> list[str]:
     """Fill entries that say `from: SUITE` with that suite's task of the same name; return the faults of those that cannot."""
     faults, tasks = [], plain.get("tasks") if isinstance(plain, dict) else None
-    for name, entry in (tasks.items() if isinstance(tasks, dict) else ()):
+    for name, entry in tasks.items() if isinstance(tasks, dict) else ():
         if not isinstance(entry, dict) or "from" not in entry:
             continue
         source = entry["from"]
@@ -140,7 +142,11 @@ def suite_faults(plain) -> list[str]:
         if not isinstance(parts, list) or not parts:
             faults.append(f"aggregates.{name}: needs mean_of, a list of tasks or earlier aggregates")
         else:
-            faults += [f"aggregates.{name}.mean_of: no task or earlier aggregate {part!r}{nearest(part, known)}" for part in parts if part not in known]
+            faults += [
+                f"aggregates.{name}.mean_of: no task or earlier aggregate {part!r}{nearest(part, known)}"
+                for part in parts
+                if part not in known
+            ]
         if name in tasks:
             faults.append(f"aggregates.{name}: a task is called so too; rename one")
         known.append(name)

@@ -49,7 +49,9 @@ class RunFolder:
         """Return the run folder at `path`, or raise naming what is missing."""
         folder = cls(path)
         if not is_run_folder(folder):
-            raise CodemixError(f"{folder}: not a run folder (no recipe.yaml and environment.json in it); give the folder `codemix train` made")
+            raise CodemixError(
+                f"{folder}: not a run folder (no recipe.yaml and environment.json in it); give the folder `codemix train` made"
+            )
         return folder
 
     def checkpoint(self, step: int) -> Path:

@@ -1,22 +1,28 @@
 """What the report of several runs says: the same numbers side by side, and whether they may be compared."""
 
+from functools import partial
+
 from codemix_megatron.recipe.schema import as_plain
 from codemix_megatron.report.blocks import Bullets, Cell, Missing, Paragraph, Report, Section, Table
 from codemix_megatron.report.comparison_figures import compare_bits_figure, compare_tasks_figure
 from codemix_megatron.report.consumption import tokens_by_kind
+from codemix_megatron.report.differences import difference_in_bits, difference_in_task, find_bits, find_task
 from codemix_megatron.report.held_out import series
 from codemix_megatron.report.paper import paper_blocks
 from codemix_megatron.report.progress import read_status, started_at
 from codemix_megatron.report.run_data import RunData
+from codemix_megatron.report.study import study_sections
 from codemix_megatron.report.wording import ABSENT, count, join_words, percent, relative, short_count
+from codemix_megatron.statistics.comparing import NOT_DISTINGUISHABLE, Difference
 
 __all__ = ["compare_runs", "label_runs"]
 
 TEXT_ONLY = ("text-only", "text_only")
 NOT_SHOWN = ("name", "tokenizer.path", "corpora.*.prefix", "corpora.*.documents", "observers", "checkpoint", "parallel", "phases.*.name")
+MOST_COLUMNS = 12
 NOISE = (
-    "`not distinguishable`: two standard errors of the difference cover it. They are over documents and items, taken as if the runs had"
-    " been scored on different ones, and do not cover what another seed would change."
+    "`not distinguishable`: the 95 % interval of the difference holds zero. Where both runs' items are kept, the difference is taken item by item,"
+    " else from standard errors as if the items were different ones. Neither covers what another seed would change."
 )
 
 
@@ -42,6 +48,7 @@ def compare_runs(runs: list[RunData]) -> Report:
         status_tone="quiet",
         date=started_at(runs[at]),
         sections=[
+            *study_sections(runs, labels, at),
             Section(title="Scores", anchor="scores", blocks=[*warning, *score_blocks(runs, labels, at)]),
             Section(title="While training", anchor="training", blocks=training_blocks(runs, labels, at)),
             Section(title="Mixtures", anchor="mixtures", blocks=[mixture_table(runs, labels), recipe_table(runs, labels)]),
@@ -66,20 +73,33 @@ def unlike_lines(runs: list[RunData], labels: list[str], at: int) -> list[str]:
 def score_blocks(runs: list[RunData], labels: list[str], at: int) -> list:
     """Return the table of scores, its figure, and what is not scored yet."""
     missing = [Missing(f"{label} has not been scored.", commands(run)) for run, label in zip(runs, labels, strict=True) if not run.scores]
-    sources = [s for s in all_sources(runs) if any(bits_of(run, s)[0] is not None for run in runs)]
-    columns = {f"{source}, bits per byte": lambda run, s=source: bits_of(run, s) for source in sources}
+    sources = [s for s in all_sources(runs) if any(find_bits(run, s) for run in runs)]
+    columns = {
+        f"{source}, bits per byte": (partial(find_bits, source=source), partial(difference_in_bits, source=source)) for source in sources
+    }
     names = dict.fromkeys((t.task, t.metric) for run in runs if run.scores for t in run.scores[-1].tasks)
-    columns |= {f"{task} {metric}": lambda run, k=(task, metric): score_of(run, k) for task, metric in names}
+    columns |= {
+        f"{task} {metric}": (partial(find_task, key=(task, metric)), partial(difference_in_task, key=(task, metric)))
+        for task, metric in names
+    }
     if not columns:
         return missing
     rows = []
     for run, label in zip(runs, labels, strict=True):
-        cells = [compared_cell(*value_of(run), *value_of(runs[at]), run is runs[at]) for value_of in columns.values()]
-        rows.append([label, short_count(run.tokens), *cells])
+        rows.append([label, short_count(run.tokens), *(score_cell(run, runs[at], *column) for column in columns.values())])
     caption = "Exported models. Below each score: its difference from the reference."
-    table = Table(headings=["run", "tokens", *columns], rows=rows, caption=caption)
-    figure = [compare_tasks_figure(runs, labels)] if names else []
+    folded = f"All {len(columns)} scores of every run" if len(columns) > MOST_COLUMNS else ""
+    table = Table(headings=["run", "tokens", *columns], rows=rows, caption=caption, folded=folded)
+    main = dict.fromkeys((t.task, t.metric) for run in runs if run.scores for t in run.scores[-1].tasks if t.is_main)
+    figure = [compare_tasks_figure(runs, labels, list(main))] if main else []
     return [*missing, table, *figure, Paragraph(NOISE, "quiet")]
+
+
+def score_cell(run: RunData, base: RunData, find, differ) -> Cell:
+    """Return one score of one run beside the reference."""
+    ours, theirs = find(run), find(base)
+    difference = None if run is base else differ(run, base)
+    return compared_cell(ours and ours.value, theirs and theirs.value, difference, run is base)
 
 
 def commands(run: RunData) -> str:
@@ -92,26 +112,14 @@ def all_sources(runs: list[RunData]) -> list[str]:
     return list(dict.fromkeys(source for run in runs for source in run.sources))
 
 
-def compared_cell(value, error, base, base_error, is_reference: bool) -> Cell:
-    """Return a score with its relative difference from the reference."""
+def compared_cell(value, base, difference: Difference | None, is_reference: bool) -> Cell:
+    """Return a score with its relative difference from the reference; `difference` is None where no error is known."""
     if value is None:
         return Cell(ABSENT, tone="quiet")
     if is_reference or base is None:
         return Cell(f"{value:.3f}", below="reference" if is_reference else "")
-    covered = error is not None and base_error is not None and abs(value - base) < 2 * (error**2 + base_error**2) ** 0.5
-    return Cell(f"{value:.3f}", below="not distinguishable" if covered else relative(value, base))
-
-
-def bits_of(run: RunData, source: str) -> tuple[float | None, float | None]:
-    """Return held-out bits per byte and its standard error."""
-    found = next((b for b in run.scores[-1].bits_per_byte if b.corpus == source), None) if run.scores else None
-    return (found.value, found.standard_error) if found else (None, None)
-
-
-def score_of(run: RunData, key: tuple[str, str]) -> tuple[float | None, float | None]:
-    """Return one task's score and its standard error."""
-    found = next((t for t in run.scores[-1].tasks if (t.task, t.metric) == key), None) if run.scores else None
-    return (found.value, found.standard_error) if found else (None, None)
+    covered = difference is not None and difference.low is not None and not difference.is_distinguishable
+    return Cell(f"{value:.3f}", below=NOT_DISTINGUISHABLE if covered else relative(value, base))
 
 
 def training_blocks(runs: list[RunData], labels: list[str], at: int) -> list:
@@ -122,7 +130,7 @@ def training_blocks(runs: list[RunData], labels: list[str], at: int) -> list:
     rows = []
     for run, label in zip(runs, labels, strict=True):
         ends = [(last_of(run, source), last_of(runs[at], source)) for source in sources]
-        rows.append([label, short_count(run.tokens), *(compared_cell(value, None, base, None, run is runs[at]) for value, base in ends)])
+        rows.append([label, short_count(run.tokens), *(compared_cell(value, base, None, run is runs[at]) for value, base in ends)])
     caption = "Held-out bits per byte as last measured while training. One run each: no standard error is known here."
     table = Table(headings=["run", "tokens", *sources], rows=rows, caption=caption)
     return [*(compare_bits_figure(runs, labels, source) for source in sources), table]

@@ -32,10 +32,9 @@ def compare_bits_figure(runs: list[RunData], labels: list[str], source: str) -> 
     )
 
 
-def compare_tasks_figure(runs: list[RunData], labels: list[str]) -> Figure:
-    """Scores of every task in every run, with two standard errors and the level of guessing."""
+def compare_tasks_figure(runs: list[RunData], labels: list[str], names: list[tuple[str, str]]) -> Figure:
+    """Scores of the named (task, metric) in every run, with two standard errors and the level of guessing."""
     found = [{(t.task, t.metric): t for t in run.scores[-1].tasks} if run.scores else {} for run in runs]
-    names = list(dict.fromkeys(key for tasks in found for key in tasks))
     lane = 0.7 / len(runs)
 
     def draw(canvas):

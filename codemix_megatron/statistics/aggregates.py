@@ -5,7 +5,9 @@ import math
 __all__ = ["aggregate", "relative_change"]
 
 
-def aggregate(parts: dict[str, list[str]], known: dict[str, tuple[float, float | None]]) -> dict[str, tuple[float, float | None, list[str], list[str]]]:
+def aggregate(
+    parts: dict[str, list[str]], known: dict[str, tuple[float, float | None]]
+) -> dict[str, tuple[float, float | None, list[str], list[str]]]:
     """Return name -> (mean, standard error, parts found, parts missing) of each aggregate that has at least one part.
 
     `known` is task -> (value, standard error). A part may be an earlier aggregate, which then counts as one. Errors of

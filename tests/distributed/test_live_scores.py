@@ -37,7 +37,9 @@ def score(tiny, run, *words) -> Scores:
     """Score with the command and return what it wrote."""
     data = ["--suite", tiny.folder / "seven.yaml", "--data", EVAL] if EVAL.is_dir() else []
     (tiny.folder / "seven.yaml").write_text("suite: seven\ntasks:\n" + "".join(f"  {task}: {{from: paper}}\n" for task in TASKS))
-    done = tiny.codemix("evaluate", run, "--suite", "bits_per_byte", "--suite", "continuation", *data, "--items", ITEMS, *words, timeout=240)
+    done = tiny.codemix(
+        "evaluate", run, "--suite", "bits_per_byte", "--suite", "continuation", *data, "--items", ITEMS, *words, timeout=240
+    )
     assert done.returncode == 0, done.stderr
     return Scores.read(next(run.scores.glob("step-*.json")))
 
@@ -66,7 +68,9 @@ def test_trained_model_scores_what_lm_eval_by_hand_scores(tiny, run, measured):
 
     go_offline()
     tasks = [task for task in read_suite("paper").tasks if task.name in TASKS]
-    theirs = by_hand(load_exported(run.latest_export(), "cpu"), [(t.name, {**t.lm_eval, **dataset_of(t, find_data(t, EVAL))}) for t in tasks], ITEMS)
+    theirs = by_hand(
+        load_exported(run.latest_export(), "cpu"), [(t.name, {**t.lm_eval, **dataset_of(t, find_data(t, EVAL))}) for t in tasks], ITEMS
+    )
     compared = 0
     for found in score(tiny, run).tasks:
         values = {key.partition(",")[0]: value for key, value in theirs.get(found.task, ({},))[0].items() if "stderr" not in key}

@@ -72,7 +72,13 @@ def test_bits_per_byte_of_right_answers_are_their_log_likelihoods(roomy, tmp_pat
     for task in tasks:
         bits = []
         for sample in theirs[task.name][1]:
-            right = int(sample["doc"]["answer"]) - 1 if task.name == "winogrande" else sample["target"] if isinstance(sample["target"], int) else 0
+            right = (
+                int(sample["doc"]["answer"]) - 1
+                if task.name == "winogrande"
+                else sample["target"]
+                if isinstance(sample["target"], int)
+                else 0
+            )
             nats, (_, text) = float(sample["filtered_resps"][right][0]), sample["arguments"][right][:2]
             bits.append(-nats / math.log(2) / len(text.encode()))
         assert found[task.name].value == pytest.approx(sum(bits) / 3, rel=1e-4), task.name
@@ -127,6 +133,8 @@ def test_broken_data_are_told_and_the_rest_is_scored(roomy, tmp_path):
     (tmp_path / "cb.validation.jsonl").write_text('{"premise": "A.", "hypothesis": "B", "label": 1}\n' * 2)
     (tmp_path / "two.yaml").write_text("suite: two\ntasks: {copa: {from: paper}, cb: {from: paper}}\n")
     subject = Subject(name="tiny", digest="tiny", step=0, tokens=0, load=lambda: roomy)
-    scores = evaluate_subject(subject, Wanted(suites=(str(tmp_path / "two.yaml"),), items=None, data=tmp_path), tmp_path / "o", tmp_path / "o" / "s")
+    scores = evaluate_subject(
+        subject, Wanted(suites=(str(tmp_path / "two.yaml"),), items=None, data=tmp_path), tmp_path / "o", tmp_path / "o" / "s"
+    )
     assert {score.task for score in scores.tasks} == {"cb"}
     assert len(scores.not_scored) == 1 and "two/copa: the suite: task 'copa' cannot be read" in scores.not_scored[0]

@@ -102,7 +102,9 @@ def test_tables_of_regmix_are_read(tmp_path):
     (tmp_path / "mixture.csv").write_text("index,train_the_pile_arxiv,train_the_pile_github\n1,0.25,0.75\n2,0.999,0.0\n3,1.0,0.0\n")
     (tmp_path / "loss.csv").write_text("index,metric/the_pile_arxiv_val_loss\n2,4.5\n1,5.5\n")
     table = read_tables(tmp_path / "mixture.csv", tmp_path / "loss.csv")
-    assert table.runs == ["1", "2"] and table.domains == ["the_pile_arxiv", "the_pile_github"] and table.metrics == ["the_pile_arxiv_val_loss"]
+    assert (
+        table.runs == ["1", "2"] and table.domains == ["the_pile_arxiv", "the_pile_github"] and table.metrics == ["the_pile_arxiv_val_loss"]
+    )
     assert table.values[:, 0].tolist() == [5.5, 4.5] and table.shares.sum(axis=1) == pytest.approx(1)
 
 
@@ -141,7 +143,10 @@ def test_command_fits_runs_and_proposes_mixtures_a_recipe_takes(tmp_path, capsys
         assert sum(block["mixture"].values()) == pytest.approx(1, abs=1e-9)
         assert block["most_epochs"] <= 1.0 + 1e-6
     assert (tmp_path / "law" / "ratios.csv").is_file() and (tmp_path / "law" / "law.json").is_file()
-    assert main(["law", "--ratios", str(tmp_path / "law" / "ratios.csv"), "--metrics", str(tmp_path / "law" / "metrics.csv"), *words[-2:]]) == 0
+    assert (
+        main(["law", "--ratios", str(tmp_path / "law" / "ratios.csv"), "--metrics", str(tmp_path / "law" / "metrics.csv"), *words[-2:]])
+        == 0
+    )
 
 
 @pytest.mark.parametrize("words, message", [
