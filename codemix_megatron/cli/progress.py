@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from codemix_megatron.plan.plan import Plan
+from codemix_megatron.recipe.quantity import format_tokens
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.console import ConsoleLines
 
@@ -27,6 +28,14 @@ def progress_bar(unit: str = "") -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
+def training_bar() -> Progress:
+    """Return the bar over a run's tokens: phase, tokens, speed, loss, time left; without a terminal it draws nothing."""
+    texts = [TextColumn(f"{{task.fields[{name}]}}") for name in ("tokens", "speed", "loss")]
+    console = Console()
+    columns = [TextColumn("{task.description}"), BarColumn(), *texts, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
 class JournalProgress:
     """Shows what one launch adds to journal.jsonl, from the start event that carries its name."""
 
@@ -34,8 +43,9 @@ class JournalProgress:
         self.path, self.launch = run.journal, launch
         self.lines = ConsoleLines(every_steps, plan.steps)
         self.offset, self.inode, self.begun = 0, None, False
-        self.bar = progress_bar("steps")
-        self.task = self.bar.add_task("starting ranks", total=plan.steps)
+        self.batch_tokens, whole = plan.batch_tokens, plan.steps * plan.batch_tokens
+        self.bar = training_bar()
+        self.task = self.bar.add_task("starting ranks", total=whole, tokens=f"{format_tokens(whole)} tokens", speed="", loss="")
 
     def __enter__(self) -> "JournalProgress":
         self.bar.start()
@@ -57,8 +67,19 @@ class JournalProgress:
         line = self.lines.line(event["event"], event)
         if line:
             self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
-        if event["event"] in ("start", "step"):
-            self.bar.update(self.task, completed=event["step"], description=event.get("phase", "warming up"))
+        if event["event"] == "start":
+            # From here on the clock counts, so that the time left is reckoned by the speed of this start.
+            self.bar.reset(self.task, completed=event["step"] * self.batch_tokens, description="warming up")
+        if event["event"] == "step":
+            whole = self.bar.tasks[self.task].total
+            self.bar.update(
+                self.task,
+                completed=event["tokens"],
+                description=event["phase"],
+                tokens=f"{format_tokens(event['tokens'])} of {format_tokens(whole)} tokens",
+                speed=f"{format_tokens(round(event['tokens_per_second']))}/s",
+                loss=f"loss {event['loss']:.3f}",
+            )
 
     def new_events(self) -> list[dict]:
         """Return whole lines added since the last call; a replaced file is read from its beginning."""

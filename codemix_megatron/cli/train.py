@@ -1,6 +1,7 @@
 """codemix train: a recipe becomes a run folder; one that is there is resumed."""
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -16,9 +17,12 @@ from codemix_megatron.records.run_folder import RunFolder
 
 __all__ = ["add_arguments", "run", "train_here"]
 
+STEPS = re.compile(r"(\d+)(?:-(\d+))?")
+
 EPILOG = """examples:
   codemix train recipe.yaml --nproc 4
   codemix train recipe.yaml --folder runs/again parallel.tensor=1 seed=2
+  codemix train recipe.yaml --profile 10-12       (a trace of each rank in the run folder, for ui.perfetto.dev)
   torchrun --nproc-per-node 8 -m codemix_megatron train recipe.yaml     (joins the ranks torchrun made)
   srun codemix train recipe.yaml                                         (joins Slurm's; MASTER_ADDR and MASTER_PORT exported)
 
@@ -32,6 +36,8 @@ def add_arguments(parser) -> None:
     parser.add_argument("--folder", help="run folder (default: runs/NAME)")
     parser.add_argument("--nproc", type=int, help="ranks to start on this machine (default: what the recipe's layout needs)")
     parser.add_argument("--restarts", type=int, default=2, help="starts after a rank crashed in native code (default: 2)")
+    parser.add_argument("--profile", metavar="A-B", help="write a trace of these steps, such as 10-12, for each rank")
+    parser.add_argument("--memory-snapshot", metavar="A-B", help="record CUDA's allocations in these steps, for each rank")
     parser.add_argument("--port", type=int, default=0, help="rendezvous port (default: any free one)")
 
 
@@ -39,6 +45,7 @@ def run(arguments) -> int:
     """Train as one of several ranks, or start the ranks and follow them."""
     recipe = read_recipe(arguments.recipe, arguments.overrides)
     folder = RunFolder(arguments.folder or Path("runs") / recipe.name)
+    pass_on_steps(arguments)
     if is_a_rank():
         if "CODEMIX_NOTES" in os.environ:
             end_with_parent()
@@ -47,6 +54,17 @@ def run(arguments) -> int:
     if fault := ranks_fault(recipe.parallel, num_ranks):
         raise LaunchError(f"--nproc: {fault}", exit_code=2)
     return train_here(recipe, arguments, folder, num_ranks)
+
+
+def pass_on_steps(arguments) -> None:
+    """Leave the steps to record where every rank finds them, its own or those it starts."""
+    for option, name in (("profile", "CODEMIX_PROFILE"), ("memory_snapshot", "CODEMIX_MEMORY_SNAPSHOT")):
+        steps = getattr(arguments, option)
+        if steps is None:
+            continue
+        if not (match := STEPS.fullmatch(steps)) or not 1 <= int(match[1]) <= int(match[2] or match[1]):
+            raise LaunchError(f"--{option.replace('_', '-')} {steps}: write the first and the last step, such as 10-12", exit_code=2)
+        os.environ[name] = steps
 
 
 def train_as_rank(recipe, folder: RunFolder) -> int:
@@ -77,6 +95,9 @@ def train_here(recipe, arguments, folder: RunFolder, num_ranks: int) -> int:
 
     plan = make_plan(recipe, read_manifests(recipe), num_ranks, known_branch_point(folder))
     resumed = check_run(folder, recipe, plan)
+    for steps in filter(None, (arguments.profile, arguments.memory_snapshot)):
+        if int(STEPS.fullmatch(steps)[1]) > plan.steps:
+            raise LaunchError(f"steps {steps} are to be recorded, the run has {plan.steps}", exit_code=2)
     if not resumed:
         check_start(recipe, plan.branch)
     events = read_journal(folder.journal)

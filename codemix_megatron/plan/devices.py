@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from codemix_megatron.errors import RecipeError
 
-__all__ = ["DEVICES", "Device", "device_hours", "on_device"]
+__all__ = ["DEVICES", "Device", "device_called", "device_hours", "on_device"]
 
 ROOM_TO_SPARE = 0.9  # of the memory; the allocator, NCCL and kernels want the rest
 
@@ -33,6 +33,18 @@ DEVICES = {
     "v5p": Device(459, 95),  # Google Cloud TPU documentation, v5p
     "v6e": Device(918, 32),  # Google Cloud TPU documentation, v6e
 }
+
+
+def device_called(name: str, memory_bytes: int) -> str | None:
+    """Return the key of a device by the name its driver gives it, such as `NVIDIA H100 80GB HBM3`; None for an unknown one."""
+    words = name.lower().replace("-", " ").split()
+    if "a100" in words:
+        return "a100" if memory_bytes > 60e9 else "a100-40"
+    if "h100" in words:
+        return "h100-pcie" if "pcie" in words else "h100" if "nvl" not in words else None
+    if "4090" in words:
+        return "rtx4090" if "laptop" not in words else None
+    return next((key for key in ("h200", "b200", "l40s", "a40", "mi300x") if key in words), None)
 
 
 def device_hours(flops: float, device: str, mfu: float) -> float:

@@ -243,6 +243,7 @@ class Observers:
     tensorboard: bool = says("write event files into the run folder", False)
     wandb: Literal["off", "offline", "online"] = says("offline writes into the run folder and asks nothing", "off")
     wandb_project: str = says("project name for wandb", "codemix")
+    peak_teraflops: float | None = says("peak of one rank's device, for MFU; default: the GPU's data sheet for bf16, none on CPU", None)
 
 
 @dataclass(frozen=True, kw_only=True)

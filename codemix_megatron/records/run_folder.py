@@ -10,6 +10,7 @@ RUN/recipe.yaml            the resolved recipe
     report/index.html      the report, with index.md and figures beside it
     trackers/              tensorboard and wandb files
     logs/                  output of each rank
+    profiles/steps-A-B/    traces and memory snapshots of each rank, when asked for
     stop                   present: stop after this step, save and leave
 """
 

@@ -11,6 +11,7 @@ from megatron.core import parallel_state
 from codemix_megatron.mixture.mixture import Mixture
 from codemix_megatron.mixture.reading import SequenceReader
 from codemix_megatron.parallel.ranks import Ranks
+from codemix_megatron.train.timing import timed
 
 __all__ = ["Batch", "Batches", "own_share"]
 
@@ -47,6 +48,7 @@ class Batches:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
         self.ahead: tuple[int, Future] | None = None
 
+    @timed("data")
     def at(self, first: int) -> Batch:
         """Return the batch that begins at position `first` of the run. Every rank calls this, in the same order."""
         sources, rows = self.fetched(first)

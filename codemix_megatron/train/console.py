@@ -32,6 +32,10 @@ class ConsoleLines:
         if event == "rollback":
             first, last = values["skipped"]
             return f"{values['text']}; back to step {values['step']}, batches of steps {first} to {last} are left out"
+        if event == "profile":
+            return f"{values['what']} up to step {values['step']}: {values['path']}"
+        if event == "phase_end" and values.get("loss") is not None:
+            return f"end of {values['phase']}: loss {values['loss']:.4f} over {values['steps_measured']} steps"
         if event == "warning":
             return f"warning: {values['text']}"
         if event == "stop":

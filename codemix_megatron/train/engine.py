@@ -20,6 +20,7 @@ from codemix_megatron.parallel.ranks import Ranks
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.manifest import TokenizerCard
 from codemix_megatron.train.batches import Batch, own_share
+from codemix_megatron.train.timing import timed
 
 __all__ = ["Engine", "Losses", "StepResult"]
 
@@ -92,6 +93,7 @@ class Engine:
             config.grad_sync_func = start[0] if single else start
             config.param_sync_func = gather[0] if single else gather
 
+    @timed("train_step")
     def train_step(self, batch: Batch, learning_rate: float, stop_asked: bool = False, is_saving: bool = False) -> StepResult:
         """Update once on a global batch, of which `batch` is this rank's share, unless loss or gradients are no numbers.
 
@@ -137,6 +139,7 @@ class Engine:
         losses, _ = self.reduce(self.run_schedule(share, forward_only=True))
         return losses
 
+    @timed("forward_backward")
     def run_schedule(self, batch: Batch, forward_only: bool) -> list:
         """Send this rank's share through the pipeline; the last stage gets its loss reports back."""
         size, length = self.recipe.batch.micro_sequences, self.recipe.model.sequence_length
@@ -156,6 +159,7 @@ class Engine:
             forward_only=forward_only,
         )
 
+    @timed("reduce")
     def reduce(self, reports: list, flags: tuple[bool, ...] = ()) -> tuple[Losses, list[bool]]:
         """Sum loss reports over all ranks and say which flags some rank raised, in one collective.
 

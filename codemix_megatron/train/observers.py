@@ -44,14 +44,19 @@ class ConsoleObserver:
         """Nothing to close."""
 
 
+NUMBERS = ("loss", "learning_rate", "gradient_norm", "tokens_per_second", "model_flops_per_second", "mfu", "seconds")
+
+
 def scalars(event: str, values: dict) -> dict[str, float]:
     """Return the numbers of a step or validation event under flat names; none for other events."""
     if event == "step":
-        flat = {name: values[name] for name in ("loss", "learning_rate", "gradient_norm", "tokens_per_second", "model_flops_per_second")}
-        flat |= {f"loss/{name}": loss for name, loss in values["loss_per_source"].items()}
-        return flat | {f"tokens/{name}": count for name, count in values["tokens_per_source"].items()}
+        flat = {name: values[name] for name in NUMBERS if values.get(name) is not None}
+        flat[f"loss_in_phase/{values['phase']}"] = values["loss"]
+        groups = {"loss": "loss_per_source", "tokens": "tokens_per_source", "seconds": "seconds_per_part", "memory_bytes": "memory_bytes"}
+        return flat | {f"{tag}/{name}": value for tag, key in groups.items() for name, value in values.get(key, {}).items()}
     if event == "validation":
-        return {f"bits_per_byte/{name}": value for name, value in values["bits_per_byte"].items()}
+        groups = {"bits_per_byte": "bits_per_byte", "held_out_loss": "loss_per_source"}
+        return {f"{tag}/{name}": value for tag, key in groups.items() for name, value in values.get(key, {}).items()}
     return {}
 
 

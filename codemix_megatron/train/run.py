@@ -26,7 +26,9 @@ from codemix_megatron.train.batches import Batches
 from codemix_megatron.train.engine import Engine
 from codemix_megatron.train.folder import now, open_run
 from codemix_megatron.train.loop import Training
+from codemix_megatron.train.measuring import Measuring
 from codemix_megatron.train.observers import open_observers
+from codemix_megatron.train.profiling import Profiling
 from codemix_megatron.train.saves import Saves
 from codemix_megatron.train.starting import find_start, has_random_state, initial_checkpoint, parent_checkpoint, rollbacks_until
 from codemix_megatron.train.state import TrainState
@@ -79,6 +81,7 @@ class RankOfRun:
         within_documents = recipe.sequences.attention_within_documents
         self.batches = Batches(self.plan.mixture(), self.reader, self.plan.global_sequences, ranks, every_stage=within_documents)
         self.saves = Saves(run, recipe.checkpoint, self.plan, ranks, self.tell)
+        self.measuring, self.profiling = Measuring(recipe, ranks), Profiling(run, ranks)
         self.observers, self.signalled = [], False
 
     def train(self) -> int:
@@ -108,6 +111,7 @@ class RankOfRun:
             return STOPPED_EARLY
         finally:
             self.batches.close()
+            self.profiling.close()
             for observer in self.observers:
                 observer.close()
 
@@ -167,9 +171,11 @@ class RankOfRun:
         self.heart.beat(where, max(parallel.heartbeat_seconds, parallel.timeout_seconds if is_slow else 0))
 
     def tell(self, event: str, values: dict) -> None:
-        """Tell the observers; only the main rank has any."""
+        """Measure, and tell the observers; only the main rank has any. Every rank calls this."""
+        told = [(event, self.measuring.enriched(event, values)), *self.profiling.after(event, values)]
         for observer in self.observers:
-            observer.tell(event, values)
+            for happened, measured in told:
+                observer.tell(happened, measured)
 
     def save(self, wait: bool) -> None:
         """Save a checkpoint; with `wait` it is there when this returns, whatever the recipe says. Every rank calls this."""
