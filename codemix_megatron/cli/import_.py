@@ -1,44 +1,51 @@
-"""codemix import: a Hugging Face Llama folder becomes a checkpoint to train on from."""
+"""codemix import: a Hugging Face folder becomes a checkpoint to train on from."""
 
 import sys
 from pathlib import Path
 
 from codemix_megatron.corpus.tokenizers import load_tokenizer
-from codemix_megatron.errors import ConversionError
+from codemix_megatron.recipe.pretrained import find_tokenizer, pretrained_model
+from codemix_megatron.recipe.schema import Parallel
 from codemix_megatron.records.run_folder import RunFolder
 
 __all__ = ["add_arguments", "run"]
 
 EPILOG = """examples:
   codemix import models/SmolLM2-135M runs/smollm
-  then, in a recipe: initial_weights: runs/smollm, and the model block of runs/smollm/model.yaml"""
+  codemix import models/Llama-3.1-8B runs/llama --tensor 8 --pipeline 2
+  then, in a recipe: initial_weights: runs/smollm, and the blocks of runs/smollm/model.yaml
+
+A recipe can also say where it starts by itself: `from: hf:models/SmolLM2-135M` in its first phase.
+The checkpoint has no layout: any recipe reads it at its own. Nothing but safetensors is read."""
 
 
 def add_arguments(parser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model_folder", help="Hugging Face folder with config.json, *.safetensors and a tokenizer")
-    parser.add_argument("run_folder", help="folder to write checkpoints/step-0, model.yaml and the tokenizer into")
+    parser.add_argument("model_folder", metavar="HF_FOLDER", help="folder with config.json, *.safetensors and a tokenizer")
+    parser.add_argument("run_folder", metavar="RUN", help="folder to write checkpoints/step-0, model.yaml and the tokenizer into")
+    parser.add_argument("--tensor", type=int, default=1, help="tensor parallel ranks of the recipe (default: 1)")
+    parser.add_argument("--pipeline", type=int, default=1, help="pipeline parallel ranks of the recipe (default: 1)")
     parser.add_argument("--end-of-document", help="token after each document (default: the tokenizer's own end of text)")
+    parser.add_argument("--no-parity", action="store_true", help="do not compare logits; recorded in the checkpoint's card")
 
 
 def run(arguments) -> int:
     """Import and say how to go on."""
-    folder = Path(arguments.model_folder)
+    folder, target = Path(arguments.model_folder), RunFolder(arguments.run_folder)
+    parallel = Parallel(tensor=arguments.tensor, pipeline=arguments.pipeline)
+    model = pretrained_model(folder, parallel)
     tokenizer = load_tokenizer(find_tokenizer(folder), arguments.end_of_document)
-    from codemix_megatron.parallel.importing import import_megatron
+    from rich.console import Console
 
-    import_megatron()
-    from codemix_megatron.hf.importing import import_model
+    from codemix_megatron.cli.evaluate import progress_bars
+    from codemix_megatron.cli.export import describe_parity
+    from codemix_megatron.hf.importing import ImportOptions, import_model
 
-    target = RunFolder(arguments.run_folder)
-    checkpoint = import_model(folder, target, tokenizer.card)
-    sys.stdout.write(f"imported into {checkpoint}\nuse it in a recipe with the blocks of {target.path / 'model.yaml'}\n")
+    with progress_bars(Console(file=sys.stderr)) as progress:
+        options = ImportOptions(parallel=parallel, parity=not arguments.no_parity, progress=progress)
+        checkpoint, card = import_model(folder, target, model, tokenizer.card, options)
+    sys.stdout.write(
+        f"imported {card['hugging_face']['family']} into {checkpoint}\n{describe_parity(card.get('parity'))}\n"
+        f"use it in a recipe with the blocks of {target.path / 'model.yaml'}\n"
+    )
     return 0
-
-
-def find_tokenizer(folder: Path) -> Path:
-    """Return the folder's tokenizer file."""
-    for name in ("tokenizer.json", "tokenizer.model"):
-        if (folder / name).is_file():
-            return folder / name
-    raise ConversionError(f"{folder}: holds neither tokenizer.json nor tokenizer.model")

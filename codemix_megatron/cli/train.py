@@ -11,6 +11,7 @@ from codemix_megatron.launch.local import end_with_parent, follow_ranks, is_a_ra
 from codemix_megatron.plan.branch import known_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.checks import ranks_fault
+from codemix_megatron.recipe.pretrained import PREFIX
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.journal import read_journal
 from codemix_megatron.records.run_folder import RunFolder
@@ -107,6 +108,8 @@ def train_here(recipe, arguments, folder: RunFolder, num_ranks: int) -> int:
     command = ["codemix_megatron", "train", arguments.recipe, *arguments.overrides, "--folder", str(folder)]
     sys.stdout.write(f"{'resuming' if resumed else 'training'} {recipe.name} on {num_ranks} ranks in {folder}\n")
     sys.stdout.flush()
+    if (recipe.initial_weights or "").startswith(PREFIX) and not resumed:
+        convert_start(recipe, folder)
     for attempts_left in range(arguments.restarts, -1, -1):
         try:
             launch_once(recipe, plan, folder, command, num_ranks, arguments.port)
@@ -122,6 +125,17 @@ def train_here(recipe, arguments, folder: RunFolder, num_ranks: int) -> int:
         return STOPPED_EARLY
     sys.stdout.write(f"trained {plan.steps} steps; next: codemix export {folder}\n")
     return 0
+
+
+def convert_start(recipe, folder: RunFolder) -> None:
+    """Convert the public model before the ranks start, so that none of them waits for it."""
+    from rich.console import Console
+
+    from codemix_megatron.cli.evaluate import progress_bars
+    from codemix_megatron.hf.importing import import_initial
+
+    with progress_bars(Console(file=sys.stderr)) as progress:
+        import_initial(recipe, folder, progress)
 
 
 def launch_once(recipe, plan, folder: RunFolder, command: list[str], num_ranks: int, port: int) -> None:

@@ -9,7 +9,7 @@ __all__ = ["model_card"]
 
 def model_card(run: RunFolder, card: dict, record: dict) -> str:
     """Return the card's text; what the run folder does not hold is left out."""
-    model, parity = card["model"], record["parity"]
+    model = card["model"]
     tokens = f"{format_tokens(card['tokens'])} tokens ({card['step']} steps)" if card["step"] else "imported, not trained here"
     lines = [
         "---",
@@ -18,18 +18,39 @@ def model_card(run: RunFolder, card: dict, record: dict) -> str:
         "---",
         f"# {run.path.name}, step {card['step']}",
         "",
-        f"A Llama-format causal language model of {format_tokens(record['parameters'])} parameters: {model['num_layers']} layers,"
+        f"A {record['family']} causal language model of {format_tokens(record['parameters'])} parameters: {model['num_layers']} layers,"
         f" hidden size {model['hidden_size']}, context {model['sequence_length']}, vocabulary {card['tokenizer']['vocab_size']}."
         f" Trained with codemix_megatron on {tokens}.",
         "",
-        f"Exported in {record['dtype']}; logits equal the Megatron model's to {parity['largest_logit_difference']:.1e}"
-        f" over {parity['tokens_compared']} tokens.",
+        f"Exported in {record['dtype']}; {parity_text(record['parity'])}",
     ]
     if run.plan.is_file():
         lines += ["", "## Mixture", "", *mixture_table(read_json(run.plan), card["step"])]
     if run.recipe.is_file():
         lines += ["", "## Recipe", "", "```yaml", run.recipe.read_text(encoding="utf-8").rstrip(), "```"]
+    if run.score_file(card["step"]).is_file():
+        lines += ["", "## Scores", "", *score_table(read_json(run.score_file(card["step"])))]
     return "\n".join(lines) + "\n"
+
+
+def parity_text(parity: dict | None) -> str:
+    """Say how the export was checked."""
+    if parity is None:
+        return "its logits were NOT compared with the Megatron model's (--no-parity)."
+    return (
+        f"logits equal the Megatron model's to {parity['largest_logit_difference']:.1e} over {parity['tokens_compared']} tokens of"
+        f" {parity['compared_on']}, and so do {parity['greedy_tokens']} tokens of greedy continuation."
+    )
+
+
+def score_table(scores: dict) -> list[str]:
+    """Return a Markdown table of what an earlier export of this step scored."""
+    lines = ["| score | value | standard error |", "|---|---|---|"]
+    rows = [(f"bits per byte, {s['corpus']}", s) for s in scores["bits_per_byte"]] + [(f"{s['task']}, {s['metric']}", s) for s in scores["tasks"]]
+    for name, score in rows:
+        error = score.get("standard_error")
+        lines.append(f"| {name} | {score['value']:.4f} | {'' if error is None else f'{error:.4f}'} |")
+    return lines
 
 
 def mixture_table(plan: dict, step: int) -> list[str]:

@@ -8,6 +8,7 @@ from megatron.core.transformer.module import Float16Module
 from codemix_megatron.model.config import transformer_config
 from codemix_megatron.model.initial import initialize_weights
 from codemix_megatron.model.layers import decoder_spec
+from codemix_megatron.model.rotary import scaled_frequencies
 from codemix_megatron.recipe.schema import Recipe
 
 __all__ = ["build_model"]
@@ -57,4 +58,6 @@ def build_chunk(recipe: Recipe, config, vocab_size: int, device: torch.device, s
         rotary_base=recipe.model.rope_base,
         vp_stage=stage,
     )
+    if recipe.model.rope_scaling:
+        chunk.rotary_pos_emb.inv_freq = scaled_frequencies(chunk.rotary_pos_emb.inv_freq, recipe.model.rope_scaling)
     return chunk.to(device)

@@ -5,7 +5,7 @@ from megatron.core.transformer import TransformerConfig
 
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.parallel.device import active_engines
-from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.recipe.schema import Model, Recipe
 
 __all__ = ["transformer_config"]
 
@@ -15,6 +15,13 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 def leave_as_is(weight: torch.Tensor) -> torch.Tensor:
     """Initialise nothing."""
     return weight
+
+
+def window_size(model: Model) -> tuple[int, int] | None:
+    """Return how many tokens before and after itself a token sees; None where a window would not matter."""
+    if model.sliding_window is None or model.sliding_window >= model.sequence_length:
+        return None
+    return model.sliding_window - 1, 0
 
 
 def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfig:
@@ -31,6 +38,10 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
         hidden_size=model.hidden_size,
         num_attention_heads=model.num_attention_heads,
         num_query_groups=model.query_groups,
+        kv_channels=model.head_size,
+        add_qkv_bias=model.qkv_bias,
+        qk_layernorm=model.qk_norm,
+        window_size=window_size(model),
         ffn_hidden_size=model.ffn_size,
         normalization="RMSNorm" if model.normalization == "rmsnorm" else "LayerNorm",
         layernorm_epsilon=model.normalization_epsilon,

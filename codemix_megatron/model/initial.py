@@ -29,12 +29,18 @@ def sharded_tensors(model_chunks) -> list[ShardedTensor]:
 
 @torch.no_grad()
 def initialize_weights(model_chunks, seed: int, std: float, num_layers: int) -> None:
-    """Fill every parameter: norms with 1, matrices with N(0, std), those that write to the residual with std/sqrt(2 layers)."""
+    """Fill every parameter: norms with 1, biases with 0, matrices with N(0, std).
+
+    Matrices that write to the residual get std/sqrt(2 layers).
+    """
     filled = 0
     for shard in sharded_tensors(model_chunks):
         filled += shard.data.numel()
         if shard.key.endswith("norm.weight") or shard.key.endswith("layer_norm_weight"):
             shard.data.fill_(1.0)
+            continue
+        if shard.key.endswith(".bias"):
+            shard.data.zero_()
             continue
         is_residual_writer = shard.key.endswith(("linear_proj.weight", "linear_fc2.weight"))
         scale = std / math.sqrt(2 * num_layers) if is_residual_writer else std

@@ -24,6 +24,7 @@ class FlashAttention(MegatronModule):
         super().__init__(config=config)
         self.softmax_scale = softmax_scale
         self.dropout = config.attention_dropout
+        self.window = config.window_size and config.window_size[0] + 1
 
     def forward(self, query, key, value, attention_mask, attn_mask_type=None, attention_bias=None, packed_seq_params=None):
         """Map query [sequence, batch, heads, size], key and value [.., groups, size] to [sequence, batch, heads * size].
@@ -31,7 +32,8 @@ class FlashAttention(MegatronModule):
         `attention_mask` is None for causal attention, or bool [batch, 1, sequence, sequence], True where a query may look.
         """
         query, key, value = (t.permute(1, 2, 0, 3) for t in (query, key, value))
-        options = {"is_causal": True} if attention_mask is None else {"attn_mask": attention_mask}
+        mask = attention_mask if self.window is None else within_window(query.size(2), self.window, attention_mask, query.device)
+        options = {"is_causal": True} if mask is None else {"attn_mask": mask}
         options |= {"dropout_p": self.dropout if self.training else 0.0, "enable_gqa": query.size(1) != key.size(1)}
         with self.own_stream():
             context = torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=self.softmax_scale, **options)
@@ -43,6 +45,12 @@ class FlashAttention(MegatronModule):
         """Draw dropout from this tensor rank's own stream: its heads are others. Under sequence parallel the whole block does."""
         is_drawing = self.training and self.dropout > 0 and not self.config.sequence_parallel
         return get_cuda_rng_tracker().fork() if is_drawing else nullcontext()
+
+
+def within_window(length: int, window: int, mask: torch.Tensor | None, device: torch.device) -> torch.Tensor:
+    """Return which tokens may see which, bool [.., length, length]: those of `mask` (default: all before) less than `window` away."""
+    near = torch.ones(length, length, dtype=torch.bool, device=device).triu(1 - window)
+    return near.tril() if mask is None else near & mask
 
 
 class RMSNorm(torch.nn.RMSNorm):
@@ -68,7 +76,7 @@ def decoder_spec(config: TransformerConfig, model: Model, device: torch.device, 
     if on_transformer_engine:
         layer, norm = transformer_engine_layer(model, norm)
     else:
-        layer = local_layer(norm)
+        layer = local_layer(model, norm)
     if model.block == "parallel":
         layer.module = ParallelLayer
         layer.submodules.pre_mlp_layernorm = IdentityOp
@@ -76,12 +84,15 @@ def decoder_spec(config: TransformerConfig, model: Model, device: torch.device, 
     return TransformerBlockSubmodules(layer_specs=[layer] * layers, layer_norm=norm)
 
 
-def local_layer(norm: type) -> ModuleSpec:
+def local_layer(model: Model, norm: type) -> ModuleSpec:
     """Return Megatron's local layer with our norm and core attention."""
     layer = get_gpt_layer_local_spec(normalization="RMSNorm")
     layer.submodules.input_layernorm = norm
     layer.submodules.pre_mlp_layernorm = norm
-    layer.submodules.self_attention.submodules.core_attention = ModuleSpec(module=FlashAttention)
+    attention = layer.submodules.self_attention.submodules
+    attention.core_attention = ModuleSpec(module=FlashAttention)
+    if model.qk_norm:
+        attention.q_layernorm, attention.k_layernorm = norm, norm
     return layer
 
 
@@ -93,7 +104,7 @@ def transformer_engine_layer(model: Model, norm: type) -> tuple[ModuleSpec, type
     """
     from megatron.core.extensions.transformer_engine_spec_provider import TESpecProvider
 
-    engine, layer = TESpecProvider(), get_gpt_layer_with_transformer_engine_spec()
+    engine, layer = TESpecProvider(), get_gpt_layer_with_transformer_engine_spec(qk_layernorm=model.qk_norm)
     norm = engine.layer_norm() if model.normalization == "rmsnorm" else norm
     if model.block == "parallel" or model.normalization == "layernorm":
         parts = layer.submodules

@@ -24,13 +24,20 @@ class Parameters:
 
 def layer_matrices(model: Model) -> int:
     """Return the matrix entries of one layer: query, key, value, output, gate, up, down."""
-    hidden, key_value = model.hidden_size, model.query_groups * model.head_size
-    return hidden * (hidden + 2 * key_value) + hidden * hidden + 3 * hidden * model.ffn_size
+    hidden, query, key_value = model.hidden_size, model.num_attention_heads * model.head_size, model.query_groups * model.head_size
+    return 2 * hidden * (query + key_value) + 3 * hidden * model.ffn_size
+
+
+def layer_vectors(model: Model) -> int:
+    """Return the numbers of one layer that are in no matrix: norms, biases."""
+    heads = model.num_attention_heads + 2 * model.query_groups
+    norms = (1 if model.block == "parallel" else 2) * model.hidden_size + (2 * model.head_size if model.qk_norm else 0)
+    return norms + (heads * model.head_size if model.qkv_bias else 0)
 
 
 def count_parameters(model: Model, vocab_size: int) -> Parameters:
     """Count the parameters of a model with a tokenizer of `vocab_size` ids."""
-    per_layer = layer_matrices(model) + (1 if model.block == "parallel" else 2) * model.hidden_size  # norms
+    per_layer = layer_matrices(model) + layer_vectors(model)
     tables = 1 if model.tie_embeddings else 2
     embedding = tables * model.padded_vocab_size(vocab_size) * model.hidden_size
     return Parameters(total=model.num_layers * per_layer + model.hidden_size + embedding, embedding=embedding, per_layer=per_layer)
@@ -39,11 +46,11 @@ def count_parameters(model: Model, vocab_size: int) -> Parameters:
 def training_flops_per_token(model: Model, vocab_size: int) -> int:
     """Count forward + backward: 6 per matrix entry (output layer included) and causal attention once.
 
-    A token attends to half the sequence on average: scores and context take 2 x 2 x hidden x sequence / 2
+    A token attends to half the sequence on average: scores and context take 2 x 2 x heads x sequence / 2
     forward, three times that with backward. Recomputation is not counted (model FLOPs, not hardware FLOPs).
     """
     matrices = model.num_layers * layer_matrices(model) + model.padded_vocab_size(vocab_size) * model.hidden_size
-    attention = 6 * model.num_layers * model.hidden_size * model.sequence_length
+    attention = 6 * model.num_layers * model.num_attention_heads * model.head_size * model.sequence_length
     return 6 * matrices + attention
 
 
@@ -89,7 +96,7 @@ def activation_bytes(recipe: Recipe, vocab_size: int, data: int) -> int:
     tokens = model.sequence_length // parallel.context * batch.micro_sequences
     # Residual stream and its norm's output, before attention and again before the MLP; a parallel block has them once.
     shared = (3 if model.block == "parallel" else 5) * hidden // (tensor if parallel.sequence_parallel else 1)
-    split = (2 * hidden + 2 * model.query_groups * model.head_size + 4 * model.ffn_size) // tensor
+    split = (2 * (model.num_attention_heads + model.query_groups) * model.head_size + 4 * model.ffn_size) // tensor
     micro_batches = batch.global_sequences // (batch.micro_sequences * data)
     in_flight = min(parallel.pipeline, max(1, micro_batches))
     logits = 2 * 4 * tokens * model.padded_vocab_size(vocab_size) // tensor

@@ -74,6 +74,9 @@ def model_arguments(recipe: Recipe) -> list[tuple]:
         ("--num-attention-heads", model.num_attention_heads),
         *(grouped if model.query_groups != model.num_attention_heads else []),
         ("--ffn-hidden-size", model.ffn_size),
+        *([("--kv-channels", model.head_dim)] if model.head_dim else []),
+        *([("--add-qkv-bias",)] if model.qkv_bias else []),
+        *([("--qk-layernorm",)] if model.qk_norm else []),
         ("--seq-length", model.sequence_length),
         ("--max-position-embeddings", model.sequence_length),
         ("--swiglu",),
@@ -238,6 +241,10 @@ def model_notes(recipe: Recipe, phase: PhasePlan) -> list[str]:
         notes.append("Megatron-LM's LayerNorm has a bias; the recipe's has none.")
     if recipe.model.logit_scale != 1:
         notes.append(f"Megatron-LM has no logit scale; the recipe says {recipe.model.logit_scale:g}.")
+    if recipe.model.sliding_window:
+        notes.append(f"Megatron-LM's --window-size counts the tokens before: {recipe.model.sliding_window - 1},0; Transformer Engine only.")
+    if recipe.model.rope_scaling:
+        notes.append("Megatron-LM's --use-rope-scaling has fixed frequency factors (1, 4, context 8192); compare model.rope_scaling.")
     if recipe.model.rope_base != round(recipe.model.rope_base):
         notes.append(f"--rotary-base takes whole numbers only; the recipe says {recipe.model.rope_base}.")
     rate = phase.learning_rate

@@ -3,9 +3,9 @@
 import math
 
 from codemix_megatron.recipe.filtering import filter_faults
-from codemix_megatron.recipe.schema import Parallel, Recipe, entry_share
+from codemix_megatron.recipe.schema import Parallel, Recipe, RopeScaling, entry_share
 
-__all__ = ["find_faults", "ranks_fault"]
+__all__ = ["find_faults", "layout_faults", "model_faults", "ranks_fault"]
 
 SHARE_TOLERANCE = 1e-6
 
@@ -44,16 +44,22 @@ def model_faults(recipe: Recipe) -> list[str]:
             "num_query_groups",
             "ffn_hidden_size",
             "sequence_length",
+            "head_dim",
+            "sliding_window",
+            "vocab_size",
             "vocab_padding_multiple",
         ],
     )
     if faults:
         return faults
     heads, groups = model.num_attention_heads, model.query_groups
-    if model.hidden_size % heads:
+    if model.head_dim is None and model.hidden_size % heads:
         faults.append(f"model.hidden_size: {model.hidden_size} does not divide into {heads} attention heads")
     elif model.head_size % 2:
-        faults.append(f"model.hidden_size: heads of {model.head_size} are odd, rotary positions need an even size")
+        key = "hidden_size" if model.head_dim is None else "head_dim"
+        faults.append(f"model.{key}: heads of {model.head_size} are odd, rotary positions need an even size")
+    if model.block == "parallel" and model.qkv_bias:
+        faults.append("model.qkv_bias: not there in a parallel block; set one of the two back")
     if heads % groups:
         faults.append(f"model.num_query_groups: {heads} attention heads do not divide into {groups} groups")
     for name in ("rope_base", "normalization_epsilon", "init_std", "logit_scale"):
@@ -61,6 +67,23 @@ def model_faults(recipe: Recipe) -> list[str]:
             faults.append(f"model.{name}: found {getattr(model, name)}, must be above 0")
     if not 0 <= model.dropout < 1:
         faults.append(f"model.dropout: found {model.dropout}, must be at least 0 and below 1")
+    return faults + rope_scaling_faults(model.rope_scaling)
+
+
+def rope_scaling_faults(scaling: RopeScaling | None) -> list[str]:
+    """Check that a kind of scaling has the numbers it needs and no others."""
+    if scaling is None:
+        return []
+    names = ("low_frequency_factor", "high_frequency_factor", "original_sequence_length")
+    given = {name: getattr(scaling, name) for name in names}
+    if scaling.kind == "linear":
+        faults = [f"model.rope_scaling.{name}: belongs to kind llama3; leave it out" for name, value in given.items() if value is not None]
+    else:
+        faults = [f"model.rope_scaling.{name}: missing; kind llama3 needs it" for name, value in given.items() if value is None]
+    numbers = {"factor": scaling.factor, **given}
+    faults += [f"model.rope_scaling.{n}: found {v}, must be above 0" for n, v in numbers.items() if v is not None and not 0 < v < math.inf]
+    if not faults and scaling.kind == "llama3" and scaling.high_frequency_factor <= scaling.low_frequency_factor:
+        faults.append(f"model.rope_scaling.high_frequency_factor: {scaling.high_frequency_factor} is not above low_frequency_factor")
     return faults
 
 

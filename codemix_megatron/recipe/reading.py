@@ -11,6 +11,7 @@ import yaml
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.recipe.checks import find_faults
 from codemix_megatron.recipe.filtering import FilterSpec
+from codemix_megatron.recipe.pretrained import PREFIX, take_over_pretrained
 from codemix_megatron.recipe.quantity import parse_tokens
 from codemix_megatron.recipe.schema import NAMED_READERS, CorpusSpec, Phase, Recipe, as_plain
 from codemix_megatron.recipe.shapes import SHAPES
@@ -100,7 +101,7 @@ def set_at(node, keys: list[str], value) -> None:
 def build_recipe(plain: dict, *, directory, where: str = "recipe") -> Recipe:
     """Turn plain dicts into a Recipe; relative paths are taken from `directory`."""
     faults = Faults()
-    recipe = read_block(Recipe, with_shape(plain, faults), "", faults)
+    recipe = read_block(Recipe, take_over_pretrained(with_shape(plain, faults), Path(directory), faults), "", faults)
     if recipe is not None:
         recipe = resolve_paths(recipe, Path(directory))
         faults += find_faults(recipe)
@@ -283,6 +284,8 @@ def resolve_paths(recipe: Recipe, directory: Path) -> Recipe:
     """Return the recipe with absolute paths and default prefixes filled in."""
 
     def absolute(path: str) -> str:
+        if path.startswith(PREFIX):
+            return PREFIX + absolute(path.removeprefix(PREFIX))
         return path if "://" in path else str((directory / Path(path).expanduser()).absolute())
 
     def document(path: str) -> str:

@@ -25,6 +25,7 @@ __all__ = [
     "Parallel",
     "Phase",
     "Recipe",
+    "RopeScaling",
     "Sequences",
     "Tokenizer",
     "as_plain",
@@ -38,8 +39,19 @@ NAMED_READERS = ("git", "issues", "stackexchange")  # what may stand before a pa
 
 
 @dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """Rotary frequencies of a model whose context was stretched after its first training."""
+
+    kind: Literal["linear", "llama3"] = says("all frequencies divided, or only the slow ones as in Llama 3.1")
+    factor: float = says("slow frequencies are divided by this")
+    low_frequency_factor: float | None = says("llama3 only: slower than original_sequence_length / this is divided", None)
+    high_frequency_factor: float | None = says("llama3 only: faster than original_sequence_length / this is kept", None)
+    original_sequence_length: int | None = says("llama3 only: context of the first training", None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Model:
-    """A decoder with SwiGLU, rotary positions, grouped-query attention, no biases; Llama's or the paper's block.
+    """A decoder with SwiGLU, rotary positions and grouped-query attention; Llama's block, its relatives' or the paper's.
 
     `shape: 10m`, `50m`, `470m` or `2.8b` stands for all keys of a model of the paper's kind; keys beside it win.
     """
@@ -49,21 +61,33 @@ class Model:
     num_attention_heads: int = says("query heads")
     sequence_length: int = says("tokens the model sees at once")
     num_query_groups: int | None = says("key/value heads; default: one per query head", None)
+    head_dim: int | None = says("width of one attention head; default: hidden / heads", None)
     ffn_hidden_size: int | None = says("inner width of SwiGLU; default: 8/3 hidden, rounded up to 64", None)
     block: Literal["sequential", "parallel"] = says(
         "attention then MLP, each with its norm, or both side by side on one norm: x + attention(norm(x)) + mlp(norm(x))", "sequential"
     )
     normalization: Literal["rmsnorm", "layernorm"] = says("norm of layers and output; layernorm has a weight and no bias", "rmsnorm")
+    qkv_bias: bool = says("biases on query, key and value (Qwen2)", False)
+    qk_norm: bool = says("norm on each head of query and key (Qwen3)", False)
+    sliding_window: int | None = says("tokens a token sees, itself included (Mistral 7B 0.1); default: all before it", None)
     tie_embeddings: bool = says("share input and output embedding", True)
     logit_scale: float = says("logits are multiplied by this", 1.0)
     rope_base: float = says("base of the rotary frequencies", 10000.0)
     rotary_interleaved: bool = says("rotate neighbouring channels (Cohere, GPT-J) instead of halves (Llama)", False)
+    rope_scaling: RopeScaling | None = says("stretched rotary frequencies (Llama 3.1)", None)
     normalization_epsilon: float = says("epsilon of the norms", 1e-5)
     init_std: float = says("standard deviation of initial weights", 0.02)
     dropout: float = says("share of activations and attention set to zero while training", 0.0)
+    vocab_size: int | None = says("ids the embedding has, where a public model has more than its tokenizer; default: the tokenizer's", None)
     vocab_padding_multiple: int = says("embedding rows are padded to a multiple of this", 128)
     precision: Literal["fp32", "bf16"] = says("dtype of weights in forward and backward", "fp32")
     fp8: Literal["off", "tensorwise", "delayed"] = says("matrix products in FP8, by how they are scaled; needs Transformer Engine", "off")
+
+    @classmethod
+    def from_plain(cls, plain: dict) -> "Model":
+        """Return the model a checkpoint's card describes; cards of earlier versions lack newer keys."""
+        scaling = plain.get("rope_scaling")
+        return cls(**{**plain, "rope_scaling": RopeScaling(**scaling) if scaling else None})
 
     @property
     def query_groups(self) -> int:
@@ -78,11 +102,15 @@ class Model:
     @property
     def head_size(self) -> int:
         """Width of one attention head."""
-        return self.hidden_size // self.num_attention_heads
+        return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    def ids(self, tokenizer_ids: int) -> int:
+        """Return the ids the embedding has for a tokenizer of so many."""
+        return max(tokenizer_ids, self.vocab_size or 0)
 
     def padded_vocab_size(self, vocab_size: int) -> int:
         """Return the embedding rows for a tokenizer of `vocab_size` ids."""
-        return -(-vocab_size // self.vocab_padding_multiple) * self.vocab_padding_multiple
+        return -(-self.ids(vocab_size) // self.vocab_padding_multiple) * self.vocab_padding_multiple
 
 
 @dataclass(frozen=True, kw_only=True)

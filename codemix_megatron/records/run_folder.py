@@ -4,6 +4,7 @@ RUN/recipe.yaml            the resolved recipe
     plan.json              what was planned from it
     environment.json       versions, git hash, command, machine
     journal.jsonl          what happened
+    initial/               checkpoint converted from a public model, when the recipe starts from one
     checkpoints/step-N/    Megatron distributed checkpoints, each with card.json written last
     exports/step-N/        Hugging Face folder, with export.json (parity figures) written last
     scores/step-N.json     scores of that export
@@ -34,6 +35,7 @@ class RunFolder:
         self.plan = self.path / "plan.json"
         self.environment = self.path / "environment.json"
         self.journal = self.path / "journal.jsonl"
+        self.initial = self.path / "initial"
         self.checkpoints = self.path / "checkpoints"
         self.exports = self.path / "exports"
         self.scores = self.path / "scores"

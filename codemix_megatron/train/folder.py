@@ -20,7 +20,17 @@ from codemix_megatron.records.run_folder import RunFolder, is_run_folder
 __all__ = ["check_run", "now", "open_run"]
 
 # What a start that was cut off may have left in a folder before it became a run.
-BEFORE_A_RUN = {"environment.json", "plan.json", "logs", "stop", ".environment.json.partial", ".plan.json.partial", ".recipe.yaml.partial"}
+BEFORE_A_RUN = {
+    "environment.json",
+    "initial",
+    ".initial.partial",
+    "plan.json",
+    "logs",
+    "stop",
+    ".environment.json.partial",
+    ".plan.json.partial",
+    ".recipe.yaml.partial",
+}
 PACKAGES = (
     "torch",
     "megatron-core",

@@ -83,6 +83,7 @@ class RankOfRun:
         self.saves = Saves(run, recipe.checkpoint, self.plan, ranks, self.tell)
         self.measuring, self.profiling = Measuring(recipe, ranks), Profiling(run, ranks)
         self.observers, self.signalled = [], False
+        self.origin = None  # of a public model: its family and special tokens, for the export
 
     def train(self) -> int:
         """Resume or start, walk the plan, and say how it ended."""
@@ -122,12 +123,15 @@ class RankOfRun:
         if checkpoint is not None:
             self.load_whole(checkpoint)
         elif self.plan.branch:
-            self.load(on_main(self.ranks, partial(parent_checkpoint, self.recipe, self.plan.branch)), with_optimizer=True)
+            parent = on_main(self.ranks, partial(parent_checkpoint, self.recipe, self.plan.branch))
+            self.load(parent, with_optimizer=True)
+            self.origin = read_card(parent).get("hugging_face")
             self.state.step = self.plan.first_step
             self.state.sequences_seen = self.plan.first_step * self.plan.global_sequences
         elif self.recipe.initial_weights:
-            source = on_main(self.ranks, partial(initial_checkpoint, self.recipe))
+            source = on_main(self.ranks, partial(initial_checkpoint, self.recipe, self.run))
             self.load(source, with_optimizer=False)
+            self.origin = read_card(source).get("hugging_face")
         for event in on_main(self.ranks, partial(rollbacks_until, self.run, self.state.step)):
             self.state.skip(*event["skipped"])
             self.state.rollbacks = max(self.state.rollbacks, event["rollbacks"])
@@ -137,6 +141,7 @@ class RankOfRun:
         """Fill model, optimizer and state from a checkpoint of this run."""
         card = read_card(checkpoint)
         self.load(checkpoint, with_optimizer=True)
+        self.origin = card.get("hugging_face")
         there = TrainState(**card.get("train_state", {key: card[key] for key in ("step", "sequences_seen")}))
         vars(self.state).update(vars(there))
 
@@ -187,6 +192,7 @@ class RankOfRun:
             "model": as_plain(self.recipe.model),
             "tokenizer": asdict(self.manifests[self.names[0]].tokenizer),
             "phase": self.plan.phase_at(self.state.step).name,
+            "hugging_face": self.origin,
             "layout": self.plan.layout,
             "random_state": True,
             "train_state": asdict(self.state),

@@ -5,11 +5,15 @@ from pathlib import Path
 from codemix_megatron.checkpoint.loading import clear_partial, find_fault, list_checkpoints, newest_sound, read_card, set_aside
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.plan.branch import BranchPoint
+from codemix_megatron.recipe.pretrained import PREFIX
 from codemix_megatron.recipe.schema import Model, Recipe, as_plain
 from codemix_megatron.records.journal import cut_after, read_journal
 from codemix_megatron.records.run_folder import CARD, RunFolder, step_of
 
 __all__ = ["check_start", "find_start", "has_random_state", "initial_checkpoint", "parent_checkpoint", "rollbacks_until"]
+
+# What a run may choose otherwise than the weights it starts from.
+FREE = ("sequence_length", "init_std", "dropout", "precision", "fp8", "vocab_size", "vocab_padding_multiple")
 
 
 def find_start(run: RunFolder) -> tuple[Path | None, list[str]]:
@@ -33,18 +37,25 @@ def check_start(recipe: Recipe, branch: BranchPoint | None) -> None:
     """Raise CodemixError when the checkpoint that a new run starts from is not there or holds another model."""
     if branch:
         find_parent(recipe, branch)
-    elif recipe.initial_weights:
-        initial_checkpoint(recipe)
+    elif recipe.initial_weights and not recipe.initial_weights.startswith(PREFIX):
+        initial_checkpoint(recipe, None)
 
 
-def initial_checkpoint(recipe: Recipe) -> Path:
-    """Return the checkpoint that `initial_weights` names: itself, or the newest of a run folder; its model must be the recipe's."""
+def initial_checkpoint(recipe: Recipe, run: RunFolder | None) -> Path:
+    """Return the checkpoint that `initial_weights` names: itself, or the newest of a run folder; its model must be the recipe's.
+
+    A public model (hf:FOLDER) is converted into `run` first, unless that was done.
+    """
+    if recipe.initial_weights.startswith(PREFIX):
+        from codemix_megatron.hf.importing import import_initial  # torch: only where there is something to convert
+
+        return import_initial(recipe, run)
     folder = RunFolder(recipe.initial_weights)
     found = list_checkpoints(folder.checkpoints) or ([folder.path] if (folder.path / CARD).is_file() else [])
     if not found:
         raise CodemixError(f"initial_weights: {folder} is neither a checkpoint nor a run folder that has one")
     # Padding rows may differ: Megatron loads around them.
-    refuse_other_model(recipe, found[-1], "initial_weights", ("sequence_length", "init_std", "precision", "vocab_padding_multiple"))
+    refuse_other_model(recipe, found[-1], "initial_weights", FREE)
     return found[-1]
 
 
@@ -75,7 +86,7 @@ def find_parent(recipe: Recipe, branch: BranchPoint) -> Path:
 
 def refuse_other_model(recipe: Recipe, checkpoint: Path, key: str, free: tuple[str, ...]) -> None:
     """Raise CodemixError when a checkpoint holds another model than the recipe's; what is `free` may differ."""
-    theirs, ours = as_plain(Model(**read_card(checkpoint)["model"])), as_plain(recipe.model)  # older cards lack newer keys
+    theirs, ours = as_plain(Model.from_plain(read_card(checkpoint)["model"])), as_plain(recipe.model)  # older cards lack newer keys
     different = [f"model.{name} {ours[name]} here, {theirs[name]} there" for name in ours if name not in free and ours[name] != theirs[name]]
     if different:
         raise CodemixError(f"{key}: {checkpoint} holds another model: {'; '.join(different)}")

@@ -12,7 +12,7 @@ from tiny_run import REPOSITORY, clean_environment
 PACKAGE = REPOSITORY / "codemix_megatron"
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODULES = [".".join(path.relative_to(REPOSITORY).with_suffix("").parts) for path in FILES if path.stem not in ("__init__", "__main__")]
-WITHOUT_TORCH = ("statistics", "law", "recipe", "records", "sandbox", "corpus", "mixture", "plan", "report", "launch")
+WITHOUT_TORCH = ("families", "statistics", "law", "recipe", "records", "sandbox", "corpus", "mixture", "plan", "report", "launch")
 WHO_MAY_IMPORT = {
     "megatron": ("parallel", "model", "checkpoint", "train", "hf"),
     "transformer_engine": ("model",),

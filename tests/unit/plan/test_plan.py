@@ -79,16 +79,21 @@ def test_missing_and_mismatched_corpora_are_told_at_once(tmp_path):
         read_manifests(recipe)
 
 
-@pytest.mark.parametrize("shape", [{}, {"num_query_groups": 2}, {"tie_embeddings": False}, {"ffn_hidden_size": None}])
+SHAPES = ({}, {"num_query_groups": 2}, {"tie_embeddings": False}, {"ffn_hidden_size": None}, {"qkv_bias": True}, {"qk_norm": True, "head_dim": 32})
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_parameters_are_those_of_the_real_model(shape):
     torch = pytest.importorskip("torch")
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    from codemix_megatron.hf.llama import hugging_face_config
+    from codemix_megatron.families.registry import FAMILIES
+    from codemix_megatron.hf.source import hugging_face_config
 
     model = Model(**{"num_layers": 3, "hidden_size": 64, "num_attention_heads": 4, "ffn_hidden_size": 128, "sequence_length": 32, **shape})
     with torch.device("meta"):
-        real = LlamaForCausalLM(LlamaConfig(**hugging_face_config(model, 512, 0, "float32")))
+        family = FAMILIES["qwen3" if model.qk_norm else "qwen2" if model.qkv_bias else "llama"]
+        real = AutoModelForCausalLM.from_config(AutoConfig.for_model(family.model_type, **hugging_face_config(family, model, 512)))
     counted = count_parameters(model, 500)  # padded to 512
     assert counted.total == real.num_parameters()
     embedding = real.model.embed_tokens.weight.numel() * (1 if model.tie_embeddings else 2)

@@ -1,0 +1,94 @@
+"""Family: one Hugging Face architecture as data. What its tensors and its config.json's keys are called on both sides."""
+
+from dataclasses import dataclass, field
+
+__all__ = ["BLOCK", "MISSING", "Family", "Row", "SHAPE", "layer", "row", "without"]
+
+MISSING = object()  # as default of a key: config.json must have it
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tensor of Megatron's and what it is on the Hugging Face side.
+
+    `megatron` holds the names of the local and of the Transformer Engine layer spec, where they differ; `*` is
+    the layer. `dimensions` name the axes on Megatron's side; the first one says how the tensor is cut:
+    `vocabulary` has padding rows that Hugging Face has not, `query_key_value` holds three tensors interleaved by
+    group, `gate_up` two one after the other; any other is the same tensor on both sides.
+    """
+
+    megatron: tuple[str, ...]
+    hugging_face: tuple[str, ...]
+    dimensions: tuple[str, ...]
+
+    @property
+    def in_layers(self) -> bool:
+        """Whether every layer has one."""
+        return "*" in self.hugging_face[0]
+
+    @property
+    def stacked_names(self) -> tuple[str, ...]:
+        """What checkpoints call it: there the layers of a tensor are one array."""
+        return tuple(name.replace(".*", "") for name in self.megatron)
+
+
+def row(megatron: str, hugging_face: str, dimensions: str) -> Row:
+    """Return a row of the table; several names are separated by blanks."""
+    return Row(tuple(megatron.split()), tuple(hugging_face.split()), tuple(dimensions.split()))
+
+
+def layer(megatron: str, hugging_face: str, dimensions: str) -> Row:
+    """Return the row of a tensor that every layer has."""
+    names = " ".join(f"decoder.layers.*.{name}" for name in megatron.split())
+    return row(names, " ".join(f"model.layers.*.{name}" for name in hugging_face.split()), dimensions)
+
+
+# The tensors of a decoder with SwiGLU, rotary positions and no biases, which most families share.
+BLOCK = (
+    row("embedding.word_embeddings.weight", "model.embed_tokens.weight", "vocabulary hidden"),
+    layer("input_layernorm.weight self_attention.linear_qkv.layer_norm_weight", "input_layernorm.weight", "hidden"),
+    layer(
+        "self_attention.linear_qkv.weight",
+        "self_attn.q_proj.weight self_attn.k_proj.weight self_attn.v_proj.weight",
+        "query_key_value hidden",
+    ),
+    layer("self_attention.linear_proj.weight", "self_attn.o_proj.weight", "hidden heads"),
+    layer("pre_mlp_layernorm.weight mlp.linear_fc1.layer_norm_weight", "post_attention_layernorm.weight", "hidden"),
+    layer("mlp.linear_fc1.weight", "mlp.gate_proj.weight mlp.up_proj.weight", "gate_up hidden"),
+    layer("mlp.linear_fc2.weight", "mlp.down_proj.weight", "hidden feed_forward"),
+    row("decoder.final_layernorm.weight", "model.norm.weight", "hidden"),
+    row("output_layer.weight", "lm_head.weight", "vocabulary hidden"),
+)
+
+# config.json's key, the recipe's key in `model`, what Hugging Face takes when config.json has no such key.
+SHAPE = (
+    ("num_hidden_layers", "num_layers", MISSING),
+    ("hidden_size", "hidden_size", MISSING),
+    ("num_attention_heads", "num_attention_heads", MISSING),
+    ("num_key_value_heads", "num_query_groups", None),
+    ("intermediate_size", "ffn_hidden_size", MISSING),
+    ("max_position_embeddings", "sequence_length", MISSING),
+    ("initializer_range", "init_std", 0.02),
+)
+
+
+def without(table: tuple, *hugging_face: str) -> tuple:
+    """Return a table without the rows whose Hugging Face name ends so."""
+    return tuple(r for r in table if not r.hugging_face[0].endswith(hugging_face))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One architecture of transformers."""
+
+    model_type: str  # config.json's
+    architecture: str  # the class of transformers
+    tensors: tuple[Row, ...]
+    config: tuple[tuple, ...]  # columns as in SHAPE
+    fixed: dict = field(default_factory=dict)  # keys of `model` this family has no choice in, beside the recipe's defaults
+    expected: dict = field(default_factory=dict)  # keys of config.json that must say this, or nothing
+    rope_base: float = 10000.0  # when config.json is silent
+
+    def rows(self, tie_embeddings: bool) -> tuple[Row, ...]:
+        """Return the rows of a model; with tied embeddings there is no output layer."""
+        return without(self.tensors, "lm_head.weight") if tie_embeddings else self.tensors

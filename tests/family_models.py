@@ -1,0 +1,80 @@
+"""Small random models of every family, as Hugging Face folders, and their import."""
+
+import json
+
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from codemix_megatron.corpus.tokenizers import load_tokenizer
+from codemix_megatron.hf.importing import ImportOptions, import_model
+from codemix_megatron.recipe.pretrained import pretrained_model
+from codemix_megatron.recipe.schema import Parallel
+from codemix_megatron.records.run_folder import RunFolder
+
+SHAPE = {
+    "vocab_size": 259,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+}
+DEFAULT = {"rope_type": "default", "rope_theta": 10000.0}
+STRETCHED = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+FAMILIES = {
+    "llama": ("llama", {"num_key_value_heads": 4, "rope_parameters": DEFAULT}),
+    "llama, grouped, tied, linear": (
+        "llama",
+        {"tie_word_embeddings": True, "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}},
+    ),
+    "llama 3.1": ("llama", {"rope_parameters": STRETCHED}),
+    "mistral, window 16": ("mistral", {"sliding_window": 16, "rope_parameters": DEFAULT}),
+    "mistral nemo, wide heads": ("mistral", {"sliding_window": None, "head_dim": 32, "rope_parameters": DEFAULT}),
+    "qwen2, tied": ("qwen2", {"tie_word_embeddings": True, "rope_parameters": DEFAULT}),
+    "qwen3": ("qwen3", {"head_dim": 32, "rope_parameters": DEFAULT}),
+    "cohere": ("cohere", {"tie_word_embeddings": True, "logit_scale": 0.25, "rope_parameters": DEFAULT}),
+}
+
+
+def make_model(name: str, folder, dtype=torch.float32, **changes) -> None:
+    """Write a random model of a family; unlike fresh ones, its biases are not zero and its norms not one."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    model_type, own = FAMILIES[name]
+    torch.manual_seed(0)
+    ids = {"bos_token_id": 257, "eos_token_id": 256, "pad_token_id": 258}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **{**SHAPE, **own, **ids, **changes}), dtype=dtype)
+    with torch.no_grad():
+        for weight_name, weight in model.named_parameters():
+            weight.copy_(torch.randn_like(weight) * 0.3 + (1 if "norm" in weight_name else 0))
+    model.save_pretrained(folder)
+    tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, []))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|endoftext|>", "<|begin|>", "<|pad|>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    special = {"eos_token": "<|endoftext|>", "bos_token": "<|begin|>", "pad_token": "<|pad|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **special}))
+
+
+def carry(folder, run, parity: bool = True):
+    """Import a folder as `codemix import` does; return the card."""
+    layout = Parallel(tensor=2, pipeline=2)
+    tokenizer = load_tokenizer(folder / "tokenizer.json").card
+    return import_model(folder, RunFolder(run), pretrained_model(folder, layout), tokenizer, ImportOptions(parallel=layout, parity=parity))[1]
+
+
+def weights_of(folder) -> dict[str, torch.Tensor]:
+    """Return all tensors of a folder."""
+    found = {}
+    for path in folder.glob("*.safetensors"):
+        found |= load_file(path)
+    return found
