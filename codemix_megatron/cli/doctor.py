@@ -145,7 +145,7 @@ def print_recipe_keys(console) -> None:
 
     from codemix_megatron.recipe import filtering, schema
 
-    blocks = [*("Recipe", "Model", "Parallel", "Batch", "Optimizer", "Tokenizer", "CorpusSpec"), *FILTER_BLOCKS]
+    blocks = [*("Recipe", "Model", "Parallel", "Batch", "Optimizer", "Tokenizer", "CorpusSpec", "FillInTheMiddle"), *FILTER_BLOCKS]
     for name in (*blocks, "Phase", "LearningRate", "Branch", *PLAIN_BLOCKS):
         table = Table("key", "default", "meaning", title=name, title_justify="left")
         for field in fields(getattr(filtering if name in FILTER_BLOCKS else schema, name)):

@@ -17,7 +17,7 @@ from codemix_megatron.corpus.indexed import IndexedWriter, token_dtype
 from codemix_megatron.corpus.inputs import find_inputs, fingerprint_inputs
 from codemix_megatron.corpus.part_encoding import PartEncoding
 from codemix_megatron.corpus.parts import PartsFolder, Shard, cut_into_parts
-from codemix_megatron.corpus.tokenizers import DocumentTokenizer, load_tokenizer, train_tokenizer
+from codemix_megatron.corpus.tokenizers import SENTINEL_FAMILIES, DocumentTokenizer, load_tokenizer, train_tokenizer
 from codemix_megatron.corpus.training_sample import sample_texts
 from codemix_megatron.corpus.workers import encode_parts, worthwhile_workers
 from codemix_megatron.errors import CorpusError
@@ -103,12 +103,18 @@ def prepare_tokenizer(recipe: Recipe, *, say: Say | None = None) -> DocumentToke
         if not texts:
             raise CorpusError(f"{wanted.path}: no documents to train a tokenizer on; name some under corpora.NAME.documents")
         with explaining_write_faults(wanted.path):
-            train_tokenizer(texts, size, wanted.path)
+            train_tokenizer(texts, size, wanted.path, special_tokens=sentinel_names(recipe))
     tokenizer = load_tokenizer(wanted.path, wanted.end_of_document)
     if size and tokenizer.vocab_size != size:
         why = "remove the file to train it anew" if there else "the documents hold no more pairs that occur twice"
         say(f"tokenizer: {wanted.path} has {tokenizer.vocab_size} tokens, the recipe asks for {size}; {why}")
     return tokenizer
+
+
+def sentinel_names(recipe: Recipe) -> list[str]:
+    """Return the tokens that fill-in-the-middle needs, where a corpus asks for it."""
+    asked = [spec.fill_in_the_middle for spec in recipe.corpora.values() if spec.fill_in_the_middle]
+    return [name for spec in asked for name in spec.sentinels or SENTINEL_FAMILIES[0]]
 
 
 def prepare_corpus(name: str, spec: CorpusSpec, tokenizer: DocumentTokenizer, how: HowToPrepare) -> CorpusManifest | None:

@@ -12,13 +12,31 @@ from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.atomic import replace_text
 from codemix_megatron.records.manifest import TokenizerCard
 
-__all__ = ["END_OF_TEXT", "DocumentTokenizer", "HuggingFaceTokenizer", "SentencePieceTokenizer", "load_gpt2_tokenizer", "load_tokenizer", "train_tokenizer"]
+__all__ = [
+    "END_OF_TEXT",
+    "SENTINEL_FAMILIES",
+    "DocumentTokenizer",
+    "HuggingFaceTokenizer",
+    "SentencePieceTokenizer",
+    "load_gpt2_tokenizer",
+    "load_tokenizer",
+    "train_tokenizer",
+]
 
 END_OF_TEXT = "<|endoftext|>"
 # What tokenizers call the token after a document, the most telling first.
 END_OF_DOCUMENT_NAMES = (
     END_OF_TEXT, "<|end_of_text|>", "<|endofdocument|>", "<|eod|>", "<|eos|>", "</s>", "<eos>", "<EOS>", "[EOS]", "<|im_end|>",
 )  # fmt: skip
+
+# Tokens before prefix, middle and suffix: StarCoder, Qwen, SantaCoder, Code Llama, Codestral.
+SENTINEL_FAMILIES = (
+    ("<fim_prefix>", "<fim_middle>", "<fim_suffix>"),
+    ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"),
+    ("<fim-prefix>", "<fim-middle>", "<fim-suffix>"),
+    ("▁<PRE>", "▁<MID>", "▁<SUF>"),
+    ("[PREFIX]", "[MIDDLE]", "[SUFFIX]"),
+)
 
 # Letters with one leading sign, single digits, runs of signs, line ends with the blank lines before them, indentation.
 PRE_TOKENS = (
@@ -54,6 +72,10 @@ class DocumentTokenizer(ABC):
     @abstractmethod
     def special_names(self) -> list[str]:
         """Return the names of the special tokens; met in a document, they are text."""
+
+    @abstractmethod
+    def token_id(self, name: str) -> int | None:
+        """Return the id of a token by its name, None where the vocabulary has none."""
 
     def check_literals(self, end_of_document: str) -> None:
         """Raise CorpusError when the name of the special token, met in a document, would become its id."""
@@ -99,6 +121,10 @@ class HuggingFaceTokenizer(DocumentTokenizer):
     def special_names(self) -> list[str]:
         """Return the names of the special tokens."""
         return [token.content for token in self.tokenizer.get_added_tokens_decoder().values()]
+
+    def token_id(self, name: str) -> int | None:
+        """Return the id of a token by its name."""
+        return self.tokenizer.token_to_id(name)
 
     def usual_end_of_document(self) -> str | None:
         """Return the first usual name that the vocabulary has."""
@@ -151,6 +177,11 @@ class SentencePieceTokenizer(DocumentTokenizer):
     def special_names(self) -> list[str]:
         """Return the names of the control tokens."""
         return [self.processor.id_to_piece(i) for i in range(self.vocab_size) if self.processor.is_control(i)]
+
+    def token_id(self, name: str) -> int | None:
+        """Return the id of a piece by its name."""
+        number = self.processor.piece_to_id(name)
+        return None if number == self.processor.unk_id() else number
 
     def find_end_of_document(self, asked: str | None) -> tuple[str | None, int | None]:
         """Return name and id of the piece asked for, else of the model's end of sentence or a usual name."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codemix_megatron.corpus.indexed import IndexedReader
-from codemix_megatron.mixture.reading import SequenceReader
+from codemix_megatron.mixture.reading import Rewriter, SequenceReader
 from codemix_megatron.records.manifest import CorpusManifest
 
 __all__ = ["PackedReader", "Packing", "best_fit", "cut_pieces", "pack"]
@@ -106,14 +106,20 @@ def fill_open_bins(pieces: np.ndarray, length: int, room: dict[int, list[np.ndar
 class PackedReader(SequenceReader):
     """Reads packed sequences; places without a token hold -1."""
 
-    def __init__(self, manifests: list[CorpusManifest], sequence_length: int):
-        super().__init__(manifests, sequence_length)
+    def __init__(self, manifests: list[CorpusManifest], sequence_length: int, rewriter: Rewriter | None = None):
+        super().__init__(manifests, sequence_length, rewriter)
         self.packings = [pack(manifest, sequence_length) for manifest in manifests]
 
-    def read(self, source: np.ndarray, sequence: np.ndarray) -> np.ndarray:
+    def pieces(self, source: int, sequence: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return (place in the row, token of the file) where each piece of a packed sequence begins."""
+        packing = self.packings[source]
+        inside = slice(packing.first[sequence], packing.first[sequence + 1])
+        return np.cumsum(packing.length[inside]) - packing.length[inside], packing.start[inside]
+
+    def stored_rows(self, source: np.ndarray, sequence: np.ndarray) -> np.ndarray:
         """Return int32 [rows, sequence_length + 1]."""
         rows = np.full((len(source), self.sequence_length + 1), -1, dtype=np.int32)
-        for row, s, number in zip(rows, source.tolist(), np.asarray(sequence).tolist(), strict=True):
+        for row, s, number in zip(rows, source.tolist(), sequence.tolist(), strict=True):
             packing, at = self.packings[s], 0
             for piece in range(packing.first[number], packing.first[number + 1]):
                 tokens = np.empty(packing.length[piece], dtype=self.files[s].dtype)

@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
@@ -9,7 +11,7 @@ from codemix_megatron.errors import CorpusError
 from codemix_megatron.mixture.remote import BlockCache, is_remote
 from codemix_megatron.records.manifest import CorpusManifest
 
-__all__ = ["SequenceReader", "TokenFile", "num_windows"]
+__all__ = ["Rewriter", "SequenceReader", "TokenFile", "num_windows"]
 
 COLD_SECONDS_PER_ROW = 20e-6  # a row from the page cache takes 2 microseconds, one from a disk 70 or more
 
@@ -17,6 +19,13 @@ COLD_SECONDS_PER_ROW = 20e-6  # a row from the page cache takes 2 microseconds, 
 def num_windows(num_tokens: int, sequence_length: int) -> int:
     """Return how many windows of sequence_length + 1 tokens fit, each beginning at the last token of the one before."""
     return max(0, (num_tokens - 1) // sequence_length)
+
+
+class Rewriter(Protocol):
+    """Changes rows of tokens in place, as a function of where they come from."""
+
+    def rewrite(self, rows: np.ndarray, source: np.ndarray, sequence: np.ndarray, epoch: np.ndarray, pieces: Callable) -> None:
+        """Rewrite [rows, sequence_length + 1]; `pieces(source, sequence)` says which tokens of the file stand where."""
 
 
 class TokenFile:
@@ -58,19 +67,37 @@ class TokenFile:
 
 
 class SequenceReader:
-    """Reads windows of sequence_length + 1 tokens (inputs and labels overlap by one, as in Megatron)."""
+    """Reads windows of sequence_length + 1 tokens (inputs and labels overlap by one, as in Megatron).
 
-    def __init__(self, manifests: list[CorpusManifest], sequence_length: int):
-        self.manifests, self.sequence_length = manifests, sequence_length
+    A `rewriter` changes the rows that are trained on; held-out ones are left as they are.
+    """
+
+    def __init__(self, manifests: list[CorpusManifest], sequence_length: int, rewriter: Rewriter | None = None):
+        self.manifests, self.sequence_length, self.rewriter = manifests, sequence_length, rewriter
         self.files = [TokenFile(m) for m in manifests]
         self.dtype = np.result_type(*(f.dtype for f in self.files)) if manifests else np.dtype(np.uint16)
         self.descriptors = [f.descriptor for f in self.files]
         self.has_remote = any(f.cache for f in self.files)
         self.is_cold = True
 
-    def read(self, source: np.ndarray, sequence: np.ndarray) -> np.ndarray:
-        """Return [rows, sequence_length + 1] of the training part of each row's source, in the corpora's own dtype."""
-        return self.windows(source, np.asarray(sequence) * self.sequence_length)
+    def read(self, source: np.ndarray, sequence: np.ndarray, epoch: np.ndarray | None = None) -> np.ndarray:
+        """Return [rows, sequence_length + 1] of the training part of each row's source, in the corpora's own dtype.
+
+        `epoch` counts for a rewriter, which does something else with a sequence each time it comes.
+        """
+        source, sequence = np.asarray(source), np.asarray(sequence)
+        rows = self.stored_rows(source, sequence)
+        if self.rewriter is not None:
+            self.rewriter.rewrite(rows, source, sequence, np.zeros_like(sequence) if epoch is None else epoch, self.pieces)
+        return rows
+
+    def stored_rows(self, source: np.ndarray, sequence: np.ndarray) -> np.ndarray:
+        """Return the rows as the corpora have them."""
+        return self.windows(source, sequence * self.sequence_length)
+
+    def pieces(self, source: int, sequence: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return (place in the row, token of the file) where each stretch of a sequence begins."""
+        return np.zeros(1, np.int64), np.array([sequence * self.sequence_length])
 
     def held_out(self, source: int, limit: int) -> np.ndarray:
         """Return up to `limit` held-out windows of one source, spread evenly over its documents, [rows, sequence_length + 1]."""

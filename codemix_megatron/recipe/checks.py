@@ -3,7 +3,7 @@
 import math
 
 from codemix_megatron.recipe.filtering import filter_faults
-from codemix_megatron.recipe.schema import Parallel, Recipe, RopeScaling, entry_share
+from codemix_megatron.recipe.schema import FillInTheMiddle, Parallel, Recipe, RopeScaling, entry_share
 
 __all__ = ["find_faults", "layout_faults", "model_faults", "ranks_fault"]
 
@@ -190,10 +190,22 @@ def corpus_faults(recipe: Recipe) -> list[str]:
             readers.setdefault(document, name)
         if spec.max_epochs <= 0:
             faults.append(f"corpora.{name}.max_epochs: found {spec.max_epochs}, must be above 0")
+        faults += middle_faults(spec.fill_in_the_middle, f"corpora.{name}.fill_in_the_middle")
         faults += filter_faults(spec.filters, f"corpora.{name}.filters")
     vocab_size = recipe.tokenizer.train_vocab_size
     if vocab_size is not None and not 260 <= vocab_size <= 1_000_000:
         faults.append(f"tokenizer.train_vocab_size: found {vocab_size}, allowed are 260 to 1000000")
+    return faults
+
+
+def middle_faults(spec: FillInTheMiddle | None, path: str) -> list[str]:
+    """Check the shares of fill-in-the-middle and the number of its sentinels."""
+    if spec is None:
+        return []
+    rates = {"rate": spec.rate, "spm_share": spec.spm_share, **{f"languages.{name}": rate for name, rate in spec.languages.items()}}
+    faults = [f"{path}.{key}: found {rate}, allowed are 0 to 1" for key, rate in rates.items() if not 0 <= rate <= 1]
+    if spec.sentinels and len(set(spec.sentinels)) != 3:
+        faults.append(f"{path}.sentinels: found {', '.join(spec.sentinels)}; needs three names: before prefix, middle, suffix")
     return faults
 
 

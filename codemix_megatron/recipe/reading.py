@@ -171,6 +171,8 @@ def read_value(declared, hint, value, path: str, faults: Faults):
         return read_phases(value, path, faults)
     if reader == "mixture":
         return read_mixture(value, path, faults)
+    if reader == "rates":
+        return read_rates(value, path, faults)
     return read_typed(hint, value, path, faults)
 
 
@@ -226,6 +228,14 @@ def read_corpora(value, path: str, faults: Faults):
         faults.append(f"{path}: found {kind_of(value)}, needs a mapping of corpus names")
         return None
     return {str(name): read_block(CorpusSpec, spec, join(path, name), faults) for name, spec in value.items()}
+
+
+def read_rates(value, path: str, faults: Faults):
+    """Read a mapping name -> number."""
+    if not isinstance(value, dict):
+        faults.append(f"{path}: found {kind_of(value)}, needs a mapping such as {{python: 0.5}}")
+        return None
+    return {str(name): read_scalar(float, rate, join(path, name), faults) for name, rate in value.items()}
 
 
 def read_phases(value, path: str, faults: Faults):

@@ -18,6 +18,7 @@ __all__ = [
     "CorpusSpec",
     "Evaluation",
     "Faults",
+    "FillInTheMiddle",
     "LearningRate",
     "Model",
     "Observers",
@@ -165,6 +166,17 @@ class Tokenizer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FillInTheMiddle:
+    """Documents rewritten as prefix, suffix, middle while they are read (Bavarian et al. 2022); the corpus stays as it is."""
+
+    rate: float = says("share of documents that are rewritten", 0.5)
+    spm_share: float = says("share of these written suffix, prefix, middle instead of prefix, suffix, middle", 0.5)
+    languages: dict[str, float] = says("rate of documents in a language, instead of `rate`", factory=dict, reader="rates")
+    cut: Literal["character", "token"] = says("where documents are cut; sentencepiece models need token", "character")
+    sentinels: tuple[str, ...] = says("names of the tokens before prefix, middle, suffix; default: those of a family the tokenizer has", ())
+
+
+@dataclass(frozen=True, kw_only=True)
 class CorpusSpec:
     """One corpus: documents in, PREFIX.bin and PREFIX.idx out."""
 
@@ -179,6 +191,7 @@ class CorpusSpec:
     origin_key: str | None = says("key of where a document is from; default: source, url, repo_name", None)
     text_documents: Literal["file", "line", "paragraph"] = says("what is one document of a .txt file; blank lines part paragraphs", "file")
     shuffle: bool = says("write documents in an order drawn from the recipe's seed, not that of the input", False)
+    fill_in_the_middle: FillInTheMiddle | None = says("rewrite documents for infilling while they are read", None)
     filters: FilterSpec = says("what is left out or masked", factory=FilterSpec)
     max_epochs: float = says("most passes over its data in the whole recipe", 4.0)
 

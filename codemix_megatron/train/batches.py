@@ -83,7 +83,7 @@ class Batches:
     def fetch(self, first: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Locate this rank's positions and read them if this rank reads."""
         located = self.mixture.locate(own_share(np.arange(first, first + self.global_sequences), self.ranks))
-        return located.source, self.reader.read(located.source, located.sequence) if self.is_reader else None
+        return located.source, self.reader.read(located.source, located.sequence, located.epoch) if self.is_reader else None
 
     def close(self) -> None:
         """End the reading thread."""

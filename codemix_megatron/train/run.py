@@ -14,6 +14,7 @@ from codemix_megatron.checkpoint.loading import load_checkpoint, newest_sound, r
 from codemix_megatron.errors import STOPPED_EARLY
 from codemix_megatron.launch.heartbeat import Heart, end_when_hung
 from codemix_megatron.mixture.documents import documents_at
+from codemix_megatron.mixture.fill_in_the_middle import middle_filler
 from codemix_megatron.mixture.packing import PackedReader
 from codemix_megatron.mixture.reading import SequenceReader
 from codemix_megatron.parallel.device import active_kernels, slow_paths
@@ -75,7 +76,8 @@ class RankOfRun:
         on_main(ranks, partial(open_run, run, recipe, self.plan, ranks.size, ranks.device.type))
         self.names = list(self.plan.sources)
         reader = PackedReader if recipe.sequences.packing == "best_fit" else SequenceReader
-        self.reader = reader([self.manifests[name] for name in self.names], recipe.model.sequence_length)
+        corpora = {name: self.manifests[name] for name in self.names}
+        self.reader = reader(list(corpora.values()), recipe.model.sequence_length, middle_filler(recipe, corpora))
         self.state = TrainState()
         self.engine = Engine(recipe, self.manifests[self.names[0]].tokenizer, len(self.names), ranks)
         within_documents = recipe.sequences.attention_within_documents

@@ -11,7 +11,8 @@ from tiny_run import kill, ranks_of
 from whole_checkpoint import tensors_of
 
 pytestmark = pytest.mark.distributed
-LAYOUT = ["parallel.tensor=2", "parallel.pipeline=2"]
+INFILLING = 'corpora.snippets.fill_in_the_middle={rate: 0.5, sentinels: [Ā, ā, Ă]}'  # bytes 0, 1, 2, which no document has
+LAYOUT = ["parallel.tensor=2", "parallel.pipeline=2", INFILLING]
 EVERY = ["checkpoint.every_steps=4"]
 BEHIND = ["checkpoint.every_steps=1", "checkpoint.asynchronous=true"]  # some save is always under way
 
@@ -101,7 +102,7 @@ def test_resumed_on_another_layout_follows_the_same_losses(tiny, undisturbed):
     process.send_signal(signal.SIGUSR1)
     process.communicate(timeout=60)
     assert process.returncode == 75
-    losses = finish(tiny, "moved", "parallel.data=2")
+    losses = finish(tiny, "moved", "parallel.data=2", INFILLING)
     assert losses == pytest.approx(undisturbed, abs=1e-5)
 
 
