@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all lint docs clean soak bench-save bench-mixture bench-convert test-smollm
+.PHONY: demo test test-all lint docs clean soak bench-save bench-mixture bench-convert test-smollm bench-filters
 
 demo: $(STAMP)  ## the whole road on the standard library's own sources
 	$(BIN)/codemix demo
@@ -51,3 +51,6 @@ test-smollm: $(STAMP)  ## a real pretrained model both ways; downloads 100 MB fr
 
 bench-mixture: $(STAMP)  ## mixtures beside a memmap slice and megatron-core's datasets; ends with one line of JSON
 	$(BIN)/python benchmarks/mixture.py
+
+bench-filters: $(STAMP)  ## readers and filters of corpora, MB per CPU-second each; ends with one line of JSON
+	$(BIN)/python benchmarks/filters.py

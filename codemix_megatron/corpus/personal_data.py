@@ -23,7 +23,7 @@ OCTET = re.compile(r"(?<![\w.-])\d{1,3}\Z")
 COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]*[0-9A-Fa-f](?![\w:.])")
 HEXTET = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4})?\Z")
 SHORTEST_IPV6 = 9
-VERSION_BEFORE = re.compile(r"(?:version|release|ver|rev|v)[\s:=\"']*\Z", re.IGNORECASE)
+VERSION_BEFORE = re.compile(r"(?:[=<>~!]=|~>|\^|\b(?:version|release|section|sect?\.|ver|rev)|\bv)[\s:=\"']*\Z", re.IGNORECASE)
 
 # (what such a key always holds, its form); the group is what is masked. Forms as their issuers document them.
 KEYS = (

@@ -130,7 +130,7 @@ def test_personal_data_are_masked_and_counted(text):
 @pytest.mark.parametrize(
     "text",
     [
-        "git@github.com:x/y.git", "user@example.com", "@decorator", "x @ y.T", "127.0.0.1 10.0.0.1 192.168.1.1 0.0.0.0", "version 12.3.4.5",
+        "git@github.com:x/y.git", "user@example.com", "@decorator", "x @ y.T", "127.0.0.1 10.0.0.1 192.168.1.1 0.0.0.0", "version 12.3.4.5", "typing==3.10.0.0",
         "1.2.3.4.5", "std::vector<int> a::b", "12:30:45", "api_key = os.environ['KEY_FOR_THE_SERVICE_X']", 'password = "xxxxxxxxxxxxxxxxxxxxxxxx"',
         "https://user@host/x", "http://a:{password}@b", "999.1.2.3", "skip sk-learn", "2001:db8::1",
     ],

@@ -14,14 +14,19 @@ import pyarrow
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
+import zstandard
+from tiny_run import REPOSITORY
 
 from codemix_megatron.corpus.documents import BadDocument, Document
 from codemix_megatron.corpus.inputs import find_inputs, fingerprint_inputs
 from codemix_megatron.corpus.issue_threads import thread_text
+from codemix_megatron.corpus.prepare import prepare_recipe
 from codemix_megatron.corpus.source_files import language_of
 from codemix_megatron.corpus.stack_exchange import text_of_html
+from codemix_megatron.corpus.tokenizers import SENTINEL_FAMILIES, load_tokenizer
 from codemix_megatron.errors import CorpusError
-from codemix_megatron.recipe.reading import build_recipe
+from codemix_megatron.mixture.fill_in_the_middle import middle_filler
+from codemix_megatron.recipe.reading import build_recipe, read_recipe
 from codemix_megatron.recipe.schema import CorpusSpec
 
 
@@ -472,6 +477,39 @@ def test_url_that_leads_nowhere_is_an_error_with_its_key(url, message):
     with pytest.raises(CorpusError, match=message) as caught:
         read(url)
     assert str(caught.value).startswith("corpora.x.documents[0]: ")
+
+
+def test_example_recipe_prepares_every_kind_of_input(repository, tmp_path):
+    """examples/corpora, whole: its documents made small, its tokenizer small too."""
+    documents = tmp_path / "documents"
+    many = [f"the {word} fox {i} jumps over {i * 7} lazy dogs and runs home again to sleep for {i} days" * 4 for i in range(40) for word in ("quick", "red")]
+    many.append(f"{many[0]} indeed")
+    for name in ("web", "books", "stack/python", "markup", "project", "stackexchange", "notebooks"):
+        (documents / name).mkdir(parents=True)
+    (documents / "web/a.jsonl.zst").write_bytes(zstandard.compress("\n".join(json.dumps({"text": text}) for text in many).encode()))
+    (documents / "books/b.txt").write_text("A book about nobody@nowhere.net. " * 20)
+    code = [{"content": f"def {name}_{i}():\n    return {i}\n", "lang": "Python", "license": "MIT"} for i in range(30) for name in ("f", "gg")]
+    write_table(documents / "stack/python/1.parquet", [*code, {"content": "x = 0xff\n", "lang": "Python", "license": "MIT"}])
+    write_table(documents / "markup/1.arrow", [{"text": f"# Title {i}\n\nWords of page {i}.\n", "lang": "Markdown"} for i in range(20)])
+    git(documents, "clone", "-q", str(repository), "project/.")
+    (documents / "project/LICENSE").write_text("Permission is hereby granted, free of charge, to any person obtaining a copy")
+    (documents / "issues.jsonl").write_text(json.dumps(THREAD))
+    (documents / "stackexchange/Posts.xml").write_text(POSTS)
+    (documents / "notebooks/n.ipynb").write_text(json.dumps(NOTEBOOK))
+    (tmp_path / "eval").mkdir()
+    for name in ("humaneval", "mbpp.test"):
+        (tmp_path / f"eval/{name}.jsonl").write_text(json.dumps({"prompt": many[7][:200]}))
+    (tmp_path / "recipe.yaml").write_text((REPOSITORY / "examples/corpora/recipe.yaml").read_text())
+    manifests = prepare_recipe(read_recipe(tmp_path / "recipe.yaml", ["tokenizer.train_vocab_size=600"]))
+    assert set(manifests["adjacent"].languages) == {"commit", "pull request", "stackexchange", "notebook"}
+    assert manifests["web_code"].dropped["0x"] == 1 and manifests["text"].dropped["contaminated"] >= 1
+    assert manifests["text"].rewritten["e-mail masked"] == 20 and "near duplicate" in manifests["text"].dropped
+    assert manifests["own_code"].dropped == {"alphabet share": 1} and set(manifests["own_code"].languages) == {"c"}
+    assert manifests["markup"].languages["Markdown"]["documents"] == 20
+    tokenizer = load_tokenizer(tmp_path / "tokenizer.json")
+    assert all(tokenizer.token_id(name) is not None for name in SENTINEL_FAMILIES[0])
+    corpora = {name: manifests[name] for name in ("web_code", "own_code")}
+    assert middle_filler(read_recipe(tmp_path / "recipe.yaml"), corpora) is not None
 
 
 def test_folder_of_tables_is_a_folder_of_shards(tmp_path):
