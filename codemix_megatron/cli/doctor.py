@@ -6,7 +6,7 @@ import importlib.util
 import os
 import shutil
 
-from codemix_megatron.errors import CodemixError
+from codemix_megatron.errors import CodemixError, SandboxError
 
 __all__ = ["add_arguments", "run"]
 
@@ -125,6 +125,16 @@ def slurm() -> str:
     return "sbatch found" if shutil.which("sbatch") else "no sbatch; local launches only"
 
 
+def sandbox() -> str:
+    """Say what keeps programs apart here; nothing else than running them needs it."""
+    from codemix_megatron.sandbox.running import find_sandbox
+
+    try:
+        return find_sandbox().description
+    except SandboxError as fault:
+        return f"none, so `codemix verify` and programs in evaluations refuse to run: {fault}"
+
+
 PROBES = {
     "versions": versions,
     "machine": machine,
@@ -134,6 +144,7 @@ PROBES = {
     "megatron-core on CPU": megatron_on_cpu,
     "training": one_step,
     "slurm": slurm,
+    "sandbox": sandbox,
 }
 
 

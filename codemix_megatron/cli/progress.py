@@ -32,8 +32,9 @@ def training_bar() -> Progress:
     """Return the bar over a run's tokens: phase, tokens, speed, loss, time left; without a terminal it draws nothing."""
     texts = [TextColumn(f"{{task.fields[{name}]}}") for name in ("tokens", "speed", "loss")]
     console = Console()
-    columns = [TextColumn("{task.description}"), BarColumn(), *texts, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    # The bar takes what the texts leave of the line, so that the time left is seen on 80 columns too.
+    columns = [TextColumn("{task.description}"), BarColumn(bar_width=None), *texts, TimeRemainingColumn(), TextColumn("left")]
+    return Progress(*columns, console=console, transient=True, expand=True, disable=not console.is_terminal)
 
 
 class JournalProgress:
@@ -45,7 +46,7 @@ class JournalProgress:
         self.offset, self.inode, self.begun = 0, None, False
         self.batch_tokens, whole = plan.batch_tokens, plan.steps * plan.batch_tokens
         self.bar = training_bar()
-        self.task = self.bar.add_task("starting ranks", total=whole, tokens=f"{format_tokens(whole)} tokens", speed="", loss="")
+        self.task = self.bar.add_task("starting ranks", total=whole, tokens=format_tokens(whole), speed="", loss="")
 
     def __enter__(self) -> "JournalProgress":
         self.bar.start()
@@ -76,8 +77,8 @@ class JournalProgress:
                 self.task,
                 completed=event["tokens"],
                 description=event["phase"],
-                tokens=f"{format_tokens(event['tokens'])} of {format_tokens(whole)} tokens",
-                speed=f"{format_tokens(round(event['tokens_per_second']))}/s",
+                tokens=f"{format_tokens(event['tokens'])} of {format_tokens(whole)}",
+                speed=f"{format_tokens(round(event['tokens_per_second']))} tokens/s",
                 loss=f"loss {event['loss']:.3f}",
             )
 
