@@ -36,10 +36,10 @@ def bubblewrap(interpreter: Interpreter, limits: Limits, *, is_root: bool) -> li
     words += ["--perms", "0755", "--dir", "/etc"]  # bubblewrap would make it for its owner alone, as it would the parents below
     for path in SYSTEM_FILES:
         words += ["--ro-bind-try", path, path]
-    for folder in interpreter.folders:
-        for parent in reversed(Path(folder).parents[:-1]):
+    for path in interpreter.paths:
+        for parent in reversed(Path(path).parents[:-1]):
             words += ["--perms", "0755", "--dir", str(parent)]
-        words += ["--ro-bind", folder, folder]
+        words += ["--ro-bind", path, path]
     words += ["--proc", "/proc", "--dev", "/dev"]
     for folder in ("/dev/shm", SCRATCH):
         words += ["--perms", "1777", "--size", str(limits.scratch_bytes), "--tmpfs", folder]
@@ -74,7 +74,7 @@ exit $?
 
 def unshare(interpreter: Interpreter, limits: Limits, *, is_root: bool) -> list[str]:
     """Return the words before the program, where bubblewrap is missing; paths of the interpreter must not hold blanks."""
-    seen = [path for path in ("/usr", *SYSTEM_FOLDERS, *SYSTEM_FILES, *interpreter.folders) if os.path.lexists(path)]
+    seen = [path for path in ("/usr", *SYSTEM_FOLDERS, *SYSTEM_FILES, *interpreter.paths) if os.path.lexists(path)]
     rights = ",".join(["-all", *(f"+{right}" for right in RIGHTS_TO_CHANGE_USER)]) if is_root else "-all"
     return [
         "setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup", "--fork", "--kill-child",

@@ -184,12 +184,8 @@ class Watch:
 
     def kill(self) -> None:
         """End the process and its group, and wait until all that lived in its sandbox is gone."""
-        if self.process.poll() is None:
-            self.process.kill()
-        try:
+        if self.process.returncode is None:  # not waited for yet, so its number is nobody else's
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
         if self.first is not None:
             select.select([self.first], [], [], END_SECONDS)  # bubblewrap leaves before its sandbox has ended

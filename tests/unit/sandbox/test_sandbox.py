@@ -276,6 +276,9 @@ def test_an_interpreter_with_its_packages_can_be_given(tmp_path):
     with_packages = find_sandbox(sys.executable)
     assert run_python("import numpy\nprint(numpy.arange(3).sum())", Limits(processes=16), with_packages).stdout == "3\n"
     assert run_python("import numpy", LIMITS).message.startswith("ModuleNotFoundError")
+    (tmp_path / "linked").symlink_to(sys._base_executable)
+    (tmp_path / "secret").write_text("secret")
+    assert run_python(f"import os\nassert not os.path.exists({str(tmp_path)!r})", LIMITS, find_sandbox(str(tmp_path / "linked"))).passed
     with pytest.raises(SandboxError, match="not a Python that runs"):
         find_sandbox(str(tmp_path / "python"))
 
