@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all lint docs clean soak bench-save bench-mixture bench-convert test-smollm bench-filters
+.PHONY: demo test test-all lint docs clean soak bench-save bench-mixture bench-convert test-smollm bench-filters bench-evaluate
 
 demo: $(STAMP)  ## the whole road on the standard library's own sources
 	$(BIN)/codemix demo
@@ -54,3 +54,6 @@ bench-mixture: $(STAMP)  ## mixtures beside a memmap slice and megatron-core's d
 
 bench-filters: $(STAMP)  ## readers and filters of corpora, MB per CPU-second each; ends with one line of JSON
 	$(BIN)/python benchmarks/filters.py
+
+bench-evaluate: $(STAMP)  ## items per second of the evaluator beside plain lm-eval; ends with one line of JSON
+	$(BIN)/python benchmarks/evaluate.py

@@ -43,6 +43,7 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--samples", type=int, default=1, metavar="N", help="completions of each programming problem, for pass@k (default: 1, greedy)"
     )
+    parser.add_argument("--contamination", action="store_true", help="count items that overlap the training corpora; scores without them too")
     parser.add_argument("--unsandboxed", action="store_true", help="run generated programs with your rights where no sandbox works")
     parser.add_argument(
         "--live", action="store_true", help="score the checkpoint as it is, on the ranks of the recipe's layout, without export"
@@ -119,7 +120,7 @@ def words_of(arguments) -> list[str]:
     for name in ("suite", "data", "items", "output", "tensor", "pipeline"):
         values = getattr(arguments, name) or []
         words += [word for value in (values if isinstance(values, list) else [values]) for word in (f"--{name}", str(value))]
-    return words + [f"--{name}" for name in ("hub", "unsandboxed", "force", "live") if getattr(arguments, name)]
+    return words + [f"--{name}" for name in ("hub", "unsandboxed", "force", "live", "contamination") if getattr(arguments, name)]
 
 
 def evaluate_here(arguments, items, progress):
@@ -131,6 +132,7 @@ def evaluate_here(arguments, items, progress):
         "hub": arguments.hub or None,
         "samples": arguments.samples,
         "unsandboxed": arguments.unsandboxed,
+        "contamination": arguments.contamination,
     }
     if arguments.live:
         from codemix_megatron.evaluate.live import evaluate_live
@@ -236,6 +238,10 @@ def print_scores(scores) -> None:
         console.print(task_table(scores.tasks))
     if scores.aggregates:
         console.print(aggregate_table(scores.aggregates))
+    if any(task.contaminated for task in scores.tasks):
+        console.print(contamination_table(scores.tasks))
+    elif any(task.contaminated == 0 for task in scores.tasks):
+        console.print("no item overlaps the training corpora", highlight=False)
 
 
 def compression_table(rows):
@@ -258,6 +264,19 @@ def task_table(rows):
     for row in rows:
         chance = "" if row.chance is None else f"{row.chance:.3f}"
         table.add_row(row.task, row.metric, with_error(row.value, row.standard_error), str(row.items), chance, row.against_chance)
+    return table
+
+
+def contamination_table(rows):
+    """Return the table of scores with and without items that overlap the training corpora."""
+    from rich.table import Table
+
+    table = Table("task", "metric", "overlapping", "all items", "without them", title="items that were trained on", title_justify="left")
+    right_align(table, 2)
+    for row in rows:
+        if row.contaminated:
+            clean = "none is left" if row.clean_value is None else with_error(row.clean_value, row.clean_standard_error)
+            table.add_row(row.task, row.metric, f"{row.contaminated} of {row.items}", with_error(row.value, row.standard_error), clean)
     return table
 
 

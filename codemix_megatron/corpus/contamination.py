@@ -22,7 +22,7 @@ from codemix_megatron.errors import CorpusError
 from codemix_megatron.recipe.filtering import Decontamination
 from codemix_megatron.records.atomic import writing
 
-__all__ = ["ContaminationIndex", "build_contamination_index", "load_contamination_index"]
+__all__ = ["ContaminationIndex", "build_contamination_index", "load_contamination_index", "read_items"]
 
 LEAST_NAMED_WORDS = 4  # different words with at least two letters that a run must hold
 NAMED_WORD = re.compile(rb"[a-z\x80-\xff]{2}")

@@ -17,6 +17,7 @@ from codemix_megatron.evaluate.compression import bits_per_byte, bits_per_byte_o
 from codemix_megatron.evaluate.continuation import write_suite
 from codemix_megatron.evaluate.digests import file_digest, folder_digest, task_digest
 from codemix_megatron.evaluate.harness import run_definition, run_folder_tasks
+from codemix_megatron.evaluate.overlap import find_overlaps, with_clean_values
 from codemix_megatron.evaluate.progress import Progress, silent
 from codemix_megatron.evaluate.store import ItemStore, task_scores
 from codemix_megatron.evaluate.suites import Suite, SuiteTask, find_data, read_suite
@@ -57,6 +58,7 @@ class Wanted:
     hub: bool = False  # fetch from the Hugging Face hub what is not in it
     samples: int = 1  # completions of each programming problem
     unsandboxed: bool = False  # run them without a sandbox where there is none
+    contamination: bool = False  # look for the items of suites in the training documents
     tasks: tuple[str, ...] = ()
     tasks_directory: str | None = None
 
@@ -148,7 +150,8 @@ def load(folder: Path, device: str, copies: Copies):
 
 def read_corpora(recipe: Recipe, wanted: Wanted) -> dict[str, CorpusManifest]:
     """Return the manifests of a recipe's corpora where a suite is made from them."""
-    return {name: CorpusManifest.read(recipe.prefix(name)) for name in recipe.corpora} if set(wanted.suites) & set(OWN_SUITES) else {}
+    needed = set(wanted.suites) & set(OWN_SUITES) or wanted.contamination
+    return {name: CorpusManifest.read(recipe.prefix(name)) for name in recipe.corpora} if needed else {}
 
 
 def evaluate_subject(
@@ -218,7 +221,7 @@ class Scorer:
     def score_own_suites(self) -> None:
         """Score bits per byte and continuation on held-out documents; a corpus with too few of them is noted."""
         names = []
-        for corpus, manifest in self.subject.corpora.items():
+        for corpus, manifest in self.subject.corpora.items() if set(self.wanted.suites) & set(OWN_SUITES) else ():
             try:
                 documents = held_out_token_documents(manifest) if manifest.held_out_documents else []
                 if "bits_per_byte" in self.wanted.suites:
@@ -270,7 +273,7 @@ class Scorer:
 
     def score_suite(self, suite: Suite) -> None:
         """Score every task of a suite whose data are there, and its means."""
-        known = {}
+        known, overlaps = {}, self.find_overlaps(suite)
         for task in suite.tasks:
             data = find_data(task, self.wanted.data)
             if data is None and not (self.wanted.hub and task.hub):
@@ -287,11 +290,20 @@ class Scorer:
                 have = ", ".join(items.metrics)
                 raise EvaluationError(f"suite {suite.name}: task {task.name} has no metric {task.metric!r}; computed were {have}")
             known[task.name] = (main.value, main.standard_error)
-            self.tasks += scores
+            self.tasks += with_clean_values(scores, items, overlaps[data]) if data in overlaps else scores
         for name, (value, error, parts, missing) in aggregate(suite.aggregates, known).items():
             self.aggregates.append(
                 AggregateScore(suite=suite.name, name=name, value=value, standard_error=error, parts=parts, missing=missing)
             )
+
+    def find_overlaps(self, suite: Suite) -> dict[Path, list[int]]:
+        """Return the items of the suite's data files that overlap the training documents, where that is asked for."""
+        data = [path for task in suite.tasks if (path := find_data(task, self.wanted.data))]
+        if not self.wanted.contamination or not data:
+            return {}
+        if not self.subject.corpora:
+            raise EvaluationError(f"{self.subject.name}: contamination needs the corpora it was trained on; score a run, not a folder")
+        return find_overlaps(data, self.subject.corpora, self.folder, self.progress, self.store.writes)
 
     def score_suite_task(self, task: SuiteTask, data: Path | None):
         """Return the items of one task and the name of their file."""
@@ -369,7 +381,7 @@ def request_digest(subject: Subject, wanted: Wanted, suites: list[Suite]) -> str
             data[f"{suite.name}/{task.name}"] = file_digest(path) if path else ""
     return task_digest(
         subject.digest,
-        wanted=[wanted.suites, wanted.items, wanted.hub, wanted.samples, wanted.tasks],
+        wanted=[wanted.suites, wanted.items, wanted.hub, wanted.samples, wanted.tasks, wanted.contamination],
         suites=[repr(suite) for suite in suites],
         data=data,
         tasks=tasks_folder_digest(Path(wanted.tasks_directory)) if wanted.tasks else "",

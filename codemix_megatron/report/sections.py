@@ -165,9 +165,41 @@ def score_blocks(run: RunData) -> list:
     if newest.tasks:
         headings = ["task", "metric", "score", "standard error", "guessing", "items", "against guessing"]
         blocks += [tasks_figure(run), Table(headings=headings, rows=[task_row(t) for t in newest.tasks], left=(0, 1, 6))]
+    if newest.aggregates:
+        blocks.append(aggregates_table(newest.aggregates))
+    if any(task.contaminated is not None for task in newest.tasks):
+        blocks.append(overlap_table([task for task in newest.tasks if task.contaminated is not None and task.is_main]))
     if len(run.scores) > 1:
         blocks.append(scores_along(run))
     return [*blocks, Paragraph(NOISE, "quiet")]
+
+
+def aggregates_table(means) -> Table:
+    """Return the means of suites, and what is missing in them."""
+    rows = [
+        [
+            a.suite,
+            a.name.replace("_", " "),
+            f"{a.value:.3f}",
+            ABSENT if a.standard_error is None else f"{a.standard_error:.3f}",
+            ", ".join(a.missing),
+        ]
+        for a in means
+    ]
+    return Table(headings=["suite", "mean", "value", "standard error", "without"], rows=rows, caption="Means over tasks.", left=(0, 1, 4))
+
+
+def overlap_table(tasks) -> Table:
+    """Return how many items overlap the training corpora, and the scores without them."""
+    rows = []
+    for task in tasks:
+        clean = ABSENT if task.clean_value is None else f"{task.clean_value:.3f}"
+        error = "" if task.clean_standard_error is None else f"± {task.clean_standard_error:.3f}"
+        rows.append(
+            [task.task, task.metric, f"{count(task.contaminated)} of {count(task.items)}", f"{task.value:.3f}", Cell(clean, below=error)]
+        )
+    caption = "Items that share a run of 13 words with a training document, and scores with and without them."
+    return Table(headings=["task", "metric", "overlapping", "all items", "without them"], rows=rows, caption=caption, left=(0, 1))
 
 
 def task_row(task) -> list:

@@ -1,0 +1,95 @@
+"""Items per second of the evaluator beside plain lm-eval: the same model, tasks and items in one run, one line of JSON at the end.
+
+    python benchmarks/evaluate.py [--model FOLDER] [--data DIR] [--items 40]
+
+Without --model, a random Llama of 8M parameters with GPT-2's tokenizer; its speed is that of a trained one.
+Plain lm-eval is its own Hugging Face model at the batch size it does best at among 8 and 32. Loading models and data is not timed.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from codemix_megatron.evaluate.adapter import harness_model
+from codemix_megatron.evaluate.exported import load_exported
+from codemix_megatron.evaluate.harness import at_work, load_task
+from codemix_megatron.evaluate.run import dataset_of
+from codemix_megatron.evaluate.suites import find_data, read_suite
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+TASKS = ("piqa", "arc_easy", "hellaswag", "social_iqa", "winogrande", "copa", "boolq")
+TARGET = 1.0
+
+
+def random_llama(folder: Path):
+    """Save a random model of 8M parameters with GPT-2's tokenizer."""
+    from transformers import AutoTokenizer, GPT2TokenizerFast, LlamaConfig, LlamaForCausalLM
+
+    files = REPOSITORY.parent / "shared" / "data" / "tokenizers" / "gpt2"
+    GPT2TokenizerFast(vocab_file=str(files / "vocab.json"), merges_file=str(files / "merges.txt")).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(AutoTokenizer.from_pretrained(folder)), hidden_size=128, intermediate_size=384, num_hidden_layers=6,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=1024, tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def timed(model, tasks, data: Path, items: int) -> tuple[float, dict]:
+    """Return seconds of lm_eval.evaluate over all tasks, and accuracies."""
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    loaded = {}
+    for task in tasks:
+        definition = {**task.lm_eval, **dataset_of(task, find_data(task, data)), "num_fewshot": 0, "task": task.name}
+        loaded |= load_task(TaskManager(include_defaults=False), definition, task.name, "suite")["tasks"]
+    began = time.perf_counter()
+    results = lm_eval.evaluate(lm=model, task_dict={"tasks": loaded}, limit=items, bootstrap_iters=0, log_samples=True)
+    return time.perf_counter() - began, {name: values["acc,none"] for name, values in results["results"].items()}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data" / "eval")
+    parser.add_argument("--items", type=int, default=40)
+    arguments = parser.parse_args()
+    torch.set_num_threads(len(__import__("os").sched_getaffinity(0)))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = arguments.model or random_llama(Path(scratch))
+        exported = load_exported(folder, "cpu")
+    tasks = [task for task in read_suite("paper").tasks if task.name in TASKS and find_data(task, arguments.data)]
+    rates, accuracies = {}, {}
+    with at_work(lambda *_: None):
+        from lm_eval.models.huggingface import HFLM
+
+        plain = {
+            f"lm-eval, batch {size}": HFLM(
+                pretrained=exported.model, tokenizer=exported.tokenizer, backend="causal", batch_size=size, softmax_dtype="float32"
+            )
+            for size in (8, 32)
+        }
+        for name, model in {"ours": harness_model(exported), **plain, "ours again": harness_model(exported)}.items():
+            seconds, accuracies[name] = timed(model, tasks, arguments.data, arguments.items)
+            rates[name] = sum(min(arguments.items, 10**9) for _ in tasks) / seconds
+            sys.__stdout__.write(f"{name:>20}: {rates[name]:7.2f} items/s\n")
+    best = max(rate for name, rate in rates.items() if name in plain)
+    ours = (rates["ours"] + rates["ours again"]) / 2
+    equal = all(accuracies["ours"] == accuracies[name] for name in plain)
+    print(json.dumps({
+        "bench": "evaluate", "model": str(arguments.model or "random Llama, 8M"), "tasks": len(tasks), "items_per_task": arguments.items,
+        "items_per_second": round(ours, 2), "lm_eval_items_per_second": round(best, 2), "ratio": round(ours / best, 2), "target": TARGET,
+        "met": ours / best >= TARGET, "same_accuracies": equal,
+    }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Contamination: items of evaluation data that share a run of 13 words with what a model was trained on.
+
+The training documents of the prepared corpora are read back as text, so that what is looked at is what was trained on,
+after all filters. The word runs are those of `filters.decontamination`; an item counts when any of its runs that tells
+it from others stands in a training document.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from codemix_megatron.corpus.contamination import ContaminationIndex, build_contamination_index, read_items
+from codemix_megatron.corpus.indexed import IndexedReader
+from codemix_megatron.corpus.tokenizers import load_tokenizer
+from codemix_megatron.corpus.word_hashes import run_hashes, word_hashes
+from codemix_megatron.errors import CorpusError
+from codemix_megatron.evaluate.digests import file_digest, task_digest
+from codemix_megatron.evaluate.progress import Progress, silent
+from codemix_megatron.records.atomic import read_json, write_json
+from codemix_megatron.records.item_scores import ItemScores
+from codemix_megatron.records.manifest import CorpusManifest
+from codemix_megatron.records.scores import TaskScore
+from codemix_megatron.statistics.estimates import estimate_mean
+
+__all__ = ["NGRAM_WORDS", "find_overlaps", "with_clean_values"]
+
+NGRAM_WORDS = 13
+TELL_EVERY = 500  # documents
+
+
+def find_overlaps(
+    data: Iterable[Path], corpora: dict[str, CorpusManifest], folder: Path, progress: Progress = silent, writes: bool = True
+) -> dict[Path, list[int]]:
+    """Return for each data file the items (from 0, a line each) that overlap the training documents of the corpora.
+
+    Kept in FOLDER/contamination by the digests of data and corpora: corpora are read once. Of several ranks one `writes`.
+    """
+    data = sorted(set(data))
+    digest = task_digest(
+        "",
+        ngram_words=NGRAM_WORDS,
+        data=[file_digest(path) for path in data],
+        corpora=[[m.bin_sha256, m.train_documents] for m in corpora.values()],
+    )
+    path = folder / "contamination" / f"{digest[:16]}.json"
+    if path.is_file():
+        kept = read_json(path)
+        return {file: kept[file.name] for file in data}
+    try:
+        index = build_contamination_index(data, NGRAM_WORDS)
+    except CorpusError:
+        return {file: [] for file in data}  # no item is long enough to be looked for
+    met = met_runs(index, corpora, progress)
+    found = {file: [at for at, texts in enumerate(texts_of(file)) if overlaps(texts, index, met)] for file in data}
+    if writes:
+        write_json(path, {file.name: items for file, items in found.items()})
+    return found
+
+
+def met_runs(index: ContaminationIndex, corpora: dict[str, CorpusManifest], progress: Progress) -> np.ndarray:
+    """Return the index's runs, by hash, that stand in training documents."""
+    met = [np.zeros(0, np.uint64)]
+    for name, manifest in corpora.items():
+        reader, tokenizer = IndexedReader(manifest.prefix), load_tokenizer(Path(manifest.tokenizer.path))
+        for number in range(manifest.train_documents):
+            text = tokenizer.decode(reader.document(number)[:-1])
+            met.append(known(run_hashes(word_hashes(text), NGRAM_WORDS), index))
+            if number % TELL_EVERY == 0 or number + 1 == manifest.train_documents:
+                progress(f"contamination: {name}", number + 1, manifest.train_documents)
+                met = [np.unique(np.concatenate(met))]
+    return np.unique(np.concatenate(met))
+
+
+def known(runs: np.ndarray, index: ContaminationIndex) -> np.ndarray:
+    """Return the runs that the index holds."""
+    runs = index.may_hold(runs)
+    if not len(runs):
+        return runs
+    places = np.minimum(np.searchsorted(index.hashes, runs), len(index.hashes) - 1)
+    return runs[index.hashes[places] == runs]
+
+
+def overlaps(texts: list[str], index: ContaminationIndex, met: np.ndarray) -> bool:
+    """Say whether an item holds a run that was met. Items may share runs, as questions on one passage do: each counts."""
+    return any(np.isin(known(run_hashes(word_hashes(text), NGRAM_WORDS), index), met).any() for text in texts)
+
+
+def texts_of(path: Path) -> list[list[str]]:
+    """Return the strings of each item of a data file."""
+    return [texts for _, texts in read_items(path, ())]
+
+
+def with_clean_values(scores: list[TaskScore], items: ItemScores, overlapping: list[int]) -> list[TaskScore]:
+    """Return scores with the number of overlapping items, and the values and errors without them."""
+    bad = {at for at in overlapping if at < len(items.keys)}
+    clean = []
+    for score in scores:
+        values = items.metrics[score.metric].values
+        rest = [value for at, value in enumerate(values) if at not in bad] if values else []
+        estimate = estimate_mean(rest) if rest else None
+        clean.append(
+            replace(
+                score,
+                contaminated=len(bad),
+                clean_value=estimate.value if estimate else None,
+                clean_standard_error=estimate.standard_error if estimate else None,
+            )
+        )
+    return clean

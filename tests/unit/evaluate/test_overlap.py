@@ -1,0 +1,66 @@
+"""Items that were trained on are found in the prepared corpora, counted, and left out of a second value."""
+
+import json
+
+import pytest
+import yaml
+from tiny_export import save_export
+
+from codemix_megatron.cli.main import main
+from codemix_megatron.corpus.prepare import prepare_recipe
+from codemix_megatron.recipe.reading import read_recipe, write_recipe
+from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.records.scores import Scores
+
+PASSAGE = "the quick brown fox jumps over the lazy dog while seven wizards brew strong potions near quiet rivers every autumn evening"
+CLEAN = "another passage about mountains lakes and birds that no corpus holds because it was written for this very test alone today"
+RECIPE = {
+    "name": "leak",
+    "model": {"num_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "sequence_length": 48},
+    "parallel": {"device": "cpu"},
+    "batch": {"global_sequences": 2},
+    "tokenizer": {"path": "tokenizer.json", "train_vocab_size": 320},
+    "corpora": {"text": {"kind": "text", "documents": ["text.jsonl"]}},
+    "phases": [{"name": "all", "tokens": "1K", "mixture": {"text": 1.0}, "learning_rate": {"schedule": "constant", "peak": 1e-3}}],
+    "evaluation": {"held_out_share": 0.2},
+}
+
+
+@pytest.fixture(scope="module")
+def leaked(tmp_path_factory):
+    """A run whose corpus holds the passage of the first two of four BoolQ items, line wraps and capitals aside."""
+    folder = tmp_path_factory.mktemp("leak")
+    documents = [f"document number {i} with words of its own and a few more of them so that it is not short {i * 7}" for i in range(30)]
+    documents += [f"Before it. {PASSAGE.upper()[:60]}{PASSAGE[60:]}\nAfter it, copy {i}." for i in range(4)]  # whichever are held out
+    (folder / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    recipe = read_recipe(folder / "recipe.yaml")
+    prepare_recipe(recipe)
+    run = RunFolder(folder / "run")
+    save_export(run.export(1), folder / "tokenizer.json", step=1, max_length=128)
+    run.recipe.write_text(write_recipe(recipe))
+    run.environment.write_text("{}")
+    items = [{"question": f"is it {i}", "passage": PASSAGE if i < 2 else CLEAN, "answer": bool(i % 2)} for i in range(4)]
+    (folder / "boolq.validation.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    (folder / "s.yaml").write_text("suite: s\ntasks: {boolq: {from: paper}}\n")
+    return folder, run
+
+
+def test_overlapping_items_are_counted_and_left_out_of_a_second_value(leaked, capsys):
+    folder, run = leaked
+    words = ["evaluate", str(run.path), "--suite", str(folder / "s.yaml"), "--data", str(folder), "--contamination"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "2 of 4" in out and "without" in out
+    scores = {score.metric: score for score in Scores.read(run.score_file(1)).tasks}
+    bits = scores["bits_per_byte"]
+    kept = json.loads(next((run.scores / "items").glob("boolq-*")).read_text())["metrics"]["bits_per_byte"]["values"]
+    assert bits.contaminated == 2 and bits.clean_value == pytest.approx(sum(kept[2:]) / 2)
+    assert bits.value == pytest.approx(sum(kept) / 4) and bits.clean_standard_error > 0
+    assert len(list((run.scores / "contamination").glob("*.json"))) == 1
+
+
+def test_without_being_asked_nobody_looks(leaked):
+    folder, run = leaked
+    assert main(["evaluate", str(run.path), "--suite", str(folder / "s.yaml"), "--data", str(folder)]) == 0
+    assert Scores.read(run.score_file(1)).tasks[0].contaminated is None
