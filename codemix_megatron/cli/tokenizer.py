@@ -10,7 +10,7 @@ from codemix_megatron.corpus.indexed import token_dtype
 from codemix_megatron.corpus.inputs import find_inputs
 from codemix_megatron.corpus.tokenizer_report import ReportRow, compare_tokenizers
 from codemix_megatron.corpus.tokenizers import load_tokenizer, train_tokenizer
-from codemix_megatron.corpus.training_sample import SAMPLE_BYTES, Sampled, sample_corpus, share_budget
+from codemix_megatron.corpus.training_sample import SAMPLE_BYTES, Sampled, keep_shares, sample_corpus, share_budget
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.recipe.quantity import parse_tokens
 from codemix_megatron.recipe.reading import read_recipe
@@ -46,7 +46,9 @@ def add_arguments(parser) -> None:
     train.add_argument("output", metavar="OUTPUT", help="tokenizer.json to write")
     train.add_argument("--vocab-size", type=int, required=True, metavar="N", help="ids, special tokens included: 1000 to 256000 are usual")
     add_corpora(train)
-    train.add_argument("--share", action="append", default=[], metavar="NAME=X", help="share of a corpus in the sample (default: equal)")
+    train.add_argument(
+        "--share", action="append", default=[], metavar="NAME=X", help="share of a corpus in the sample (default: equal, as far as it goes)"
+    )
     train.add_argument(
         "--special", action="append", default=[], metavar="TOKEN", help="a further special token; may be given more than once"
     )
@@ -101,13 +103,16 @@ def train(arguments, recipe, specs: dict[str, CorpusSpec]) -> None:
         raise CorpusError(f"{output}: already there; give another name, or --force to replace it (corpora made with it become useless)")
     inputs = {name: find_inputs(spec, where=name) for name, spec in specs.items()}
     wanted = counted(arguments.sample_bytes) or max(SAMPLE_BYTES, arguments.vocab_size * SAMPLE_BYTES_PER_ID)
-    budget = share_budget(list(inputs), wanted, given_shares(arguments.share) or (recipe_shares(recipe, inputs) if recipe else None))
+    shares = given_shares(arguments.share) or (recipe_shares(recipe, inputs) if recipe else None)
+    budget = share_budget(list(inputs), wanted, shares)
     samples = draw(inputs, budget, arguments.seed, recipe.evaluation.held_out_share if recipe else 0.0)
+    if shares:
+        samples = keep_shares(samples, budget)
     taken = {name: sum(len(sampled.text.encode()) for sampled in sample) for name, sample in samples.items()}
     if not sum(taken.values()):
         raise CorpusError(f"{', '.join(specs)}: no documents to train on; check paths and --text-key")
     for name, num_bytes in taken.items():
-        short = f" of {budget[name] / 1e6:.1f} wanted: it has no more" if num_bytes < 0.5 * budget[name] else ""
+        short = f" of {budget[name] / 1e6:.1f} MB wanted: there is no more" if num_bytes < 0.5 * budget[name] else ""
         print(f"{name}: {len(samples[name]):,} documents, {num_bytes / 1e6:.1f} MB ({100 * num_bytes / sum(taken.values()):.1f} %){short}")
     special = [*arguments.special, *(FILL_IN_THE_MIDDLE if arguments.fill_in_the_middle else ())]
     texts = (sampled.text for sample in samples.values() for sampled in sample)

@@ -9,7 +9,7 @@ from codemix_megatron.corpus.documents import BadDocument, InputFile, Position
 from codemix_megatron.corpus.held_out import HeldOutRule, text_digest
 from codemix_megatron.errors import CorpusError
 
-__all__ = ["SAMPLE_BYTES", "Sampled", "sample_corpus", "sample_texts", "share_budget"]
+__all__ = ["SAMPLE_BYTES", "Sampled", "keep_shares", "sample_corpus", "sample_texts", "share_budget"]
 
 SAMPLE_BYTES = 8_000_000  # BPE's merges hardly change above a few megabytes, its training time does
 LONGEST_TEXT = 64 << 10
@@ -44,6 +44,30 @@ def share_budget(names: list[str], num_bytes: int, shares: dict[str, float] | No
         told = ", ".join(f"{name} {share:g}" for name, share in shares.items())
         raise CorpusError(f"shares add up to {sum(shares.values()):g}, not 1, or are negative ({told})")
     return {name: int(num_bytes * shares.get(name, 0.0)) for name in names}
+
+
+def keep_shares(samples: dict[str, list[Sampled]], budget: dict[str, int]) -> dict[str, list[Sampled]]:
+    """Cut samples so that a corpus with less than its budget keeps its share of the whole; the first documents stay.
+
+    They come in the order of their hashes, so what stays is a uniform sample too. Raises CorpusError for a corpus without any.
+    """
+    taken = {name: sum(len(sampled.text.encode()) for sampled in sample) for name, sample in samples.items()}
+    for name, num_bytes in budget.items():
+        if num_bytes and not taken[name]:
+            raise CorpusError(f"{name}: no documents to train on, and a share is wanted of it; check paths and the key of the text")
+    scale = min((taken[name] / num_bytes for name, num_bytes in budget.items() if num_bytes), default=1.0)
+    return {name: first_bytes(sample, budget[name] * min(1.0, scale)) for name, sample in samples.items()}
+
+
+def first_bytes(sample: list[Sampled], most: float) -> list[Sampled]:
+    """Return the first documents of at most `most` bytes, one at least."""
+    kept = []
+    for sampled in sample:
+        most -= len(sampled.text.encode())
+        if kept and most < 0:
+            break
+        kept.append(sampled)
+    return kept
 
 
 def sample_corpus(

@@ -31,7 +31,7 @@ def trained(corpora, output, *words) -> None:
 
 
 def test_the_same_seed_trains_the_same_tokenizer_from_the_shares_asked_for(corpora, tmp_path, capsys):
-    words = ["--vocab-size", "340", "--sample-bytes", "10K", "--share", "text=0.8", "--share", "code=0.2", "--fill-in-the-middle"]
+    words = ["--vocab-size", "340", "--sample-bytes", "20K", "--share", "text=0.8", "--share", "code=0.2", "--fill-in-the-middle"]
     for name in ("a", "b"):
         trained(corpora, tmp_path / name / "tokenizer.json", *words)
     trained(corpora, tmp_path / "c" / "tokenizer.json", *words, "--seed", "5")
@@ -40,7 +40,7 @@ def test_the_same_seed_trains_the_same_tokenizer_from_the_shares_asked_for(corpo
     assert "uint16 on disk" in capsys.readouterr().out
     told = json.loads((tmp_path / "a/tokenizer.training.json").read_text())
     taken = {name: corpus["sampled_bytes"] for name, corpus in told["corpora"].items()}
-    assert taken["text"] == pytest.approx(8000, rel=0.1) and taken["code"] == pytest.approx(2000, rel=0.2)
+    assert taken["text"] == pytest.approx(16_000, rel=0.1) and taken["code"] == pytest.approx(4000, rel=0.1)
 
     tokenizer = load_tokenizer(tmp_path / "a/tokenizer.json")
     assert tokenizer.end_of_document_id == 0
@@ -79,6 +79,15 @@ def test_shares_of_a_recipe_are_those_of_all_its_phases(tmp_path, monkeypatch):
     taken = {n: c["sampled_bytes"] for n, c in json.loads((tmp_path / "t.training.json").read_text())["corpora"].items()}
     # 12 batches at 0.5 and 8 at 0.8
     assert taken["prose"] / sum(taken.values()) == pytest.approx(0.62, abs=0.05)
+
+
+def test_a_small_corpus_keeps_its_share(corpora, tmp_path, capsys):
+    words = ["--vocab-size", "300", "--sample-bytes", "10M", "--share", "text=0.25", "--share", "code=0.75"]
+    trained(corpora, tmp_path / "t.json", *words)
+    taken = {n: c["sampled_bytes"] for n, c in json.loads((tmp_path / "t.training.json").read_text())["corpora"].items()}
+    assert taken["text"] / sum(taken.values()) == pytest.approx(0.25, abs=0.02)
+    assert taken["code"] == sum(len(json.loads(line)["text"]) for line in corpora[1].read_text().splitlines())  # all there is
+    assert "of 7.5 MB wanted: there is no more" in capsys.readouterr().out
 
 
 def test_a_budget_follows_shares():
