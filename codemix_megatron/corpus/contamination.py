@@ -1,7 +1,7 @@
 """Evaluation sets as an index of word runs: which documents share text with them, and with which items.
 
-The index is a .npz file: `hashes` uint64 [runs], ascending and without repeats; `items` int32 [runs], the place in
-`names` of the first item that holds the run; `names`, such as humaneval.jsonl:12; `ngram_words`. Items of
+The index is a .npz file: `hashes` uint64 [runs], ascending and without repeats; `items` int32 [pairs], the places in `names` of the
+items that hold run i, first to last, at starts[i] to starts[i + 1]; `names`, such as humaneval.jsonl:12; `ngram_words`. Items of
 fewer words than a run are in `names` but have no run: nothing tells them from chance.
 """
 
@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class ContaminationIndex:
     """Runs of `ngram_words` words of evaluation items, by hash."""
 
     hashes: np.ndarray
+    starts: np.ndarray
     items: np.ndarray
     names: tuple[str, ...]
     ngram_words: int
@@ -65,21 +66,30 @@ class ContaminationIndex:
 
     @property
     def num_items_without_runs(self) -> int:
-        """Items too short to be looked for, and those whose every run an earlier item has too."""
+        """Items too short to be looked for."""
         return len(self.names) - len(np.unique(self.items))
 
-    def shared_items(self, text: str) -> np.ndarray:
-        """Return, for each run of words that a text shares with an item, the item's place in `names`; in the text's order."""
+    def shared_runs(self, text: str) -> np.ndarray:
+        """Return the place in `hashes` of each run of words that a text shares with an item, in the text's order."""
         found = self.may_hold(run_hashes(word_hashes(text), self.ngram_words))
-        if not len(found) or not len(self.hashes):
-            return np.zeros(0, np.int32)
+        if not len(found):
+            return np.zeros(0, np.int64)
         place = np.minimum(np.searchsorted(self.hashes, found), len(self.hashes) - 1)
-        return self.items[place[self.hashes[place] == found]]
+        return place[self.hashes[place] == found]
+
+    def items_of(self, run: int) -> list[str]:
+        """Return the names of the items that hold a run."""
+        return [self.names[item] for item in self.items[self.starts[run] : self.starts[run + 1]]]
+
+    def contaminated_items(self, texts: Iterable[str]) -> list[str]:
+        """Return the names of all items that share a run with one of the texts, such as the documents a model was trained on."""
+        runs = np.unique(np.concatenate([np.zeros(0, np.int64), *(np.unique(self.shared_runs(text)) for text in texts)]))
+        return sorted({name for run in runs.tolist() for name in self.items_of(run)}, key=self.names.index)
 
     def write(self, path) -> None:
         """Write the index as .npz, whole or not at all."""
         with writing(path, "wb") as handle:
-            np.savez(handle, hashes=self.hashes, items=self.items, names=np.array(self.names), ngram_words=self.ngram_words)
+            np.savez(handle, hashes=self.hashes, starts=self.starts, items=self.items, names=np.array(self.names), ngram_words=self.ngram_words)
 
     @classmethod
     def read(cls, path) -> "ContaminationIndex":
@@ -87,7 +97,7 @@ class ContaminationIndex:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 names = tuple(map(str, stored["names"]))
-                return cls(stored["hashes"].astype(np.uint64), stored["items"].astype(np.int32), names, int(stored["ngram_words"]))
+                return cls(stored["hashes"], stored["starts"], stored["items"], names, int(stored["ngram_words"]))
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as fault:
             raise CorpusError(f"{path}: no index of evaluation sets ({fault}); build it again, or name the sets themselves") from None
 
@@ -114,10 +124,13 @@ def build_contamination_index(against, ngram_words: int = 13, keys: tuple[str, .
             runs += found
             owners += [np.full(len(hashes), len(names), dtype=np.int32) for hashes in found]
             names.append(f"{path.name}:{number}" if number else path.name)
-    hashes, first = np.unique(np.concatenate(runs), return_index=True) if runs else (np.zeros(0, np.uint64), np.zeros(0, int))
-    if not len(hashes):
+    pairs = np.zeros(sum(map(len, runs)), dtype=[("hash", np.uint64), ("item", np.int32)])
+    if not len(pairs):
         raise CorpusError(f"{', '.join(map(str, against))}: {len(names)} items, none of {ngram_words} words; lower ngram_words or name other files")
-    return ContaminationIndex(hashes, np.concatenate(owners)[first], tuple(names), ngram_words)
+    pairs["hash"], pairs["item"] = np.concatenate(runs), np.concatenate(owners)
+    pairs = np.unique(pairs)
+    hashes, first = np.unique(pairs["hash"], return_index=True)
+    return ContaminationIndex(hashes, np.append(first, len(pairs)), pairs["item"].copy(), tuple(names), ngram_words)
 
 
 def telling_runs(text: str, ngram_words: int) -> np.ndarray:

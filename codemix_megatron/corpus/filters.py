@@ -70,9 +70,9 @@ class Filters:
 
     def shared_with_evaluation(self, document: Document) -> str | None:
         """Say which evaluation item a document shares runs of words with."""
-        items = self.contamination.shared_items(document.text)
-        if len(items) > self.spec.decontamination.most_shared:
-            return f"{len(items)} runs of words, the first of {self.contamination.names[items[0]]}"
+        runs = self.contamination.shared_runs(document.text)
+        if len(runs) > self.spec.decontamination.most_shared:
+            return f"{len(runs)} runs of words, the first of {self.contamination.items_of(runs[0])[0]}"
         return None
 
     def settings(self) -> dict:

@@ -6,11 +6,11 @@ and by the number of the question inside each. Answers with a negative score and
 the accepted answer comes first, the others by score.
 """
 
+import html
 import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 from codemix_megatron.corpus.documents import BadDocument, Document, Position, check_text
@@ -96,44 +96,39 @@ def thread_document(place: str, post: dict, answers: list, origin: str, kind: st
 
 
 def text_of_html(body: str) -> str:
-    """Return the text of a post as Markdown: code in fences and backticks, lists with dashes, paragraphs apart."""
-    parser = PostText()
-    parser.feed(body)
-    parser.close()
-    return re.sub(r"\n{3,}", "\n\n", "".join(parser.parts)).strip()
+    """Return the text of a post as Markdown: code in fences and backticks, lists with dashes, paragraphs apart.
+
+    Bodies are what StackExchange has made of its own Markdown, so that every < begins one of few elements: looking for
+    those takes 10 CPU-seconds for 130 MB of a dump where Python's parser of HTML took 26, rows and all.
+    """
+    parts, at, is_code = [], 0, False
+    for element in ELEMENT.finditer(body):
+        parts.append(plain(body[at : element.start()], is_code))
+        at, is_end, name = element.end(), bool(element[1]), (element[2] or "").lower()
+        if name == "pre":
+            is_code = not is_end
+        if name == "code" and not is_code:
+            parts.append("`")
+        elif name == "pre" and is_end:
+            parts.append("```\n\n" if "".join(parts[-4:]).endswith("\n") else "\n```\n\n")
+        else:
+            parts.append((AFTER if is_end else BEFORE).get(name, ""))
+    parts.append(plain(body[at:], is_code))
+    return BLANK_LINES.sub("\n\n", "".join(parts)).strip()
 
 
+def plain(text: str, is_code: bool) -> str:
+    """Return the text between two elements; outside code, line ends are spaces, and none between paragraphs."""
+    if "&" in text:
+        text = html.unescape(text)
+    if is_code or "\n" not in text:
+        return text
+    return LINE_END.sub(" ", text) if text.strip() else ""
+
+
+ELEMENT = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]*)\b[^>]*>|<!--.*?-->", re.DOTALL)
+BLANK_LINES, LINE_END = re.compile(r"\n{3,}"), re.compile(r"\s*\n\s*")
 BEFORE = {
     "pre": "\n\n```\n", "li": "\n- ", "br": "\n", "hr": "\n\n", "blockquote": "\n\n> ", "h1": "\n\n# ", "h2": "\n\n## ", "h3": "\n\n### ",
 }  # fmt: skip
 AFTER = {"p": "\n\n", "ul": "\n\n", "ol": "\n\n", "blockquote": "\n\n", "h1": "\n\n", "h2": "\n\n", "h3": "\n\n", "tr": "\n", "td": " "}
-
-
-class PostText(HTMLParser):
-    """Collects the text of a post in `parts`."""
-
-    def __init__(self):
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-        self.is_code = False
-
-    def handle_starttag(self, tag: str, attributes) -> None:
-        """Write what stands before an element."""
-        if tag == "pre":
-            self.is_code = True
-        elif tag == "code" and not self.is_code:
-            self.parts.append("`")
-        self.parts.append(BEFORE.get(tag, ""))
-
-    def handle_endtag(self, tag: str) -> None:
-        """Write what stands behind an element."""
-        if tag == "pre":
-            self.is_code = False
-            self.parts.append("```\n\n" if "".join(self.parts[-1:]).endswith("\n") else "\n```\n\n")
-        elif tag == "code" and not self.is_code:
-            self.parts.append("`")
-        self.parts.append(AFTER.get(tag, ""))
-
-    def handle_data(self, data: str) -> None:
-        """Write text; outside code, line ends of the HTML are spaces."""
-        self.parts.append(data if self.is_code else re.sub(r"\s*\n\s*", " ", data) if data.strip() else " " if data and "\n" not in data else "")

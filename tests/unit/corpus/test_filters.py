@@ -1,5 +1,6 @@
 """What each filter drops and keeps, masks and leaves, and how it is counted."""
 
+import json
 import pickle
 import random
 
@@ -171,7 +172,8 @@ def test_index_is_kept_as_a_file_and_counts_items(evaluation_set, tmp_path):
     index.write(tmp_path / "index.npz")
     again = ContaminationIndex.read(tmp_path / "index.npz")
     assert again.sha256 == index.sha256
-    assert set(again.shared_items(f"{second} and {first}").tolist()) == {0, 1}
+    assert again.contaminated_items([f"{second} and {first}", "other"]) == ["items.jsonl:1", "items.jsonl:3"]
+    assert again.contaminated_items(["nothing", second]) == ["items.jsonl:3"] and again.contaminated_items([]) == []
     from_file = load_filters(FilterSpec(decontamination=Decontamination(against=(str(tmp_path / "index.npz"),))))
     assert pickle.loads(pickle.dumps(from_file)).apply(Document(first, "x")).reason == "contaminated"
     assert from_file.settings()["decontamination"]["index_sha256"] == index.sha256
@@ -179,11 +181,19 @@ def test_index_is_kept_as_a_file_and_counts_items(evaluation_set, tmp_path):
         load_filters(FilterSpec(decontamination=Decontamination(against=(str(tmp_path / "index.npz"),), ngram_words=9)))
 
 
+def test_item_that_repeats_another_is_contaminated_with_it(tmp_path):
+    same = "the quick brown fox jumps over one lazy dog while thirteen more words follow it here"
+    (tmp_path / "a.jsonl").write_text(json.dumps({"q": same}) + "\n" + json.dumps({"q": f"{same} too", "same": same}))
+    (tmp_path / "b.txt").write_text(f"Before that: {same}")
+    index = build_contamination_index([tmp_path / "*.jsonl", tmp_path / "b.txt"])
+    assert index.contaminated_items([f"And so {same}"]) == ["a.jsonl:1", "a.jsonl:2", "b.txt"]
+
+
 def test_runs_of_numbers_tell_nothing(tmp_path):
     (tmp_path / "n.txt").write_text("assert f([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]) and here is what the function should return for it or nothing")
     index = build_contamination_index([tmp_path / "n.txt"])
-    assert not len(index.shared_items(", ".join(map(str, range(1, 30)))))
-    assert len(index.shared_items("... 14) and here is what, the function should return for it, or nothing!"))
+    assert not len(index.shared_runs(", ".join(map(str, range(1, 30)))))
+    assert len(index.shared_runs("... 14) and here is what, the function should return for it, or nothing!"))
 
 
 @pytest.mark.parametrize(
@@ -206,8 +216,6 @@ def test_evaluation_set_that_cannot_be_used_is_an_error(tmp_path, name, content,
 def test_real_evaluation_sets_are_found_in_code_and_not_everywhere(shared_data):
     filters = load_filters(FilterSpec(decontamination=Decontamination(against=(str(shared_data / "eval/humaneval.jsonl"),))))
     items = (shared_data / "eval/humaneval.jsonl").read_text().splitlines()
-    import json
-
     prompts = [json.loads(item)["prompt"] for item in items]
     assert sum(isinstance(filters.apply(Document("# mine\n" + prompt, "x")), BadDocument) for prompt in prompts) >= 0.97 * len(prompts)
     texts = [json.loads(line)["text"] for line in (shared_data / "code/markup.jsonl").read_text().splitlines()[:200]]
