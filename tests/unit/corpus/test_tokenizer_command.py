@@ -1,6 +1,7 @@
 """`codemix tokenizer`: trained on shares of corpora, the same twice, and compared on each language."""
 
 import json
+import random
 
 import pytest
 import yaml
@@ -11,13 +12,14 @@ from codemix_megatron.corpus.indexed import token_dtype
 from codemix_megatron.corpus.tokenizers import load_tokenizer
 from codemix_megatron.corpus.training_sample import share_budget
 
-NEW_WORDS = [f"{a}{b}{c}" for a in ("ka", "lo", "mi") for b in ("ne", "pu", "ra") for c in ("sti", "vo", "xel")]
+SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprst" for vowel in "aeiou"]
 
 
 @pytest.fixture
 def corpora(write_lines):
     """Prose of one vocabulary, and code in two languages."""
-    prose = [{"text": " ".join(NEW_WORDS[(i * j) % len(NEW_WORDS)] for j in range(60))} for i in range(1, 80)]
+    draw = random.Random(0)
+    prose = [{"text": " ".join("".join(draw.choices(SYLLABLES, k=3)) for _ in range(45))} for _ in range(80)]
     code = [
         {"text": f"def f{i}(x):\n        return x + {2000 + i}\n" * 8, "lang": "python" if i % 3 else "go"} for i in range(1, 80)
     ]
