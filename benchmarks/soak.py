@@ -131,15 +131,21 @@ class Soak:
         return True
 
     def await_moment(self, process: subprocess.Popen, starts: int, in_mid_save: bool) -> None:
-        """Wait for the moment to strike: some time into the start or the steps, or into the n-th save from now."""
+        """Wait for the moment to strike: some time into the start, some steps after it, or into the n-th save from now."""
         limit = time.monotonic() + PATIENCE_SECONDS
         at_start = not in_mid_save and self.draw.random() < 0.25
         while not at_start and process.poll() is None and time.monotonic() < limit:
             if len(self.tiny.events("disturbed", "start")) > starts:
                 break
             time.sleep(0.05)
-        if not in_mid_save:
+        if at_start:
             time.sleep(self.draw.uniform(0, 6))
+            return
+        if not in_mid_save:
+            wanted = len(self.tiny.events("disturbed")) + self.draw.randint(0, 8)
+            while len(self.tiny.events("disturbed")) < wanted and process.poll() is None and time.monotonic() < limit:
+                time.sleep(0.02)
+            time.sleep(self.draw.uniform(0, 0.3))
             return
         for _ in range(self.draw.randint(1, 3)):
             while not self.partial() and process.poll() is None and time.monotonic() < limit:
