@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from codemix_megatron.errors import STOPPED_EARLY, LaunchError, RankCrashed, machine_fault
-from codemix_megatron.launch.local import end_with_parent, follow_ranks, is_a_rank, note_failure, start_ranks
+from codemix_megatron.launch.local import end_with_launcher, follow_ranks, is_a_rank, note_failure, start_ranks
 from codemix_megatron.plan.branch import known_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.checks import ranks_fault
@@ -48,8 +48,7 @@ def run(arguments) -> int:
     folder = RunFolder(arguments.folder or Path("runs") / recipe.name)
     pass_on_steps(arguments)
     if is_a_rank():
-        if "CODEMIX_NOTES" in os.environ:
-            end_with_parent()
+        end_with_launcher()
         return train_as_rank(recipe, folder)
     num_ranks = arguments.nproc or recipe.parallel.model_ranks * (recipe.parallel.data or 1)
     if fault := ranks_fault(recipe.parallel, num_ranks):

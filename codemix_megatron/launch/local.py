@@ -21,7 +21,7 @@ from codemix_megatron.launch.heartbeat import Watch
 from codemix_megatron.records.atomic import read_json, write_json
 from codemix_megatron.records.run_folder import RunFolder
 
-__all__ = ["Launch", "end_with_parent", "follow_ranks", "is_a_rank", "note_failure", "start_ranks"]
+__all__ = ["Launch", "end_with_launcher", "follow_ranks", "is_a_rank", "note_failure", "start_ranks"]
 
 DEAD_RANK = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
@@ -149,6 +149,12 @@ def end_with_parent() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+
+
+def end_with_launcher() -> None:
+    """Have a rank that `start_ranks` started die with torchrun, which dies with the launching process; others are left as they are."""
+    if "CODEMIX_NOTES" in os.environ:
+        end_with_parent()
 
 
 def note_failure(rank: int, fault: BaseException) -> None:
