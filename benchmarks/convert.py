@@ -27,7 +27,7 @@ COPIES = {"export": "copy of the checkpoint", "import": "copy of the export"}
 def main() -> None:
     """Make the checkpoint, run every contender in every round, print a table and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layers", type=int, default=20, help="layers of the model; 20 make about 1 GB in fp32")
+    parser.add_argument("--layers", type=int, default=20, help="layers of the model, an even number; 20 make about 1 GB in fp32")
     parser.add_argument("--rounds", type=int, default=3, help="times everything is measured")
     parser.add_argument("--contender", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
@@ -89,12 +89,14 @@ def save_checkpoint_on_four_ranks(folder: Path, layers: int) -> None:
     from tokenizers import Tokenizer, models
 
     vocabulary = {"<|endoftext|>": 0} | {f"w{i}": i for i in range(1, 32_000)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<|endoftext|>"))
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="w1"))
     tokenizer.add_special_tokens(["<|endoftext|>"])
     tokenizer.save(str(folder / "tokenizer.json"))
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4", __file__]
     words += ["--contender", "one of four ranks", "--folder", str(folder)]
-    subprocess.run(words, check=True, env={**os.environ, "BENCH_LAYERS": str(layers), "OMP_NUM_THREADS": "1"}, capture_output=True)
+    done = subprocess.run(words, env={**os.environ, "BENCH_LAYERS": str(layers), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"the checkpoint could not be saved:\n{done.stderr[-3000:]}")
 
 
 def one_of_four_ranks(folder: Path) -> dict:
@@ -142,9 +144,6 @@ def copy(source: Path, target: Path) -> dict:
 
 def export(folder: Path) -> dict:
     """Export the checkpoint."""
-    import transformers  # noqa: F401
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig  # noqa: F401
-
     from codemix_megatron.hf.export import ExportOptions, export_run
     from codemix_megatron.records.run_folder import RunFolder
 

@@ -17,6 +17,7 @@ from codemix_megatron.corpus.tokenizers import load_tokenizer
 from codemix_megatron.errors import CodemixError, ConversionError
 from codemix_megatron.hf.sample_texts import SAMPLE_TEXTS
 from codemix_megatron.hf.source import CheckpointSource
+from codemix_megatron.hf.tokenizer_files import check_tokenizer
 from codemix_megatron.mixture.reading import SequenceReader
 from codemix_megatron.model.build import build_model
 from codemix_megatron.parallel.ranks import one_rank
@@ -39,6 +40,7 @@ def check_parity(source: CheckpointSource, folder: Path, manifests, dtype: torch
     With a dtype narrower than the checkpoint's, weights are rounded alike on both sides for this, and the difference to
     the weights as they were is held against `rounding_tolerance`.
     """
+    check_tokenizer(source.tokenizer, folder, SAMPLE_TEXTS)
     rows, what = choose_rows(source, manifests)
     theirs, continued = hugging_face_side(folder, rows, source.model.sequence_length, progress)
     rounds = torch.finfo(dtype).eps > torch.finfo(source.dtype).eps
@@ -95,7 +97,8 @@ def choose_rows(source: CheckpointSource, manifests) -> tuple[list[torch.Tensor]
         reader, what = SequenceReader(usable, length), "held-out documents"
         rows = [row for i in range(len(usable)) for row in reader.held_out(i, SEQUENCES_PER_CORPUS)[:, :length]]
     else:
-        what, rows = "sample texts", encoded_samples(source)
+        rows = encoded_samples(source)
+        what = "sample texts" if rows else "random ids"
     rows.append(np.random.default_rng(0).integers(0, source.vocab_size, min(length, 64)))
     left, chosen = max(KEPT_LOGITS_BYTES // (4 * source.vocab_size), 64), []
     for row in rows[-1:] + rows[:-1]:

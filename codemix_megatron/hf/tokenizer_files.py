@@ -4,9 +4,10 @@ import shutil
 from pathlib import Path
 
 from codemix_megatron.errors import ConversionError
+from codemix_megatron.records.atomic import write_json
 from codemix_megatron.records.manifest import TokenizerCard
 
-__all__ = ["copy_tokenizer", "write_tokenizer"]
+__all__ = ["check_tokenizer", "copy_tokenizer", "write_tokenizer"]
 
 # What a public model's tokenizer consists of, without code.
 FILES = (
@@ -18,6 +19,7 @@ FILES = (
     "chat_template.jinja",
     "vocab.json",
     "merges.txt",
+    "generation_config.json",
 )
 
 
@@ -33,35 +35,38 @@ def copy_tokenizer(folder: Path, card: TokenizerCard, target: Path) -> Path:
 
 def write_tokenizer(card: TokenizerCard, folder: Path, sequence_length: int) -> None:
     """Write tokenizer.json and its configuration into `folder`; raises ConversionError when the file is gone."""
-    from transformers import AutoTokenizer
-
     path = Path(card.path)
     if not path.is_file():
         raise ConversionError(f"{path}: the tokenizer of this checkpoint is gone; put it back")
     if (path.parent / "tokenizer_config.json").is_file():
         copy_tokenizer(path.parent, card, folder)
+    elif card.type == "sentencepiece":
+        from transformers import LlamaTokenizer  # converts it; a tokenizer.json needs no conversion
+
+        shutil.copyfile(path, folder / "tokenizer.model")
+        LlamaTokenizer.from_pretrained(folder, model_max_length=sequence_length).save_pretrained(folder)
     else:
-        fresh_tokenizer(card, folder, sequence_length).save_pretrained(folder)
-    loaded = AutoTokenizer.from_pretrained(folder)
-    if len(loaded) != card.vocab_size:
-        raise ConversionError(f"{path}: {len(loaded)} ids after loading with transformers, {card.vocab_size} before")
+        from tokenizers import Tokenizer
+
+        shutil.copyfile(path, folder / "tokenizer.json")
+        end = Tokenizer.from_file(str(path)).id_to_token(card.end_of_document_id)
+        special = dict.fromkeys(("bos_token", "eos_token", "pad_token"), end)
+        kind = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, "model_max_length": sequence_length}
+        write_json(folder / "tokenizer_config.json", {**kind, **special})
 
 
-def fresh_tokenizer(card: TokenizerCard, folder: Path, sequence_length: int):
-    """Return transformers' fast tokenizer around a bare tokenizer.json or sentencepiece model."""
-    from transformers import LlamaTokenizer, PreTrainedTokenizerFast
+def check_tokenizer(card: TokenizerCard, folder: Path, texts) -> None:
+    """Raise ConversionError unless transformers loads the folder's tokenizer and gives texts the ids that training gave them."""
+    from transformers import AutoTokenizer
 
+    loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if card.type == "sentencepiece":
-        shutil.copyfile(card.path, folder / "tokenizer.model")
-        return LlamaTokenizer.from_pretrained(folder, model_max_length=sequence_length)
-    from tokenizers import Tokenizer
+        fault = f"{len(loaded)} ids, {card.vocab_size} before" if len(loaded) != card.vocab_size else None
+    else:
+        from tokenizers import Tokenizer
 
-    end = Tokenizer.from_file(card.path).id_to_token(card.end_of_document_id)
-    return PreTrainedTokenizerFast(
-        tokenizer_file=card.path,
-        eos_token=end,
-        bos_token=end,
-        pad_token=end,
-        model_max_length=sequence_length,
-        clean_up_tokenization_spaces=False,
-    )
+        ours = Tokenizer.from_file(card.path)
+        same = all(ours.encode(text, add_special_tokens=False).ids == loaded(text, add_special_tokens=False).input_ids for text in texts)
+        fault = None if same else "other ids"
+    if fault:
+        raise ConversionError(f"{folder}: loaded with transformers, its tokenizer gives {fault}", exit_code=1)

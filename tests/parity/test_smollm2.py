@@ -42,6 +42,7 @@ def smollm(tmp_path_factory) -> Path:
     read = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     fresh = LlamaForCausalLM(read.config)  # the one that was read remembers its quantisation and refuses to be saved
     fresh.load_state_dict(read.state_dict())
+    del fresh.config.quantization_config
     fresh.save_pretrained(folder)
     AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(folder)
     return folder
