@@ -12,6 +12,7 @@ from codemix_megatron.report.paper import paper_blocks
 from codemix_megatron.report.progress import read_status, started_at
 from codemix_megatron.report.run_data import RunData
 from codemix_megatron.report.study import study_sections
+from codemix_megatron.report.win_rates import win_rate_sections
 from codemix_megatron.report.wording import ABSENT, count, join_words, percent, relative, short_count
 from codemix_megatron.statistics.comparing import NOT_DISTINGUISHABLE, Difference
 
@@ -50,6 +51,7 @@ def compare_runs(runs: list[RunData]) -> Report:
         sections=[
             *study_sections(runs, labels, at),
             Section(title="Scores", anchor="scores", blocks=[*warning, *score_blocks(runs, labels, at)]),
+            *win_rate_sections(runs),
             Section(title="While training", anchor="training", blocks=training_blocks(runs, labels, at)),
             Section(title="Mixtures", anchor="mixtures", blocks=[mixture_table(runs, labels), recipe_table(runs, labels)]),
             Section(title="Beside the paper", anchor="paper", blocks=paper_blocks()),

@@ -11,6 +11,7 @@ from codemix_megatron.report.held_out import phase_changes, series
 from codemix_megatron.report.paper import paper_blocks
 from codemix_megatron.report.progress import find_interruptions, read_status, started_at
 from codemix_megatron.report.run_data import RunData
+from codemix_megatron.report.win_rates import win_rate_sections
 from codemix_megatron.report.wording import ABSENT, count, duration, percent, plural, short_count, signed, size
 
 __all__ = ["describe_run"]
@@ -37,6 +38,7 @@ def describe_run(run: RunData) -> Report:
             Section(title="Mixture", anchor="mixture", blocks=mixture_blocks(run)),
             Section(title="Loss", anchor="loss", blocks=loss_blocks(run)),
             Section(title="Scores", anchor="scores", blocks=score_blocks(run)),
+            *win_rate_sections([run]),
             Section(title="Beside the paper", anchor="paper", blocks=paper_blocks()),
             Section(title="How it was made", anchor="how", blocks=how_blocks(run)),
         ],

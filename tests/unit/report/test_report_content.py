@@ -13,6 +13,7 @@ from test_report import words_of
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.records.scores import Scores
+from codemix_megatron.records.win_rate import WinRate
 from codemix_megatron.report.consumption import find_spans, step_deltas, use_of_sources
 from codemix_megatron.report.figures import phase_shares
 from codemix_megatron.report.held_out import phase_changes
@@ -182,3 +183,15 @@ def test_long_study_fits_wide_and_narrow_screens(tmp_path):
     overhang = re.search(r"<title>([-\d ]+)</title>", drawn)
     assert overhang, drawn[:500]
     assert all(int(pixels) <= 0 for pixels in overhang.group(1).split()), overhang.group(1)
+
+
+def test_win_rates_stand_with_their_test_and_the_papers(finished):
+    assert "Win rates" not in words_of(write_report([finished]).read_text())
+    result = WinRate(
+        ours="a", theirs="runs/text-only", judge="j", prompts=30, wins=20, losses=5, ties=4, unreadable=1, first_preferred=0.55,
+        p_value=0.004, judge_prompt_sha256="",
+    )  # fmt: skip
+    result.write(finished.scores / "win-rates" / "text-only" / "win-rate.json")
+    text = words_of(write_report([finished]).read_text())
+    assert "tiny runs/text-only 20 4 5 29 1 unreadable 75.9 % p = 0.004 ours preferred 55 %" in text
+    assert "cooldown with code against none 52.3 29.1 18.6" in text
