@@ -128,7 +128,7 @@ def evaluate_live(
             digest=f"live {card['files']!r}",
             step=card["step"],
             tokens=card["tokens"],
-            load=lambda: load_live(recipe, checkpoint, ranks),
+            load=lambda: load_live(recipe, checkpoint, Path(card["tokenizer"]["path"]), ranks),
             corpora=read_corpora(recipe, wanted),
         )
         told = progress if ranks.is_main else silent
@@ -137,9 +137,9 @@ def evaluate_live(
         leave_ranks()
 
 
-def load_live(recipe: Recipe, checkpoint: Path, ranks: Ranks) -> LiveModel:
+def load_live(recipe: Recipe, checkpoint: Path, tokenizer_path: Path, ranks: Ranks) -> LiveModel:
     """Return the model of a checkpoint on these ranks. Every rank calls this."""
-    tokenizer = load_tokenizer(Path(recipe.tokenizer.path), recipe.tokenizer.end_of_document)
+    tokenizer = load_tokenizer(tokenizer_path, recipe.tokenizer.end_of_document if recipe.tokenizer else None)
     chunks = build_model(recipe, tokenizer.vocab_size, ranks.device)
     state = load_checkpoint(checkpoint, {f"model{i}": chunk.sharded_state_dict() for i, chunk in enumerate(chunks)})
     for i, chunk in enumerate(chunks):

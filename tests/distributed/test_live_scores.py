@@ -61,6 +61,14 @@ def test_checkpoint_on_its_ranks_scores_what_the_export_scores(tiny, run, measur
     assert largest < 1e-4
 
 
+def test_two_copies_of_an_export_share_the_items_and_score_the_same(tiny, run):
+    alone = score(tiny, run)
+    shared = score(tiny, run, "--nproc", 2, "--force")
+    assert [(s.task, s.metric, s.items) for s in shared.tasks] == [(s.task, s.metric, s.items) for s in alone.tasks]
+    assert [s.value for s in shared.tasks] == pytest.approx([s.value for s in alone.tasks], abs=1e-5)
+    assert [b.value for b in shared.bits_per_byte] == pytest.approx([b.value for b in alone.bits_per_byte], abs=1e-5)
+
+
 @pytest.mark.skipif(not EVAL.is_dir(), reason=f"no evaluation data in {EVAL}")
 def test_trained_model_scores_what_lm_eval_by_hand_scores(tiny, run, measured):
     sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "evaluate"))
