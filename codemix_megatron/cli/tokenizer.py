@@ -5,6 +5,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from codemix_megatron.corpus.filters import filtered_inputs
 from codemix_megatron.corpus.held_out import HeldOutRule
 from codemix_megatron.corpus.indexed import token_dtype
 from codemix_megatron.corpus.inputs import find_inputs
@@ -101,7 +102,7 @@ def train(arguments, recipe, specs: dict[str, CorpusSpec]) -> None:
         raise CorpusError(f"{output}: must end in .json, as tokenizer.json does")
     if output.exists() and not arguments.force:
         raise CorpusError(f"{output}: already there; give another name, or --force to replace it (corpora made with it become useless)")
-    inputs = {name: find_inputs(spec, where=name) for name, spec in specs.items()}
+    inputs = {name: filtered_inputs(find_inputs(spec, where=name), spec.filters) for name, spec in specs.items()}
     wanted = counted(arguments.sample_bytes) or max(SAMPLE_BYTES, arguments.vocab_size * SAMPLE_BYTES_PER_ID)
     shares = given_shares(arguments.share) or (recipe_shares(recipe, inputs) if recipe else None)
     budget = share_budget(list(inputs), wanted, shares)

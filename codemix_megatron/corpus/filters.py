@@ -2,20 +2,20 @@
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from codemix_megatron.corpus.contamination import load_contamination_index
-from codemix_megatron.corpus.documents import BadDocument, Document
+from codemix_megatron.corpus.documents import BadDocument, Document, InputFile
 from codemix_megatron.corpus.licences import licence_allowed
 from codemix_megatron.corpus.personal_data import mask_personal_data
 from codemix_megatron.recipe.filtering import FilterSpec, LineLength, with_presets
 from codemix_megatron.recipe.languages import LANGUAGE_PRESETS, canonical_language
 from codemix_megatron.recipe.schema import as_plain
 
-__all__ = ["Filters", "load_filters"]
+__all__ = ["Filters", "filtered_inputs", "load_filters"]
 
 EXAMPLE_CHARACTERS = 160
 FLOAT = re.compile(r"\d\.\d")
@@ -87,6 +87,20 @@ class Filters:
 def load_filters(spec: FilterSpec) -> Filters:
     """Return the filters a corpus declares; evaluation sets are read now. Raises CorpusError when one cannot be."""
     return Filters(spec)
+
+
+def filtered_inputs(inputs: list[InputFile], spec: FilterSpec) -> list[InputFile]:
+    """Return inputs that read as filtered; near duplicates, which need all documents at once, are still in them."""
+    filters = load_filters(spec)
+    if not filters:
+        return inputs
+    return [replace(file, reader=functools.partial(read_filtered, file.reader, filters)) for file in inputs]
+
+
+def read_filtered(reader: Callable, filters: Filters, *arguments, **more) -> Iterator[Document | BadDocument]:
+    """Yield what a reader yields, filtered."""
+    for document in reader(*arguments, **more):
+        yield document if isinstance(document, BadDocument) else filters.apply(document)
 
 
 def quoted(found: str, text: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from codemix_megatron.corpus.disk import explaining_write_faults
 from codemix_megatron.corpus.documents import InputFile
 from codemix_megatron.corpus.encoders import Encoder, choose_encoder, sample_for_proof
-from codemix_megatron.corpus.filters import load_filters
+from codemix_megatron.corpus.filters import filtered_inputs, load_filters
 from codemix_megatron.corpus.finishing import Finishing
 from codemix_megatron.corpus.held_out import HeldOutRule
 from codemix_megatron.corpus.indexed import IndexedWriter, token_dtype
@@ -97,7 +97,8 @@ def prepare_tokenizer(recipe: Recipe, *, say: Say | None = None) -> DocumentToke
     wanted, size = recipe.tokenizer, recipe.tokenizer.train_vocab_size
     there = Path(wanted.path).exists()
     if not there and size:
-        corpora = [find_inputs(spec, where=f"corpora.{name}.documents") for name, spec in recipe.corpora.items() if spec.documents]
+        named = {name: spec for name, spec in recipe.corpora.items() if spec.documents}
+        corpora = [filtered_inputs(find_inputs(spec, where=f"corpora.{name}.documents"), spec.filters) for name, spec in named.items()]
         say(f"tokenizer: training {size} tokens for {wanted.path}")
         texts = sample_texts(corpora, rule=HeldOutRule(recipe.evaluation.held_out_share), seed=recipe.seed)
         if not texts:
@@ -295,7 +296,7 @@ class Preparation:
         if not num_documents:
             self.folder.remove_all()
             why = f"; left out {dropped.describe(harmless=True)}" if dropped.counts else ""
-            raise CorpusError(f"corpora.{self.name}.documents: {len(self.inputs)} files hold no documents{why}; check paths and kind")
+            raise CorpusError(f"corpora.{self.name}.documents: {len(self.inputs)} files hold no documents{why}; check paths, kind and filters")
 
     def manifest(self, finishing: Finishing, writer: IndexedWriter) -> CorpusManifest:
         """Return the manifest of what was written."""

@@ -9,13 +9,15 @@ import pytest
 
 from codemix_megatron.corpus.contamination import ContaminationIndex, build_contamination_index
 from codemix_megatron.corpus.documents import BadDocument, Document
-from codemix_megatron.corpus.filters import COUNTRY_DOMAINS, load_filters
+from codemix_megatron.corpus.filters import COUNTRY_DOMAINS, filtered_inputs, load_filters
+from codemix_megatron.corpus.inputs import find_inputs
 from codemix_megatron.corpus.licences import licence_of_text
 from codemix_megatron.corpus.near_duplicates import document_signature, find_near_duplicates
 from codemix_megatron.corpus.word_hashes import BLOCK_BYTES, run_hashes, word_hashes
 from codemix_megatron.errors import CorpusError, RecipeError
 from codemix_megatron.recipe.filtering import Decontamination, FilterSpec, LineLength, NearDuplicates
 from codemix_megatron.recipe.reading import build_recipe
+from codemix_megatron.recipe.schema import CorpusSpec
 
 
 def apply(text: str, language=None, licence=None, **filters):
@@ -97,6 +99,15 @@ def test_licences_may_be_listed():
     assert dropped("x", None, "GPL-3.0", licences=("permissive", "gpl-3.0")) is None
     assert licence_of_text("                  Apache License\n     Version 2.0, January 2004") == "Apache-2.0"
     assert licence_of_text("MIT License\n\nPermission is hereby granted, free of charge, to any\nperson obtaining a copy of") == "MIT"
+
+
+def test_tokenizers_are_trained_on_what_filters_leave(write_lines):
+    path = write_lines([{"text": "kept", "lang": "go"}, {"text": "dropped", "lang": "rust"}, b"broken", {"text": "me@home.org", "lang": "go"}])
+    spec = CorpusSpec(kind="code", documents=(str(path),), filters=FilterSpec(languages=("go",), personal_data=("email",)))
+    (file,) = filtered_inputs(find_inputs(spec, where="x"), spec.filters)
+    parts = pickle.loads(pickle.dumps(file.divide(30)))
+    for found in (list(file.read()), [document for part in parts for document in part.read()]):
+        assert [getattr(document, "text", None) or document.reason for document in found] == ["kept", "language", "broken JSON", "<EMAIL>"]
 
 
 def test_drop_says_where_and_what_was_found():
