@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all lint docs clean soak bench-save bench-mixture bench-convert test-smollm bench-filters bench-evaluate
+.PHONY: demo test test-all lint docs clean soak bench-save bench-mixture bench-prepare bench-convert test-smollm bench-filters bench-evaluate
 
 demo: $(STAMP)  ## the whole road on the standard library's own sources
 	$(BIN)/codemix demo
@@ -51,6 +51,9 @@ test-smollm: $(STAMP)  ## a real pretrained model both ways; downloads 100 MB fr
 
 bench-mixture: $(STAMP)  ## mixtures beside a memmap slice and megatron-core's datasets; ends with one line of JSON
 	$(BIN)/python benchmarks/mixture.py
+
+bench-prepare: $(STAMP)  ## codemix prepare beside its limit and its peers; ends with one line of JSON. OPTIONS="--megatron FOLDER --datatrove PYTHON"
+	$(BIN)/python benchmarks/prepare.py $(OPTIONS)
 
 bench-filters: $(STAMP)  ## readers and filters of corpora, MB per CPU-second each; ends with one line of JSON
 	$(BIN)/python benchmarks/filters.py

@@ -9,7 +9,7 @@ from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.manifest import CorpusManifest
 
-__all__ = ["HeldOutRule", "held_out_fraction", "held_out_fractions", "held_out_token_documents", "text_digest"]
+__all__ = ["DIGEST_BYTES", "HeldOutRule", "held_out_fraction", "held_out_fractions", "held_out_token_documents", "text_digest"]
 
 DIGEST_BYTES = 16
 

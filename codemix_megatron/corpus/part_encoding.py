@@ -9,7 +9,7 @@ import numpy as np
 from codemix_megatron.corpus.documents import EMPTY, BadDocument, Document, InputFile, Position
 from codemix_megatron.corpus.encoders import Encoder
 from codemix_megatron.corpus.filters import Filters
-from codemix_megatron.corpus.held_out import text_digest
+from codemix_megatron.corpus.held_out import DIGEST_BYTES, text_digest
 from codemix_megatron.corpus.near_duplicates import document_signature
 from codemix_megatron.corpus.parts import RECORD, FinishedPart, PartsFolder, PartWriter
 from codemix_megatron.corpus.tally import DUPLICATE, Dropped
@@ -105,7 +105,7 @@ class PartProgress:
         data = document.text.encode()
         if len(data) > LONGEST_RUN_BYTES and longest_run(data) > LONGEST_RUN_BYTES:
             return self.drop(BadDocument(document.identity, LONGEST_RUN, harmless=True))
-        digest = text_digest(data)
+        digest = text_digest(data) if not self.work.every_document else bytes(DIGEST_BYTES)
         if not self.work.every_document:
             if digest in self.seen:
                 return self.drop(BadDocument(document.identity, DUPLICATE, harmless=True))
