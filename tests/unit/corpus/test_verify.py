@@ -136,7 +136,7 @@ def test_solutions_of_humaneval_and_mbpp_pass(shared_data, measured):
         (["problems.jsonl", "--output", "x.json"], "must end in .jsonl"),
         (["problems.jsonl", "--output", "problems.jsonl"], "already there; give another --output"),
         (["empty.jsonl", "--output", "x.jsonl"], "no problems in there"),
-        (["torn.jsonl.gz", "--output", "x.jsonl"], "torn.jsonl.gz: cannot be read"),
+        (["torn.jsonl.gz", "--output", "x.jsonl"], "torn.jsonl.gz: damaged archive"),
         (["problems.jsonl", "--output", "x.jsonl", "--workers", "0"], "--workers: found 0"),
         (["problems.jsonl", "--output", "x.jsonl", "--seconds", "0"], "seconds: found 0.0, must be at least"),
         (["problems.jsonl", "--output", "x.jsonl", "--python", "/nowhere/python"], "not a Python that runs"),
