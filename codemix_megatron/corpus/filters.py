@@ -61,12 +61,16 @@ class Filters:
         for name, check in self.checks:
             found = check(document)
             if found is not None:
-                return BadDocument(document.identity, name, harmless=True, example=quoted(found, document.text))
+                return BadDocument(document.identity, name, harmless=True, example=self.masked(quoted(found, document.text)))
         if self.spec.personal_data:
             text, masked = mask_personal_data(document.text, self.spec.personal_data)
             if masked:
                 return replace(document, text=text, rewritten=(*document.rewritten, *masked))
         return document
+
+    def masked(self, example: str) -> str:
+        """Return an example as the manifest may keep it."""
+        return mask_personal_data(example, self.spec.personal_data)[0]
 
     def shared_with_evaluation(self, document: Document) -> str | None:
         """Say which evaluation item a document shares runs of words with."""

@@ -32,7 +32,7 @@ def git_input(repository: Path, kind: str | None) -> InputFile:
     num_bytes = sum(path.stat().st_size for path in (folder / "objects").rglob("*") if path.is_file())
     if not num_bytes:  # a work tree's objects are those of the repository it belongs to
         num_bytes = 1 << 20
-    reader = functools.partial(read_git_history, kind=kind)
+    reader = functools.partial(read_git_history, kind=kind, num_bytes=num_bytes)
     return InputFile(repository, f"git:{repository.name}", num_bytes, head, reader, divide_git_history)
 
 
@@ -51,7 +51,7 @@ def commits(repository) -> list[bytes]:
 
 
 def read_git_history(
-    path, name: str, position: Position, *, kind: str | None = None, span: Span | None = None
+    path, name: str, position: Position, *, kind: str | None = None, num_bytes: int = 0, span: Span | None = None
 ) -> Iterator[Document | BadDocument]:
     """Yield one document per commit: its message, a blank line, its diff. Commits that change no text are left out."""
     hashes = commits(path)
@@ -63,7 +63,7 @@ def read_git_history(
     with piped_git(path, hashes, *words) as output:
         for commit, content in split_commits(output):
             done += 1
-            position.bytes_read = (span.num_bytes if span else 0) * done // len(hashes)
+            position.bytes_read = (span.num_bytes if span else num_bytes) * done // len(hashes)
             yield commit_document(content, f"{path}:{commit.decode()[:12]}", name, kind)
     if done != len(hashes):
         raise CorpusError(f"{path}: git gave {done} of {len(hashes)} commits; `git fsck` says what is damaged", exit_code=MACHINE_FAULT)

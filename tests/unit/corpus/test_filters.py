@@ -114,6 +114,7 @@ def test_drop_says_where_and_what_was_found():
     result = apply("line one\nmask = 0xdeadbeef", hexadecimal=True)
     assert result == BadDocument("here", "0x", harmless=True)
     assert result.example == "0xdeadbeef: line one mask = 0xdeadbeef"
+    assert apply("from me@home.org: 0x1", hexadecimal=True, personal_data=("email",)).example == "0x1: from <EMAIL>: 0x1"
 
 
 MASKED = {
