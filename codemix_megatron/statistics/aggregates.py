@@ -2,7 +2,7 @@
 
 import math
 
-__all__ = ["aggregate", "relative_change"]
+__all__ = ["aggregate"]
 
 
 def aggregate(
@@ -26,8 +26,3 @@ def aggregate(
         lacking += [missing for part in there if part in found for missing in found[part][3]]
         found[name] = (mean, error, there, lacking)
     return found
-
-
-def relative_change(value: float, reference: float) -> float | None:
-    """Return (value - reference) / reference, the paper's way to tell a gain; None without a base."""
-    return (value - reference) / abs(reference) if reference else None

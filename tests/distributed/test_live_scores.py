@@ -17,7 +17,7 @@ EVAL = Path(__file__).parents[3] / "shared" / "data" / "eval"
 TASKS = ("cb", "copa", "piqa", "arc_easy", "winogrande", "social_iqa", "nq_open")
 ITEMS = 6
 
-pytestmark = pytest.mark.distributed
+pytestmark = [pytest.mark.distributed, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,7 @@ def test_checkpoint_on_its_ranks_scores_what_the_export_scores(tiny, run, measur
     assert largest < 1e-4
 
 
+@pytest.mark.slow
 def test_two_copies_of_an_export_share_the_items_and_score_the_same(tiny, run):
     alone = score(tiny, run)
     shared = score(tiny, run, "--nproc", 2, "--force")

@@ -16,7 +16,7 @@ from codemix_megatron.records.item_scores import ItemScores
 
 EVAL = Path(__file__).parents[4] / "shared" / "data" / "eval"
 needs_data = pytest.mark.skipif(not EVAL.is_dir(), reason=f"no evaluation data in {EVAL}")
-ITEMS = 6
+ITEMS = 4
 
 
 @pytest.fixture(scope="module")
