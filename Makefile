@@ -38,6 +38,10 @@ clean:
 soak: $(STAMP)  ## kill -9 a run two dozen times and compare its end with that of a run left alone; 15 minutes at most
 	$(BIN)/python benchmarks/soak.py
 
+.PHONY: bench-train
+bench-train: $(STAMP)  ## training beside a plain Hugging Face loop, blocks at tensor 2, saving; ends with one line of JSON
+	$(BIN)/python benchmarks/train.py
+
 bench-save: $(STAMP)  ## how long training stands still for a save, synchronous and asynchronous; ends with one line of JSON
 	$(BIN)/python benchmarks/saving.py
 

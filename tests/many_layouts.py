@@ -30,8 +30,10 @@ def recipe_of(model: dict, parallel: dict, batch: dict):
     from codemix_megatron.recipe.schema import Batch, LearningRate, Model, Parallel, Phase
 
     phase = Phase(name="all", tokens=1, mixture={}, learning_rate=LearningRate(peak=1e-2))
+    shape = Model.from_plain({**SHAPE, "sequence_length": LENGTH, **model})
     return replace(
-        model_recipe(Model.from_plain({**SHAPE, "sequence_length": LENGTH, **model})),
+        model_recipe(shape),
+        model=shape,
         phases=(phase,),
         parallel=Parallel(**{"device": "cpu", "threads_per_rank": 1, "timeout_seconds": 60, **parallel}),
         batch=Batch(**{"global_sequences": ROWS, "micro_sequences": 2, **batch}),
@@ -104,7 +106,7 @@ def train_on(num_ranks: int, jobs: dict, folder: Path) -> dict:
     asked, out = folder / f"jobs-{num_ranks}.json", folder / f"out-{num_ranks}.json"
     asked.write_text(json.dumps(jobs))
     words = [sys.executable, __file__, str(num_ranks), str(asked), str(out)]
-    done = subprocess.run(words, env=clean_environment(), capture_output=True, text=True, timeout=250)
+    done = subprocess.run(words, env=clean_environment(), capture_output=True, text=True, timeout=550)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return json.loads(out.read_text())
 

@@ -47,6 +47,7 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
         layernorm_epsilon=model.normalization_epsilon,
         gated_linear_unit=True,
         activation_func=torch.nn.functional.silu,
+        use_te_activation_func=not transformer_engine,  # a module of ours, see activation.py; Megatron's name for any module there
         add_bias_linear=False,
         rotary_interleaved=model.rotary_interleaved,
         hidden_dropout=model.dropout,
@@ -73,13 +74,13 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
         recompute_granularity=None if parallel.recompute == "none" else parallel.recompute,
         recompute_method="uniform" if parallel.recompute == "full" else None,
         recompute_num_layers=1 if parallel.recompute == "full" else None,
-        bias_activation_fusion=on_cuda,
+        bias_activation_fusion=transformer_engine,
         bias_dropout_fusion=on_cuda,
         apply_rope_fusion=transformer_engine,
         masked_softmax_fusion=False,  # attention never materialises scores, on either path
         persist_layer_norm=transformer_engine,
         cross_entropy_loss_fusion=transformer_engine,
         cross_entropy_fusion_impl="te" if transformer_engine else "native",
-        gradient_accumulation_fusion=on_cuda and engines["fused_weight_gradient_mlp_cuda"],
+        gradient_accumulation_fusion=not on_cuda or engines["fused_weight_gradient_mlp_cuda"],  # on CPU by parallel/cpu.py
         deterministic_mode=False,
     )

@@ -10,6 +10,7 @@ from megatron.core.transformer.identity_op import IdentityOp
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 
+from codemix_megatron.model.activation import SwiGLU
 from codemix_megatron.model.parallel_block import ParallelLayer
 from codemix_megatron.parallel.device import active_engines
 from codemix_megatron.recipe.schema import Model
@@ -93,6 +94,7 @@ def local_layer(model: Model, norm: type) -> ModuleSpec:
     attention.core_attention = ModuleSpec(module=FlashAttention)
     if model.qk_norm:
         attention.q_layernorm, attention.k_layernorm = norm, norm
+    layer.submodules.mlp.submodules.activation_func = SwiGLU
     return layer
 
 

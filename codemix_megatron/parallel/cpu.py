@@ -52,6 +52,24 @@ class CpuStream:
         """Do nothing."""
 
 
+class WeightGradients:
+    """Stands in for apex's fused_weight_gradient_mlp_cuda: a weight's gradient is added up by the product that makes it."""
+
+    @staticmethod
+    def wgrad_gemm_accum_fp32(inputs: torch.Tensor, gradients: torch.Tensor, total: torch.Tensor) -> None:
+        """Add gradients.T @ inputs, of [tokens, out] and [tokens, in], to `total` [out, in]."""
+        if inputs.dtype == total.dtype:
+            total.addmm_(gradients.t(), inputs)
+        else:
+            total.add_(gradients.t() @ inputs)
+
+
+def scale_in_place(chunk_size, noop_flag, tensor_lists, scale) -> None:
+    """Multiply the second list from the first; clipping gives one list twice, which megatron-core's own way copies."""
+    for source, target in zip(*tensor_lists, strict=True):
+        torch.mul(source, scale, out=target)
+
+
 @contextlib.contextmanager
 def fork_on_cpu(tracker, name="model-parallel-rng"):
     """Draw from the tracked stream `name`, then put the CPU generator back."""
@@ -70,7 +88,12 @@ def attribute_sites():
     """Return (owner, attribute, replacement) for everything that is swapped whole."""
     core = importlib.import_module
     random = core("megatron.core.tensor_parallel.random")
+    layers, clipping = core("megatron.core.tensor_parallel.layers"), core("megatron.core.optimizer.clip_grads")
+    vars(layers).setdefault("fused_weight_gradient_mlp_cuda", None)  # a failed import leaves no name
     return [
+        (layers, "fused_weight_gradient_mlp_cuda", WeightGradients),
+        (layers, "_grad_accum_fusion_available", True),
+        (clipping, "multi_tensor_scale_impl", scale_in_place),
         (torch.cuda, "current_device", lambda: torch.device("cpu")),
         (torch.cuda, "synchronize", lambda device=None: None),
         (torch.cuda, "current_stream", lambda device=None: CpuStream()),

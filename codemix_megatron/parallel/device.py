@@ -1,6 +1,7 @@
 """Which device a run computes on, and which kernels it computes with."""
 
 import importlib.util
+from pathlib import Path
 
 import torch
 
@@ -21,7 +22,14 @@ def choose_device(wanted: str) -> torch.device:
 
 def is_there(module: str) -> bool:
     """Say whether a module can be found, without importing it."""
-    return importlib.util.find_spec(module) is not None
+    if module != "transformer_engine_torch":
+        return importlib.util.find_spec(module) is not None
+    # Transformer Engine loads its part for torch from a file: in its own folder, in wheel_lib there, or beside it.
+    package = importlib.util.find_spec("transformer_engine")
+    if package is None or package.origin is None:
+        return False
+    folder = Path(package.origin).parent
+    return any(found for place in (folder, folder / "wheel_lib", folder.parent) for found in place.glob(f"{module}*.so"))
 
 
 def active_engines() -> dict[str, bool]:

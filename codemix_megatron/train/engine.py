@@ -77,7 +77,12 @@ class Engine:
             overlap_param_gather=parallel.overlap,
             use_distributed_optimizer=parallel.distributed_optimizer,
         )
-        return DistributedDataParallel(self.config, ddp, chunk, disable_bucketing=not first)
+        wrapped = DistributedDataParallel(self.config, ddp, chunk, disable_bucketing=not first)
+        if parallel_state.get_data_parallel_world_size(with_context_parallel=True) == 1 and not parallel.overlap:
+            for group in wrapped.bucket_groups:
+                # Collectives of one rank copy every gradient and every weight onto itself.
+                group.start_grad_sync = group.start_param_sync = do_nothing
+        return wrapped
 
     def connect(self) -> None:
         """Tell the pipeline schedule how gradients are finished, scaled and overlapped."""
@@ -214,6 +219,10 @@ class Engine:
             self.optimizer.reload_model_params()
         if "random_state" in state:
             restore_random_state(state["random_state"])
+
+
+def do_nothing(*args, **kwargs) -> None:
+    """Stand where a collective of one rank was."""
 
 
 def forward_step(iterator, model, num_sources: int, document_end: int | None):

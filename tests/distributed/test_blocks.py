@@ -3,7 +3,7 @@
 import pytest
 from many_layouts import train_on
 
-pytestmark = pytest.mark.distributed
+pytestmark = [pytest.mark.distributed, pytest.mark.timeout(600)]  # one start of ranks trains all layouts
 
 PAPER = {"block": "parallel", "normalization": "layernorm", "rotary_interleaved": True, "logit_scale": 0.25}
 STRETCHED = {"kind": "llama3", "factor": 4, "low_frequency_factor": 1, "high_frequency_factor": 4, "original_sequence_length": 16}

@@ -1,0 +1,71 @@
+"""What only a GPU can show: the CUDA path against the CPU's losses, FP8, the parallel block, resume. Skipped, with the reason, elsewhere."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from many_layouts import batches, recipe_of
+from tiny_run import REPOSITORY
+
+from codemix_megatron.parallel.device import active_engines
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, torch finds none"),
+]
+needs_transformer_engine = pytest.mark.skipif(not active_engines()["transformer_engine"], reason="needs Transformer Engine")
+PAPER = {"block": "parallel", "normalization": "layernorm", "rotary_interleaved": True, "logit_scale": 0.25}
+STEPS = 5
+
+
+def losses_on(device: str, model: dict) -> list[float]:
+    """Train five steps in a process of its own, which the CPU tables would otherwise share with CUDA."""
+    words = [sys.executable, __file__, device, json.dumps(model)]
+    env = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+@pytest.mark.parametrize("model", [{}, PAPER], ids=["sequential", "parallel"])
+def test_losses_in_bf16_follow_the_cpus_in_fp32(model):
+    on_cpu = losses_on("cpu", model)
+    assert losses_on("cuda", {**model, "precision": "bf16"}) == pytest.approx(on_cpu, abs=2e-2)
+
+
+@pytest.mark.parametrize("model", [{}, PAPER], ids=["sequential", "parallel"])
+def test_two_runs_are_bit_for_bit_the_same(model):
+    model = {**model, "precision": "bf16"}
+    assert losses_on("cuda", model) == losses_on("cuda", model)
+
+
+@needs_transformer_engine
+@pytest.mark.parametrize("fp8", ["tensorwise", "delayed"])
+@pytest.mark.parametrize("model", [{}, PAPER], ids=["sequential", "parallel"])
+def test_losses_in_fp8_follow_those_in_bf16(model, fp8):
+    wide = {**model, "precision": "bf16", "hidden_size": 256, "ffn_hidden_size": 512}
+    assert losses_on("cuda", {**wide, "fp8": fp8}) == pytest.approx(losses_on("cuda", wide), abs=0.1)
+
+
+def train_here(device: str, model: dict) -> list[float]:
+    """Train in this process."""
+    from codemix_megatron.parallel.ranks import one_rank
+    from codemix_megatron.records.manifest import TokenizerCard
+    from codemix_megatron.train.batches import Batch
+    from codemix_megatron.train.engine import Engine
+
+    recipe = recipe_of(model, {"device": device}, {})
+    with one_rank(device=device) as ranks:
+        engine = Engine(recipe, TokenizerCard(type="none", path="", sha256="", vocab_size=256, end_of_document_id=0), 1, ranks)
+        found = []
+        for rows in torch.from_numpy(batches(STEPS)).to(ranks.device):
+            batch = Batch(rows, torch.zeros(len(rows), dtype=torch.int64, device=ranks.device))
+            found.append(engine.train_step(batch, 1e-2).losses.mean)
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(train_here(sys.argv[1], json.loads(sys.argv[2]))))
