@@ -109,7 +109,7 @@ class ProgressLines:
     def show(self, state: ProgressState) -> None:
         """Take the state of one corpus."""
         rates = self.rates.setdefault(state.name, Rates())
-        if (state.name, state.bytes_read) == self.seen:
+        if not state.total_bytes or (state.name, state.bytes_read) == self.seen:
             return
         self.seen = (state.name, state.bytes_read)
         if state.bytes_read == state.total_bytes or time.monotonic() - self.told_at > SECONDS_BETWEEN_LINES:

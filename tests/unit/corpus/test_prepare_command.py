@@ -60,6 +60,27 @@ def test_second_time_says_that_nothing_has_changed(recipe, capsys):
     assert CorpusManifest.read(recipe.parent / "corpora/web") == before
 
 
+def test_shards_and_merge_give_the_files_of_one_command(recipe, capsys):
+    assert main(["prepare", str(recipe)]) == 0
+    one = {path.name: path.read_bytes() for path in (recipe.parent / "corpora").glob("*.bin")}
+    assert main(["merge", str(recipe)]) == 0
+    assert capsys.readouterr().out.count("already prepared, nothing has changed") == 2
+    assert main(["prepare", str(recipe), "--force", "--shard", "1/2"]) == 0
+    assert f"shard 1/2: done; when all 2 are: codemix merge {recipe}" in capsys.readouterr().out
+    overrides = ["corpora.prose.prefix=again/prose", "corpora.web.prefix=again/web"]
+    assert main(["merge", str(recipe), *overrides]) == 2
+    assert "parts are not done" in capsys.readouterr().err
+    for shard in ("1/2", "0/2"):
+        assert main(["prepare", str(recipe), "--shard", shard, *overrides]) == 0
+    assert main(["merge", str(recipe), *overrides]) == 0
+    assert {name: (recipe.parent / "again" / name).read_bytes() for name in one} == one
+
+
+def test_shards_do_not_train_a_tokenizer_all_at_once(recipe, capsys):
+    assert main(["prepare", str(recipe), "--shard", "0/2"]) == 2
+    assert "no tokenizer there" in capsys.readouterr().err
+
+
 def test_only_one_corpus_but_a_tokenizer_from_all(recipe, capsys):
     assert main(["prepare", str(recipe), "--only", "prose"]) == 0
     only = (recipe.parent / "tokenizer.json").read_bytes()

@@ -1,7 +1,9 @@
 """One corpus by one process, by several, by shards in any order, after kill -9, shuffled: the same documents, the same bytes."""
 
+import gzip
 import hashlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -219,3 +221,37 @@ def test_filters_and_near_duplicates_are_decided_in_document_order_however_the_w
     said = []
     prepare_corpus("x", replace(spec, filters=FilterSpec()), tokenizer, replace(HOW, say=said.append))
     assert said == ["x: preparing again, its filters have changed"]
+
+
+def test_killed_worker_is_told_and_the_rest_of_its_work_is_kept(at_once, many_texts, spec_for, tokenizer, monkeypatch):
+    monkeypatch.setattr(parts, "PART_BYTES", 256)  # so many that no worker is done before it is killed
+    spec = spec_for(many_texts, kind="code", prefix="two/corpus")
+
+    def kill_one(_):
+        for worker in multiprocessing.active_children()[:1]:
+            worker.kill()
+
+    with pytest.raises(CorpusError, match="a worker process ended early .killed by signal 9") as caught:
+        prepare_corpus("x", spec, tokenizer, replace(HOW, workers=2, progress=kill_one))
+    assert caught.value.exit_code == 1
+    assert not Path(f"{spec.prefix}.bin").exists()
+    prepare_corpus("x", spec, tokenizer, HOW)
+    assert checksums(spec) == at_once[2]
+
+
+def test_error_in_a_worker_reaches_the_user(many_texts, spec_for, tokenizer, tmp_path):
+    many_texts.rename(tmp_path / "a.jsonl")
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b'{"text": "x"}\n' * 1000)[:60])
+    with pytest.raises(CorpusError, match=r"b\.jsonl\.gz: damaged archive"):
+        prepare_corpus("x", spec_for(tmp_path / "a.jsonl", tmp_path / "b.jsonl.gz"), tokenizer, replace(HOW, workers=2))
+
+
+def test_corpus_equals_what_megatrons_builder_writes_of_the_same_documents(at_once, tmp_path):
+    megatron = pytest.importorskip("megatron.core.datasets.indexed_dataset")
+    reader = IndexedReader(at_once[0].prefix)
+    builder = megatron.IndexedDatasetBuilder(str(tmp_path / "theirs.bin"), dtype=megatron.DType.optimal_dtype(at_once[1].tokenizer.vocab_size))
+    for i in range(len(reader)):
+        builder.add_document(reader.document(i), [len(reader.document(i))])
+    builder.finalize(str(tmp_path / "theirs.idx"))
+    for suffix in (".bin", ".idx"):
+        assert (tmp_path / f"theirs{suffix}").read_bytes() == Path(f"{at_once[0].prefix}{suffix}").read_bytes()
