@@ -38,12 +38,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_FOLDER")) as name:
         folder = Path(name)
         save_checkpoint_on_four_ranks(folder, arguments.layers)
-        rounds = [one_round(folder) for _ in range(arguments.rounds)]
-        report(rounds, folder)
+        report([one_round(folder, number) for number in range(1, arguments.rounds + 1)])
 
 
-def one_round(folder: Path) -> dict:
-    """Run every contender once, each beside its copy."""
+def one_round(folder: Path, number: int) -> dict:
+    """Run every contender once, each beside its copy, and print what it took."""
     found = {}
     for name in ("copy of the checkpoint", "export", "copy of the export", "import"):
         for made in ("copied", "out" if name == "export" else "nothing", "back"):
@@ -54,7 +53,12 @@ def one_round(folder: Path) -> dict:
         done = subprocess.run(words, capture_output=True, text=True, timeout=1800)
         if done.returncode:
             raise SystemExit(f"{name} failed:\n{done.stderr}")
-        found[name] = json.loads(done.stdout.strip().splitlines()[-1]) | {"command_seconds": time.perf_counter() - began}
+        entry = found[name] = json.loads(done.stdout.strip().splitlines()[-1])
+        print(
+            f"round {number}  {name:<23} {entry['mb']:7.0f} MB {entry['seconds']:6.2f} s {entry['mb'] / entry['seconds']:7.0f} MB/s"
+            f"  peak {entry['peak_mb']:5.0f} MB  whole command {time.perf_counter() - began:5.2f} s",
+            flush=True,
+        )
     return found
 
 
@@ -67,15 +71,9 @@ def drop_from_cache(folder: Path) -> None:
                 os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def report(rounds: list[dict], folder: Path) -> None:
-    """Print what was measured, then the ratios against their targets as one line of JSON."""
+def report(rounds: list[dict]) -> None:
+    """Print the median ratios against their targets as one line of JSON."""
     largest = max(entry["largest_tensor_mb"] for entry in rounds[0].values() if "largest_tensor_mb" in entry)
-    for number, found in enumerate(rounds, 1):
-        for name, entry in found.items():
-            print(
-                f"round {number}  {name:<23} {entry['mb']:7.0f} MB {entry['seconds']:6.2f} s {entry['mb'] / entry['seconds']:7.0f} MB/s"
-                f"  peak {entry['peak_mb']:5.0f} MB  whole command {entry['command_seconds']:5.2f} s"
-            )
     limit = 2 * largest + 500
     ratios = {f"{name}_seconds_over_copy": median(r[name]["seconds"] / r[copy]["seconds"] for r in rounds) for name, copy in COPIES.items()}
     ratios |= {f"{name}_peak_mb": max(r[name]["peak_mb"] for r in rounds) for name in COPIES}

