@@ -48,7 +48,7 @@ def main(recipe_path: str, checkpoint: str, job_path: str, out: str) -> None:
     recipe, job = read_recipe(recipe_path), json.loads(Path(job_path).read_text())
     ranks = join_ranks(recipe.parallel, recipe.seed)
     engine = Engine(recipe, TokenizerCard(**read_card(checkpoint)["tokenizer"]), 1, ranks)
-    loaded = load_checkpoint(checkpoint, engine.sharded_state(is_loading=True, with_optimizer=False))
+    loaded = load_checkpoint(checkpoint, engine.sharded_state(is_loading=True, with_optimizer=False, with_random_state=False))
     loaded.pop("optimizer", None)
     engine.load_state(loaded)
     nats, ids = engine.score(np.array(job["rows"]), 0).mean, list(job["prompt"])
