@@ -108,11 +108,18 @@ def chosen_step(folder: RunFolder, step: int | None, is_live: bool) -> Path:
 
 
 def live_layout(folder: RunFolder, arguments) -> int:
-    """Return the ranks that one copy of a run's model is spread over."""
+    """Return the ranks that one copy of a run's model is spread over; raises EvaluationError for a layout it does not divide into."""
+    from dataclasses import replace
+
+    from codemix_megatron.recipe.checks import find_faults
     from codemix_megatron.recipe.reading import read_recipe
 
-    parallel = read_recipe(folder.recipe).parallel
-    return (arguments.tensor or parallel.tensor) * (arguments.pipeline or parallel.pipeline)
+    recipe = read_recipe(folder.recipe)
+    asked = {name: getattr(arguments, name) for name in ("tensor", "pipeline") if getattr(arguments, name)}
+    recipe = replace(recipe, parallel=replace(recipe.parallel, data=None, **asked))
+    if faults := find_faults(recipe):
+        raise EvaluationError(f"--live: {'; '.join(faults)}")
+    return recipe.parallel.model_ranks
 
 
 def words_of(arguments) -> list[str]:
