@@ -4,6 +4,7 @@
 same ids 30 and 3 times faster; a sample of every corpus shows whether they do so there, else the reference is used.
 """
 
+import functools
 import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -117,14 +118,16 @@ class KitokenEncoder(LoadedWhenUsed):
         return np.concatenate([np.empty(0, np.uint32), *encoded]), np.array([len(ids) for ids in encoded], dtype=np.int64)
 
 
+FAST_ENCODERS = {HuggingFaceTokenizer: FastokensEncoder, SentencePieceTokenizer: KitokenEncoder}
+
+
 def choose_encoder(tokenizer: DocumentTokenizer, sample: Sequence[str]) -> tuple[Encoder, EncoderCard]:
     """Return the fast encoder when it gives the reference's ids for all of `sample`, else the reference; and what was found.
 
     An empty sample asks for the reference: a corpus so small that loading a second library would cost more than it saves.
     """
     reference = ReferenceEncoder(tokenizer)
-    fast_encoder = {HuggingFaceTokenizer: FastokensEncoder, SentencePieceTokenizer: KitokenEncoder}.get(type(tokenizer))
-    if not sample or fast_encoder is None:
+    if not sample or type(tokenizer) not in FAST_ENCODERS:
         return reference, EncoderCard(library=reference.name)
     try:
         fast = fast_encoder(tokenizer)
@@ -132,11 +135,17 @@ def choose_encoder(tokenizer: DocumentTokenizer, sample: Sequence[str]) -> tuple
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as fault:  # whatever a library says about a file it does not know; Rust's panics are no Exceptions
-        return reference, EncoderCard(library=reference.name, refused=f"{fast_encoder.library}: {fault}"[:300])
+        return reference, EncoderCard(library=reference.name, refused=f"{FAST_ENCODERS[type(tokenizer)].library}: {fault}"[:300])
     checked = {"checked_texts": len(sample), "checked_bytes": sum(len(text.encode()) for text in sample)}
     if different is not None:
         return reference, EncoderCard(library=reference.name, refused=f"{fast.name} gives other ids for {different[:60]!r}", **checked)
     return fast, EncoderCard(library=fast.name, **checked)
+
+
+@functools.lru_cache(maxsize=1)  # all corpora of a recipe have one tokenizer, and loading takes half a second
+def fast_encoder(tokenizer: DocumentTokenizer) -> LoadedWhenUsed:
+    """Return the fast encoder for a tokenizer."""
+    return FAST_ENCODERS[type(tokenizer)](tokenizer)
 
 
 def first_difference(one: Encoder, other: Encoder, texts: Sequence[str]) -> str | None:
