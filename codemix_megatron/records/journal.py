@@ -9,7 +9,9 @@ is known: see observers.peak_teraflops), and of the main rank seconds_per_part (
 and memory_bytes (host, host_peak; on CUDA device, device_peak, device_reserved). A phase_end event holds means over the steps
 taken since this start. A profile event holds the path of what --profile or --memory-snapshot wrote.
 A validation event holds step, phase, tokens, loss_per_source, bits_per_byte (per source). A skipped event stands in
-the place of a step whose batch was not trained on, and says why; a rollback event goes back to its step.
+the place of a step whose batch was not trained on, and says why; a rollback event goes back to its step. A checkpoint
+event holds the step that was saved (it may come some steps later), seconds, stall_seconds (training stood still for it),
+bytes, asynchronous.
 """
 
 import json
