@@ -208,6 +208,14 @@ class Engine:
             state["random_state"] = sharded_random_state()
         return state
 
+    def live_storages(self) -> set[int]:
+        """Return the storages (by address) that training changes: weights, main weights, moments."""
+        tensors = [t for chunk in self.chunks for t in (*chunk.module.parameters(), *chunk.module.buffers())]
+        for optimizer in getattr(self.optimizer, "chained_optimizers", [self.optimizer]):
+            tensors += [t for group in optimizer.optimizer.param_groups for t in group["params"]]
+            tensors += [t for state in optimizer.optimizer.state.values() for t in state.values() if torch.is_tensor(t)]
+        return {t.untyped_storage().data_ptr() for t in tensors}
+
     @torch.no_grad()
     def load_state(self, state: dict) -> None:
         """Take over a loaded state dict; without an optimizer in it, Adam starts fresh from the loaded weights."""

@@ -200,7 +200,7 @@ class RankOfRun:
             "train_state": asdict(self.state),
             "at": now(),
         }
-        self.saves.begin(self.state.step, self.engine.sharded_state, card, wait)
+        self.saves.begin(self.state.step, self.engine, card, wait)
 
     def finish_save(self) -> None:
         """Wait for the save under way, if there is one. Every rank calls this."""

@@ -10,6 +10,7 @@ from codemix_megatron.parallel.ranks import Ranks, on_main
 from codemix_megatron.plan.plan import Plan
 from codemix_megatron.recipe.schema import CheckpointPolicy
 from codemix_megatron.records.run_folder import RunFolder, step_of
+from codemix_megatron.train.engine import Engine
 
 __all__ = ["Saves"]
 
@@ -23,16 +24,17 @@ class Saves:
         self.thread: Thread | None = None
         self.stall_seconds = 0.0  # of the save under way, as the training loop felt it
 
-    def begin(self, step: int, sharded_state, card: dict, wait: bool) -> None:
+    def begin(self, step: int, engine: Engine, card: dict, wait: bool) -> None:
         """Save this step: to the end with `wait` or a synchronous policy, else only as far as training has to stand still.
 
-        `sharded_state()` gives what to save. Every rank calls this. Raises CheckpointError on every rank when this
+        Every rank calls this. Raises CheckpointError on every rank when this
         save (when waited for) or the one before it failed.
         """
         self.finish()
         began = time.perf_counter()
         behind = self.policy.asynchronous and not wait
-        self.saving = Saving(self.run.checkpoint(step), sharded_state(), card, self.ranks.device, copy=behind)
+        live = engine.live_storages() if behind else set()
+        self.saving = Saving(self.run.checkpoint(step), engine.sharded_state(), card, self.ranks.device, live)
         if behind:
             self.thread = Thread(target=self.saving.write, name=f"save-step-{step}", daemon=True)
             self.thread.start()
