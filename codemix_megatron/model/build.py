@@ -9,6 +9,7 @@ from codemix_megatron.model.config import transformer_config
 from codemix_megatron.model.initial import initialize_weights
 from codemix_megatron.model.layers import decoder_spec
 from codemix_megatron.model.rotary import scaled_frequencies
+from codemix_megatron.model.rotation import install_rotary
 from codemix_megatron.recipe.schema import Recipe
 
 __all__ = ["build_model"]
@@ -19,6 +20,7 @@ def build_model(recipe: Recipe, vocab_size: int, device: torch.device) -> list[t
 
     `vocab_size` is the tokenizer's; the embedding is padded to `model.vocab_padding_multiple`.
     """
+    install_rotary()
     config = transformer_config(recipe, device)
     stages = recipe.parallel.virtual_pipeline
     chunks = [build_chunk(recipe, config, vocab_size, device, stage if stages > 1 else None) for stage in range(stages)]

@@ -1,0 +1,51 @@
+"""Rotary positions in fewer passes over memory than megatron-core's own way, which joins two halves twice."""
+
+import torch
+from megatron.core.models.common.embeddings import rope_utils
+
+__all__ = ["install_rotary"]
+
+
+class Rotation(torch.autograd.Function):
+    """Turn pairs of channels of [sequence, batch, heads, size] by angles [sequence, 1, 1, size]; backward turns them back."""
+
+    @staticmethod
+    def forward(ctx, channels: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, interleaved: bool) -> torch.Tensor:
+        """Return the turned channels."""
+        ctx.save_for_backward(cos, sin)
+        ctx.interleaved = interleaved
+        return turn(channels, cos, sin, interleaved, 1)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor):
+        """Return the gradient of the channels."""
+        return turn(gradient, *ctx.saved_tensors, ctx.interleaved, -1), None, None, None
+
+
+def turn(channels: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, interleaved: bool, sign: int) -> torch.Tensor:
+    """Return (a cos - b sin, b cos + a sin) for every pair (a, b), or with -sin where `sign` is -1."""
+    turned = torch.empty_like(channels, memory_format=torch.contiguous_format)
+    (a, b), (new_a, new_b), (cos, _), (sin, _) = (pairs(t, interleaved) for t in (channels, turned, cos, sin))
+    torch.mul(a, cos, out=new_a).addcmul_(b, sin, value=-sign)
+    torch.mul(b, cos, out=new_b).addcmul_(a, sin, value=sign)
+    return turned
+
+
+def pairs(values: torch.Tensor, interleaved: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the first and the second channel of every pair: neighbours, or halves."""
+    return (values[..., ::2], values[..., 1::2]) if interleaved else values.chunk(2, dim=-1)
+
+
+def rotate(t, freqs, rotary_interleaved=False, multi_latent_attention=False, mscale=1.0):
+    """Stand in for megatron-core's `_apply_rotary_pos_emb_bshd`; what is not of this package's models goes there."""
+    if multi_latent_attention or freqs.shape[-1] != t.shape[-1]:
+        return megatrons_own(t, freqs, rotary_interleaved, multi_latent_attention, mscale)
+    return Rotation.apply(t, (torch.cos(freqs) * mscale).to(t.dtype), (torch.sin(freqs) * mscale).to(t.dtype), rotary_interleaved)
+
+
+megatrons_own = rope_utils._apply_rotary_pos_emb_bshd
+
+
+def install_rotary() -> None:
+    """Take this way from now on; Transformer Engine's fused kernel does not come by here."""
+    rope_utils._apply_rotary_pos_emb_bshd = rotate
