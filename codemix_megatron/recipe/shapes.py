@@ -11,8 +11,8 @@ PAPER = {"block": "parallel", "normalization": "layernorm", "rotary_interleaved"
 
 # name -> keys of a recipe's `model`; 10m and 50m reach their names with vocabularies of 8,192 and 16,384.
 SHAPES = {
-    "10m": {"num_layers": 6, "hidden_size": 320, "num_attention_heads": 5, "ffn_hidden_size": 896, "sequence_length": 512, **PAPER},
-    "50m": {"num_layers": 10, "hidden_size": 576, "num_attention_heads": 9, "ffn_hidden_size": 1536, "sequence_length": 1024, **PAPER},
+    "10m": {"num_layers": 6, "hidden_size": 320, "num_attention_heads": 4, "ffn_hidden_size": 896, "sequence_length": 512, **PAPER},
+    "50m": {"num_layers": 10, "hidden_size": 576, "num_attention_heads": 8, "ffn_hidden_size": 1536, "sequence_length": 1024, **PAPER},
     "470m": {"num_layers": 16, "hidden_size": 1024, "num_attention_heads": 16, "ffn_hidden_size": 2816, "sequence_length": 8192, **PAPER},
     "2.8b": {"num_layers": 28, "hidden_size": 2560, "num_attention_heads": 20, "ffn_hidden_size": 6912, "sequence_length": 8192, **PAPER},
 }
