@@ -14,7 +14,7 @@ from codemix_megatron.corpus.inputs import find_inputs, fingerprint_inputs
 from codemix_megatron.corpus.part_encoding import PartEncoding
 from codemix_megatron.corpus.parts import PartsFolder, cut_into_parts
 from codemix_megatron.corpus.tokenizers import DocumentTokenizer, HuggingFaceTokenizer, load_gpt2_tokenizer, load_tokenizer
-from codemix_megatron.corpus.workers import available_cores, encode_parts
+from codemix_megatron.corpus.workers import encode_parts, worthwhile_workers
 from codemix_megatron.errors import CodemixError, CorpusError
 from codemix_megatron.recipe.schema import CorpusSpec
 
@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--merge-file", help="merges.txt of GPT2BPETokenizer")
     add("--tokenizer-hf-no-include-special-tokens", action="store_true", help="leave out what tokenizer.json adds to each text")
     add("--append-eod", action="store_true", help="write the end-of-document id after each document")
-    add("--workers", type=int, help="most processes; default: all cores; few are started for little input")
+    add("--workers", type=int, help="most processes; one is started per 256 MB of input, at most one per core")
     add("--partitions", type=int, default=1, help="write documents in the order in which Megatron joins so many partitions")
     add("--keep-sequential-samples", action="store_true", help="keep the order of the input whatever the partitions")
     add("--max-bad-share", type=float, default=MAX_BAD_SHARE, help="most damaged lines to leave out (default %(default)s)")
@@ -127,7 +127,8 @@ def write_key(arguments, key: str, tokenizer: DocumentTokenizer) -> None:
         if card.refused:
             print(f"{prefix}: slow tokenizer {card.library}, for {card.refused}")
         work = PartEncoding(folder, parts, encoder, end, spec.kind, every_document=True)
-        encode_parts(work, folder.unfinished(len(parts)), arguments.workers or available_cores(), lambda *_: None)
+        workers = worthwhile_workers(sum(file.num_bytes for file in inputs))
+        encode_parts(work, folder.unfinished(len(parts)), min(workers, arguments.workers or workers), lambda *_: None)
         finishing = Finishing(folder, [folder.finished(number) for number in range(len(parts))], parts, every_document=True)
         finishing.decide(HeldOutRule(0.0))
         check_damage(finishing, arguments.max_bad_share, Path(f"{prefix}.damaged.tsv"))
