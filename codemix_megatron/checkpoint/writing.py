@@ -193,4 +193,8 @@ def root_cause(fault: BaseException | None) -> str | None:
     inner = getattr(fault, "failures", None)
     if inner:
         fault = next(iter(inner.values()))[0]
+    before = fault
+    while before is not None and not isinstance(before, OSError):
+        before = before.__cause__ or before.__context__  # torch.save hides a full disk behind a wrong position
+    fault = before or fault
     return f"{type(fault).__name__}: {fault}".splitlines()[0]

@@ -158,7 +158,8 @@ def test_full_disk_during_a_save_is_one_message_and_keeps_the_checkpoint_before(
         left = sorted(p.name for p in (disk / "run" / "checkpoints").iterdir())
         assert left and all((disk / "run" / "checkpoints" / name / "card.json").is_file() for name in left)
         behind = tiny.codemix("train", tiny.recipe, "--folder", disk / "run", *LAYOUT, *BEHIND, "checkpoint.keep_last=9")
-        assert behind.returncode == 1 and "No space left" in behind.stderr and "Traceback" not in behind.stderr
+        assert behind.returncode == 1 and "Traceback" not in behind.stderr
+        assert "No space left" in behind.stderr or "could not be saved" in behind.stderr  # the journal may meet the full disk first
         assert left == sorted(p.name for p in (disk / "run" / "checkpoints").iterdir() if not p.name.startswith("."))
         subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
         resumed = tiny.codemix("train", tiny.recipe, "--folder", disk / "run", *LAYOUT)
