@@ -24,7 +24,7 @@ import pytest
         (["report", "."], "not a run folder"),
         (["evaluate", "nowhere"], "not a run folder"),
         (["audit", "nowhere"], "not a run folder"),
-        (["import", "nowhere", "imported"], "holds neither tokenizer.json nor tokenizer.model"),
+        (["import", "nowhere", "imported"], "nowhere/config.json: cannot be read (No such file or directory)"),
         (["demo", "--text", "nowhere"], "--text nowhere: no such folder"),
         (["frobnicate"], "invalid choice: 'frobnicate'"),
         (["plan", "recipe.yaml", "--bogus"], "unrecognized arguments: --bogus"),
