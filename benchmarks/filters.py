@@ -35,7 +35,7 @@ ONE_BY_ONE = {
     "key": {"personal_data": ("key",)},
 }
 ALL_QUICK = {
-    "presets": ("paper", "starcoder"), "hexadecimal": False, "languages": ("paper_code",), "licences": ("permissive",), "min_characters": 10,
+    "presets": ("paper", "starcoder"), "languages": ("paper_code",), "licences": ("permissive",), "min_characters": 10,
     "personal_data": ("email", "ip", "key"),
 }  # fmt: skip
 

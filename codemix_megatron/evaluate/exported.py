@@ -32,8 +32,10 @@ class ExportedModel:
 
     @property
     def max_length(self) -> int:
-        """Tokens the model sees at once."""
-        return self.model.config.max_position_embeddings
+        """Tokens the model sees at once; not more than a sliding window, which the mask of branches does not know."""
+        config = self.model.config
+        window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+        return min(config.max_position_embeddings, window or config.max_position_embeddings)
 
     @property
     def vocab_size(self) -> int:
