@@ -37,8 +37,8 @@ def test_every_command_and_room_stands_in_the_readme():
     from codemix_megatron.cli.main import COMMANDS
 
     rooms = [p.name for p in (REPOSITORY / "codemix_megatron").iterdir() if p.is_dir() and (p / "__init__.py").is_file()]
-    assert all(f"codemix {name}" in README for name in COMMANDS)
-    assert all(re.search(rf"^  {room}/ ", README, re.MULTILINE) for room in rooms)
+    assert not [name for name in COMMANDS if f"codemix {name}" not in README]
+    assert not [room for room in rooms if not re.search(rf"^  {room}/ ", README, re.MULTILINE)]
 
 
 def test_every_dependency_is_named_with_its_reason():
