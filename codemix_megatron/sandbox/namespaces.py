@@ -36,13 +36,13 @@ def bubblewrap(interpreter: Interpreter, limits: Limits, *, is_root: bool) -> li
     words += ["--perms", "0755", "--dir", "/etc"]  # bubblewrap would make it for its owner alone, as it would the parents below
     for path in SYSTEM_FILES:
         words += ["--ro-bind-try", path, path]
-    for path in interpreter.paths:
-        for parent in reversed(Path(path).parents[:-1]):
-            words += ["--perms", "0755", "--dir", str(parent)]
-        words += ["--ro-bind", path, path]
     words += ["--proc", "/proc", "--dev", "/dev"]
     for folder in ("/dev/shm", SCRATCH):
         words += ["--perms", "1777", "--size", str(limits.scratch_bytes), "--tmpfs", folder]
+    for path in interpreter.paths:  # after the folders in memory: an interpreter under /tmp would be hidden by them
+        for parent in reversed(Path(path).parents[:-1]):
+            words += ["--perms", "0755", "--dir", str(parent)] if str(parent) != SCRATCH else []
+        words += ["--ro-bind", path, path]
     words += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SCRATCH, "--clearenv"]
     return words + [word for name, value in ENVIRONMENT.items() for word in ("--setenv", name, value)] + ["--"]
 
@@ -53,15 +53,15 @@ set -e
 scratch_bytes=$1; rights=$2; read_only=$3; shift 3
 mount -t tmpfs -o mode=0755,size=1m codemix /sys
 cd /sys
+mkdir -p proc tmp dev/shm old
+for folder in tmp dev/shm; do mount -t tmpfs -o "mode=1777,nosuid,nodev,size=$scratch_bytes" codemix $folder; done
 show() { if [ -d "$1" ]; then mkdir -p ".$1"; else mkdir -p ".${1%/*}"; : > ".$1"; fi; mount --bind "$1" ".$1"; }
 for path in $read_only; do
   if [ -h "$path" ]; then cp -P "$path" ".$path"; else show "$path"; mount -o remount,bind,ro ".$path"; fi
 done
 for name in null zero full random urandom; do show /dev/$name; done
 ln -s /proc/self/fd dev/fd
-mkdir -p proc tmp dev/shm old
 mount -t proc -o nosuid,nodev,noexec proc proc
-for folder in tmp dev/shm; do mount -t tmpfs -o "mode=1777,nosuid,nodev,size=$scratch_bytes" codemix $folder; done
 pivot_root . old
 umount -l old
 rmdir old

@@ -12,14 +12,14 @@ from whole_checkpoint import tensors_of
 
 pytestmark = pytest.mark.distributed
 INFILLING = 'corpora.snippets.fill_in_the_middle={rate: 0.5, sentinels: [Ā, ā, Ă]}'  # bytes 0, 1, 2, which no document has
-LAYOUT = ["parallel.tensor=2", "parallel.pipeline=2", INFILLING]
+LAYOUT = ["parallel.tensor=2", INFILLING]
 EVERY = ["checkpoint.every_steps=4"]
 BEHIND = ["checkpoint.every_steps=1", "checkpoint.asynchronous=true"]  # some save is always under way
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tiny):
-    """A run at TP2 x PP2 that nothing happens to."""
+    """A run at TP2 that nothing happens to."""
     done = tiny.train("undisturbed", *LAYOUT)
     assert done.returncode == 0, done.stderr
     return tiny.losses("undisturbed")
@@ -47,7 +47,7 @@ def test_stopped_by_sigterm_and_resumed_is_bit_for_bit_the_same(tiny, undisturbe
     stop = tiny.events("stopped", "stop")[-1]["step"]
     assert (tiny.folder / "stopped" / "checkpoints" / f"step-{stop}" / "card.json").is_file()
     assert finish(tiny, "stopped") == undisturbed
-    measured(f"stopped at step {stop} of 20 and resumed, TP2 x PP2: losses equal those of an undisturbed run bit for bit")
+    measured(f"stopped at step {stop} of 20 and resumed, TP2: losses equal those of an undisturbed run bit for bit")
     starts = [e["step"] for e in tiny.events("stopped", "start")]
     assert starts[0] == 0 and stop in starts[1:]
 

@@ -132,13 +132,14 @@ def peak_of_one_word_documents(count: int, folder: Path, tokenizer_path: Path) -
     with open(folder / "words.jsonl", "w") as handle:
         handle.writelines(f'{{"text":"w{i}"}}\n' for i in range(count))
     code = """
-import json, resource, sys
+import json, sys
 from codemix_megatron.corpus.prepare import HowToPrepare, prepare_corpus
 from codemix_megatron.corpus.tokenizers import load_tokenizer
 from codemix_megatron.recipe.schema import CorpusSpec
 spec = CorpusSpec(documents=(sys.argv[1],), prefix=sys.argv[2])
 manifest = prepare_corpus("x", spec, load_tokenizer(sys.argv[3]), HowToPrepare(held_out_share=0.01, workers=1))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# Not ru_maxrss: a child starts with that of the process it was forked from.
+peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps({"peak": peak, "documents": manifest.num_documents, "dropped": manifest.dropped, "torch": "torch" in sys.modules}))
 """
     command = [sys.executable, "-c", code, str(folder / "words.jsonl"), str(folder / "corpus"), str(tokenizer_path)]
