@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)  ## the whole road on the standard library's own sources
 	$(BIN)/codemix demo
 
-test: $(STAMP)  ## all tests that need no GPU, 15 minutes at most on two cores
+test: $(STAMP)  ## all tests that need no GPU, about 20 minutes on two cores
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -m "not gpu and not slow"
 
