@@ -10,6 +10,7 @@ from codemix_megatron.recipe.quantity import parse_tokens
 from codemix_megatron.recipe.reading import read_recipe
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+OTHER_SIZES = {"paper": 10**9, "corpora": 10**10}  # by folder, where the paper says nothing; small ones elsewhere
 SIZES = {name: parse_tokens(size) for name, size in yaml.safe_load((EXAMPLES / "paper/sizes.yaml").read_text()).items()}
 
 
@@ -17,5 +18,7 @@ SIZES = {name: parse_tokens(size) for name, size in yaml.safe_load((EXAMPLES / "
 def plan_of(name: str):
     """Return the plan of one example, such as paper/470m/text-only."""
     recipe = read_recipe(EXAMPLES / f"{name}.yaml")
-    sizes = {corpus: SIZES.get(corpus, 10**9) if name.startswith("paper") else 10**6 for corpus in recipe.corpora}
+    folder = name.partition("/")[0]
+    known = SIZES if folder == "paper" else {}
+    sizes = {corpus: known.get(corpus, OTHER_SIZES.get(folder, 10**6)) for corpus in recipe.corpora}
     return make_plan(recipe, find_corpora(recipe, sizes))
