@@ -90,15 +90,18 @@ class CheckpointSource:
         }
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield (Hugging Face name, tensor), the next Megatron tensor being read meanwhile."""
+        """Yield (Hugging Face name, tensor), the next Megatron tensor being read meanwhile; then close the files, whatever happened."""
         ahead = deque()
-        with ThreadPoolExecutor(1) as pool:
-            for row, layer in places(self.rows, self.model.num_layers):
-                ahead.append((row, layer, pool.submit(self.read, row, layer)))
-                if len(ahead) > 1:
+        try:
+            with ThreadPoolExecutor(1) as pool:
+                for row, layer in places(self.rows, self.model.num_layers):
+                    ahead.append((row, layer, pool.submit(self.read, row, layer)))
+                    if len(ahead) > 1:
+                        yield from self.split(*ahead.popleft())
+                while ahead:
                     yield from self.split(*ahead.popleft())
-            while ahead:
-                yield from self.split(*ahead.popleft())
+        finally:
+            self.shards.close()
 
     def split(self, row: Row, layer: int | None, reading: Future) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield the Hugging Face side of one tensor."""

@@ -56,6 +56,7 @@ class Heart:
         self.state = Beat(rank, size, socket.gethostname(), os.getpid(), self.stacks.name, tick, patience_seconds)
         self.beaten_at, self.armed_for, self.ended = time.monotonic(), -1, Event()
         faulthandler.register(signal.SIGUSR2, file=self.stacks, all_threads=True)
+        self.write(self.state)  # a rank that is stopped at once is seen too
         self.thread = Thread(target=self.tick, name="heart", daemon=True)
         self.thread.start()
 
@@ -95,6 +96,30 @@ class Heart:
         self.stacks.close()
 
 
+@dataclass(frozen=True)
+class Sight:
+    """A rank as the watcher sees it: its beat, and for how long neither its work nor its thread went on."""
+
+    beat: Beat
+    still_seconds: float
+    silent_seconds: float
+
+    @property
+    def slack_seconds(self) -> float:
+        """Some ticks more than announced: files come late on a loaded machine, and the timers that write the stacks come first."""
+        return SILENT_TICKS * self.beat.tick_seconds + 1
+
+    @property
+    def is_overdue(self) -> bool:
+        """Say whether it should have begun something else by now."""
+        return self.still_seconds > self.beat.patience_seconds + self.slack_seconds
+
+    @property
+    def is_silent(self) -> bool:
+        """Say whether its thread stands still too, and its file may be older than what its main thread last did."""
+        return self.silent_seconds > self.slack_seconds
+
+
 class Watch:
     """Reads the beats of all ranks now and then."""
 
@@ -104,20 +129,21 @@ class Watch:
         self.ticked_at: dict[int, tuple[int, float]] = {}
         self.looked_at = time.monotonic()
 
-    def find_hang(self) -> str | None:
+    def find_hang(self, now: float | None = None) -> str | None:
         """Return what to say when ranks make no progress for longer than they announced, else None."""
-        now, beats = time.monotonic(), self.read()
+        now = time.monotonic() if now is None else now
         if now - self.looked_at > 2 * MOST_TICK_SECONDS:  # this process stood still itself; perhaps the whole machine did
             self.moved_at.clear()
             self.ticked_at.clear()
-        self.looked_at, stuck = now, []
-        for beat in beats:
-            still = now - since(self.moved_at, beat.rank, beat.count, now)
-            silent = now - since(self.ticked_at, beat.rank, beat.ticks, now)
-            # Some ticks more than announced: the timers that write the stacks come first.
-            if not beat.is_done and still > beat.patience_seconds + SILENT_TICKS * beat.tick_seconds + 1:
-                stuck.append((beat, still, silent > SILENT_TICKS * beat.tick_seconds + 1))
-        return describe(stuck) if stuck else None
+        self.looked_at = now
+        sights = [self.see(beat, now) for beat in self.read()]
+        suspects = find_suspects([sight for sight in sights if not sight.beat.is_done])
+        return describe(suspects) if suspects else None
+
+    def see(self, beat: Beat, now: float) -> Sight:
+        """Return for how long a rank has not moved."""
+        still, silent = since(self.moved_at, beat.rank, beat.count, now), since(self.ticked_at, beat.rank, beat.ticks, now)
+        return Sight(beat, now - still, now - silent)
 
     def read(self) -> list[Beat]:
         """Return the beats that are there."""
@@ -137,19 +163,34 @@ def since(table: dict, rank: int, value: int, now: float) -> float:
     return table[rank][1]
 
 
-def describe(stuck: list[tuple[Beat, float, bool]]) -> str:
-    """Name the rank that holds up the others, and where it stands."""
-    silent = [(beat, still) for beat, still, is_silent in stuck if is_silent]
-    behind = min(beat.count for beat, _, _ in stuck)
-    suspects = silent or [(beat, still) for beat, still, _ in stuck if beat.count == behind]
-    if not silent and len(suspects) > 1:
-        suspects = [s for s in suspects if not is_waiting(Path(s[0].stacks))] or suspects
-    beat, still = suspects[0]
-    names = f"rank {beat.rank}" if len(suspects) == 1 else "ranks " + ", ".join(str(b.rank) for b, _ in suspects)
-    what = "not running any more (stopped, or its machine is gone)" if silent else "stuck"
-    at = "" if silent else place(Path(beat.stacks))
+def find_suspects(sights: list[Sight]) -> list[Sight]:
+    """Return the ranks that hold up the others, once some rank is overdue; none while it is not sure yet.
+
+    A silent rank is judged whatever it last announced. Else those that are behind are waited for: the others
+    wait for them, and may have been seen to stand still earlier or have announced less.
+    """
+    if not any(sight.is_overdue for sight in sights):
+        return []
+    if silent := [sight for sight in sights if sight.is_silent]:
+        return silent
+    behind = min(sight.beat.count for sight in sights)
+    last = [sight for sight in sights if sight.beat.count == behind]
+    if not all(sight.is_overdue for sight in last):
+        return []
+    return [sight for sight in last if not is_waiting(Path(sight.beat.stacks))] or last
+
+
+def describe(suspects: list[Sight]) -> str:
+    """Name the ranks that hold up the others, and where the first of them stands."""
+    first = suspects[0]
+    beat = first.beat
+    names = f"rank {beat.rank}" if len(suspects) == 1 else "ranks " + ", ".join(str(s.beat.rank) for s in suspects)
+    if first.is_silent:
+        what = f"not running any more (stopped, or its machine is gone) since {first.silent_seconds:.0f} s in {beat.where}"
+    else:
+        what = f"stuck since {first.still_seconds:.0f} s in {beat.where}{place(Path(beat.stacks))}"
     return (
-        f"{names} of {beat.size} ({beat.host}): {what} since {still:.0f} s in {beat.where}{at};"
+        f"{names} of {beat.size} ({beat.host}): {what};"
         f" stacks of the ranks are in {Path(beat.stacks).parent}/stacks-rank-*.txt;"
         " run the same command again to go on from the last checkpoint"
     )
