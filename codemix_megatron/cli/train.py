@@ -84,8 +84,9 @@ def train_as_rank(recipe, folder: RunFolder) -> int:
     except BaseException as fault:
         note_failure(rank, fault)
         raise
-    # torchrun reads anything but 0 as a failure; the journal tells the launching process that the run stopped early.
-    return 0 if "TORCHELASTIC_RUN_ID" in os.environ else code
+    # torchrun and srun read anything but 0 as a failure, for which they kill the other ranks; the journal tells who launched them
+    # that the run stopped early.
+    return 0 if "TORCHELASTIC_RUN_ID" in os.environ or "CODEMIX_BATCH" in os.environ else code
 
 
 def train_here(recipe, arguments, folder: RunFolder, num_ranks: int) -> int:

@@ -5,8 +5,8 @@ from dataclasses import field
 __all__ = ["says", "tokens"]
 
 
-def says(help_text: str, default=..., *, factory=None, reader: str | None = None):
-    """Declare a field with its help; `reader` names a special reading of its value."""
+def says(help_text: str, default=..., *, factory=None, reader=None):
+    """Declare a field with its help; `reader` is a special reading of its value: a name, or a function of value, path and faults."""
     metadata = {"help": help_text, "reader": reader}
     if factory is not None:
         return field(default_factory=factory, metadata=metadata)

@@ -16,7 +16,7 @@ from codemix_megatron.recipe.quantity import parse_tokens
 from codemix_megatron.recipe.schema import NAMED_READERS, CorpusSpec, Phase, Recipe, as_plain
 from codemix_megatron.recipe.shapes import SHAPES
 
-__all__ = ["apply_overrides", "build_recipe", "parse_yaml", "read_recipe", "write_recipe"]
+__all__ = ["Faults", "apply_overrides", "build_recipe", "kind_of", "parse_yaml", "read_block", "read_recipe", "write_recipe"]
 
 
 def read_recipe(path, overrides=()) -> Recipe:
@@ -46,7 +46,7 @@ def parse_yaml(text: str, *, where: str) -> dict:
     except yaml.YAMLError as fault:
         raise RecipeError(f"is not YAML: {fault}", where=where) from None
     if not isinstance(plain, dict):
-        raise RecipeError(f"holds {kind_of(plain)}, not a mapping of recipe keys", where=where)
+        raise RecipeError(f"holds {kind_of(plain)}, not a mapping of keys", where=where)
     return plain
 
 
@@ -165,6 +165,8 @@ def read_value(declared, hint, value, path: str, faults: Faults):
     except ValueError as fault:
         faults.append(f"{path}: {fault}")
         return None
+    if callable(reader):
+        return reader(value, path, faults)
     if reader == "corpora":
         return read_corpora(value, path, faults)
     if reader == "phases":

@@ -11,6 +11,7 @@ RUN/recipe.yaml            the resolved recipe
     report/index.html      the report, with index.md and figures beside it
     trackers/              tensorboard and wandb files
     logs/                  output of each rank
+    launch/                Slurm: script, environment and recipe of the job, attempts.jsonl, the job's log
     profiles/steps-A-B/    traces and memory snapshots of each rank, when asked for
     stop                   present: stop after this step, save and leave
 """
@@ -42,6 +43,7 @@ class RunFolder:
         self.report = self.path / "report"
         self.trackers = self.path / "trackers"
         self.logs = self.path / "logs"
+        self.launch = self.path / "launch"
         self.stop = self.path / "stop"
 
     def __str__(self) -> str:

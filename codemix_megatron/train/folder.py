@@ -1,20 +1,18 @@
 """Making a run folder, or recognising the one that is there. No torch."""
 
 import difflib
-import importlib.metadata
 import os
 import platform
-import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from codemix_megatron.errors import CodemixError, RecipeError
 from codemix_megatron.plan.plan import Plan
 from codemix_megatron.recipe.reading import read_recipe, write_recipe
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import read_json, replace_text, write_json
+from codemix_megatron.records.provenance import git_state, installed_versions
 from codemix_megatron.records.run_folder import RunFolder, is_run_folder
 
 __all__ = ["check_run", "now", "open_run"]
@@ -25,23 +23,13 @@ BEFORE_A_RUN = {
     "initial",
     ".initial.partial",
     "plan.json",
+    "launch",
     "logs",
     "stop",
     ".environment.json.partial",
     ".plan.json.partial",
     ".recipe.yaml.partial",
 }
-PACKAGES = (
-    "torch",
-    "megatron-core",
-    "transformer-engine",
-    "numpy",
-    "transformers",
-    "tokenizers",
-    "sentencepiece",
-    "safetensors",
-    "lm-eval",
-)
 
 
 def check_run(run: RunFolder, recipe: Recipe, plan: Plan) -> bool:
@@ -100,16 +88,10 @@ def open_run(run: RunFolder, recipe: Recipe, plan: Plan, num_ranks: int, device:
 
 def describe_environment(num_ranks: int, device: str) -> dict:
     """Return versions, command, git state and machine."""
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
-        "versions": versions,
+        "versions": installed_versions(),
         "command": sys.argv,
-        "git": git_state(Path(__file__).parent),
+        "git": git_state(),
         "machine": {
             "cores": len(os.sched_getaffinity(0)),
             "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -119,18 +101,6 @@ def describe_environment(num_ranks: int, device: str) -> dict:
         "started_at": now(),
         "ranks": num_ranks,
     }
-
-
-def git_state(folder: Path) -> dict | None:
-    """Return commit and whether it is modified, or None outside a git checkout."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def now() -> str:

@@ -112,7 +112,7 @@ def test_share_of_zero_is_legal():
     [
         ("a: 1\na: 2\n", "line 2, column 1: key 'a' is given twice"),
         ("a: [1\n", "line 2"),
-        ("- a\n", "holds a list of 1, not a mapping of recipe keys"),
+        ("- a\n", "holds a list of 1, not a mapping of keys"),
     ],
 )
 def test_yaml_faults_name_their_line(text, words):

@@ -1,0 +1,32 @@
+"""Nodes that are blamed for the end of a start, and how many of them may be left out."""
+
+import re
+
+__all__ = ["lost_node", "nodes_to_exclude"]
+
+GONE = re.compile(r"down|drain|fail|not_responding|no_respond|unknown|powered|maint|\*", re.IGNORECASE)
+
+
+def lost_node(nodes, states: dict[str, str]) -> str | None:
+    """Return the first of a start's nodes that Slurm has lost, or None."""
+    return next((node for node in nodes if node in states and GONE.search(states[node])), None)
+
+
+def nodes_to_exclude(blamed: dict[str, str], kept_out: list[str], states: dict[str, str], needed: int) -> tuple[list[str], str]:
+    """Return the nodes to exclude (those kept out before among them) and a line that says so.
+
+    `blamed` is oldest first; the latest is left out first, and none without which fewer than `needed` nodes that work would be left.
+    """
+    working = {node for node, state in states.items() if not GONE.search(state)} - set(kept_out)
+    chosen, spared = [], []
+    for node in reversed(blamed):
+        if node in kept_out:
+            continue
+        left = working - {node}
+        if len(left) >= needed:
+            working, chosen = left, [*chosen, node]
+        else:
+            spared.append(node)
+    told = [f"{node} is left out on the next start" for node in chosen]
+    told += [f"{node} failed but is not left out: {len(working - {node})} other nodes work, {needed} are needed" for node in spared]
+    return ([*kept_out, *chosen] if chosen else []), "; ".join(told) or "no node is left out"

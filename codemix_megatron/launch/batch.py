@@ -1,0 +1,147 @@
+"""The body of a batch job, on its first node: `python -m codemix_megatron.launch.batch train|command OPTIONS -- srun ...`.
+
+It says where ranks meet, starts srun, makes signals a stop file, and decides at the end: done, queued again, given up. It is one
+process in the place of the batch shell, so that signals Slurm sends there reach it. It needs no torch, and nothing of the ranks' container.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from codemix_megatron.errors import STOPPED_EARLY, CodemixError
+from codemix_megatron.launch.slurm import job_details, node_names, requeue
+from codemix_megatron.launch.training_start import TrainingStart
+from codemix_megatron.records.run_folder import RunFolder
+
+__all__ = ["main"]
+
+POLL_SECONDS = 0.3
+SAVING_SHARE = 0.8  # of the time between the signal and the limit; what is left is for ending and queueing again
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one start of a job to its end and return the batch script's exit code."""
+    own, _, command = split_at_dashes(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="codemix_megatron.launch.batch", description=__doc__.splitlines()[0])
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    train = kinds.add_parser("train")
+    train.add_argument("--run", required=True)
+    train.add_argument("--keep-bad-nodes", action="store_true")
+    for kind in (train, kinds.add_parser("command")):
+        kind.add_argument("--max-starts", type=int, required=True)
+        kind.add_argument("--save-seconds", type=int, required=True)
+    arguments = parser.parse_args(own)
+    try:
+        return (run_training if arguments.kind == "train" else run_command)(arguments, command)
+    except CodemixError as fault:
+        say(f"error: {fault}")
+        return fault.exit_code
+
+
+def split_at_dashes(words: list[str]) -> tuple[list[str], str, list[str]]:
+    """Return the words before and after the first `--`."""
+    at = words.index("--")
+    return words[:at], "--", words[at + 1 :]
+
+
+def say(text: str) -> None:
+    """Print a line into the job's log."""
+    print(f"codemix launch: {text}", flush=True)
+
+
+@dataclass(frozen=True)
+class BatchJob:
+    """This job, as Slurm's environment describes it."""
+
+    id: str
+    restarts: int
+    nodes: tuple[str, ...]
+
+    @classmethod
+    def here(cls) -> "BatchJob":
+        """Read Slurm's variables."""
+        env = os.environ
+        array = env.get("SLURM_ARRAY_JOB_ID")
+        job = f"{array}_{env['SLURM_ARRAY_TASK_ID']}" if array else env["SLURM_JOB_ID"]
+        return cls(job, int(env.get("SLURM_RESTART_COUNT") or 0), tuple(node_names(env["SLURM_JOB_NODELIST"])))
+
+
+def run_training(arguments, command: list[str]) -> int:
+    """Do one start of a run: begin, follow the ranks, decide."""
+    job = BatchJob.here()
+    start = TrainingStart(RunFolder(arguments.run), job.id, job.restarts, job.nodes, arguments.max_starts, not arguments.keep_bad_nodes, say)
+    if verdict := start.begin():
+        say(f"{verdict.action}: {verdict.why}")
+        return verdict.exit_code
+    step = Step(command, start.environment(), arguments.save_seconds, start.ask_to_stop, start.is_overtaken)
+    code = step.follow()
+    verdict = start.end(code, step.signal)
+    say(f"{verdict.action}: {verdict.why}")
+    return verdict.exit_code
+
+
+def run_command(arguments, command: list[str]) -> int:
+    """Run a command that goes on where it was when it is run again: a failure of the machine queues it again."""
+    job = BatchJob.here()
+    step = Step(command, {}, arguments.save_seconds, ask_to_stop=None, is_overtaken=lambda: False)
+    code = step.follow()
+    if code in (0, 2):
+        return code
+    details = job_details(job.id)
+    if int(details.get("Restarts", 0)) > job.restarts:
+        say("Slurm queues the job again")
+        return STOPPED_EARLY
+    if details.get("JobState") in ("COMPLETING", "CANCELLED") and step.signal != "USR1":
+        say("cancelled")
+        return code
+    if job.restarts + 1 >= arguments.max_starts:
+        say(f"exit code {code}; given up after {job.restarts + 1} starts (max_starts_without_progress {arguments.max_starts})")
+        return code
+    say(f"exit code {code}; queued again, start {job.restarts + 2} of at most {arguments.max_starts}")
+    requeue(job.id)
+    return STOPPED_EARLY
+
+
+class Step:
+    """An srun under way, and the signals that reach the batch script meanwhile."""
+
+    def __init__(self, command, environment, save_seconds: int, ask_to_stop: Callable | None, is_overtaken: Callable):
+        self.command, self.environment, self.save_seconds = command, environment, save_seconds
+        self.ask_to_stop, self.is_overtaken = ask_to_stop, is_overtaken
+        self.signal: str | None = None
+        self.deadline = float("inf")
+
+    def follow(self) -> int:
+        """Start srun, wait for its end, and return its exit code."""
+        for number in (signal.SIGUSR1, signal.SIGTERM):
+            signal.signal(number, self.note_signal)
+        environment = {**os.environ, **self.environment}
+        srun = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, env=environment)
+        while srun.poll() is None:
+            time.sleep(POLL_SECONDS)
+            if self.is_overtaken():
+                say("a later start works on this run; the ranks of this one are ended")
+                srun.terminate()
+            elif time.monotonic() > self.deadline:
+                say(f"the ranks did not leave within {self.save_seconds * SAVING_SHARE:.0f} s after {self.signal}; they are ended")
+                self.deadline = float("inf")
+                srun.terminate()
+        return srun.returncode if srun.returncode >= 0 else 128 - srun.returncode
+
+    def note_signal(self, number, frame) -> None:
+        """Have the ranks save and leave; without a way to ask them, the next poll ends them."""
+        if self.signal is None:
+            self.signal = signal.Signals(number).name.removeprefix("SIG")
+            self.deadline = time.monotonic() + (self.save_seconds * SAVING_SHARE if self.ask_to_stop else 0)
+            if self.ask_to_stop:
+                self.ask_to_stop()
+            say(f"{self.signal} came" + ("; the ranks finish their step, save and leave" if self.ask_to_stop else ""))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

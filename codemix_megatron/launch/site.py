@@ -1,0 +1,137 @@
+"""What a cluster wants to know of a job, read from a YAML file: partition, devices per node, container, environment."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from codemix_megatron.errors import RecipeError
+from codemix_megatron.recipe.fields import says
+from codemix_megatron.recipe.reading import Faults, kind_of, parse_yaml, read_block
+
+__all__ = ["Container", "Site", "read_site"]
+
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+MOUNT = re.compile(r"[^:\s]+:[^:\s]+(:[^:\s]+)?")
+
+
+def read_variables(value, path: str, faults: Faults) -> dict[str, str] | None:
+    """Read a mapping of environment variables; numbers become text, what YAML takes for true or false has to be quoted."""
+    if not isinstance(value, dict):
+        faults.append(f"{path}: found {kind_of(value)}, needs a mapping such as {{NCCL_DEBUG: WARN}}")
+        return None
+    for name, text in value.items():
+        if not VARIABLE.fullmatch(str(name)):
+            faults.append(f"{path}.{name}: not the name of an environment variable; letters, digits and _ are allowed")
+        if isinstance(text, bool) or not isinstance(text, (str, int, float)):
+            faults.append(f"{path}.{name}: found {kind_of(text)}, needs text; quote it")
+    return {str(name): str(text) for name, text in value.items()}
+
+
+@dataclass(frozen=True)
+class Container:
+    """The image that srun starts each rank in, through the pyxis plug-in and enroot."""
+
+    image: str = says("path of a .sqsh file, or an image such as nvcr.io#nvidia/pytorch:25.10-py3")
+    mounts: tuple[str, ...] = says("host paths seen inside, SOURCE:DESTINATION[:FLAGS]; recipe, corpora and runs have to be among them", ())
+    workdir: str | None = says("working directory inside", None)
+    writable: bool = says("let programs inside write to the image's own files (lost at the end)", False)
+    mount_home: bool = says("see the home directory inside", False)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One cluster, or one part of it."""
+
+    partition: str | None = says("partition to submit to (default: the cluster's)", None)
+    account: str | None = says("account that is charged", None)
+    qos: str | None = says("quality of service", None)
+    nodes: int | None = says("nodes of a training job (default: the fewest that hold the recipe's layout)", None)
+    gpus_per_node: int = says("GPUs to ask for on each node; 0 asks for none", 0)
+    ranks_per_node: int | None = says("ranks on each node (default: one per GPU, or one)", None)
+    cpus_per_rank: int | None = says("cores for each rank", None)
+    memory_per_node: str | None = says("memory to ask for, as sbatch --mem takes it: 64G, or 0 for all", None)
+    time_limit_hours: float | None = says("hours a job may take before it saves, leaves and is queued again (default: the partition's)", None)
+    save_seconds: int = says("seconds before the limit at which a job begins to save and leave", 300)
+    max_starts_without_progress: int = says("starts in a row that may end without a new checkpoint before the job is given up", 3)
+    exclude: tuple[str, ...] = says("nodes never to run on", ())
+    exclude_bad_nodes: bool = says("leave out, on the next start, a node on which a rank failed first", True)
+    modules: tuple[str, ...] = says("environment modules to load", ())
+    environment: dict[str, str] = says("environment variables to set", factory=dict, reader=read_variables)
+    network_interface: str | None = says("interface for NCCL and gloo, such as ib0 or eth0", None)
+    setup: tuple[str, ...] = says("lines of bash before anything else, such as source /opt/conda/bin/activate mine", ())
+    python: str | None = says("interpreter of the ranks (default: that of codemix launch; python in a container)", None)
+    batch_python: str | None = says("interpreter of the batch script itself, outside of any container (default: that of codemix launch)", None)
+    sbatch: tuple[str, ...] = says("further options of sbatch, such as --reservation=mine", ())
+    srun: tuple[str, ...] = says("further options of srun, such as --mpi=none", ())
+    container: Container | None = says("container to run ranks in", None)
+
+    @property
+    def ranks_on_a_node(self) -> int:
+        """Ranks that one node gets."""
+        return self.ranks_per_node or self.gpus_per_node or 1
+
+
+def read_site(path) -> Site:
+    """Read a site file; raises RecipeError with all its faults at once."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        reason = getattr(fault, "strerror", None) or fault
+        raise RecipeError(f"cannot be read ({reason}); give the path of a site file, such as slurm/sites/cpu.yaml", where=str(path)) from None
+    faults = Faults()
+    site = read_block(Site, parse_yaml(text, where=str(path)), "", faults)
+    if site is not None:
+        faults += site_faults(site)
+    if faults:
+        raise RecipeError(faults, where=str(path))
+    return site
+
+
+def site_faults(site: Site) -> list[str]:
+    """Return one line per fault of values that have the right type."""
+    return [*count_faults(site), *word_faults(site), *container_faults(site.container)]
+
+
+def count_faults(site: Site) -> list[str]:
+    """Return faults of numbers."""
+    names = ("nodes", "ranks_per_node", "cpus_per_rank", "max_starts_without_progress")
+    counts = ((name, getattr(site, name)) for name in names)
+    faults = [f"{name}: found {count}, must be at least 1" for name, count in counts if count is not None and count < 1]
+    if site.gpus_per_node < 0:
+        faults.append(f"gpus_per_node: found {site.gpus_per_node}, must be at least 0")
+    elif 0 < site.gpus_per_node < site.ranks_on_a_node:
+        faults.append(f"ranks_per_node: {site.ranks_per_node} ranks do not fit on {site.gpus_per_node} GPUs; each rank needs its own")
+    hours = site.time_limit_hours
+    if hours is not None and hours <= 0:
+        faults.append(f"time_limit_hours: found {hours:g}, must be above 0")
+    elif site.save_seconds < 10 or (hours is not None and site.save_seconds > hours * 3600 / 2):
+        half = "" if hours is None else f" and at most half the limit of {hours:g} hours"
+        faults.append(f"save_seconds: found {site.save_seconds}, must be at least 10{half}")
+    return faults
+
+
+def word_faults(site: Site) -> list[str]:
+    """Return faults of texts that become words of the script."""
+    faults = []
+    for name in ("partition", "account", "qos", "memory_per_node", "network_interface"):
+        text = getattr(site, name)
+        if text is not None and (not text or any(c.isspace() for c in text)):
+            faults.append(f"{name}: found {text!r}, must be one word")
+    for name in ("modules", "exclude"):
+        faults += [f"{name}[{i}]: found {word!r}, must be one word" for i, word in enumerate(getattr(site, name)) if len(word.split()) != 1]
+    for name in ("sbatch", "srun"):
+        for i, option in enumerate(getattr(site, name)):
+            if not option.startswith("-") or "\n" in option:
+                faults.append(f"{name}[{i}]: found {option!r}, must be one option that begins with -")
+    return faults
+
+
+def container_faults(container: Container | None) -> list[str]:
+    """Return faults of the container."""
+    mounts = container.mounts if container else ()
+    return [
+        f"container.mounts[{i}]: found {mount!r}, must be SOURCE:DESTINATION[:FLAGS]"
+        for i, mount in enumerate(mounts)
+        if not MOUNT.fullmatch(mount)
+    ]

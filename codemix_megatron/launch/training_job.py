@@ -1,0 +1,84 @@
+"""One recipe as a Slurm job: script and environment saved in RUN/launch, then submitted."""
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from codemix_megatron.errors import LaunchError
+from codemix_megatron.launch.script import Job, render_script
+from codemix_megatron.launch.site import Site
+from codemix_megatron.launch.slurm import job_states, submit
+from codemix_megatron.launch.surroundings import save_surroundings
+from codemix_megatron.records.atomic import read_json, replace_text, write_json
+from codemix_megatron.records.run_folder import RunFolder
+
+__all__ = ["SubmittedJob", "active_job", "nodes_for", "render_training", "submit_training"]
+
+
+@dataclass(frozen=True)
+class SubmittedJob:
+    """A job in Slurm's hands."""
+
+    id: str
+    log: Path
+    script: Path
+
+
+def render_training(recipe_path, overrides, run: RunFolder, site: Site, num_ranks: int) -> str:
+    """Return the batch script that trains a recipe on `num_ranks` ranks, whatever happens to its nodes."""
+    name = run.path.name
+    nodes = nodes_for(site, num_ranks)
+    return render_script(
+        Job(
+            name=f"codemix-{name}",
+            log=run.launch / "job-%j.log",
+            nodes=nodes,
+            ranks_per_node=num_ranks // nodes,
+            gpus_per_node=site.gpus_per_node,
+            commands=(("train", str(recipe_path), *overrides, "--folder", str(run)),),
+            follow=follow_words(run, site),
+        ),
+        site,
+    )
+
+
+def follow_words(run: RunFolder, site: Site) -> tuple[str, ...]:
+    """Return the options of launch/batch.py for a training job."""
+    words = ("train", "--run", str(run), "--max-starts", str(site.max_starts_without_progress), "--save-seconds", str(site.save_seconds))
+    return (*words, "--keep-bad-nodes") if not site.exclude_bad_nodes else words
+
+
+def nodes_for(site: Site, num_ranks: int) -> int:
+    """Return the nodes that hold so many ranks; raises LaunchError when they do not fill them evenly."""
+    per_node = site.ranks_on_a_node
+    if num_ranks > per_node and num_ranks % per_node:
+        raise LaunchError(f"{num_ranks} ranks do not fill nodes of {per_node} ranks each; use a multiple of {per_node}", exit_code=2)
+    return max(1, num_ranks // per_node)
+
+
+def submit_training(recipe_path, overrides, run: RunFolder, site: Site, num_ranks: int, *, after=(), kind: str = "afterok") -> SubmittedJob:
+    """Save script and environment into RUN/launch and submit; refuses a run folder that a job works on already.
+
+    The recipe's own file is read again by each start: give one that nobody edits while the job waits.
+    """
+    if there := active_job(run):
+        raise LaunchError(f"{run}: job {there} works on it already; wait for it, or end it with: scancel {there}", exit_code=2)
+    script = run.launch / "job.sbatch"
+    replace_text(script, render_training(recipe_path, overrides, run, site, num_ranks))
+    save_surroundings(run.launch)
+    job = submit(script, after, kind)
+    submitted = SubmittedJob(job, run.launch / f"job-{job}.log", script)
+    write_json(run.launch / "job.json", {key: str(value) for key, value in asdict(submitted).items()})
+    return submitted
+
+
+def active_job(run: RunFolder) -> str | None:
+    """Return the id of a job that works, or will work, on a run folder; None when there is none or Slurm does not know it any more."""
+    try:
+        job = read_json(run.launch / "job.json")["id"]
+    except (OSError, ValueError, KeyError):
+        return None
+    if os.environ.get("SLURM_JOB_ID") == job:
+        return None  # we are that job
+    state = job_states([job]).get(job)
+    return job if state and state.is_active else None

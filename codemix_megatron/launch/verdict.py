@@ -1,0 +1,81 @@
+"""What becomes of a job after one start: a pure decision over what its records say."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from codemix_megatron.errors import STOPPED_EARLY
+
+__all__ = ["Ending", "Verdict", "decide"]
+
+USER_FAULT = 2
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a start ended."""
+
+    exit_code: int  # srun's
+    steps: int  # of the run so far
+    checkpoint_step: int
+    event: Literal["end", "stop", "other"] = "other"  # the last in the journal that is of this start
+    signal: str | None = None  # that reached the batch script
+    is_cancelled: bool = False  # by scancel
+    is_requeued: bool = False  # by Slurm itself
+    is_preempted: bool = False
+    is_overtaken: bool = False  # a later start works on the run
+    failure: str | None = None  # what failed first, in words
+    failure_exit_code: int = 1
+    starts_without_progress: int = 0
+    max_starts: int = 3
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to do, why, and the exit code of the job."""
+
+    action: Literal["done", "requeue", "leave", "fail"]
+    why: str
+    exit_code: int
+
+
+def decide(ending: Ending) -> Verdict:
+    """Return done, requeue, leave (Slurm or somebody has decided already) or fail."""
+    if ending.event == "end":
+        return Verdict("done", f"trained to step {ending.steps}", 0)
+    if ending.is_overtaken:
+        return Verdict("leave", "a later start works on this run", 1)
+    if ending.is_requeued:
+        return Verdict("leave", f"Slurm queues the job again; {where(ending)}", STOPPED_EARLY)
+    if ending.is_cancelled:
+        return Verdict("leave", f"cancelled; {where(ending)}; the same codemix launch goes on from there", STOPPED_EARLY)
+    was_asked = ending.signal is not None or ending.is_preempted
+    if ending.event == "stop" and not was_asked:
+        return Verdict("leave", f"stopped by hand and saved at step {ending.checkpoint_step}; the same codemix launch goes on", STOPPED_EARLY)
+    if ending.failure_exit_code == USER_FAULT and ending.failure and not was_asked:
+        return Verdict("fail", f"{ending.failure}; trying again would not help", USER_FAULT)
+    if ending.starts_without_progress >= ending.max_starts:
+        return Verdict("fail", f"{cause(ending)}; {given_up(ending)}", 1)
+    return Verdict("requeue", f"{cause(ending)}; {where(ending)}", STOPPED_EARLY)
+
+
+def cause(ending: Ending) -> str:
+    """Say why the start ended early."""
+    if ending.event == "stop":
+        return f"stopped by {ending.signal or 'preemption'} and saved"
+    if ending.signal or ending.is_preempted:
+        return f"{ending.signal or 'preemption'} came, and the ranks did not save in time"
+    return ending.failure or f"srun ended with exit code {ending.exit_code} and no rank said why"
+
+
+def where(ending: Ending) -> str:
+    """Say where the next start goes on."""
+    return f"checkpoint of step {ending.checkpoint_step} is there" if ending.checkpoint_step else "there is no checkpoint yet"
+
+
+def given_up(ending: Ending) -> str:
+    """Say why there is no further start."""
+    count = ending.starts_without_progress
+    return (
+        f"given up after {count} start{'s' * (count != 1)} in a row without a new checkpoint"
+        f" (max_starts_without_progress {ending.max_starts}); {where(ending)}"
+    )
