@@ -23,6 +23,7 @@ COMMANDS = {
     "tokenizer": "train a tokenizer on corpora, compare tokenizers on them",
     "verify": "run solutions against their tests in a sandbox, keep those that pass",
     "plan": "show what a recipe will do: sequences, steps, epochs, parameters, memory, FLOPs",
+    "study": "many runs that share parents, described once: plan, run, status, resume, report",
     "train": "train a recipe on any number of ranks; resumes a run folder that is there",
     "checkpoints": "list what a run has saved, why each is kept, and whether it is whole",
     "export": "checkpoint -> Hugging Face folder, logits checked",

@@ -15,7 +15,7 @@ from codemix_megatron.recipe.quantity import parse_tokens
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.atomic import write_json
 
-__all__ = ["add_arguments", "print_plan", "run"]
+__all__ = ["add_arguments", "assumed_vocab", "print_plan", "run"]
 
 EPILOG = """examples:
   codemix plan recipe.yaml

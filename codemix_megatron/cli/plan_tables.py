@@ -5,7 +5,7 @@ from itertools import zip_longest
 from codemix_megatron.plan.difference import WHOLE_RUN
 from codemix_megatron.recipe.quantity import format_tokens
 
-__all__ = ["print_difference", "print_plan"]
+__all__ = ["print_difference", "print_plan", "size_text", "time_text"]
 
 EXACT_FROM_WIDTH = 100  # columns of the terminal; narrower ones get short token counts, plan.json has the exact ones
 
@@ -57,6 +57,8 @@ def machine_lines(plan) -> list[str]:
 
 def size_text(num_bytes: float) -> str:
     """Return bytes in MiB, or GiB where these are many."""
+    if num_bytes >= 4 * 2**40:
+        return f"{num_bytes / 2**40:.1f} TiB"
     return f"{num_bytes / 2**20:.0f} MiB" if num_bytes < 4 * 2**30 else f"{num_bytes / 2**30:.1f} GiB"
 
 

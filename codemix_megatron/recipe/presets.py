@@ -7,7 +7,7 @@ from codemix_megatron.recipe.paper import CORPORA, RUNS, WARMUP_STEPS, PaperPhas
 from codemix_megatron.recipe.quantity import format_tokens
 from codemix_megatron.recipe.shapes import SHAPES
 
-__all__ = ["preset_files", "write_presets"]
+__all__ = ["GENERATED", "SCALES", "Scale", "budget", "corpus_line", "mini_runs", "phase_fields", "preset_files", "write_presets"]
 
 DEFAULT_MAX_EPOCHS = 4.0
 GENERATED = "Written by tools/write_presets.py; change recipe/paper.py or recipe/presets.py and run it again."
@@ -108,10 +108,10 @@ def preset_files() -> dict[str, str]:
     return files
 
 
-def write_presets(directory) -> list[Path]:
-    """Write all presets below `directory` and return their paths."""
+def write_presets(directory, files: dict[str, str]) -> list[Path]:
+    """Write presets below `directory` and return their paths."""
     paths = []
-    for name, text in preset_files().items():
+    for name, text in files.items():
         path = Path(directory) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -133,17 +133,23 @@ def mini_corpora() -> list[str]:
 def paper_corpora(run: PaperRun) -> list[str]:
     """Return the lines of a run's corpora; text, web code and markup are always there, to be scored on."""
     asked, lines = flat_tokens(run.phases), []
-    for name, (kind, size, what) in CORPORA.items():
+    for name, (_, size, what) in CORPORA.items():
         epochs = asked.get(name, 0.0) / size
         if not epochs and name not in ("text", "web_code", "markup"):
             continue
-        limit = ""
+        limit = None
         lines.append(f"  # {what}: {format_tokens(size)} tokens, {f'read {epochs:.2f} times' if epochs else 'scored on only'}.")
         if epochs > DEFAULT_MAX_EPOCHS:
-            limit = f", max_epochs: {-(-epochs * 2 // 1) / 2:g}"
+            limit = -(-epochs * 2 // 1) / 2
             lines.append(f"  # More than {DEFAULT_MAX_EPOCHS:g}, where repetition stops being nearly free; the paper's budget asks for it.")
-        lines.append(f"  {name}: {{kind: {kind}, documents: [../documents/{name}], prefix: ../corpora/{name}{limit}}}")
+        lines.append(f"  {name}: {corpus_line(name, limit)}")
     return lines
+
+
+def corpus_line(name: str, max_epochs: float | None = None) -> str:
+    """Return one of the paper's corpora as YAML on one line."""
+    limit = f", max_epochs: {max_epochs:g}" if max_epochs else ""
+    return f"{{kind: {CORPORA[name][0]}, documents: [../documents/{name}], prefix: ../corpora/{name}{limit}}}"
 
 
 def recipe_text(run: PaperRun, scale: Scale, corpora: list[str]) -> str:
@@ -177,12 +183,12 @@ def recipe_text(run: PaperRun, scale: Scale, corpora: list[str]) -> str:
 
 
 def parent_lines(run: PaperRun, scale: Scale, size: str) -> list[str]:
-    """Return initial_weights: the checkpoint at the end of the parent's phase "continue"."""
+    """Return the branch: where the parent's phase "continue" ends."""
     if run.parent is None:
         return []
     parent = next(other for other in RUNS["470m"] if other.name == run.parent)
     steps = sum(whole_steps(phase, scale) for phase in parent.phases if phase.name != "cooldown")
-    return [f"initial_weights: {scale.runs_folder}/{size}-{run.parent}/checkpoints/step-{steps}"]
+    return [f"branch: {{run: {scale.runs_folder}/{size}-{run.parent}, step: {steps}}}"]
 
 
 def whole_steps(phase: PaperPhase, scale: Scale) -> int:
@@ -196,17 +202,24 @@ def budget(phase: PaperPhase, scale: Scale) -> int:
 
 
 def phase_lines(phase: PaperPhase, scale: Scale) -> list[str]:
-    """Return the lines of one phase: cosine with a warm-up, or linear down to 1e-6."""
+    """Return the lines of one phase."""
+    return [f"  - name: {phase.name}", *(f"    {field}" for field in phase_fields(phase, scale))]
+
+
+def learning_rate(phase: PaperPhase, scale: Scale) -> str:
+    """Return a phase's schedule as YAML: cosine with a warm-up, or linear down to 1e-6."""
     if phase.name == "cooldown":
-        rate = f"{{schedule: linear, peak: {rate_text(scale.final)}, final: 1e-6}}"
-    else:
-        warmup = scale.warmup_steps * scale.batch_tokens
-        rate = f"{{schedule: cosine, peak: {rate_text(scale.peak)}, final: {rate_text(scale.final)}, warmup_tokens: {warmup}}}"
+        return f"{{schedule: linear, peak: {rate_text(scale.final)}, final: 1e-6}}"
+    warmup = scale.warmup_steps * scale.batch_tokens
+    return f"{{schedule: cosine, peak: {rate_text(scale.peak)}, final: {rate_text(scale.final)}, warmup_tokens: {warmup}}}"
+
+
+def phase_fields(phase: PaperPhase, scale: Scale) -> list[str]:
+    """Return a phase's keys but its name, as YAML."""
     return [
-        f"  - name: {phase.name}",
-        f"    tokens: {format_tokens(budget(phase, scale))}",
-        f"    mixture: {flow(phase.mixture())}",
-        f"    learning_rate: {rate}",
+        f"tokens: {format_tokens(budget(phase, scale))}",
+        f"mixture: {flow(phase.mixture())}",
+        f"learning_rate: {learning_rate(phase, scale)}",
     ]
 
 
@@ -242,8 +255,10 @@ Plan them before anything is prepared:
         --assume-tokens examples/paper/sizes.yaml
 
 To train one, put documents under `examples/paper/documents/CORPUS`, or change `documents`. All share `examples/paper/tokenizer.json`;
-where there is none, the recipe prepared first trains it on its own corpora. A cooldown run starts from the checkpoint that
-`codemix train` on its parent left in `runs/`. `examples/mini` holds the runs that need no more than text and code, with one
+where there is none, the recipe prepared first trains it on its own corpora. A cooldown run branches off where
+`codemix train` on its parent saved the end of `continue` in `runs/`, with Adam's state and the data order; it is planned from there, so
+after its parent has begun. [../studies/paper.yaml](../studies/paper.yaml) is all of them as one study, whose runs share what they have in common
+and which `codemix study plan` plans before anything is trained. `examples/mini` holds the runs that need no more than text and code, with one
 token for a million of these, for two CPU cores.
 
 ## What is not the paper's

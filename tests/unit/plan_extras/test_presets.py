@@ -7,8 +7,11 @@ from presets_plan import EXAMPLES, SIZES, plan_of
 
 from codemix_megatron.plan.difference import compare_plans
 from codemix_megatron.recipe.presets import preset_files
+from codemix_megatron.study.presets import study_files
 
-RECIPES = sorted(str(path.relative_to(EXAMPLES).with_suffix("")) for path in EXAMPLES.rglob("*.yaml") if path.name != "sizes.yaml")
+NO_RECIPES = ("studies/paper", "studies/mini", "paper/sizes")
+FOUND = (str(path.relative_to(EXAMPLES).with_suffix("")) for path in EXAMPLES.rglob("*.yaml"))
+RECIPES = sorted(name for name in FOUND if name not in NO_RECIPES)
 
 # Billions of tokens of text and code per phase: Table 2 and section 3 of the paper.
 BUDGETS = {
@@ -30,8 +33,8 @@ BUDGETS = {
 
 
 def test_presets_on_disk_are_what_the_script_writes():
-    files = preset_files()
-    written = [path for folder in ("paper", "mini") for path in (EXAMPLES / folder).rglob("*") if path.suffix in (".yaml", ".md")]
+    files = {**preset_files(), **study_files()}
+    written = [path for folder in ("paper", "mini", "studies") for path in (EXAMPLES / folder).rglob("*") if path.suffix in (".yaml", ".md")]
     assert {str(path.relative_to(EXAMPLES)) for path in written} == set(files)
     stale = [name for name, text in files.items() if (EXAMPLES / name).read_text(encoding="utf-8") != text]
     assert not stale, "run tools/write_presets.py"
@@ -40,7 +43,7 @@ def test_presets_on_disk_are_what_the_script_writes():
 @pytest.mark.parametrize("name", RECIPES)
 def test_example_is_read_and_planned(name):
     plan = plan_of(name)
-    assert plan.assumed and plan.steps == sum(phase.steps for phase in plan.phases)
+    assert plan.assumed and plan.steps == plan.first_step + sum(phase.steps for phase in plan.phases)
 
 
 def test_every_budget_of_the_paper_has_a_preset():
@@ -84,10 +87,12 @@ def test_repetition_is_raised_only_where_the_budget_asks_for_it():
 
 @pytest.mark.parametrize("scale", ["paper/470m", "mini"])
 def test_cooldowns_start_where_the_parents_second_phase_ends(scale):
+    """The data order goes on too: what the parent's phases read counts, and the planned reading is that of the whole run."""
     child, parent = plan_of(f"{scale}/cooldown-with-code"), plan_of(f"{scale}/balanced-to-text")
     end = parent.phases[1].first_step + parent.phases[1].steps - 1
-    assert Path(child.initial_weights).resolve() == EXAMPLES.parent / "runs" / parent.name / "checkpoints" / f"step-{end}"
-    assert child.model == parent.model
+    assert (Path(child.branch.run).resolve(), child.branch.step) == (EXAMPLES.parent / "runs" / parent.name, end)
+    assert child.model == parent.model and child.phases == parent.phases[2:]
+    assert {name: source["epochs"] for name, source in child.sources.items()} == {name: source["epochs"] for name, source in parent.sources.items()}
 
 
 def test_difference_names_the_synthetic_source():

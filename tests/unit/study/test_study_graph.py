@@ -1,0 +1,116 @@
+"""What variants share is found from their recipes, and is trained once."""
+
+from pathlib import Path
+
+from presets_of_studies import PAPER_NAMES, plan_of_study
+from small_study import graph_of, planned, write_study
+
+from codemix_megatron.plan.plan import find_corpora, make_plan
+from codemix_megatron.study.reading import read_study
+from codemix_megatron.study.segments import build_graph, segment_recipe
+
+
+def test_variants_that_are_the_same_up_to_a_phase_share_it(tmp_path):
+    graph = graph_of(tmp_path)
+    assert graph.paths == {
+        "plain": ("plain.balanced", "plain"),
+        "longer": ("plain.balanced", "longer.text", "longer"),
+        "no-code": ("plain.balanced", "longer.text", "no-code"),
+    }
+    assert graph.segments["plain.balanced"].variants == ("plain", "longer", "no-code")
+    plan = planned(graph)
+    assert plan.total(lambda p: p.tokens) == 512 * (12 + 8 + 4 + 8 + 8)
+    assert plan.alone(lambda p: p.tokens) == 512 * (20 + 24 + 24)
+
+
+def test_another_seed_model_or_mixture_shares_nothing_from_there_on(tmp_path):
+    def change(study):
+        study["variants"] = {"plain": None, "again": None}
+        study["axes"] = {"seed": [7, 8], "size": {"s": {}, "l": {"model.num_layers": 8}}}
+        study["exclude"] = [{"variant": "again", "seed": "seed-8"}]
+
+    graph = graph_of(tmp_path, change)
+    assert list(graph.paths) == ["plain-seed-7-s", "plain-seed-7-l", "plain-seed-8-s", "plain-seed-8-l", "again-seed-7-s", "again-seed-7-l"]
+    assert graph.paths["again-seed-7-s"] == graph.paths["plain-seed-7-s"]
+    assert len(graph.segments) == 4 * 2 and len(graph.children(None)) == 4
+
+
+def test_saving_and_watching_differently_is_no_other_run(tmp_path):
+    def change(study):
+        study["axes"] = {"saves": {"few": {}, "many": {"checkpoint.every_steps": 2, "observers.tensorboard": True}}}
+
+    assert len(graph_of(tmp_path, change).segments) == 5
+
+
+def test_a_corpus_that_is_not_read_before_a_phase_keeps_nothing_apart(tmp_path):
+    def change(study):
+        more = {"kind": "text", "documents": ["more.jsonl"]}
+        study["variants"] = {
+            "plain": None,
+            "more": {"overrides": {"corpora.more": more, "phases.cooldown.mixture": {"prose": 0.5, "more": 0.5}}},
+        }
+
+    paths = graph_of(tmp_path, change).paths
+    assert paths["plain"][0] == paths["more"][0] and paths["plain"][1] != paths["more"][1]
+
+
+def test_variant_after_another_goes_on_from_it(tmp_path):
+    def change(study):
+        study["variants"] = {"trunk": {"phases": ["balanced"]}, "cooled": {"after": "trunk", "phases": ["cooldown"]}}
+
+    graph = graph_of(tmp_path, change)
+    assert graph.paths == {"trunk": ("trunk",), "cooled": ("trunk", "cooled")} and graph.segments["trunk"].ends == ("trunk",)
+
+
+def test_segments_of_a_variant_plan_what_its_whole_recipe_plans(tmp_path):
+    graph, sizes = graph_of(tmp_path), {"prose": 3000, "snippets": 10**5}
+    plans = planned(graph, sizes).plans
+    for variant, path in graph.paths.items():
+        recipe = graph.segments[path[-1]].recipe
+        whole = make_plan(recipe, find_corpora(recipe, sizes))
+        parts = [plans[name] for name in path]
+        assert [phase for part in parts for phase in part.phases] == whole.phases, variant
+        ends = {name: source["epochs"] for name, source in parts[-1].sources.items()}
+        assert ends == {name: source["epochs"] for name, source in whole.sources.items()} and parts[-1].steps == whole.steps
+
+
+def test_segment_branches_off_where_its_parent_ends(tmp_path):
+    graph = graph_of(tmp_path)
+    root, child = (segment_recipe(graph.segments[name], Path("/runs")) for name in ("plain.balanced", "longer.text"))
+    assert root.branch is None and [phase.name for phase in root.phases] == ["balanced"] and root.name == "plain.balanced"
+    assert (child.branch.run, child.branch.step) == ("/runs/plain.balanced", None) and [phase.name for phase in child.phases] == ["text"]
+
+
+def test_known_segments_keep_their_names_when_variants_come_before_them(tmp_path):
+    before = graph_of(tmp_path)
+    known = {segment.key: name for name, segment in before.segments.items()}
+
+    def change(study):
+        study["variants"] = {"first": {"phases": ["balanced"]}, **study["variants"]}
+
+    after = build_graph(read_study(write_study(tmp_path, change)), known)
+    assert after.paths == {"first": ("plain.balanced",), **before.paths}
+
+
+def test_paper_grid_has_the_26_runs_that_can_be_named_and_shares_what_they_have_in_common():
+    plan = plan_of_study("paper")
+    assert set(plan.graph.paths) == PAPER_NAMES and len(PAPER_NAMES) == 26
+    assert len(plan.graph.segments) == 43
+    billions = lambda value: round(value / 1e9)  # noqa: E731
+    assert billions(plan.alone(lambda p: p.tokens)) == (7 + 2) * 440 + (6 + 4) * 200 + 7 * 440
+    shared = {name: len(segment.variants) for name, segment in plan.graph.segments.items() if len(segment.variants) > 1}
+    assert shared == {
+        "sweep-050-470m": 4,
+        "balanced-to-text-470m.continue": 3,
+        "balanced-to-text-470m": 2,
+        "sweep-100-470m": 3,
+        "quality-code-synth-470m": 2,
+    }
+    saved = plan.alone(lambda p: p.tokens) - plan.total(lambda p: p.tokens)
+    assert billions(saved) == 3 * 200 + 2 * 200 + 40 + 2 * 200 + 200
+
+
+def test_mini_grid_is_planned_over_corpora_of_python():
+    plan = plan_of_study("mini", text=10**6, code=3 * 10**6)
+    assert len(plan.graph.paths) == 9 and plan.total(lambda p: p.tokens) < 0.75 * plan.alone(lambda p: p.tokens)
+    assert all(p.layout["tensor"] == 2 for p in plan.plans.values())
