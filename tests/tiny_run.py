@@ -157,18 +157,18 @@ def clean_environment() -> dict:
 
 
 def ranks_of(run: Path) -> list[int]:
-    """Return the process ids of a run's ranks."""
-    pids = []
+    """Return the process ids of a run's ranks, by rank."""
+    pids = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 words = (entry / "cmdline").read_bytes().decode().split("\0")
-                is_rank = "RANK=" in (entry / "environ").read_bytes().decode(errors="replace").replace("\0", "\n")
+                name = (entry / "comm").read_text().strip()
             except OSError:
                 continue
-            if str(run) in words and is_rank and "torch.distributed.run" not in words:
-                pids.append(int(entry.name))
-    return pids
+            if str(run) in words and name.startswith("codemix rank "):
+                pids[int(name.rpartition(" ")[2])] = int(entry.name)
+    return [pids[rank] for rank in sorted(pids)]
 
 
 def free_port() -> int:

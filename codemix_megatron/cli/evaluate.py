@@ -8,7 +8,7 @@ from codemix_megatron.cli.evaluate_ranks import as_copies, on_ranks, ranks_progr
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.evaluate.offline import allow_network
 from codemix_megatron.evaluate.progress import silent
-from codemix_megatron.launch.local import end_with_launcher, is_a_rank
+from codemix_megatron.launch.local import is_a_rank
 from codemix_megatron.records.run_folder import RunFolder, step_of
 from codemix_megatron.records.scores import Scores
 
@@ -68,7 +68,6 @@ def run(arguments) -> int:
     if arguments.hub:
         allow_network()
     if is_a_rank():
-        end_with_launcher()
         reported(lambda: evaluate_here(arguments, items, ranks_progress()))
         return 0
     with progress_bars(Console(file=sys.stderr)) as progress:

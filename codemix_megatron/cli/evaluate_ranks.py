@@ -24,7 +24,7 @@ def on_ranks(folder: RunFolder, words: list[str], num_ranks: int, progress) -> N
     folder.logs.mkdir(parents=True, exist_ok=True)
     told.unlink(missing_ok=True)
     os.environ[PROGRESS] = str(told)
-    ranks = start_ranks(folder, ["codemix_megatron", "evaluate", *words], num_ranks, 0, launch)
+    ranks = start_ranks(folder, ["evaluate", *words], num_ranks, 0, launch)
 
     def tick():
         if folder.stop.exists():

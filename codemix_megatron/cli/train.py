@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from codemix_megatron.errors import STOPPED_EARLY, LaunchError, RankCrashed, machine_fault
-from codemix_megatron.launch.local import end_with_launcher, follow_ranks, is_a_rank, note_failure, start_ranks
+from codemix_megatron.launch.local import follow_ranks, is_a_rank, note_failure, start_ranks
 from codemix_megatron.plan.branch import known_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.checks import ranks_fault
@@ -48,7 +48,6 @@ def run(arguments) -> int:
     folder = RunFolder(arguments.folder or Path("runs") / recipe.name)
     pass_on_steps(arguments)
     if is_a_rank():
-        end_with_launcher()
         return train_as_rank(recipe, folder)
     num_ranks = arguments.nproc or recipe.parallel.model_ranks * (recipe.parallel.data or 1)
     if fault := ranks_fault(recipe.parallel, num_ranks):
@@ -105,7 +104,7 @@ def train_here(recipe, arguments, folder: RunFolder, num_ranks: int) -> int:
     if resumed and events and events[-1]["event"] == "end":
         sys.stdout.write(f"{folder}: already trained to step {events[-1]['step']} of {plan.steps}\n")
         return 0
-    command = ["codemix_megatron", "train", arguments.recipe, *arguments.overrides, "--folder", str(folder)]
+    command = ["train", arguments.recipe, *arguments.overrides, "--folder", str(folder)]
     sys.stdout.write(f"{'resuming' if resumed else 'training'} {recipe.name} on {num_ranks} ranks in {folder}\n")
     sys.stdout.flush()
     if (recipe.initial_weights or "").startswith(PREFIX) and not resumed:

@@ -1,4 +1,4 @@
-"""Starting ranks on this machine through torchrun's launcher, and following them to their end."""
+"""Starting ranks on this machine, and following them to their end."""
 
 import contextlib
 import ctypes
@@ -21,7 +21,7 @@ from codemix_megatron.launch.heartbeat import Watch
 from codemix_megatron.records.atomic import read_json, write_json
 from codemix_megatron.records.run_folder import RunFolder
 
-__all__ = ["Launch", "end_with_launcher", "follow_ranks", "is_a_rank", "note_failure", "start_ranks"]
+__all__ = ["KILL_AFTER_SECONDS", "Launch", "end_with_parent", "follow_ranks", "is_a_rank", "note_failure", "start_ranks"]
 
 DEAD_RANK = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
@@ -47,7 +47,7 @@ class Launch:
 
 
 def start_ranks(run: RunFolder, command: list[str], num_ranks: int, port: int, launch: str) -> Launch:
-    """Start `python -m COMMAND` on `num_ranks` ranks in a session of their own; their output goes to logs/ranks.log.
+    """Start `codemix COMMAND` on `num_ranks` ranks in a session of their own; their output goes to logs/ranks.log.
 
     `launch` is written into the journal's start event, so that the caller finds where its part begins.
     """
@@ -55,10 +55,9 @@ def start_ranks(run: RunFolder, command: list[str], num_ranks: int, port: int, l
     run.logs.mkdir(parents=True, exist_ok=True)
     run.stop.unlink(missing_ok=True)  # one from an earlier start; from here on it means these ranks
     notes = Path(tempfile.mkdtemp(prefix="codemix-notes-"))
-    words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(num_ranks)]
-    words += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", launch, "-m", *command]
+    words = [sys.executable, "-m", "codemix_megatron.cli.ranks", str(num_ranks), str(port), *command]
     environment = {**os.environ, "CODEMIX_FOLLOWED": launch, "CODEMIX_NOTES": str(notes), "PYTHONUNBUFFERED": "1"}
-    environment.setdefault("OMP_NUM_THREADS", "1")  # torchrun would set and warn; ranks choose their threads themselves
+    environment.setdefault("OMP_NUM_THREADS", "1")  # no threads before the fork; ranks choose theirs themselves
     with open(run.logs / "ranks.log", "ab") as log:
         process = subprocess.Popen(
             words,
@@ -130,7 +129,7 @@ def end_session(ranks: subprocess.Popen) -> None:
 
 
 def kill_family(ranks: subprocess.Popen) -> None:
-    """Kill torchrun and the ranks it started, each of which has a session of its own, and wait until they are gone."""
+    """Kill the process that forked the ranks, and the ranks, and wait until they are gone."""
     if ranks.poll() is not None:
         return  # it ended by itself, and its ranks with it
     started = psutil.Process(ranks.pid).children(recursive=True)
@@ -149,12 +148,6 @@ def end_with_parent() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-
-
-def end_with_launcher() -> None:
-    """Have a rank that `start_ranks` started die with torchrun, which dies with the launching process; others are left as they are."""
-    if "CODEMIX_NOTES" in os.environ:
-        end_with_parent()
 
 
 def note_failure(rank: int, fault: BaseException) -> None:

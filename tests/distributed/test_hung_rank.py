@@ -28,7 +28,7 @@ class Finder(importlib.abc.MetaPathFinder):
             at = module.Batches.at
 
             def endless(self, first):
-                while first >= 5 * self.global_sequences:
+                while os.environ.get("RANK") == "1" and first >= 5 * self.global_sequences:
                     pass
                 return at(self, first)
 
@@ -37,8 +37,7 @@ class Finder(importlib.abc.MetaPathFinder):
         spec.loader.exec_module = execute_and_change
         return spec
 
-if os.environ.get("RANK") == "1":
-    sys.meta_path.insert(0, Finder())
+sys.meta_path.insert(0, Finder())
 """
 
 
