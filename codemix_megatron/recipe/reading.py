@@ -16,11 +16,18 @@ from codemix_megatron.recipe.quantity import parse_tokens
 from codemix_megatron.recipe.schema import NAMED_READERS, CorpusSpec, Phase, Recipe, as_plain
 from codemix_megatron.recipe.shapes import SHAPES
 
-<<<<<<< HEAD
-__all__ = ["Faults", "apply_overrides", "build_recipe", "kind_of", "parse_yaml", "read_block", "read_recipe", "write_recipe"]
-=======
-__all__ = ["apply_overrides", "build_recipe", "kind_of", "nearest", "parse_yaml", "read_recipe", "set_at", "write_recipe"]
->>>>>>> 5055123 (Plan studies: variants times axes over one recipe, cut into segments that are shared)
+__all__ = [
+    "Faults",
+    "apply_overrides",
+    "build_recipe",
+    "kind_of",
+    "nearest",
+    "parse_yaml",
+    "read_block",
+    "read_recipe",
+    "set_at",
+    "write_recipe",
+]
 
 
 def read_recipe(path, overrides=()) -> Recipe:
