@@ -4,10 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all lint docs clean soak bench-save bench-mixture bench-prepare bench-convert test-smollm bench-filters bench-evaluate
+.PHONY: demo study-demo test test-all lint docs clean soak bench-save bench-mixture bench-prepare bench-convert test-smollm bench-filters bench-evaluate
 
 demo: $(STAMP)  ## the whole road on the standard library's own sources
 	$(BIN)/codemix demo
+
+study-demo: $(STAMP)  ## the paper's runs in small, as one study with its report, in minutes; the same command resumes it
+	$(BIN)/codemix study run examples/studies/mini.yaml
+	$(BIN)/codemix study report runs/mini
 
 test: $(STAMP)  ## all tests that need no GPU, about 20 minutes on two cores
 	$(BIN)/ruff check .

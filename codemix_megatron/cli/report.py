@@ -5,13 +5,14 @@ from pathlib import Path
 
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.records.run_folder import RunFolder, is_run_folder
+from codemix_megatron.study.folder import StudyFolder
 
 __all__ = ["add_arguments", "run"]
 
 EPILOG = """examples:
   codemix report runs/demo
   codemix report runs/text-only runs/balanced --output runs/comparison
-  codemix report --study runs/grid                     all runs in a folder; the report goes to runs/grid/report
+  codemix report --study runs/grid                     all runs in a folder, or all variants of a study; the report goes to runs/grid/report
 
 Several runs are compared item by item with the one named text-only, else the first; sweeps over the share of code, kinds of
 code, cooldowns, seeds and cost are recognised by what the runs consumed and where they started from.
@@ -32,6 +33,13 @@ def run(arguments) -> int:
 
     folders = [RunFolder.existing(path) for path in arguments.run_folders]
     output = Path(arguments.output) if arguments.output else None
+    if arguments.study and StudyFolder(arguments.study).state.is_file():
+        if folders:
+            raise CodemixError(f"--study {arguments.study}: has its own runs; name no others")
+        from codemix_megatron.study.reporting import write_study_report
+
+        sys.stdout.write(f"file://{write_study_report(StudyFolder.existing(arguments.study), output)}\n")
+        return 0
     if arguments.study:
         folders += runs_in(Path(arguments.study))
         output = output or Path(arguments.study) / "report"

@@ -4,6 +4,7 @@ from functools import partial
 
 from codemix_megatron.recipe.schema import as_plain
 from codemix_megatron.report.blocks import Bullets, Cell, Missing, Paragraph, Report, Section, Table
+from codemix_megatron.report.chain import lineage_section
 from codemix_megatron.report.comparison_figures import compare_bits_figure, compare_tasks_figure
 from codemix_megatron.report.consumption import tokens_by_kind
 from codemix_megatron.report.differences import difference_in_bits, difference_in_task, find_bits, find_task
@@ -50,6 +51,7 @@ def compare_runs(runs: list[RunData]) -> Report:
         date=started_at(runs[at]),
         sections=[
             *study_sections(runs, labels, at),
+            *lineage_section(runs, labels),
             Section(title="Scores", anchor="scores", blocks=[*warning, *score_blocks(runs, labels, at)]),
             *win_rate_sections(runs),
             Section(title="While training", anchor="training", blocks=training_blocks(runs, labels, at)),

@@ -56,6 +56,9 @@ def parent_path(run: RunData) -> Path | None:
 
 def parent_of(run: RunData, runs: list[RunData]) -> RunData | None:
     """Return the run among `runs` that this one starts from."""
+    for folder in run.ancestors:
+        if found := next((other for other in runs if other is not run and other.folder.path == folder and other.scores), None):
+            return found
     path = parent_path(run)
     if path is None:
         return None

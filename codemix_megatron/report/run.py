@@ -8,10 +8,10 @@ from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.report.comparison import compare_runs
 from codemix_megatron.report.markdown import markdown
 from codemix_megatron.report.page import page
-from codemix_megatron.report.run_data import read_run
+from codemix_megatron.report.run_data import RunData, read_run
 from codemix_megatron.report.sections import describe_run
 
-__all__ = ["write_report"]
+__all__ = ["write_report", "write_report_of"]
 
 
 def write_report(runs: list[RunFolder], output: Path | None = None) -> Path:
@@ -23,9 +23,12 @@ def write_report(runs: list[RunFolder], output: Path | None = None) -> Path:
         raise CodemixError("a report of several runs belongs to none of them; say where it goes with --output DIR")
     if len({run.path for run in runs}) < len(runs):
         raise CodemixError("one run folder is given twice; name each once")
-    data = [read_run(run) for run in runs]
+    return write_report_of([read_run(run) for run in runs], Path(output or runs[0].report))
+
+
+def write_report_of(data: list[RunData], folder: Path) -> Path:
+    """Write the report of runs that were read already into `folder`; return index.html's path."""
     report = describe_run(data[0]) if len(data) == 1 else compare_runs(data)
-    folder = Path(output or runs[0].report)
     texts = {"index.md": markdown(report), "index.html": page(report)}  # nothing is written before all is made
     try:
         for figure in report.figures():

@@ -31,6 +31,7 @@ class RunData:
     scores: list[Scores] = field(default_factory=list)  # oldest first
     export: dict | None = None
     checkpoint_steps: list[int] = field(default_factory=list)
+    ancestors: list[Path] = field(default_factory=list)  # folders of the segments it was trained in before this one, the nearest first
 
     @property
     def place(self) -> str:

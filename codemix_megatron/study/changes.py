@@ -1,0 +1,47 @@
+"""Whether a study file still asks for what a begun study has done: segments that have begun may not change."""
+
+import difflib
+
+from codemix_megatron.errors import RecipeError
+from codemix_megatron.recipe.reading import write_recipe
+from codemix_megatron.records.run_folder import is_run_folder
+from codemix_megatron.study.folder import StudyFolder
+from codemix_megatron.study.schema import Study
+from codemix_megatron.study.segments import Graph, build_graph, segment_recipe
+
+__all__ = ["graph_in"]
+
+
+def graph_in(folder: StudyFolder, study: Study) -> Graph:
+    """Return the study's graph with the names its segments have in `folder`.
+
+    Raises RecipeError with a diff when a variant's begun segment is another one now. Added variants, and others before a start, are fine.
+    """
+    if not folder.state.is_file():
+        return build_graph(study)
+    state = folder.read()
+    begun = {name: segment for name, segment in state["segments"].items() if has_begun(folder, state, name)}
+    graph = build_graph(study, {segment["key"]: name for name, segment in begun.items()})
+    faults = {}
+    for variant, path in graph.paths.items():
+        for old, new in zip(state["variants"].get(variant, []), path, strict=False):
+            if old in begun and begun[old]["key"] != graph.segments[new].key:
+                faults.setdefault(old, difference(folder, old, graph, new))
+                break
+    if faults:
+        listed = [f"{old} has begun and is another run now:\n{lines}" for old, lines in faults.items()]
+        raise RecipeError([*listed, "use the study as it was, give changed variants new names, or another --directory"], where=str(folder))
+    return graph
+
+
+def has_begun(folder: StudyFolder, state: dict, segment: str) -> bool:
+    """Say whether a segment's run is there, or waits in a queue to be."""
+    return is_run_folder(folder.run(segment)) or bool(state["tasks"].get(segment, {}).get("job"))
+
+
+def difference(folder: StudyFolder, old: str, graph: Graph, new: str) -> str:
+    """Return the lines in which the recipes of two segments differ."""
+    before = folder.recipe(old).read_text(encoding="utf-8").splitlines()
+    after = write_recipe(segment_recipe(graph.segments[new], folder.runs)).splitlines()
+    lines = difflib.unified_diff(before, after, "begun", "now", lineterm="", n=1)
+    return "\n".join(f"    {line}" for line in lines if not line.startswith(("---", "+++")))

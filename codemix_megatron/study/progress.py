@@ -1,0 +1,112 @@
+"""How far every segment of a study is: from its journal, what its last task said, and whether somebody works on it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from codemix_megatron.mixture.budget import whole_batches
+from codemix_megatron.records.run_folder import is_run_folder
+from codemix_megatron.study.folder import StudyFolder
+from codemix_megatron.study.segments import Graph
+from codemix_megatron.study.tasks import SCORE, is_scored
+
+__all__ = ["Standing", "find_standings"]
+
+TAIL_BYTES = 1 << 16
+WORKING = ("running", "queued")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One segment now. `state`: done, running, queued, stopped, failed, blocked (what it goes on from failed) or waiting."""
+
+    segment: str
+    state: str
+    steps_done: int
+    steps: int
+    tokens_per_second: float | None = None
+    loss: float | None = None
+    score: str = ""  # the same words; empty where nothing is to be scored
+    note: str = ""
+
+
+def find_standings(graph: Graph, folder: StudyFolder, tasks: dict[str, dict], with_scores: bool, working: Callable[[str], bool]) -> dict[str, Standing]:
+    """Return segment -> standing. `tasks` is that of study.json; `working` says whether a task really is under way."""
+    found, ends = {}, {}
+    for name, segment in graph.segments.items():
+        batch = segment.recipe.batch.global_sequences * segment.recipe.model.sequence_length
+        first, steps = ends.get(segment.parent, 0), whole_batches(segment.phase.tokens, batch)
+        ends[name] = first + steps
+        last = read_tail(folder.run(name).journal) if is_run_folder(folder.run(name)) else {}
+        state, note = state_of(name, last.get("status", {}).get("event") == "end", found.get(segment.parent), tasks, working)
+        step = last.get("step", {})
+        found[name] = Standing(
+            segment=name,
+            state=state,
+            steps_done=max(0, step.get("step", first) - first),
+            steps=steps,
+            tokens_per_second=step.get("tokens_per_second"),
+            loss=step.get("loss"),
+            score=score_of(name, state, folder, tasks, working) if with_scores and segment.ends else "",
+            note=note or score_note(name, tasks),
+        )
+    return found
+
+
+def state_of(name: str, is_done: bool, parent: Standing | None, tasks: dict, working) -> tuple[str, str]:
+    """Return a segment's state and what is to be said of it."""
+    task = tasks.get(name, {})
+    if is_done:
+        return "done", ""
+    if task.get("state") in WORKING and working(name):
+        return task["state"], task.get("reason", "")
+    if task.get("state") == "failed":
+        return "failed", task.get("error", "")
+    if parent is not None and parent.state in ("failed", "blocked"):
+        return "blocked", f"{parent.segment} failed" if parent.state == "failed" else parent.note
+    if task.get("state") in (*WORKING, "stopped", "cancelled"):
+        return "stopped", ""
+    return "waiting", ""
+
+
+def score_of(name: str, state: str, folder: StudyFolder, tasks: dict, working) -> str:
+    """Return how far the scores of a segment are."""
+    task = tasks.get(name + SCORE, {})
+    if state != "done":
+        return "waiting"
+    if is_scored(folder.run(name)):
+        return "done"
+    if task.get("state") in WORKING and working(name + SCORE):
+        return task["state"]
+    return "failed" if task.get("state") == "failed" else "waiting"
+
+
+def score_note(name: str, tasks: dict) -> str:
+    """Return why scores failed."""
+    task = tasks.get(name + SCORE, {})
+    return f"scores: {task.get('error', '')}" if task.get("state") == "failed" else ""
+
+
+def read_tail(path: Path) -> dict[str, dict]:
+    """Return the last step event as `step` and the last of start, stop and end as `status`, from the end of a journal."""
+    try:
+        with open(path, "rb") as handle:
+            handle.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            lines = handle.read().split(b"\n")
+    except FileNotFoundError:
+        return {}
+    found = {}
+    for line in reversed(lines):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # cut off by the window, or being written
+        kind = event.get("event")
+        if kind == "step":
+            found.setdefault("step", event)
+        elif kind in ("start", "stop", "end"):
+            found.setdefault("status", event)
+        if len(found) == 2:
+            break
+    return found

@@ -1,0 +1,71 @@
+"""What has to be done for a study, as commands: train every segment, score those where variants end."""
+
+import sys
+from dataclasses import dataclass
+
+from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.records.journal import read_journal
+from codemix_megatron.records.run_folder import RunFolder, step_of
+from codemix_megatron.study.folder import StudyFolder
+from codemix_megatron.study.segments import Graph
+
+__all__ = ["SCORE", "Task", "command_line", "is_done", "is_finished", "is_scored", "list_tasks"]
+
+SCORE = "@score"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Commands that run one after another once the tasks in `needs` are done."""
+
+    name: str
+    segment: str
+    needs: tuple[str, ...]
+    commands: tuple[tuple[str, ...], ...]  # words after `codemix`
+    recipe: Recipe
+
+    @property
+    def is_training(self) -> bool:
+        """Whether it trains; else it scores."""
+        return not self.name.endswith(SCORE)
+
+    @property
+    def ranks(self) -> int:
+        """Ranks of the segment's layout."""
+        return self.recipe.parallel.model_ranks * (self.recipe.parallel.data or 1)
+
+
+def list_tasks(graph: Graph, folder: StudyFolder, with_scores: bool) -> dict[str, Task]:
+    """Return all tasks by name, each after those it needs; a segment's scores come after it, before what is further down."""
+    tasks = {}
+    for name, segment in graph.segments.items():
+        run = str(folder.run(name))
+        needs = (segment.parent,) if segment.parent else ()
+        train = (("train", str(folder.recipe(name)), "--folder", run),)
+        tasks[name] = Task(name, name, needs, train, segment.recipe)
+        if segment.ends and with_scores:
+            tasks[name + SCORE] = Task(name + SCORE, name, (name,), (("export", run), ("evaluate", run)), segment.recipe)
+    return tasks
+
+
+def is_done(task: Task, folder: StudyFolder) -> bool:
+    """Say whether nothing of a task is left to do, by what its run folder holds."""
+    run = folder.run(task.segment)
+    return is_finished(run) if task.is_training else is_scored(run)
+
+
+def is_finished(run: RunFolder) -> bool:
+    """Say whether a run has trained to its end."""
+    events = read_journal(run.journal)
+    return bool(events) and events[-1]["event"] == "end"
+
+
+def is_scored(run: RunFolder) -> bool:
+    """Say whether the newest export of a run has scores."""
+    newest = run.latest_export()
+    return newest is not None and run.score_file(step_of(newest)).is_file()
+
+
+def command_line(words: tuple[str, ...]) -> list[str]:
+    """Return a codemix command as this interpreter runs it."""
+    return [sys.executable, "-m", "codemix_megatron", *words]
