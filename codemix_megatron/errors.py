@@ -38,6 +38,7 @@ class CodemixError(Exception):
     """Base of all errors raised on purpose; catch it to catch them all."""
 
     default_exit_code = USER_FAULT
+    is_carried = False  # another rank's fault, raised on this one too
 
     def __init__(self, message: str, *, exit_code: int | None = None):
         super().__init__(message)

@@ -4,11 +4,12 @@ import math
 import sys
 from pathlib import Path
 
-from codemix_megatron.cli.evaluate_ranks import as_copies, on_ranks, ranks_progress, reported
+from codemix_megatron.cli.evaluate_ranks import as_copies, on_ranks, ranks_progress
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.evaluate.offline import allow_network
 from codemix_megatron.evaluate.progress import silent
-from codemix_megatron.launch.local import is_a_rank
+from codemix_megatron.launch.place import is_a_rank
+from codemix_megatron.launch.rank import as_rank, launching_run
 from codemix_megatron.records.run_folder import RunFolder, step_of
 from codemix_megatron.records.scores import Scores
 
@@ -43,7 +44,9 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--samples", type=int, default=1, metavar="N", help="completions of each programming problem, for pass@k (default: 1, greedy)"
     )
-    parser.add_argument("--contamination", action="store_true", help="count items that overlap the training corpora; scores without them too")
+    parser.add_argument(
+        "--contamination", action="store_true", help="count items that overlap the training corpora; scores without them too"
+    )
     parser.add_argument("--unsandboxed", action="store_true", help="run generated programs with your rights where no sandbox works")
     parser.add_argument(
         "--live", action="store_true", help="score the checkpoint as it is, on the ranks of the recipe's layout, without export"
@@ -68,7 +71,7 @@ def run(arguments) -> int:
     if arguments.hub:
         allow_network()
     if is_a_rank():
-        reported(lambda: evaluate_here(arguments, items, ranks_progress()))
+        as_rank(launching_run(), lambda: evaluate_here(arguments, items, ranks_progress()))
         return 0
     with progress_bars(Console(file=sys.stderr)) as progress:
         scores = evaluate(arguments, items, progress)

@@ -2,16 +2,14 @@
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
-from codemix_megatron.errors import machine_fault
-from codemix_megatron.launch.local import follow_ranks, note_failure, start_ranks
+from codemix_megatron.launch.local import follow_ranks, start_ranks
 from codemix_megatron.records.atomic import write_json
 from codemix_megatron.records.run_folder import RunFolder
 
-__all__ = ["as_copies", "on_ranks", "ranks_progress", "reported"]
+__all__ = ["as_copies", "on_ranks", "ranks_progress"]
 
 PROGRESS = "CODEMIX_EVALUATION_PROGRESS"  # the file in which the main rank tells how far it is
 TELL_EVERY_SECONDS = 0.5
@@ -52,22 +50,6 @@ def ranks_progress():
             write_json(path, [label, done, total])
 
     return tell
-
-
-def reported(function):
-    """Call `function` as one rank; what goes wrong is left where the process that started the ranks finds it."""
-    rank = int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
-    try:
-        return function()
-    except OSError as fault:
-        known = machine_fault(fault)
-        note_failure(rank, known)
-        raise known from fault
-    except BaseException as fault:
-        note_failure(rank, fault)
-        raise
-    finally:
-        sys.stdout.flush()
 
 
 def as_copies(function):

@@ -6,8 +6,10 @@ import sys
 import time
 from pathlib import Path
 
-from codemix_megatron.errors import STOPPED_EARLY, LaunchError, RankCrashed, machine_fault
-from codemix_megatron.launch.local import follow_ranks, is_a_rank, note_failure, start_ranks
+from codemix_megatron.errors import STOPPED_EARLY, LaunchError, RankCrashed
+from codemix_megatron.launch.local import follow_ranks, start_ranks
+from codemix_megatron.launch.place import is_a_rank
+from codemix_megatron.launch.rank import as_rank
 from codemix_megatron.plan.branch import known_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.checks import ranks_fault
@@ -44,15 +46,19 @@ def add_arguments(parser) -> None:
 
 def run(arguments) -> int:
     """Train as one of several ranks, or start the ranks and follow them."""
-    recipe = read_recipe(arguments.recipe, arguments.overrides)
-    folder = RunFolder(arguments.folder or Path("runs") / recipe.name)
-    pass_on_steps(arguments)
     if is_a_rank():
-        return train_as_rank(recipe, folder)
+        return as_rank(folder_of(arguments), lambda: train_as_rank(arguments))
+    recipe, folder = read_recipe(arguments.recipe, arguments.overrides), folder_of(arguments)
+    pass_on_steps(arguments)
     num_ranks = arguments.nproc or recipe.parallel.model_ranks * (recipe.parallel.data or 1)
     if fault := ranks_fault(recipe.parallel, num_ranks):
         raise LaunchError(f"--nproc: {fault}", exit_code=2)
     return train_here(recipe, arguments, folder, num_ranks)
+
+
+def folder_of(arguments) -> RunFolder:
+    """Return the run folder that is asked for, or the one called like the recipe."""
+    return RunFolder(arguments.folder or Path("runs") / read_recipe(arguments.recipe, arguments.overrides).name)
 
 
 def pass_on_steps(arguments) -> None:
@@ -66,23 +72,16 @@ def pass_on_steps(arguments) -> None:
         os.environ[name] = steps
 
 
-def train_as_rank(recipe, folder: RunFolder) -> int:
-    """Run this rank's part; leave a note for the launching process when it fails."""
+def train_as_rank(arguments) -> int:
+    """Run this rank's part."""
     from codemix_megatron.parallel.importing import import_megatron
 
+    recipe, folder = read_recipe(arguments.recipe, arguments.overrides), folder_of(arguments)
+    pass_on_steps(arguments)
     import_megatron()
     from codemix_megatron.train.run import train
 
-    rank = int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
-    try:
-        code = train(recipe, folder)
-    except OSError as fault:
-        known = machine_fault(fault)
-        note_failure(rank, known)
-        raise known from fault
-    except BaseException as fault:
-        note_failure(rank, fault)
-        raise
+    code = train(recipe, folder)
     # torchrun and srun read anything but 0 as a failure, for which they kill the other ranks; the journal tells who launched them
     # that the run stopped early.
     return 0 if "TORCHELASTIC_RUN_ID" in os.environ or "CODEMIX_BATCH" in os.environ else code

@@ -12,12 +12,14 @@ import json
 import os
 import re
 import signal
-import socket
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
+
+from codemix_megatron.errors import LaunchError
+from codemix_megatron.launch.place import node_name
 
 __all__ = ["Beat", "Heart", "Watch", "end_when_hung"]
 
@@ -53,7 +55,7 @@ class Heart:
         self.path = folder / f"heart-{rank}.json"
         self.stacks = open(logs / f"stacks-rank-{rank}.txt", "w", encoding="utf-8")  # noqa: SIM115 - open as long as the run
         tick = min(MOST_TICK_SECONDS, patience_seconds / 10)
-        self.state = Beat(rank, size, socket.gethostname(), os.getpid(), self.stacks.name, tick, patience_seconds)
+        self.state = Beat(rank, size, node_name(), os.getpid(), self.stacks.name, tick, patience_seconds)
         self.beaten_at, self.armed_for, self.ended = time.monotonic(), -1, Event()
         faulthandler.register(signal.SIGUSR2, file=self.stacks, all_threads=True)
         self.write(self.state)  # a rank that is stopped at once is seen too
@@ -218,8 +220,10 @@ def place(stacks: Path) -> str:
     return "".join(f", at {file}:{line} in {function}" for file, line, function in shown)
 
 
-def end_when_hung(folder: Path, interval_seconds: float) -> Thread:
+def end_when_hung(folder: Path, interval_seconds: float, report) -> Thread:
     """Watch all ranks from a thread of this one, and end this process with exit code 1 and a message when one hangs.
+
+    `report(fault)` leaves it where faults of this rank are looked for.
 
     For ranks that nobody follows; what started them (torchrun, srun with --kill-on-bad-exit) then ends the others.
     """
@@ -228,6 +232,7 @@ def end_when_hung(folder: Path, interval_seconds: float) -> Thread:
         watch = Watch(folder)
         while (hang := watch.find_hang()) is None:
             time.sleep(interval_seconds)
+        report(LaunchError(hang))
         sys.stderr.write(f"codemix train: error: {hang}\n")
         sys.stderr.flush()
         os._exit(1)

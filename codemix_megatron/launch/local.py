@@ -16,12 +16,13 @@ from pathlib import Path
 
 import psutil
 
-from codemix_megatron.errors import CodemixError, LaunchError, RankCrashed
+from codemix_megatron.errors import LaunchError, RankCrashed
+from codemix_megatron.launch.failures import Failure, first_failure
 from codemix_megatron.launch.heartbeat import Watch
-from codemix_megatron.records.atomic import read_json, write_json
+from codemix_megatron.launch.rank_log import rank_log_path
 from codemix_megatron.records.run_folder import RunFolder
 
-__all__ = ["KILL_AFTER_SECONDS", "Launch", "end_with_parent", "follow_ranks", "is_a_rank", "note_failure", "start_ranks"]
+__all__ = ["KILL_AFTER_SECONDS", "Launch", "end_with_parent", "follow_ranks", "start_ranks"]
 
 DEAD_RANK = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
@@ -30,33 +31,29 @@ KILL_AFTER_SECONDS = 20
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
-def is_a_rank() -> bool:
-    """Say whether this process was started by torchrun or srun as one of several ranks."""
-    return "RANK" in os.environ or "SLURM_STEP_ID" in os.environ
-
-
 @dataclass(frozen=True)
 class Launch:
-    """A launcher process with ranks under it; they leave notes of what went wrong in `notes`.
+    """A launcher process with ranks under it, under the name they call their start by.
 
-    The notes are kept off the run's own disk, which may be what is full.
+    Their heartbeats are in `notes`, and what went wrong where the run's own disk does not take it, which may be what is full.
     """
 
+    name: str
     process: subprocess.Popen
     notes: Path
 
 
 def start_ranks(run: RunFolder, command: list[str], num_ranks: int, port: int, launch: str) -> Launch:
-    """Start `codemix COMMAND` on `num_ranks` ranks in a session of their own; their output goes to logs/ranks.log.
+    """Start `codemix COMMAND` on `num_ranks` ranks in a session of their own; the main rank's lines go to logs/ranks.log.
 
-    `launch` is written into the journal's start event, so that the caller finds where its part begins.
+    `launch`, their name for this start, is written into the journal's start event, so that the caller finds where its part begins.
     """
     check_port(port)
     run.logs.mkdir(parents=True, exist_ok=True)
     run.stop.unlink(missing_ok=True)  # one from an earlier start; from here on it means these ranks
     notes = Path(tempfile.mkdtemp(prefix="codemix-notes-"))
     words = [sys.executable, "-m", "codemix_megatron.cli.ranks", str(num_ranks), str(port), *command]
-    environment = {**os.environ, "CODEMIX_FOLLOWED": launch, "CODEMIX_NOTES": str(notes), "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "CODEMIX_FOLLOWED": launch, "CODEMIX_NOTES": str(notes), "CODEMIX_RUN": str(run), "PYTHONUNBUFFERED": "1"}
     environment.setdefault("OMP_NUM_THREADS", "1")  # no threads before the fork; ranks choose theirs themselves
     with open(run.logs / "ranks.log", "ab") as log:
         process = subprocess.Popen(
@@ -68,7 +65,7 @@ def start_ranks(run: RunFolder, command: list[str], num_ranks: int, port: int, l
             start_new_session=True,
             preexec_fn=end_with_parent,
         )
-    return Launch(process, notes)
+    return Launch(launch, process, notes)
 
 
 def check_port(port: int) -> None:
@@ -104,7 +101,7 @@ def follow_ranks(run: RunFolder, launch: Launch, on_tick) -> None:
         while ranks.poll() is None:
             on_tick()
             time.sleep(POLL_SECONDS)
-            if any(launch.notes.glob("rank-*.json")):
+            if first_failure(run, launch.name, launch.notes):
                 end_session(ranks)
             elif hang := watch.find_hang():
                 raise LaunchError(hang)
@@ -113,10 +110,10 @@ def follow_ranks(run: RunFolder, launch: Launch, on_tick) -> None:
         kill_family(ranks)
         for name, handler in previous.items():
             signal.signal(name, handler)
-        failures = [read_json(path) for path in launch.notes.glob("rank-*.json")]
+        first = first_failure(run, launch.name, launch.notes)
         shutil.rmtree(launch.notes, ignore_errors=True)
     if ranks.returncode:
-        raise what_failed(run.logs / "ranks.log", failures, ranks.returncode, log_start)
+        raise what_failed(run, first, ranks.returncode, log_start)
 
 
 def end_session(ranks: subprocess.Popen) -> None:
@@ -150,30 +147,19 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
 
 
-def note_failure(rank: int, fault: BaseException) -> None:
-    """Leave what went wrong on this rank where the launching process finds it, if one is there."""
-    notes = os.environ.get("CODEMIX_NOTES")
-    if notes:
-        known = isinstance(fault, CodemixError)
-        message = str(fault) if known else f"{type(fault).__name__}: {fault}"
-        content = {"rank": rank, "message": message, "known": known, "exit_code": getattr(fault, "exit_code", 1), "at": time.time()}
-        write_json(Path(notes) / f"rank-{rank}.json", content)
-
-
-def what_failed(log: Path, failures: list[dict], returncode: int, log_start: int) -> LaunchError:
-    """Name the first rank that failed, and why: its own words before those of ranks it dragged along."""
-    known = sorted((f for f in failures if f["known"]), key=lambda f: f["at"])
-    if known:
-        return LaunchError(known[0]["message"], exit_code=known[0]["exit_code"])
+def what_failed(run: RunFolder, first: Failure | None, returncode: int, log_start: int) -> LaunchError:
+    """Name what failed first, and why: a rank's own words before those of ranks it dragged along."""
+    log = run.logs / "ranks.log"
+    if first and first.known and not first.is_dragged:
+        return LaunchError(first.sentence, exit_code=first.exit_code)
     text = read_from(log, log_start)
     dead = DEAD_RANK.search(text)
     if dead and int(dead[1]) < 0:
-        number = signal.Signals(-int(dead[1]))
+        number, output = signal.Signals(-int(dead[1])), rank_log_path(run, int(dead[2]))
         kind, name = RankCrashed if number in CRASHES else LaunchError, number.name
-        return kind(f"rank {dead[2]} was killed by {name}; run the same command again to go on from the last checkpoint (output: {log})")
-    if failures:
-        first = min(failures, key=lambda f: f["at"])
-        return LaunchError(f"rank {first['rank']}: {first['message']} (output: {log})")
+        return kind(f"rank {dead[2]} was killed by {name}; run the same command again to go on from the last checkpoint (output: {output})")
+    if first:
+        return LaunchError(f"{first.sentence} (output: {rank_log_path(run, first.rank)})")
     last = [line for line in text.splitlines() if line.strip()][-1:] or ["no output"]
     return LaunchError(f"the ranks ended with exit code {returncode}: {last[0].strip()} (output: {log})")
 

@@ -152,13 +152,15 @@ def on_main(ranks: Ranks, function):
 
     Every rank calls this. Only CodemixError and OSError are carried; the value is pickled.
     """
-    box = [None, None]
+    box, fault = [None, None], None
     if ranks.is_main:
         try:
             box[0] = function()
-        except (CodemixError, OSError) as fault:
-            box[1] = (str(fault), getattr(fault, "exit_code", 1))
+        except (CodemixError, OSError) as caught:
+            fault, box[1] = caught, (str(caught), getattr(caught, "exit_code", 1))
     dist.broadcast_object_list(box, device=ranks.device)
     if box[1] is not None:
-        raise CodemixError(box[1][0], exit_code=box[1][1])
+        carried = CodemixError(box[1][0], exit_code=box[1][1])
+        carried.is_carried = not ranks.is_main
+        raise carried from fault
     return box[0]

@@ -10,7 +10,7 @@ RUN/recipe.yaml            the resolved recipe
     scores/step-N.json     scores of that export
     report/index.html      the report, with index.md and figures beside it
     trackers/              tensorboard and wandb files
-    logs/                  output of each rank
+    logs/                  rank-N.log: output of each rank; failures/: what made ranks fail; stacks of hung ones
     launch/                Slurm: script, environment and recipe of the job, attempts.jsonl, the job's log
     profiles/steps-A-B/    traces and memory snapshots of each rank, when asked for
     stop                   present: stop after this step, save and leave

@@ -13,6 +13,8 @@ from pathlib import Path
 from codemix_megatron.checkpoint.loading import load_checkpoint, newest_sound, read_card
 from codemix_megatron.errors import STOPPED_EARLY
 from codemix_megatron.launch.heartbeat import Heart, end_when_hung
+from codemix_megatron.launch.place import start_id
+from codemix_megatron.launch.rank import report_failure
 from codemix_megatron.mixture.documents import documents_at
 from codemix_megatron.mixture.fill_in_the_middle import middle_filler
 from codemix_megatron.mixture.packing import PackedReader
@@ -55,7 +57,7 @@ def begin_to_beat(parallel: Parallel, run: RunFolder, ranks: Ranks) -> Heart:
     heart = Heart(folder, run.logs, ranks.rank, ranks.size, parallel.heartbeat_seconds)
     heart.beat("starting", max(parallel.heartbeat_seconds, parallel.timeout_seconds))
     if not followed and ranks.rank in (0, ranks.size - 1):
-        end_when_hung(folder, heart.state.tick_seconds)
+        end_when_hung(folder, heart.state.tick_seconds, partial(report_failure, run))
     return heart
 
 
@@ -96,9 +98,8 @@ class RankOfRun:
             signal.signal(name, self.note_signal)
         gc.freeze()  # megatron collects garbage in every save, which takes 0.3 s over all that imports have made
         try:
-            launch = os.environ.get("CODEMIX_FOLLOWED")
             where = {"ranks": self.ranks.size, "device": self.ranks.device.type, "kernels": active_kernels(self.ranks.device)}
-            self.tell("start", {"step": self.state.step, **where, "at": now(), "launch": launch})
+            self.tell("start", {"step": self.state.step, **where, "at": now(), "launch": start_id()})
             for text in [*warnings, *slow_paths(self.ranks.device)]:
                 self.tell("warning", {"step": self.state.step, "text": text})
             if self.state.step == self.plan.first_step:

@@ -1,0 +1,36 @@
+"""This process's place: which start it belongs to, which of its ranks it is, and on which node. No torch."""
+
+import os
+import re
+import socket
+
+__all__ = ["is_a_rank", "node_name", "own_rank", "start_id"]
+
+
+def is_a_rank() -> bool:
+    """Say whether this process was started by torchrun or srun as one of several ranks."""
+    return "RANK" in os.environ or "SLURM_STEP_ID" in os.environ
+
+
+def own_rank() -> int:
+    """Return this process's rank, 0 when it is alone."""
+    return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+
+
+def node_name() -> str:
+    """Return the name of the node this process runs on, Slurm's where there is one."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def start_id() -> str:
+    """Return what all ranks of one start call it: the name the launching process or the batch script gave it, Slurm's job and restart, or torchrun's."""
+    env = os.environ
+    if given := env.get("CODEMIX_FOLLOWED") or env.get("CODEMIX_BATCH"):
+        name = given
+    elif "SLURM_JOB_ID" in env:
+        name = f"{env['SLURM_JOB_ID']}.{env.get('SLURM_RESTART_COUNT') or 0}"
+    elif env.get("TORCHELASTIC_RUN_ID", "none") != "none":
+        name = f"{env['TORCHELASTIC_RUN_ID']}.{env.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+    else:
+        name = f"port-{env.get('MASTER_PORT', 0)}"
+    return re.sub(r"[^\w.-]", "_", name)

@@ -1,0 +1,41 @@
+"""One rank as seen from outside: its output goes into a file of its own, and so does what makes it fail. No torch."""
+
+import os
+import sys
+
+from codemix_megatron.errors import machine_fault
+from codemix_megatron.launch.failures import note_failure
+from codemix_megatron.launch.rank_log import lead_output, say_outside
+from codemix_megatron.records.run_folder import RunFolder
+
+__all__ = ["as_rank", "launching_run", "report_failure"]
+
+
+def launching_run() -> RunFolder | None:
+    """Return the run folder in which a launching process follows this rank, None where nobody does."""
+    return RunFolder(os.environ["CODEMIX_RUN"]) if "CODEMIX_RUN" in os.environ else None
+
+
+def as_rank(run: RunFolder | None, function):
+    """Return what `function()` returns; this rank's output goes to the run's logs, and what goes wrong to its failures."""
+    try:
+        if run:
+            lead_output(run)
+        return function()
+    except OSError as fault:
+        known = machine_fault(fault)
+        known.__cause__ = fault
+        report_failure(run, known)
+        raise known from fault
+    except BaseException as fault:
+        report_failure(run, fault)
+        raise
+    finally:
+        sys.stdout.flush()
+
+
+def report_failure(run: RunFolder | None, fault: BaseException) -> None:
+    """Note what went wrong here; what only this rank knows is also said where its output went before."""
+    failure = note_failure(run, fault)
+    if not (failure.is_dragged or failure.carried or failure.is_users):
+        say_outside(f"codemix: {failure.sentence}")
