@@ -141,7 +141,9 @@ class Saving:
         box = [self.card, cause]
         dist.broadcast_object_list(box, device=self.device)
         if box[1]:
-            raise self.failed(box[1])
+            failed = self.failed(box[1])
+            failed.is_carried = self.fault is None
+            raise failed from self.fault
         return box[0]
 
     def make_whole(self, plans: list, notes: list) -> None:
