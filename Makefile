@@ -42,6 +42,10 @@ clean:
 soak: $(STAMP)  ## kill -9 a run two dozen times and compare its end with that of a run left alone; 15 minutes at most
 	$(BIN)/python benchmarks/soak.py
 
+.PHONY: test-slurm
+test-slurm: $(STAMP)  ## on a real Slurm that the tests start and stop themselves; needs root
+	$(BIN)/python -m pytest tests/slurm
+
 .PHONY: bench-train
 bench-train: $(STAMP)  ## training beside a plain Hugging Face loop, blocks at tensor 2, saving; ends with one line of JSON
 	$(BIN)/python benchmarks/train.py

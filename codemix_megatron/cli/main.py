@@ -25,6 +25,7 @@ COMMANDS = {
     "plan": "show what a recipe will do: sequences, steps, epochs, parameters, memory, FLOPs",
     "study": "many runs that share parents, described once: plan, run, status, resume, report",
     "train": "train a recipe on any number of ranks; resumes a run folder that is there",
+    "launch": "train, prepare or evaluate as Slurm jobs that go on whatever fails",
     "checkpoints": "list what a run has saved, why each is kept, and whether it is whole",
     "export": "checkpoint -> Hugging Face folder, logits checked",
     "import": "Hugging Face folder -> run folder to train on from",

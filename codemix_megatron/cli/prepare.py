@@ -5,7 +5,7 @@ import time
 from contextlib import contextmanager
 
 from codemix_megatron.corpus.parts import Shard
-from codemix_megatron.corpus.prepare import MAX_BAD_SHARE, HowToPrepare, ProgressState, prepare_recipe
+from codemix_megatron.corpus.prepare import MAX_BAD_SHARE, HowToPrepare, ProgressState, prepare_recipe, prepare_tokenizer
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.manifest import CorpusManifest
@@ -20,6 +20,7 @@ EPILOG = """examples:
   codemix prepare recipe.yaml evaluation.held_out_share=0.05 corpora.wiki.documents='[data/wiki/*.jsonl]'
   codemix prepare recipe.yaml --max-bad-share 0.01
   codemix prepare recipe.yaml --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT   # sbatch --array=0-31
+  codemix prepare recipe.yaml --tokenizer-only                                       # before the shards, where it is to be trained
   codemix merge recipe.yaml                                                          # when all shards are done
 
 Documents are .jsonl files (.gz and .zst too), Parquet, Arrow, text files, notebooks, folders of sources,
@@ -37,6 +38,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--only", action="append", metavar="NAME", help="prepare this corpus; may be given more than once")
     parser.add_argument("--workers", type=int, metavar="N", help="processes; default: one per 256 MB of documents, at most one per core")
     parser.add_argument("--shard", metavar="I/N", help="do every N-th part from the I-th (from 0) and publish nothing; see codemix merge")
+    parser.add_argument("--tokenizer-only", action="store_true", help="train the recipe's tokenizer where it is missing, and nothing else")
     parser.add_argument("--force", action="store_true", help="prepare again what is already prepared")
     parser.add_argument(
         "--max-bad-share", type=float, default=MAX_BAD_SHARE, metavar="X", help="most damaged documents to leave out (default %(default)s)"
@@ -49,6 +51,9 @@ def run(arguments) -> None:
     recipe = read_recipe(arguments.recipe, arguments.overrides)
     shard = Shard.parse(arguments.shard) if arguments.shard else None
     with reporting() as (progress, say):
+        if arguments.tokenizer_only:
+            prepare_tokenizer(recipe, say=say)
+            return
         how = HowToPrepare(
             max_bad_share=arguments.max_bad_share, force=arguments.force, workers=arguments.workers, shard=shard, progress=progress, say=say
         )

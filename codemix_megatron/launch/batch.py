@@ -12,10 +12,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from codemix_megatron.errors import STOPPED_EARLY, CodemixError
 from codemix_megatron.launch.slurm import job_details, node_names, requeue
 from codemix_megatron.launch.training_start import TrainingStart
+from codemix_megatron.records.journal import Journal, read_journal
 from codemix_megatron.records.run_folder import RunFolder
 
 __all__ = ["main"]
@@ -28,13 +30,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run one start of a job to its end and return the batch script's exit code."""
     own, _, command = split_at_dashes(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="codemix_megatron.launch.batch", description=__doc__.splitlines()[0])
-    kinds = parser.add_subparsers(dest="kind", required=True)
-    train = kinds.add_parser("train")
-    train.add_argument("--run", required=True)
-    train.add_argument("--keep-bad-nodes", action="store_true")
-    for kind in (train, kinds.add_parser("command")):
-        kind.add_argument("--max-starts", type=int, required=True)
-        kind.add_argument("--save-seconds", type=int, required=True)
+    parser.add_argument("kind", choices=("train", "command"))
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--max-starts", type=int, required=True)
+    parser.add_argument("--save-seconds", type=int, required=True)
+    parser.add_argument("--keep-bad-nodes", action="store_true")
     arguments = parser.parse_args(own)
     try:
         return (run_training if arguments.kind == "train" else run_command)(arguments, command)
@@ -80,13 +80,11 @@ def run_training(arguments, command: list[str]) -> int:
         return verdict.exit_code
     step = Step(command, start.environment(), arguments.save_seconds, start.ask_to_stop, start.is_overtaken)
     code = step.follow()
-    verdict = start.end(code, step.signal)
-    say(f"{verdict.action}: {verdict.why}")
-    return verdict.exit_code
+    return start.end(code, step.signal).exit_code
 
 
 def run_command(arguments, command: list[str]) -> int:
-    """Run a command that goes on where it was when it is run again: a failure of the machine queues it again."""
+    """Run a command that goes on where it was when it is run again: the time limit and failures of the machine queue it again."""
     job = BatchJob.here()
     step = Step(command, {}, arguments.save_seconds, ask_to_stop=None, is_overtaken=lambda: False)
     code = step.follow()
@@ -99,12 +97,21 @@ def run_command(arguments, command: list[str]) -> int:
     if details.get("JobState") in ("COMPLETING", "CANCELLED") and step.signal != "USR1":
         say("cancelled")
         return code
-    if job.restarts + 1 >= arguments.max_starts:
-        say(f"exit code {code}; given up after {job.restarts + 1} starts (max_starts_without_progress {arguments.max_starts})")
+    failures = 0 if step.signal else count_failure(RunFolder(arguments.run).launch / f"failures-{job.id}.jsonl", code)
+    if failures >= arguments.max_starts:
+        say(f"exit code {code}; given up after {failures} failures (max_starts_without_progress {arguments.max_starts})")
         return code
-    say(f"exit code {code}; queued again, start {job.restarts + 2} of at most {arguments.max_starts}")
+    say(f"{step.signal} came; queued again" if step.signal else f"exit code {code}; queued again after {failures} of {arguments.max_starts} failures")
     requeue(job.id)
     return STOPPED_EARLY
+
+
+def count_failure(path: Path, code: int) -> int:
+    """Write down that a job's command failed, and return how often it has."""
+    journal = Journal(path)
+    journal.append("failure", exit_code=code)
+    journal.close()
+    return len(read_journal(path))
 
 
 class Step:
@@ -131,6 +138,8 @@ class Step:
                 say(f"the ranks did not leave within {self.save_seconds * SAVING_SHARE:.0f} s after {self.signal}; they are ended")
                 self.deadline = float("inf")
                 srun.terminate()
+        for number in (signal.SIGUSR1, signal.SIGTERM):  # what decides now is killed for the requeue it asks for, and so are Slurm's commands
+            signal.signal(number, signal.SIG_IGN)
         return srun.returncode if srun.returncode >= 0 else 128 - srun.returncode
 
     def note_signal(self, number, frame) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from codemix_megatron.launch.site import Container, Site
 
-__all__ = ["Job", "render_script"]
+__all__ = ["ARRAY_TASK", "Job", "render_script"]
 
 ARRAY_TASK = "$SLURM_ARRAY_TASK_ID"
 WHO_DECIDES = """\
@@ -36,7 +36,7 @@ def render_script(job: Job, site: Site) -> str:
     lines += [f"export {name}={shlex.quote(value)}" for name, value in variables(site).items()]
     python = shlex.quote(site.batch_python or sys.executable)
     batch = f"{python} -m codemix_megatron.launch.batch {words_of(job.follow)} --"
-    commands = [f"{batch} \\\n    {words_of(srun_words(job, site))} \\\n    {ranks_command(command, site)}" for command in job.commands]
+    commands = [f"{batch} \\\n    {words_of(srun_words(job, site))} \\\n    {task_command(command, job, site)}" for command in job.commands]
     lines += [*(f"{command} || exit" for command in commands[:-1]), f"exec {commands[-1]}"]
     return "\n".join(["#!/usr/bin/env bash", *options, "", WHO_DECIDES, *lines, ""])
 
@@ -95,10 +95,11 @@ def container_words(container: Container | None) -> list[str]:
     return words
 
 
-def ranks_command(command: tuple[str, ...], site: Site) -> str:
-    """Return the command each rank runs."""
+def task_command(command: tuple[str, ...], job: Job, site: Site) -> str:
+    """Return the command each task runs; a command that is no rank is not told that it is part of a step."""
     python = site.python or ("python" if site.container else sys.executable)
-    return words_of([python, "-m", "codemix_megatron", *command])
+    alone = [] if job.follow[0] == "train" else ["env", "-u", "SLURM_STEP_ID"]
+    return words_of([*alone, python, "-m", "codemix_megatron", *command])
 
 
 def words_of(words) -> str:

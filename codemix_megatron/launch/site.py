@@ -11,6 +11,7 @@ from codemix_megatron.recipe.reading import Faults, kind_of, parse_yaml, read_bl
 __all__ = ["Container", "Site", "read_site"]
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+LEAST_SAVE_SECONDS = 60  # Slurm's own clock for such signals: they come up to a minute off
 MOUNT = re.compile(r"[^:\s]+:[^:\s]+(:[^:\s]+)?")
 
 
@@ -105,9 +106,9 @@ def count_faults(site: Site) -> list[str]:
     hours = site.time_limit_hours
     if hours is not None and hours <= 0:
         faults.append(f"time_limit_hours: found {hours:g}, must be above 0")
-    elif site.save_seconds < 10 or (hours is not None and site.save_seconds > hours * 3600 / 2):
+    elif site.save_seconds < LEAST_SAVE_SECONDS or (hours is not None and site.save_seconds > hours * 3600 / 2):
         half = "" if hours is None else f" and at most half the limit of {hours:g} hours"
-        faults.append(f"save_seconds: found {site.save_seconds}, must be at least 10{half}")
+        faults.append(f"save_seconds: found {site.save_seconds}, must be at least {LEAST_SAVE_SECONDS}{half}")
     return faults
 
 

@@ -12,7 +12,7 @@ from codemix_megatron.launch.surroundings import save_surroundings
 from codemix_megatron.records.atomic import read_json, replace_text, write_json
 from codemix_megatron.records.run_folder import RunFolder
 
-__all__ = ["SubmittedJob", "active_job", "nodes_for", "render_training", "submit_training"]
+__all__ = ["SubmittedJob", "active_job", "hand_over", "refuse_second", "nodes_for", "render_training", "submit_training"]
 
 
 @dataclass(frozen=True)
@@ -61,21 +61,31 @@ def submit_training(recipe_path, overrides, run: RunFolder, site: Site, num_rank
 
     The recipe's own file is read again by each start: give one that nobody edits while the job waits.
     """
-    if there := active_job(run):
-        raise LaunchError(f"{run}: job {there} works on it already; wait for it, or end it with: scancel {there}", exit_code=2)
-    script = run.launch / "job.sbatch"
-    replace_text(script, render_training(recipe_path, overrides, run, site, num_ranks))
+    refuse_second(run, "job")
     save_surroundings(run.launch)
-    job = submit(script, after, kind)
-    submitted = SubmittedJob(job, run.launch / f"job-{job}.log", script)
-    write_json(run.launch / "job.json", {key: str(value) for key, value in asdict(submitted).items()})
+    return hand_over(run, "job", render_training(recipe_path, overrides, run, site, num_ranks), run.launch / "job-%j.log", after, kind)
+
+
+def hand_over(run: RunFolder, name: str, script: str, log: Path, after=(), kind: str = "afterok") -> SubmittedJob:
+    """Write a script to RUN/launch/NAME.sbatch, submit it, and note the job in NAME.json."""
+    path = run.launch / f"{name}.sbatch"
+    replace_text(path, script)
+    job = submit(path, after, kind)
+    submitted = SubmittedJob(job, log.with_name(log.name.replace("%j", job).replace("%A", job).replace("%a", "N")), path)
+    write_json(run.launch / f"{name}.json", {key: str(value) for key, value in asdict(submitted).items()})
     return submitted
 
 
-def active_job(run: RunFolder) -> str | None:
+def refuse_second(run: RunFolder, name: str) -> None:
+    """Raise LaunchError when a job of that name works on the folder, or waits to."""
+    if there := active_job(run, name):
+        raise LaunchError(f"{run}: job {there} works on it already; wait for it, or end it with: scancel {there}", exit_code=2)
+
+
+def active_job(run: RunFolder, name: str = "job") -> str | None:
     """Return the id of a job that works, or will work, on a run folder; None when there is none or Slurm does not know it any more."""
     try:
-        job = read_json(run.launch / "job.json")["id"]
+        job = read_json(run.launch / f"{name}.json")["id"]
     except (OSError, ValueError, KeyError):
         return None
     if os.environ.get("SLURM_JOB_ID") == job:

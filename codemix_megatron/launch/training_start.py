@@ -119,28 +119,31 @@ class TrainingStart:
         blamed = {"bad_node": failed.node} if failed and failed.blames_node and verdict.action in ("requeue", "fail") else {}
         ended = {"action": verdict.action, "why": verdict.why, "exit_code": code, "checkpoint_step": step, **blamed}
         self.attempts.add("end", start=self.name, **ended, at=datetime.now(UTC).isoformat(timespec="seconds"))
+        self.say(f"{verdict.action}: {verdict.why}")
         return self.queue_again(verdict, details) if verdict.action == "requeue" else verdict
 
     def queue_again(self, verdict: Verdict, details: dict[str, str]) -> Verdict:
         """Queue the job again, away from nodes that are blamed."""
+        states = self.node_states() if self.excludes_bad_nodes else {}
         for tries_left in range(TRIES - 1, -1, -1):
             try:
                 requeue(self.job)
                 break
             except LaunchError as fault:
                 if not tries_left:
-                    return Verdict("fail", f"{verdict.why}; Slurm does not queue the job again: {fault}", 1)
+                    self.say(f"Slurm does not queue the job again: {fault}")
+                    return Verdict("fail", verdict.why, 1)
                 time.sleep(SECONDS_BETWEEN_TRIES)
-        self.leave_out_bad_nodes(details)
+        self.leave_out_bad_nodes(details, states)
         return verdict
 
-    def leave_out_bad_nodes(self, details: dict[str, str]) -> None:
-        """Have the next start avoid nodes that are blamed, as far as enough others are there."""
-        blamed = self.attempts.bad_nodes() if self.excludes_bad_nodes else {}
-        if not blamed:
+    def leave_out_bad_nodes(self, details: dict[str, str], states: dict[str, str]) -> None:
+        """Have the job, which waits now, avoid nodes that are blamed, as far as enough others are there."""
+        blamed = self.attempts.bad_nodes()
+        if not blamed or not states:
             return
         try:
-            excluded, told = nodes_to_exclude(blamed, node_list(details.get("ExcNodeList")), self.node_states(), len(self.nodes))
+            excluded, told = nodes_to_exclude(blamed, node_list(details.get("ExcNodeList")), states, len(self.nodes))
             if excluded:
                 exclude_nodes(self.job, excluded)
         except LaunchError as fault:
@@ -164,7 +167,7 @@ class TrainingStart:
 
     def first_failure(self, code: int) -> FailedRank | None:
         """Return what failed first in this start, if anything did."""
-        return first_failed_rank(self.run, self.name, self.log, self.log_start, self.nodes) if code else None
+        return first_failed_rank(self.run, self.name, self.log, self.log_start) if code else None
 
     def last_event(self) -> dict:
         """Return the last event of the journal."""

@@ -318,7 +318,7 @@ def ranks_fault(parallel: Parallel, num_ranks: int) -> str | None:
         wanted = model_ranks * parallel.data
         return (
             f"{num_ranks} ranks asked for, the recipe spreads the model over {wanted} ({what} x data {parallel.data});"
-            f" use --nproc {wanted} or change parallel.data"
+            f" use {wanted} ranks or change parallel.data"
         )
     if num_ranks % model_ranks:
         return f"{num_ranks} ranks do not divide into copies of {model_ranks} ({what}); use a multiple of {model_ranks}"

@@ -14,7 +14,7 @@ import pytest
         ),
         (["plan", "recipe.yaml", "corpora.prose.prefix=elsewhere"], "no prepared corpus there; run `codemix prepare RECIPE` first"),
         (["train", "recipe.yaml", "--nproc", "3", "parallel.tensor=2"], "3 ranks do not divide into copies of 2"),
-        (["train", "recipe.yaml", "--nproc", "4", "parallel.data=1"], "use --nproc 1 or change parallel.data"),
+        (["train", "recipe.yaml", "--nproc", "4", "parallel.data=1"], "use 1 ranks or change parallel.data"),
         (["train", "recipe.yaml", "--folder", "."], "there and not a run folder"),
         (["train", "recipe.yaml", "parallel.tensor=3"], "parallel.tensor: 3 does not divide model.num_attention_heads 4"),
         (["train", "recipe.yaml", "parallel.pipeline=3"], "does not divide model.num_layers 4"),

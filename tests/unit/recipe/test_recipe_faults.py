@@ -176,7 +176,7 @@ def test_proportional_mixture_goes_by_size_and_temperature(temperature, shares):
         (Parallel(tensor=2, pipeline=2), 4, None),
         (Parallel(tensor=2), 6, None),
         (Parallel(tensor=2), 3, "3 ranks do not divide into copies of 2 (tensor 2 x pipeline 1); use a multiple of 2"),
-        (Parallel(tensor=2, data=1), 4, "use --nproc 2 or change parallel.data"),
+        (Parallel(tensor=2, data=1), 4, "use 2 ranks or change parallel.data"),
     ],
 )
 def test_ranks_must_form_the_layout(parallel, num_ranks, words):

@@ -1,0 +1,193 @@
+"""codemix launch: a recipe, its corpora or a run's scores become Slurm jobs."""
+
+import sys
+from pathlib import Path
+
+from codemix_megatron.errors import LaunchError
+from codemix_megatron.launch.command_job import render_preparation, render_scoring, submit_preparation, submit_scoring
+from codemix_megatron.launch.site import Site, read_site
+from codemix_megatron.launch.training_job import SubmittedJob, nodes_for, refuse_second, render_training, submit_training
+from codemix_megatron.plan.branch import known_branch_point
+from codemix_megatron.plan.plan import make_plan, read_manifests
+from codemix_megatron.recipe.checks import ranks_fault
+from codemix_megatron.recipe.reading import read_recipe, write_recipe
+from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.records.atomic import replace_text
+from codemix_megatron.records.journal import read_journal
+from codemix_megatron.records.run_folder import RunFolder
+
+__all__ = ["add_arguments", "run"]
+
+EPILOG = """examples:
+  codemix launch recipe.yaml --site site.yaml --dry-run           the script, and nothing else
+  codemix launch recipe.yaml --site site.yaml --nodes 4           train into runs/NAME; the same command goes on from there
+  codemix launch recipe.yaml --site site.yaml --folder runs/two seed=2
+  codemix launch --prepare recipe.yaml --site site.yaml --tasks 16
+  codemix launch --evaluate runs/mine --site site.yaml --suite small --data /data/eval
+
+A site file says what one cluster wants: partition, GPUs per node, container, modules, environment; slurm/sites has examples,
+and --site-keys prints every key. Script, recipe, environment and log of a job are in RUN/launch. A training job saves and is
+queued again before its time limit, when it is preempted and when a node is lost, and goes on at the checkpoint it has; after
+some starts in a row without a new checkpoint it is given up. docs/slurm.md says how."""
+
+
+def add_arguments(parser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="YAML recipe; with --evaluate the run folder")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the recipe, as a.b=c")
+    parser.add_argument("--site", metavar="FILE", help="YAML file that says what this cluster wants")
+    parser.add_argument("--folder", help="run folder (default: runs/NAME)")
+    parser.add_argument("--nodes", type=int, metavar="N", help="nodes to train on (default: the site's, else the fewest that hold the layout)")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, print the script, submit and write nothing")
+    parser.add_argument("--site-keys", action="store_true", help="print every key a site file may have")
+    other = parser.add_argument_group("instead of training")
+    other.add_argument("--prepare", action="store_true", help="prepare the recipe's corpora: an array of tasks, then a merge")
+    other.add_argument("--tasks", type=int, metavar="N", help="with --prepare: tasks of the array (default: 4)")
+    other.add_argument("--evaluate", action="store_true", help="export the run's newest checkpoint and score it")
+    other.add_argument("--suite", action="append", metavar="NAME", help="with --evaluate: as for codemix evaluate; repeatable")
+    other.add_argument("--data", metavar="DIR", help="with --evaluate: as for codemix evaluate")
+
+
+def run(arguments) -> int:
+    """Check, render, and submit unless only asked to show."""
+    if arguments.site_keys:
+        print_site_keys()
+        return 0
+    check_arguments(arguments)
+    site = read_site(arguments.site)
+    kind = launch_scoring if arguments.evaluate else launch_preparation if arguments.prepare else launch_training
+    kind(arguments, site)
+    return 0
+
+
+def check_arguments(arguments) -> None:
+    """Raise LaunchError for what does not go together."""
+    faults = []
+    if arguments.recipe is None:
+        faults.append("missing: the recipe" + (" (with --evaluate: the run folder)" if arguments.evaluate else ""))
+    if arguments.site is None:
+        faults.append("missing: --site FILE, such as slurm/sites/cpu.yaml")
+    if arguments.prepare and arguments.evaluate:
+        faults.append("--prepare and --evaluate: give one of them")
+    if arguments.tasks is not None and not arguments.prepare:
+        faults.append("--tasks: belongs to --prepare")
+    if (arguments.suite or arguments.data) and not arguments.evaluate:
+        faults.append("--suite and --data: belong to --evaluate")
+    if arguments.nodes is not None and (arguments.prepare or arguments.evaluate):
+        faults.append("--nodes: belongs to training; arrays have --tasks, an evaluation takes one node")
+    if arguments.evaluate and arguments.overrides:
+        faults.append(f"{arguments.overrides[0]}: an evaluation reads the run's own recipe")
+    faults += [f"--{name}: found {n}, must be at least 1" for name in ("nodes", "tasks") if (n := getattr(arguments, name)) is not None and n < 1]
+    if faults:
+        raise LaunchError("; ".join(faults), exit_code=2)
+
+
+def launch_training(arguments, site: Site) -> None:
+    """Submit a training job, or print its script."""
+    recipe = read_recipe(arguments.recipe, arguments.overrides)
+    folder = RunFolder(arguments.folder or Path("runs") / recipe.name)
+    num_ranks = ranks_for(recipe, site, arguments.nodes)
+    steps = check_training(recipe, folder, num_ranks)
+    if (read_journal(folder.journal) or [{"event": "none"}])[-1]["event"] == "end":
+        print(f"{folder}: already trained to step {steps}")
+        return
+    frozen = folder.launch / "recipe.yaml"  # what was checked is what every start reads
+    if arguments.dry_run:
+        sys.stdout.write(render_training(frozen, [], folder, site, num_ranks))
+        return
+    refuse_second(folder, "job")
+    replace_text(frozen, write_recipe(recipe))
+    job = submit_training(frozen, [], folder, site, num_ranks)
+    nodes = nodes_for(site, num_ranks)
+    print(f"job {job.id}: {steps} steps of {recipe.name} on {count(nodes, 'node')} x {count(num_ranks // nodes, 'rank')} in {folder}")
+    print(f"log      {job.log}\n         {folder.logs}/rank-N.log")
+    print(f"watch    squeue --job {job.id}; tail -F {job.log}")
+    print(f"save     scancel --batch --signal=USR1 {job.id}      (save, leave, be queued again)")
+    print(f"stop     touch {folder.stop}      (save and leave; codemix launch goes on)")
+    print(f"cancel   scancel {job.id}      (at once; codemix launch goes on from the last checkpoint)")
+
+
+def ranks_for(recipe: Recipe, site: Site, nodes: int | None) -> int:
+    """Return the ranks of a training job; raises LaunchError when they do not form the recipe's layout."""
+    layout, per_node = recipe.parallel, site.ranks_on_a_node
+    nodes = nodes or site.nodes
+    wanted = layout.model_ranks * (layout.data or 1)
+    if nodes is None and (layout.data or wanted > per_node):
+        num_ranks = wanted
+    else:
+        num_ranks = (nodes or 1) * per_node
+    what = f"{count(num_ranks, 'rank')}" if nodes is None else f"{count(nodes, 'node')} x {count(per_node, 'rank')}"
+    if fault := ranks_fault(layout, num_ranks):
+        raise LaunchError(f"{what}: {fault}, or change --nodes or the site's ranks_per_node", exit_code=2)
+    nodes_for(site, num_ranks)
+    return num_ranks
+
+
+def check_training(recipe: Recipe, folder: RunFolder, num_ranks: int) -> int:
+    """Check everything that needs no ranks, as codemix train does before it starts them; return the steps of the run."""
+    from codemix_megatron.train.folder import check_run
+    from codemix_megatron.train.starting import check_start
+
+    plan = make_plan(recipe, read_manifests(recipe), num_ranks, known_branch_point(folder))
+    if not check_run(folder, recipe, plan):
+        check_start(recipe, plan.branch)
+    return plan.steps
+
+
+def launch_preparation(arguments, site: Site) -> None:
+    """Submit an array of tasks and the merge after it, or print the scripts."""
+    recipe = read_recipe(arguments.recipe, arguments.overrides)
+    folder, num_tasks = RunFolder(arguments.folder or Path("runs") / recipe.name), arguments.tasks or 4
+    frozen = folder.launch / "recipe.yaml"
+    options = {"trains_tokenizer": bool(recipe.tokenizer.train_vocab_size) and not Path(recipe.tokenizer.path).exists()}
+    if arguments.dry_run:
+        print_scripts(render_preparation(frozen, [], folder, site, num_tasks, **options))
+        return
+    refuse_second(folder, "merge")
+    replace_text(frozen, write_recipe(recipe))
+    jobs = submit_preparation(frozen, [], folder, site, num_tasks, **options)
+    told = {"tokenizer": "trains the tokenizer", "prepare": f"{count(num_tasks, 'task')} of an array", "merge": "joins what they have done"}
+    print_jobs(jobs, told)
+    print(f"next     codemix launch {arguments.recipe} --site {arguments.site}      (when job {jobs['merge'].id} is done)")
+
+
+def launch_scoring(arguments, site: Site) -> None:
+    """Submit a job that exports a run and scores it, or print its script."""
+    folder = RunFolder.existing(arguments.recipe)
+    options = [word for suite in arguments.suite or () for word in ("--suite", suite)]
+    options += ["--data", str(Path(arguments.data).absolute())] if arguments.data else []
+    if arguments.dry_run:
+        print_scripts(render_scoring(folder, site, options))
+        return
+    print_jobs({"score": submit_scoring(folder, site, options)}, {"score": f"exports the newest checkpoint of {folder} and scores it"})
+
+
+def print_jobs(jobs: dict[str, SubmittedJob], told: dict[str, str]) -> None:
+    """Say what was submitted and where it can be seen."""
+    for name, job in jobs.items():
+        print(f"job {job.id}: {told[name]}\nlog      {job.log}")
+    ids = [job.id for job in jobs.values()]
+    print(f"watch    squeue --job {','.join(ids)}\ncancel   scancel {' '.join(ids)}")
+
+
+def print_scripts(scripts) -> None:
+    """Print scripts one after the other, each under its name."""
+    for name, (text, _) in scripts.items():
+        sys.stdout.write(f"# ---- {name}.sbatch\n{text}" if len(scripts) > 1 else text)
+
+
+def count(number: int, noun: str) -> str:
+    """Return a count with its noun."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def print_site_keys() -> None:
+    """Print every key of a site file with its default and meaning."""
+    from dataclasses import MISSING, fields
+
+    from codemix_megatron.launch.site import Container
+
+    for prefix, block in (("", Site), ("container.", Container)):
+        for declared in fields(block):
+            default = "" if declared.default in (MISSING, None, ()) else f" [{declared.default}]"
+            print(f"{prefix + declared.name:<30}{default} {declared.metadata['help']}")

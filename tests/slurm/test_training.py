@@ -1,0 +1,108 @@
+"""A recipe trained on Slurm's nodes ends as if nothing had happened to them: signals, preemption, lost nodes, failing ranks."""
+
+import json
+import time
+
+import pytest
+
+EVERY_STEP = "checkpoint.every_steps=1"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny):
+    """Losses of the run on two ranks of this machine, without Slurm."""
+    done = tiny.train("undisturbed", "parallel.tensor=2")
+    assert done.returncode == 0, done.stderr
+    return tiny.losses("undisturbed")
+
+
+@pytest.fixture(scope="module")
+def eventful(launcher, cluster, tiny):
+    """One run on two nodes that is pushed aside, loses a node in mid-training and another one in mid-save; its job's last fields."""
+    job = launcher.train("eventful", "parallel.tensor=2", EVERY_STEP, partition="spare")
+    tiny.wait_for_step("eventful", 2, seconds=200)
+    urgent = cluster.run("sbatch", "--parsable", "--partition=train", "--nodes=3", "--exclusive", "--output=/dev/null", "--wrap=true").stdout
+    begin = launcher.wait_for_start("eventful", 2)
+    cluster.wait_for_job(urgent.strip())
+    tiny.wait_for_step("eventful", begin["checkpoint_step"] + 2, seconds=200)
+    lost = [begin["nodes"][1]]
+    cluster.lose_power(lost[0])
+    begin = launcher.wait_for_start("eventful", 3)
+    cluster.start_node(lost[0])
+    tiny.wait_for_step("eventful", begin["checkpoint_step"] + 2, seconds=200)
+    lost.append(begin["nodes"][0])
+    cut_off = lose_power_in_mid_save(cluster, tiny.folder / "eventful" / "checkpoints", lost[1])
+    launcher.wait_for_start("eventful", 4)
+    cluster.start_node(lost[1])
+    fields = cluster.wait_for_job(job)
+    cluster.wait_for_nodes(3)
+    return {"fields": fields, "lost": lost, "cut_off": cut_off}
+
+
+def lose_power_in_mid_save(cluster, checkpoints, node: str) -> list[str]:
+    """Take a node's power while a checkpoint is half written; return the half-written ones."""
+    deadline = time.monotonic() + 60
+    while not list(checkpoints.glob(".step-*.partial")):
+        assert time.monotonic() < deadline, "no save was seen"
+        time.sleep(0.002)
+    cluster.lose_power(node)
+    return [path.name for path in checkpoints.glob(".step-*.partial")]
+
+
+def actions(launcher, run: str) -> list[str]:
+    """Return what was decided at the end of each start."""
+    return [end["action"] for end in launcher.attempts(run, "end")]
+
+
+def test_signalled_run_saves_is_queued_again_and_ends_bit_for_bit_the_same(launcher, cluster, tiny, measured):
+    layout = ["parallel.tensor=2", "parallel.data=2"]
+    job = launcher.train("signalled", *layout, ranks_per_node=2)
+    again = launcher.launch(tiny.recipe, "--site", launcher.site, "--folder", tiny.folder / "signalled", *layout)
+    assert again.returncode == 2 and f"job {job} works on it already" in again.stderr
+    tiny.wait_for_step("signalled", 3, seconds=200)
+    cluster.run("scancel", "--batch", "--signal=USR1", job)
+    fields = cluster.wait_for_job(job)
+    assert (fields["JobState"], fields["Restarts"]) == ("COMPLETED", "1"), launcher.log("signalled")
+    assert actions(launcher, "signalled") == ["requeue", "done"]
+    first, second = launcher.attempts("signalled", "begin")
+    stop = launcher.attempts("signalled", "end")[0]["checkpoint_step"]
+    assert second["checkpoint_step"] == stop >= 3 and first["master"] != second["master"]
+    assert [event["step"] for event in tiny.events("signalled", "start")] == [0, stop]
+    assert tiny.train("two-by-two", *layout, "--nproc", "4").returncode == 0
+    assert tiny.losses("signalled") == tiny.losses("two-by-two")
+    measured(f"Slurm, 2 nodes x 2 ranks, USR1 at step 3: saved at {stop}, queued again, losses equal those of a local run bit for bit")
+
+
+def test_script_recipe_and_environment_of_a_job_are_kept(launcher, tiny):
+    folder = tiny.folder / "signalled" / "launch"
+    kept = json.loads((folder / "environment.json").read_text())
+    assert kept["git"]["commit"] and kept["versions"]["torch"] and "PATH" in kept["environment"]
+    assert "#SBATCH --ntasks-per-node=2" in (folder / "job.sbatch").read_text()
+    assert "tensor: 2" in (folder / "recipe.yaml").read_text()
+
+
+def test_preempted_run_saves_and_is_queued_again(launcher, tiny, eventful):
+    end = launcher.attempts("eventful", "end")[0]
+    assert end["action"] == "requeue" and "preemption" in end["why"], launcher.log("eventful")
+    assert tiny.events("eventful", "stop")[0]["step"] == end["checkpoint_step"]
+
+
+def test_run_goes_on_at_its_last_checkpoint_when_a_node_loses_power(launcher, tiny, eventful):
+    second, third = launcher.attempts("eventful", "begin")[1:3]
+    assert eventful["lost"][0] in second["nodes"] and eventful["lost"][0] not in third["nodes"]
+    assert third["checkpoint_step"] >= second["checkpoint_step"] + 1
+
+
+def test_save_cut_off_by_a_lost_node_costs_that_save_only(launcher, tiny, eventful):
+    assert eventful["cut_off"], "the node was lost between saves"
+    step = int(eventful["cut_off"][0].split("-")[1].split(".")[0])
+    last = launcher.attempts("eventful", "begin")[3]
+    assert last["checkpoint_step"] == step - 1 and eventful["lost"][1] not in last["nodes"]
+    assert not list((tiny.folder / "eventful" / "checkpoints").glob(".*"))
+
+
+def test_run_that_everything_happened_to_ends_bit_for_bit_the_same(launcher, tiny, eventful, undisturbed, measured):
+    assert eventful["fields"]["JobState"] == "COMPLETED", launcher.log("eventful")
+    assert len(launcher.attempts("eventful", "begin")) == 4 and actions(launcher, "eventful")[-1] == "done"
+    assert tiny.losses("eventful") == undisturbed
+    measured("Slurm, preempted, a node lost in mid-training and one in mid-save: losses equal those of an undisturbed run bit for bit")

@@ -1,0 +1,134 @@
+"""The starts of a job: which came further, which node is blamed, where ranks meet."""
+
+import socket
+
+import pytest
+
+from codemix_megatron.launch.attempts import Attempts, checkpoint_step
+from codemix_megatron.launch.bad_nodes import lost_node, nodes_to_exclude
+from codemix_megatron.launch.failed_rank import first_failed_rank
+from codemix_megatron.launch.failed_task import first_failed_task
+from codemix_megatron.launch.rendezvous import free_port
+from codemix_megatron.records.atomic import write_json
+from codemix_megatron.records.journal import Journal
+from codemix_megatron.records.run_folder import RunFolder
+
+STATES = {"a": "allocated", "b": "mixed", "c": "idle", "d": "down*"}
+
+
+@pytest.fixture
+def run(tmp_path) -> RunFolder:
+    """A folder whose journal tells of a checkpoint of step 8."""
+    folder = RunFolder(tmp_path)
+    journal = Journal(folder.journal)
+    journal.append("step", step=9)
+    journal.append("checkpoint", step=8)
+    journal.close()
+    return folder
+
+
+def begin(run: RunFolder, start: str, step: int) -> Attempts:
+    attempts = Attempts.of(run)
+    attempts.add("begin", start=start, job=start.split(".")[0], nodes=["a", "b"], checkpoint_step=step)
+    return attempts
+
+
+def test_starts_without_progress_are_those_since_the_newest_checkpoint(run):
+    for start, step in (("7.0", 0), ("7.1", 0), ("7.2", 8), ("7.3", 8)):
+        attempts = begin(run, start, step)
+    assert checkpoint_step(run) == 8
+    assert attempts.without_progress("7", 8) == 2
+    assert attempts.without_progress("7", 9) == 0
+
+
+def test_checkpoint_that_turned_out_torn_is_no_progress(run):
+    begin(run, "7.0", 0)
+    assert begin(run, "7.1", 8).without_progress("7", 0) == 2
+
+
+def test_starts_of_an_earlier_job_do_not_count(run):
+    begin(run, "7.0", 8)
+    assert begin(run, "8.0", 8).without_progress("8", 8) == 1
+
+
+def test_start_whose_node_lost_power_has_no_end(run):
+    attempts = begin(run, "7.0", 0)
+    assert attempts.unended("7")["start"] == "7.0" and attempts.unended("8") is None
+    attempts.add("end", start="7.0", action="lost", why="b was lost", bad_node="b")
+    assert Attempts.of(run).unended("7") is None and Attempts.of(run).bad_nodes() == {"b": "b was lost"}
+
+
+def test_later_start_owns_the_run(run):
+    begin(run, "7.0", 0)
+    begin(run, "7.1", 0)
+    assert Attempts.of(run).latest_start() == "7.1"
+
+
+def test_lost_node_is_one_that_slurm_cannot_reach():
+    assert lost_node(["a", "d"], STATES) == "d" and lost_node(["a", "b"], STATES) is None
+    assert lost_node(["b"], {"b": "mixed*"}) == "b"
+
+
+def test_bad_node_is_left_out_while_enough_others_work():
+    assert nodes_to_exclude({"a": "x"}, [], STATES, 2) == (["a"], "a is left out on the next start")
+
+
+def test_bad_node_is_kept_when_the_job_could_not_start_without_it():
+    excluded, told = nodes_to_exclude({"a": "x"}, ["c"], STATES, 2)
+    assert excluded == [] and told == "a failed but is not left out: 1 other nodes work, 2 are needed"
+
+
+def test_of_several_bad_nodes_the_latest_is_left_out_first():
+    excluded, told = nodes_to_exclude({"a": "x", "b": "y"}, [], STATES, 2)
+    assert excluded == ["b"] and "a failed but is not left out" in told
+
+
+def test_starts_of_a_job_meet_on_different_ports_and_pass_over_taken_ones():
+    first, second = free_port(1234, 0), free_port(1234, 1)
+    assert first != second
+    with socket.socket() as taken:
+        taken.bind(("", first))
+        assert free_port(1234, 0) not in (first, second)
+
+
+@pytest.mark.parametrize(
+    ("line", "rank", "node", "exit_code"),
+    [
+        ("srun: error: node2: task 1: Killed", 1, "node2", 137),
+        ("srun: error: node1: tasks 0-3: Exited with exit code 2", 0, "node1", 2),
+        ("srun: error: gpu-7: task 12: Segmentation fault (core dumped)", 12, "gpu-7", 139),
+        ("srun: error: Node failure on node3", None, "node3", 1),
+    ],
+)
+def test_task_that_srun_complains_of_first_is_named(line, rank, node, exit_code):
+    log = f"step 1/20\n{line}\nsrun: error: node9: task 9: Terminated\n"
+    task = first_failed_task(log)
+    assert (task.rank, task.node, task.exit_code) == (rank, node, exit_code)
+
+
+def note(run: RunFolder, rank: int, **failure) -> None:
+    plain = {"rank": rank, "host": f"node{rank}", "message": "x", "where": "codemix_megatron/a.py:7", "known": False, "exit_code": 1, "at": rank}
+    write_json(run.logs / "failures" / f"7.0-rank-{rank}.json", plain | failure)
+
+
+@pytest.mark.parametrize(
+    ("failure", "line", "words"),
+    [
+        ({"message": "x"}, "node0: task 0: Exited with exit code 1", "rank 1 on node1 failed first, at codemix_megatron/a.py:7: x"),
+        ({"message": "Connection closed by peer"}, "node2: task 2: Killed", "rank 2 on node2 failed first: killed by a signal (Killed)"),
+        ({"message": "Connection closed by peer"}, "node2: task 2: Exited with exit code 1", "rank 1 on node1 failed first"),
+        (None, "node2: task 2: Exited with exit code 1", "rank 2 on node2 failed first: Exited with exit code 1"),
+        (None, "Node failure on node3", "node3 failed: Node failure on node3"),
+    ],
+)
+def test_first_failure_is_that_of_the_rank_that_left_no_word_where_others_only_lost_it(run, failure, line, words):
+    if failure:
+        note(run, 1, **failure)
+    log = run.path / "job.log"
+    log.write_text(f"of an earlier start\nsrun: error: {line}\n")
+    assert first_failed_rank(run, "7.0", log, 20).describe().startswith(words)
+
+
+def test_start_in_which_nobody_complains_has_no_failed_rank(run):
+    note(run, 1)
+    assert first_failed_rank(run, "7.1", run.path / "job.log", 0) is None

@@ -1,0 +1,84 @@
+"""Site files: all faults at once, and what they make of a script."""
+
+import runpy
+import subprocess
+
+import pytest
+import yaml
+from tiny_run import REPOSITORY
+
+from codemix_megatron.errors import LaunchError, RecipeError
+from codemix_megatron.launch.site import Site, read_site
+from codemix_megatron.launch.training_job import nodes_for, render_training
+from codemix_megatron.records.run_folder import RunFolder
+
+
+def read(tmp_path, plain) -> Site:
+    path = tmp_path / "site.yaml"
+    path.write_text(yaml.safe_dump(plain))
+    return read_site(path)
+
+
+def test_all_faults_of_a_site_file_are_told_at_once(tmp_path):
+    plain = {"partitoin": "x", "ranks_per_node": 0, "gpus_per_node": -1, "save_seconds": 3, "modules": ["cuda 12"], "srun": ["mpi=none"]}
+    plain |= {"container": {"image": "x", "mounts": ["/data"]}}
+    with pytest.raises(RecipeError) as raised:
+        read(tmp_path, plain)
+    assert [fault.split(":")[0] for fault in raised.value.faults] == [
+        "partitoin", "ranks_per_node", "gpus_per_node", "save_seconds", "modules[0]", "srun[0]", "container.mounts[0]",
+    ]  # fmt: skip
+    assert "did you mean partition?" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("plain", "words"),
+    [
+        ({"environment": {"A": True}}, "environment.A: found True, needs text; quote it"),
+        ({"environment": {"A-B": "x"}}, "environment.A-B: not the name of an environment variable"),
+        ({"environment": ["A"]}, "environment: found a list of 1, needs a mapping"),
+        ({"gpus_per_node": 4, "ranks_per_node": 8}, "8 ranks do not fit on 4 GPUs"),
+        ({"time_limit_hours": 0.1, "save_seconds": 300}, "save_seconds: found 300, must be at least 60 and at most half the limit"),
+        ({"container": {"mounts": []}}, "container.image: missing"),
+    ],
+)
+def test_fault_of_a_site_file_is_named(tmp_path, plain, words):
+    with pytest.raises(RecipeError, match="site.yaml") as raised:
+        read(tmp_path, plain)
+    assert words in str(raised.value)
+
+
+def test_site_reaches_the_script(tmp_path):
+    plain = {"partition": "p", "account": "a", "qos": "q", "gpus_per_node": 4, "time_limit_hours": 1.5, "exclude": ["n1", "n2"], "modules": ["m/1"]}
+    plain |= {"environment": {"A": "x y", "B": 1}, "network_interface": "ib0", "sbatch": ["--reservation=r"], "srun": ["--mpi=none"]}
+    plain |= {"container": {"image": "/i.sqsh", "mounts": ["/a:/b", "/c:/d:ro"]}, "setup": ["source x"], "batch_python": "/py"}
+    script = render_training("/r.yaml", ["seed=2"], RunFolder("/runs/mine"), read(tmp_path, plain), 8)
+    for words in (
+        "--partition=p", "--account=a", "--qos=q", "--gres=gpu:4", "--time=90", "--exclude=n1,n2", "--nodes=2", "--ntasks-per-node=4",
+        "--signal=B:USR1@300", "--requeue", "--open-mode=append", "--reservation=r", "--output=/runs/mine/launch/job-%j.log",
+    ):  # fmt: skip
+        assert f"#SBATCH {words}\n" in script
+    for words in ("module load m/1", "export A='x y'", "export B=1", "export NCCL_SOCKET_IFNAME=ib0", "export GLOO_SOCKET_IFNAME=ib0", "source x"):
+        assert f"\n{words}\n" in script
+    for words in ("--container-image=/i.sqsh", "--container-mounts=/a:/b,/c:/d:ro", "--mpi=none", "--ntasks=8", "exec /py -m"):
+        assert words in script
+    assert script.rstrip().endswith("python -m codemix_megatron train /r.yaml seed=2 --folder /runs/mine")
+
+
+def test_ranks_fill_nodes_evenly():
+    site = Site(ranks_per_node=4)
+    assert [nodes_for(site, n) for n in (1, 4, 8, 12)] == [1, 1, 2, 3]
+    with pytest.raises(LaunchError, match="6 ranks do not fill nodes of 4"):
+        nodes_for(site, 6)
+
+
+WRITTEN = runpy.run_path(str(REPOSITORY / "slurm" / "write.py"))["scripts"]()
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_script_in_slurm_is_what_codemix_launch_renders(name):
+    assert (REPOSITORY / "slurm" / name).read_text() == WRITTEN[name], "run: python slurm/write.py"
+    assert subprocess.run(["bash", "-n"], input=WRITTEN[name], capture_output=True, text=True).stderr == ""
+
+
+def test_every_script_in_slurm_is_written():
+    assert {path.name for path in (REPOSITORY / "slurm").glob("*.sbatch")} == set(WRITTEN)
