@@ -3,6 +3,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Files of tests side by side: half of the time one of them waits for its ranks.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: demo study-demo test test-all lint docs clean soak bench-save bench-mixture bench-prepare bench-convert test-smollm bench-filters bench-evaluate
 
@@ -15,10 +18,10 @@ study-demo: $(STAMP)  ## the paper's runs in small, as one study with its report
 
 test: $(STAMP)  ## all tests that need no GPU, about 20 minutes on two cores
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -m "not gpu and not slow"
+	$(PYTEST) -m "not gpu and not slow"
 
 test-all: $(STAMP)  ## slow tests too
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/lint-imports

@@ -7,18 +7,24 @@ from hypothesis import settings
 settings.register_profile("shared", deadline=None, derandomize=True)
 settings.load_profile("shared")
 
-MEASURED = pytest.StashKey[list[str]]()
+
+def pytest_collection_modifyitems(items):
+    """Keep the tests of a file together on one worker, and those of the Slurm cluster all on one."""
+    for item in items:
+        folder = item.path.parent
+        item.add_marker(pytest.mark.xdist_group(folder.name if folder.name == "slurm" else str(item.path)))
 
 
 @pytest.fixture
 def measured(request):
     """Call it with a line; the run prints all of them at its end, whether tests pass or fail."""
-    return request.config.stash.setdefault(MEASURED, []).append
+    return lambda line: request.node.user_properties.append(("measured", line))
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    """Print what was measured."""
-    lines = config.stash.get(MEASURED, [])
+def pytest_terminal_summary(terminalreporter):
+    """Print what was measured, on whichever worker."""
+    reports = [report for kind in terminalreporter.stats.values() for report in kind if hasattr(report, "user_properties")]
+    lines = dict.fromkeys(value for report in reports for name, value in report.user_properties if name == "measured")
     if lines:
         terminalreporter.write_sep("=", "measured")
         for line in lines:
