@@ -46,6 +46,7 @@ setup(
         "torch>=2.6",
         "transformers>=5.0",
         "wandb>=0.18",
+        "xxhash>=3",
         "zstandard>=0.22",
     ],
     extras_require={

@@ -217,7 +217,10 @@ class Bench:
 
 def run_measured(command: list) -> tuple[float, float, str]:
     """Return CPU-seconds of a command and the processes it waited for, its peak memory (PSS of all of them) in MB, its output."""
-    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=REPOSITORY, text=True)
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}  # installed packages are compiled, and so should ours be
+    process = subprocess.Popen(
+        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=REPOSITORY, text=True, env=environment
+    )
     watched, peak = psutil.Process(process.pid), 0.0
     while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         peak = max(peak, tree_megabytes(watched))

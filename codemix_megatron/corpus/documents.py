@@ -101,15 +101,15 @@ def unreadable(path, fault: OSError) -> CorpusError:
     return CorpusError(f"{path}: cannot be read ({fault.strerror or fault}); mend or remove it, or take it out of `documents`")
 
 
-def check_text(text, place: str, **about) -> Document | BadDocument:
-    """Return a document, or why the text cannot be one."""
+def check_text(text, place: str, *, encodable: bool = False, **about) -> Document | BadDocument:
+    """Return a document, or why the text cannot be one; `encodable` texts are known to hold no lone surrogate."""
     if text is None:
         return BadDocument(place, "null text")
     if not isinstance(text, str):
         return BadDocument(place, "text is not a string")
     if not text or text.isspace():
         return BadDocument(place, EMPTY, harmless=True, example=text)
-    if not text.isascii():
+    if not encodable and not text.isascii():
         try:
             text.encode("utf-8")
         except UnicodeEncodeError:
@@ -120,6 +120,6 @@ def check_text(text, place: str, **about) -> Document | BadDocument:
 def decode_file(data: bytes, place: str, **about) -> Document | BadDocument:
     """Return the document a whole file holds; a byte order mark is left out."""
     try:
-        return check_text(data.decode("utf-8-sig"), place, **about)
+        return check_text(data.decode("utf-8-sig"), place, encodable=True, **about)
     except UnicodeDecodeError:
         return BadDocument(place, "invalid UTF-8")

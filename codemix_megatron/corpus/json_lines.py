@@ -135,17 +135,22 @@ def count_lines(path: str, offsets: list[int]) -> Iterator[tuple[int, int]]:
 
 def parse_line(line: bytes, place: str, keys: RecordKeys) -> Document | BadDocument:
     """Return the document of one line, or why there is none."""
-    record = parse_record(line, place)
-    return record if isinstance(record, BadDocument) else record_document(record, place, keys)
+    record, is_strict = parse_object(line, place)
+    return record if isinstance(record, BadDocument) else record_document(record, place, keys, encodable=is_strict)
 
 
 def parse_record(line: bytes, place: str) -> dict | BadDocument:
     """Return the object of one line, or why there is none."""
+    return parse_object(line, place)[0]
+
+
+def parse_object(line: bytes, place: str) -> tuple[dict | BadDocument, bool]:
+    """Return the object of one line, or why there is none, and whether it is strict JSON, which has no lone surrogates."""
     try:
-        record = orjson.loads(line)
+        record, is_strict = orjson.loads(line), True
     except orjson.JSONDecodeError:
-        record = parse_leniently(line, place)
-    return record if isinstance(record, (dict, BadDocument)) else BadDocument(place, "not an object")
+        record, is_strict = parse_leniently(line, place), False
+    return (record if isinstance(record, (dict, BadDocument)) else BadDocument(place, "not an object")), is_strict
 
 
 def parse_leniently(line: bytes, place: str):

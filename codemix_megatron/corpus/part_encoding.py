@@ -24,6 +24,7 @@ DIGESTS_REMEMBERED = 1 << 19  # duplicates inside a part are not tokenized; late
 # Tokenizers need 40 bytes and more per byte of a run they cannot cut: 50 MB of base64 would take gigabytes and minutes.
 LONGEST_RUN_BYTES = 1 << 20
 LONGEST_RUN = f"more than {LONGEST_RUN_BYTES:,} bytes without white space"
+COPIED_ONE_BY_ONE = 200  # ids of a document, on average: from there a copy each is faster than a mask over all ids
 LARGEST_SPACE = 32  # the white space of ASCII is at and below this
 
 Advance = Callable[[int, int, int], None]  # bytes read, documents, tokens since the last call
@@ -162,10 +163,16 @@ def with_ends(ids: np.ndarray, lengths: np.ndarray, end: int | None, dtype: np.d
     lengths = lengths + (lengths > 0)
     ends = np.cumsum(lengths)[lengths > 0] - 1
     tokens = np.empty(int(lengths.sum()), dtype=dtype)
+    tokens[ends] = end
+    if len(ids) > COPIED_ONE_BY_ONE * len(ends):
+        begin = 0
+        for place, stop in enumerate(ends.tolist()):
+            tokens[begin:stop] = ids[begin - place : stop - place]
+            begin = stop + 1
+        return tokens, lengths
     of_text = np.ones(len(tokens), dtype=bool)
     of_text[ends] = False
     tokens[of_text] = ids
-    tokens[ends] = end
     return tokens, lengths
 
 

@@ -26,7 +26,7 @@ __all__ = ["RECORD", "FinishedPart", "PartsFolder", "PartWriter", "Shard", "cut_
 
 PART_BYTES = 32 << 20
 MOST_PARTS = 4096  # files in one folder: four per part
-FORMAT_VERSION = 1  # count up when the files of a part would differ for the same inputs
+FORMAT_VERSION = 2  # count up when the files of a part would differ for the same inputs
 
 # What is kept of each document that was tokenized; `group` is its place in the part's table of (kind, language, licence).
 RECORD = np.dtype([("digest", "V16"), ("num_bytes", "<u4"), ("num_tokens", "<u4"), ("group", "<u4")])

@@ -34,8 +34,8 @@ class RecordKeys:
         return (self.text, *self.language, *self.licence, *self.origin, "kind")
 
 
-def record_document(record: dict, place: str, keys: RecordKeys) -> Document | BadDocument:
-    """Return the document of one record, or why there is none."""
+def record_document(record: dict, place: str, keys: RecordKeys, *, encodable: bool = False) -> Document | BadDocument:
+    """Return the document of one record, or why there is none; `encodable` as in `check_text`."""
     if keys.text not in record:
         return BadDocument(place, f"no key {keys.text!r}")
     language = first_word(record, keys.language)
@@ -43,6 +43,7 @@ def record_document(record: dict, place: str, keys: RecordKeys) -> Document | Ba
     return check_text(
         record[keys.text],
         place,
+        encodable=encodable,
         language=language,
         licence=first_word(record, keys.licence),
         origin=first_word(record, keys.origin),
@@ -67,6 +68,8 @@ def first_word(record: dict, keys: tuple[str, ...]) -> str | None:
     """Return what the first of the keys holds that holds a word, or several: a file under all of a repository's licences."""
     for key in keys:
         value = record.get(key)
+        if value is None:
+            continue
         if isinstance(value, str) and value.strip():
             return value
         if isinstance(value, list) and value and all(isinstance(word, str) for word in value):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import orjson
 
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.atomic import replace_text
@@ -248,7 +249,7 @@ def found_id(number: int | None, name: str | None, path: Path) -> int:
 
 def mark_special(text: str, end_of_document: str | None) -> str:
     """Return the JSON with the added end-of-document tokens marked special; unmarked ones are matched inside documents."""
-    plain = json.loads(text)
+    plain = orjson.loads(text)
     names = {end_of_document} if end_of_document else set(END_OF_DOCUMENT_NAMES)
     tokens = [token for token in plain.get("added_tokens", ()) if token["content"] in names and not token["special"]]
     for token in tokens:
