@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -47,13 +48,21 @@ class Beat:
     is_done: bool = False
 
 
+def open_stacks(logs: Path, rank: int):
+    """Return the file that this rank's stacks go to, open as long as the run: in `logs`, or where this node can write."""
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+        return open(logs / f"stacks-rank-{rank}.txt", "w", encoding="utf-8")
+    except OSError:
+        return open(os.path.join(tempfile.gettempdir(), f"codemix-stacks-rank-{rank}.txt"), "w", encoding="utf-8")
+
+
 class Heart:
     """This rank's beats, written to `folder` until `stop`."""
 
     def __init__(self, folder: Path, logs: Path, rank: int, size: int, patience_seconds: float):
-        logs.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"heart-{rank}.json"
-        self.stacks = open(logs / f"stacks-rank-{rank}.txt", "w", encoding="utf-8")  # noqa: SIM115 - open as long as the run
+        self.stacks = open_stacks(logs, rank)
         tick = min(MOST_TICK_SECONDS, patience_seconds / 10)
         self.state = Beat(rank, size, node_name(), os.getpid(), self.stacks.name, tick, patience_seconds)
         self.beaten_at, self.armed_for, self.ended = time.monotonic(), -1, Event()

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 
 from codemix_megatron.errors import machine_fault
 from codemix_megatron.launch.failures import note_failure
@@ -20,7 +21,8 @@ def as_rank(run: RunFolder | None, function):
     """Return what `function()` returns; this rank's output goes to the run's logs, and what goes wrong to its failures."""
     try:
         if run:
-            lead_output(run)
+            with suppress(OSError):  # on a node that cannot write there; the preflight says it with names
+                lead_output(run)
         return function()
     except OSError as fault:
         known = machine_fault(fault)

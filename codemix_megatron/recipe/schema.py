@@ -130,6 +130,9 @@ class Parallel:
     device: Literal["auto", "cpu", "cuda"] = says("auto takes CUDA where there is one", "auto")
     threads_per_rank: int | None = says("CPU threads of each rank; default: cores / ranks", None)
     timeout_seconds: int = says("longest wait for another rank before all stop", 600)
+    preflight: Literal["warn", "strict", "off"] = says(
+        "nodes compared at each start: unequal versions, devices and files refuse; strict: slow nodes and wrong clocks too", "warn"
+    )
     heartbeat_seconds: int = says("a rank that makes no progress in a step for so long is hung: stacks are dumped, all ranks end", 300)
 
     @property

@@ -1,6 +1,6 @@
 """journal.jsonl: one JSON object per event of a run, appended, never rewritten but to cut a lost tail.
 
-Events: `start`, `warning`, `step`, `skipped`, `rollback`, `validation`, `checkpoint`, `phase_end`, `stop`, `end`. Field names are those
+Events: `start`, `preflight`, `warning`, `step`, `skipped`, `rollback`, `validation`, `checkpoint`, `phase_end`, `stop`, `end`. Field names are those
 the report prints. A step event holds step (1 = after the first update), phase, tokens (seen so far),
 sequences, loss (nats per token), loss_per_source, tokens_per_source (consumed so far in the run),
 learning_rate, gradient_norm, seconds (this step), tokens_per_second, model_flops_per_second (of all ranks: 6 per matrix entry
@@ -11,7 +11,9 @@ taken since this start. A profile event holds the path of what --profile or --me
 A validation event holds step, phase, tokens, loss_per_source, bits_per_byte (per source). A skipped event stands in
 the place of a step whose batch was not trained on, and says why; a rollback event goes back to its step. A checkpoint
 event holds the step that was saved (it may come some steps later), seconds, stall_seconds (training stood still for it),
-bytes, asynchronous.
+bytes, asynchronous. A preflight event follows a start and holds what was measured before the model was built: nodes, ranks, seconds
+it took, and where there are several nodes device, clock_seconds (largest difference that is sure) and bytes_per_second_within and
+_between nodes.
 """
 
 import json

@@ -38,6 +38,9 @@ class ConsoleLines:
             return f"end of {values['phase']}: loss {values['loss']:.4f} over {values['steps_measured']} steps"
         if event == "warning":
             return f"warning: {values['text']}"
+        if event == "preflight" and (values["nodes"] or 1) > 1:
+            slowest = min(values["bytes_per_second_between"].values())
+            return f"{values['nodes']} nodes are alike ({values['device']}); the slowest exchanges {slowest / 1e9:.2f} GB/s with its neighbours"
         if event == "stop":
             return f"stop at step {values['step']}: {values['reason']}"
         return None

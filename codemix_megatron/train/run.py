@@ -31,6 +31,7 @@ from codemix_megatron.train.folder import now, open_run
 from codemix_megatron.train.loop import Training
 from codemix_megatron.train.measuring import Measuring
 from codemix_megatron.train.observers import open_observers
+from codemix_megatron.train.preflight import Preflight, check_nodes
 from codemix_megatron.train.profiling import Profiling
 from codemix_megatron.train.saves import Saves
 from codemix_megatron.train.starting import find_start, has_random_state, initial_checkpoint, parent_checkpoint, rollbacks_until
@@ -44,7 +45,9 @@ def train(recipe: Recipe, run: RunFolder) -> int:
     ranks = join_ranks(recipe.parallel, recipe.seed)
     heart = begin_to_beat(recipe.parallel, run, ranks)
     try:
-        return RankOfRun(recipe, run, ranks, heart).train()
+        heart.beat("comparing the nodes", max(recipe.parallel.heartbeat_seconds, recipe.parallel.timeout_seconds))
+        preflight = check_nodes(recipe, run, ranks)
+        return RankOfRun(recipe, run, ranks, heart).train(preflight)
     finally:
         leave_ranks()
         heart.stop()
@@ -89,7 +92,7 @@ class RankOfRun:
         self.observers, self.signalled = [], False
         self.origin = None  # of a public model: its family and special tokens, for the export
 
-    def train(self) -> int:
+    def train(self, preflight: Preflight) -> int:
         """Resume or start, walk the plan, and say how it ended."""
         began = time.monotonic()
         warnings = self.resume()
@@ -100,7 +103,8 @@ class RankOfRun:
         try:
             where = {"ranks": self.ranks.size, "device": self.ranks.device.type, "kernels": active_kernels(self.ranks.device)}
             self.tell("start", {"step": self.state.step, **where, "at": now(), "launch": start_id()})
-            for text in [*warnings, *slow_paths(self.ranks.device)]:
+            self.tell("preflight", {"step": self.state.step, **preflight.figures})
+            for text in [*preflight.warnings, *warnings, *slow_paths(self.ranks.device)]:
                 self.tell("warning", {"step": self.state.step, "text": text})
             if self.state.step == self.plan.first_step:
                 self.validate(self.plan.phases[0].name)

@@ -72,8 +72,18 @@ def test_the_end_of_a_phase_tells_its_means():
 
 
 def test_trackers_get_losses_per_source_and_phase_times_and_memory():
-    flat = scalars("step", {**STEP, "tokens_per_source": {"x": 1}, "mfu": 0.25, "seconds_per_part": {"data": 0.1}, "memory_bytes": {"host": 9}})
-    expected = {"loss/y": 5.0, "loss_in_phase/a": 4.0, "tokens/x": 1, "mfu": 0.25, "seconds/data": 0.1, "memory_bytes/host": 9, "seconds": 0.5}
+    flat = scalars(
+        "step", {**STEP, "tokens_per_source": {"x": 1}, "mfu": 0.25, "seconds_per_part": {"data": 0.1}, "memory_bytes": {"host": 9}}
+    )
+    expected = {
+        "loss/y": 5.0,
+        "loss_in_phase/a": 4.0,
+        "tokens/x": 1,
+        "mfu": 0.25,
+        "seconds/data": 0.1,
+        "memory_bytes/host": 9,
+        "seconds": 0.5,
+    }
     assert flat.items() >= expected.items()
     assert "mfu" not in scalars("step", {**STEP, "mfu": None})
     scored = {"step": 1, "bits_per_byte": {"x": 1.5}, "loss_per_source": {"x": 2.5}}

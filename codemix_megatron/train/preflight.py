@@ -1,0 +1,101 @@
+"""Before a model is built: are the nodes alike, do they share the run folder, and does none of them slow the others down?"""
+
+import shutil
+import time
+import uuid
+from dataclasses import dataclass
+from functools import partial
+
+import torch.distributed as dist
+
+from codemix_megatron.errors import LaunchError
+from codemix_megatron.launch.place import node_name
+from codemix_megatron.parallel.exchange import exchange_rates
+from codemix_megatron.parallel.ranks import Ranks, on_main
+from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.train.node_facts import QUESTION, NodeFacts, Token, facts_of_node, wait_for_text
+from codemix_megatron.train.node_faults import Complaint, clock_seconds, differences, rate_per_node, slow_nodes, wrong_clocks
+
+__all__ = ["Preflight", "check_nodes"]
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What was found: figures for the journal, and what to warn of."""
+
+    figures: dict
+    warnings: list[str]
+
+
+def check_nodes(recipe: Recipe, run: RunFolder, ranks: Ranks) -> Preflight:
+    """Compare the nodes of this start. Every rank calls this; all raise LaunchError, or none does."""
+    began, mode = time.perf_counter(), recipe.parallel.preflight
+    if mode == "off":
+        return Preflight({"nodes": None}, [])
+    nodes = gather(ranks, node_name())
+    figures, refusals, warnings = {"nodes": len(set(nodes)), "ranks": ranks.size}, [], []
+    if len(set(nodes)) > 1:
+        figures, refusals, warnings = compare_nodes(recipe, run, ranks, nodes, figures)
+    figures = {**figures, "seconds": round(time.perf_counter() - began, 4)}
+    if mode == "strict":
+        refusals, warnings = refusals + warnings, []
+    if refusals:
+        raise refusal(refusals)
+    return Preflight(figures, [text for _, text in warnings])
+
+
+def gather(ranks: Ranks, value) -> list:
+    """Return the values of all ranks. Every rank calls this."""
+    values = [None] * ranks.size
+    dist.all_gather_object(values, value)
+    return values
+
+
+def refusal(complaints: list[Complaint]) -> LaunchError:
+    """Return one error of all complaints; ranks on other nodes than the accused ones carry it."""
+    texts = [text for _, text in complaints]
+    fault = LaunchError("nodes differ: " + (texts[0] if len(texts) == 1 else "\n  ".join([f"{len(texts)} faults", *texts])))
+    fault.is_carried = not any(node_name() in accused for accused, _ in complaints)
+    return fault
+
+
+def compare_nodes(recipe: Recipe, run: RunFolder, ranks: Ranks, nodes: list[str], figures: dict):
+    """Return figures, refusals and warnings, the same on every rank."""
+    token = on_main(ranks, partial(write_token, run))
+    clocks, gathered_at = gather(ranks, time.time()), time.time()
+    is_first = nodes.index(nodes[ranks.rank]) == ranks.rank
+    facts = [f for f in gather(ranks, facts_of_node(recipe, ranks, token) if is_first else None) if f]
+    rates = gather(ranks, exchange_rates(ranks, nodes))
+
+    def judge():
+        ahead = {rank: clock_seconds(read_at, token.written_at, gathered_at) for rank, read_at in enumerate(clocks)}
+        refusals = differences(facts) + unseen_answers(token, facts)
+        warnings = wrong_clocks(facts, ahead) + slow_nodes(facts, rates, nodes)
+        shutil.rmtree(token.folder, ignore_errors=True)
+        measured = {
+            f"bytes_per_second_{what}": {node: round(rate) for node, rate in rate_per_node(rates, nodes, what).items()}
+            for what in ("within", "between")
+        }
+        clocks_apart = round(max(map(abs, ahead.values())), 3)
+        return {**figures, "device": facts[0].device, "clock_seconds": clocks_apart, **measured}, refusals, warnings
+
+    return on_main(ranks, judge)
+
+
+def write_token(run: RunFolder) -> Token:
+    """Write a file no earlier start has written, in a folder of its own."""
+    text = uuid.uuid4().hex
+    folder = run.logs / f"preflight-{text[:8]}"
+    folder.mkdir(parents=True)
+    (folder / QUESTION).write_text(text)
+    return Token(folder, text, time.time())
+
+
+def unseen_answers(token: Token, facts: list[NodeFacts]) -> list[Complaint]:
+    """Return which nodes wrote into the run folder what the main rank does not see."""
+    complaints = []
+    for f in facts:
+        if f.folder_fault is None and (fault := wait_for_text(token.answer(f.rank), token.text)):
+            complaints.append(((f.node,), f"{f.node} (rank {f.rank}): the run folder: here {fault}; mount the same file system there"))
+    return complaints
