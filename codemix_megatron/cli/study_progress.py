@@ -8,34 +8,41 @@ from codemix_megatron.recipe.quantity import format_tokens
 from codemix_megatron.study.progress import Standing
 from codemix_megatron.study.segments import Graph
 
-__all__ = ["LiveTable", "standing_table", "told_in_short"]
+__all__ = ["LiveTable", "say", "standing_table", "told_in_short"]
 
 STYLES = {"done": "green", "running": "bold cyan", "queued": "cyan", "stopped": "yellow", "failed": "bold red", "blocked": "red", "waiting": "dim"}
 ORDER = tuple(STYLES)
+STATE_WIDTH = max(map(len, STYLES))
 
 
 def standing_table(graph: Graph, standings: dict[str, Standing]):
-    """Return a row for every segment."""
+    """Return a table with a row for every segment, and below it what is to be said of some."""
     from rich.box import SIMPLE_HEAD
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     has_scores = any(standing.score for standing in standings.values())
-    table = Table("run", "state", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table("run", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("state", no_wrap=True, min_width=STATE_WIDTH)
     for heading in ("step", "tokens/s", "loss"):
         table.add_column(heading, justify="right", no_wrap=True)
     if has_scores:
-        table.add_column("scores", no_wrap=True)
-    table.add_column("", overflow="fold")
-    table.columns[0].no_wrap = table.columns[1].no_wrap = True
+        table.add_column("scores", no_wrap=True, min_width=STATE_WIDTH)
+    table.columns[0].no_wrap = True
     for guide, name in tree_lines(graph):
         s = standings[name]
         speed = format_tokens(round(s.tokens_per_second)) if s.tokens_per_second else ""
         loss = f"{s.loss:.3f}" if s.loss is not None else ""
         scores = [Text(s.score, style=STYLES.get(s.score, ""))] if has_scores else []
         done = f"{s.steps_done:,}/{s.steps:,}"
-        table.add_row(f"{guide}{name}", Text(s.state, style=STYLES[s.state]), done, speed, loss, *scores, Text(s.note, style="red"))
-    return table
+        table.add_row(f"{guide}{name}", Text(s.state, style=STYLES[s.state]), done, speed, loss, *scores)
+    return Group(table, *(Text(f"{name}: {s.note}", style=note_style(s)) for name, s in standings.items() if s.note))
+
+
+def note_style(standing: Standing) -> str:
+    """Return red for what went wrong."""
+    return "red" if "failed" in (standing.state, standing.score) or standing.state == "blocked" else "cyan"
 
 
 def told_in_short(standings: dict[str, Standing]) -> str:
@@ -44,6 +51,12 @@ def told_in_short(standings: dict[str, Standing]) -> str:
     scores = Counter(standing.score for standing in standings.values() if standing.score)
     words = ", ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
     return f"{len(standings)} runs: {words}" + (f"; {scores['done']} of {sum(scores.values())} scored" if scores else "")
+
+
+def say(text: str) -> None:
+    """Print a line of the study's own."""
+    sys.stdout.write(f"▸ {text}\n")
+    sys.stdout.flush()
 
 
 class LiveTable:
@@ -73,6 +86,8 @@ class LiveTable:
         if self.live:
             self.live.update(standing_table(self.graph, standings), refresh=True)
             return
+        if not self.before:  # what was done before is not news
+            self.before = {name: (now.state, now.score) for name, now in standings.items() if now.state == "done"}
         for name, now in standings.items():
             before = self.before.get(name, ("waiting", "waiting"))
             for what, old, new in zip((name, f"scores of {name}"), before, (now.state, now.score), strict=True):

@@ -6,7 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from codemix_megatron.cli.study_progress import LiveTable, standing_table, told_in_short
+from codemix_megatron.cli.study_progress import LiveTable, say, standing_table, told_in_short
+from codemix_megatron.cli.study_submit import submit_study
 from codemix_megatron.errors import STOPPED_EARLY, CodemixError, CorpusError, RecipeError
 from codemix_megatron.plan.plan import read_manifests
 from codemix_megatron.study.changes import graph_in
@@ -16,6 +17,7 @@ from codemix_megatron.study.progress import find_standings
 from codemix_megatron.study.reading import read_study
 from codemix_megatron.study.schema import Study
 from codemix_megatron.study.segments import Graph
+from codemix_megatron.study.slurm import cancel_jobs, is_on_slurm, tasks_on_slurm
 from codemix_megatron.study.tasks import list_tasks
 
 __all__ = ["add_cancel_arguments", "add_report_arguments", "add_resume_arguments", "add_run_arguments", "add_status_arguments"]
@@ -42,7 +44,8 @@ def add_resume_arguments(parser) -> None:
 def add_where_arguments(parser) -> None:
     """Declare where a study's tasks are done."""
     parser.add_argument("--on", choices=("local", "slurm"), help="here, or as Slurm's jobs (default: as before, else local)")
-    parser.add_argument("--jobs", type=int, metavar="N", help="most runs at a time here (default: as many as the cores or GPUs hold)")
+    parser.add_argument("--site", metavar="FILE", help="with --on slurm: YAML file that says what the cluster wants (default: as before)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="most runs at a time (default: the study's limit, else as many as fit)")
 
 
 def add_status_arguments(parser) -> None:
@@ -73,10 +76,21 @@ def run_study(arguments) -> int:
     folder = StudyFolder(arguments.directory or Path("runs") / study.name)
     with folder.held():
         graph = graph_in(folder, study)
-        open_study(folder, study, graph)
+        before = open_study(folder, study, graph)
+        if (arguments.on or before.get("on")) == "slurm":
+            return submit_study(study, graph, folder, arguments)
+        refuse_both(folder)
         prepare_missing(graph, folder)
         plan_study(graph, remember_corpora(read_manifests), folder.runs)  # refuses a corpus that is too small before anything trains
-        return run_here(study, graph, folder, arguments.jobs)
+        return run_here(study, graph, folder, arguments.jobs or study.limit)
+
+
+def refuse_both(folder: StudyFolder) -> None:
+    """Raise CodemixError when Slurm works on the study; from here on it is run on this machine."""
+    state = folder.read()
+    if is_on_slurm(state["tasks"]) and is_on_slurm(tasks_on_slurm(state["tasks"], folder)):
+        raise CodemixError(f"{folder}: Slurm works on this study; wait for it, or codemix study cancel {folder}")
+    folder.write({**state, "on": "local"})
 
 
 def prepare_missing(graph: Graph, folder: StudyFolder) -> None:
@@ -94,19 +108,13 @@ def prepare_missing(graph: Graph, folder: StudyFolder) -> None:
             look = remember_corpora(read_manifests)
 
 
-def say(text: str) -> None:
-    """Print a line of the study's own."""
-    sys.stdout.write(f"▸ {text}\n")
-    sys.stdout.flush()
-
-
 def run_here(study: Study, graph: Graph, folder: StudyFolder, jobs: int | None) -> int:
     """Do the tasks on this machine, showing where they are."""
     from codemix_megatron.study.local import LocalStudy
     from codemix_megatron.study.machine import Machine
 
     began, shown_at = time.monotonic(), -REFRESH_SECONDS
-    local = LocalStudy(list_tasks(graph, folder, study.is_scored), folder, Machine(jobs or study.limit))
+    local = LocalStudy(list_tasks(graph, folder, study.is_scored), folder, Machine(jobs))
     say(f"{study.name} in {folder}: {len(local.tasks) - len(local.done)} of {len(local.tasks)} tasks to do; Ctrl-C saves, the same command goes on")
 
     def standings():
@@ -123,7 +131,7 @@ def run_here(study: Study, graph: Graph, folder: StudyFolder, jobs: int | None) 
         code = local.run(tick)
         table.show(standings())
     minutes = (time.monotonic() - began) / 60
-    what = "stopped, all saved; the same command goes on" if code == STOPPED_EARLY else "done" if code == 0 else "done as far as possible"
+    what = "stopped, all saved," if code == STOPPED_EARLY else "done" if code == 0 else "done as far as possible"
     say(f"{what} after {minutes:.1f} minutes; {told_in_short(standings())}")
     if code == 1:
         say(f"what a run said is in {folder.logs}; codemix study resume {folder} tries again what failed")
@@ -170,22 +178,32 @@ def report_study(arguments) -> None:
 def look_around(study: Study, graph: Graph, folder: StudyFolder):
     """Return the standings, and whether anybody works on the study."""
     state, holder = folder.read(), folder.holder()
-    standings = find_standings(graph, folder, state["tasks"], study.is_scored, lambda task: holder is not None)
-    return standings, holder is not None
+    tasks = tasks_on_slurm(state["tasks"], folder)
+    standings = find_standings(graph, folder, tasks, study.is_scored, lambda task: bool(tasks[task].get("job")) or holder is not None)
+    return standings, holder is not None or is_on_slurm(tasks)
 
 
-def cancel_study(arguments) -> int:
+def cancel_study(arguments) -> None:
     """Have what is under way save and leave."""
     folder = StudyFolder.existing(arguments.directory)
     holder = folder.holder()
-    if holder is None:
+    if is_on_slurm(folder.read()["tasks"]):
+        saving, ended = cancel_jobs(folder)
+        say(f"jobs that save and leave: {', '.join(saving) or 'none'}; ended: {', '.join(ended) or 'none'}")
+    elif holder is None:
         say("nothing is under way")
-        return 0
-    os.kill(holder, signal.SIGTERM)
+        return
+    else:
+        os.kill(holder, signal.SIGTERM)
+        wait_for_end(folder, holder)
+    say(f"codemix study resume {folder} goes on")
+
+
+def wait_for_end(folder: StudyFolder, holder: int) -> None:
+    """Wait until the process that works on a study has left."""
     deadline = time.monotonic() + CANCEL_SECONDS
     while folder.holder() is not None:
         if time.monotonic() > deadline:
             raise CodemixError(f"process {holder} has not left within {CANCEL_SECONDS} s; kill {holder} ends it at once", exit_code=1)
         time.sleep(0.2)
-    say(f"stopped, all saved; codemix study resume {folder} goes on")
-    return 0
+    say("stopped, all saved")

@@ -1,6 +1,7 @@
 """Whether a study file still asks for what a begun study has done: segments that have begun may not change."""
 
 import difflib
+from dataclasses import replace
 
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.recipe.reading import write_recipe
@@ -30,7 +31,8 @@ def graph_in(folder: StudyFolder, study: Study) -> Graph:
                 break
     if faults:
         listed = [f"{old} has begun and is another run now:\n{lines}" for old, lines in faults.items()]
-        raise RecipeError([*listed, "use the study as it was, give changed variants new names, or another --directory"], where=str(folder))
+        listed[-1] += "\n  use the study as it was, give changed variants new names, or take another --directory"
+        raise RecipeError(listed, where=str(folder))
     return graph
 
 
@@ -42,6 +44,6 @@ def has_begun(folder: StudyFolder, state: dict, segment: str) -> bool:
 def difference(folder: StudyFolder, old: str, graph: Graph, new: str) -> str:
     """Return the lines in which the recipes of two segments differ."""
     before = folder.recipe(old).read_text(encoding="utf-8").splitlines()
-    after = write_recipe(segment_recipe(graph.segments[new], folder.runs)).splitlines()
+    after = write_recipe(replace(segment_recipe(graph.segments[new], folder.runs), name=old)).splitlines()
     lines = difflib.unified_diff(before, after, "begun", "now", lineterm="", n=1)
     return "\n".join(f"    {line}" for line in lines if not line.startswith(("---", "+++")))

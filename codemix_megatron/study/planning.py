@@ -80,10 +80,11 @@ def plan_study(graph: Graph, find_corpora: Callable[[Recipe], dict], runs: Path,
             recipe = segment_recipe(segment, runs)
             branch = branch_from(plans[segment.parent].as_json(), str(runs / segment.parent), None) if segment.parent else None
             plan = make_plan(recipe, find_corpora(recipe), branch=branch)
-            plans[segment.name] = on_device(plan, device, mfu) if device else plan
         except RecipeError as fault:
             for line in fault.faults:
                 faults.setdefault(line, segment.name)
+            continue
+        plans[segment.name] = on_device(plan, device, mfu) if device else plan
     if faults:
         raise RecipeError([f"{name}: {line}" for line, name in faults.items()])
     return StudyPlan(graph, plans, device, mfu if device else None)

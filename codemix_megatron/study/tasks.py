@@ -23,6 +23,7 @@ class Task:
     needs: tuple[str, ...]
     commands: tuple[tuple[str, ...], ...]  # words after `codemix`
     recipe: Recipe
+    phase_tokens: int = 0
 
     @property
     def is_training(self) -> bool:
@@ -42,7 +43,7 @@ def list_tasks(graph: Graph, folder: StudyFolder, with_scores: bool) -> dict[str
         run = str(folder.run(name))
         needs = (segment.parent,) if segment.parent else ()
         train = (("train", str(folder.recipe(name)), "--folder", run),)
-        tasks[name] = Task(name, name, needs, train, segment.recipe)
+        tasks[name] = Task(name, name, needs, train, segment.recipe, segment.phase.tokens)
         if segment.ends and with_scores:
             tasks[name + SCORE] = Task(name + SCORE, name, (name,), (("export", run), ("evaluate", run)), segment.recipe)
     return tasks

@@ -46,7 +46,7 @@ def test_changed_begun_segment_is_refused_with_a_diff(begun):
         again(begun, lambda study: study["variants"]["plain"].update(overrides={"phases.cooldown.tokens": 10 * 512}))
     said = str(caught.value)
     assert "plain has begun and is another run now" in said and "-  tokens: 4096" in said and "+  tokens: 5120" in said
-    assert "plain.balanced has begun" not in said and "or another --directory" in said
+    assert "plain.balanced has begun" not in said and "or take another --directory" in said
 
 
 def test_change_of_a_shared_beginning_is_told_once(begun):

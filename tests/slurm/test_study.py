@@ -1,0 +1,112 @@
+"""A study on Slurm: jobs in the order of the tree, what fails stops only what is below it, and resume submits only what is missing."""
+
+import re
+import sys
+import time
+
+import pytest
+import yaml
+
+STUDY = {
+    "name": "queued",
+    "base": "recipe.yaml",
+    "limit": 2,
+    "variants": {
+        "plain": None,
+        "no-code": {"overrides": {"phases.cooldown.mixture": {"prose": 1.0}}},
+        "failing": {"overrides": {"phases.cooldown.mixture": {"snippets": 1.0}}},
+        "after-it": {"after": "failing", "phases": ["text"]},
+    },
+    "phases": {"text": {"tokens": 1024, "mixture": {"prose": 1.0}, "learning_rate": {"schedule": "constant", "peak": 1e-3}}},
+    "score": "none",
+}
+SEGMENTS = ("plain.balanced", "plain", "no-code", "failing", "after-it")
+
+
+class Queued:
+    """`codemix study` on the login node, and the study's records."""
+
+    def __init__(self, launcher):
+        self.launcher, self.tiny = launcher, launcher.tiny
+        self.folder = self.tiny.folder / "queued"
+
+    def study(self, *words):
+        """Run an action to its end."""
+        words = ["-m", "codemix_megatron", "study", *words]
+        return self.launcher.cluster.run(sys.executable, *words, cwd=self.tiny.folder)
+
+    def wait(self, seconds: float = 240) -> str:
+        """Wait until no run is under way; return the last status."""
+        deadline = time.monotonic() + seconds
+        while True:
+            shown = self.study("status", self.folder).stdout
+            if not re.search(r"\d (running|queued)", shown):
+                return shown
+            assert time.monotonic() < deadline, shown
+            time.sleep(1)
+
+    def starts(self, segment: str) -> int:
+        """Return how many starts a segment's jobs have had."""
+        return len(self.launcher.attempts(f"queued/runs/{segment}", "begin"))
+
+
+@pytest.fixture(scope="module")
+def queued(launcher):
+    """The study submitted, with an obstacle where one variant's run is to be, and waited for."""
+    made = Queued(launcher)
+    (made.tiny.folder / "queued.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
+    obstacle = made.folder / "runs" / "failing" / "notes.txt"
+    obstacle.parent.mkdir(parents=True)
+    obstacle.write_text("mine")
+    done = made.study("run", made.tiny.folder / "queued.yaml", "--on", "slurm", "--site", launcher.site_file(), "--directory", made.folder)
+    assert done.returncode == 0 and "5 jobs submitted for 5 tasks, at most 2 at a time" in done.stdout, done.stdout + done.stderr
+    made.status = made.wait()
+    return made
+
+
+def test_jobs_of_a_study_run_in_the_order_of_its_tree(queued):
+    ended = {segment: queued.tiny.events(f"queued/runs/{segment}", "end") for segment in SEGMENTS}
+    begun = {segment: queued.launcher.attempts(f"queued/runs/{segment}", "begin") for segment in SEGMENTS}
+    assert ended["plain"] and ended["no-code"], queued.status
+    assert all(begun[name][0]["at"] >= ended["plain.balanced"][0]["at"] for name in ("plain", "no-code", "failing"))
+
+
+def test_failed_run_stops_what_is_below_it_and_nothing_else(queued):
+    assert "5 runs: 3 done, 1 failed, 1 blocked" in queued.status
+    said = " ".join(queued.status.split())
+    assert "failing: rank 0 on node" in said and "after-it: failing failed" in said
+    assert queued.starts("failing") == 1 and queued.starts("after-it") == 0  # a user's fault is not tried again
+
+
+def test_resume_submits_only_what_is_missing(queued, measured):
+    (queued.folder / "runs" / "failing" / "notes.txt").unlink()
+    resumed = queued.study("resume", queued.folder)
+    assert resumed.returncode == 0 and "2 jobs submitted for 5 tasks" in resumed.stdout, resumed.stdout + resumed.stderr
+    again = queued.study("resume", queued.folder)
+    assert "nothing to submit" in again.stdout, again.stdout
+    assert "5 runs: 5 done" in queued.wait()
+    assert [queued.starts(segment) for segment in SEGMENTS] == [1, 1, 1, 2, 1]
+    measured("Slurm study: 4 variants in 5 runs, one failed; resume ran 2 of 5")
+
+
+def test_variants_trained_by_jobs_are_those_trained_here(queued):
+    done = queued.tiny.train("here")
+    assert done.returncode == 0, done.stderr
+    losses = [queued.tiny.losses(f"queued/runs/{segment}") for segment in ("plain.balanced", "plain")]
+    assert losses[0] + losses[1] == queued.tiny.losses("here")
+
+
+def test_cancelled_study_saves_and_goes_on(queued):
+    longer = {"phases.balanced.tokens": 200 * 512, "corpora.prose.max_epochs": 99, "corpora.snippets.max_epochs": 99}
+    study = {**STUDY, "name": "cancelled", "variants": {"plain": {"overrides": longer}}}
+    (queued.tiny.folder / "cancelled.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    folder = queued.tiny.folder / "cancelled"
+    done = queued.study("run", queued.tiny.folder / "cancelled.yaml", "--on", "slurm", "--site", queued.launcher.site, "--directory", folder)
+    assert done.returncode == 0, done.stderr
+    queued.tiny.wait_for_step("cancelled/runs/plain.balanced", 2)
+    cancelled = queued.study("cancel", folder)
+    assert re.search(r"jobs that save and leave: \d+; ended: \d+", cancelled.stdout), cancelled.stdout + cancelled.stderr
+    deadline = time.monotonic() + 60
+    while not queued.tiny.events("cancelled/runs/plain.balanced", "stop"):
+        assert time.monotonic() < deadline, "the running job did not save and leave"
+        time.sleep(0.5)
