@@ -5,7 +5,7 @@ from codemix_megatron.recipe.quantity import format_tokens
 from codemix_megatron.study.planning import StudyPlan, code_share
 from codemix_megatron.study.segments import Graph
 
-__all__ = ["print_study_plan", "tree_lines"]
+__all__ = ["counted", "print_study_plan", "tree_lines"]
 
 WITH_ENDS_FROM, WITH_PHASES_FROM = 100, 120  # columns of the terminal; narrower ones see the names alone, which mostly say the phase
 
