@@ -6,10 +6,17 @@ from pathlib import Path
 from codemix_megatron.errors import LaunchError
 from codemix_megatron.launch.command_job import render_preparation, render_scoring, submit_preparation, submit_scoring
 from codemix_megatron.launch.site import Site, read_site
-from codemix_megatron.launch.training_job import SubmittedJob, nodes_for, refuse_second, render_training, submit_training
+from codemix_megatron.launch.training_job import (
+    SubmittedJob,
+    counted,
+    nodes_for,
+    ranks_for,
+    refuse_second,
+    render_training,
+    submit_training,
+)
 from codemix_megatron.plan.branch import known_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
-from codemix_megatron.recipe.checks import ranks_fault
 from codemix_megatron.recipe.reading import read_recipe, write_recipe
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import replace_text
@@ -99,28 +106,12 @@ def launch_training(arguments, site: Site) -> None:
     replace_text(frozen, write_recipe(recipe))
     job = submit_training(frozen, [], folder, site, num_ranks)
     nodes = nodes_for(site, num_ranks)
-    print(f"job {job.id}: {steps} steps of {recipe.name} on {count(nodes, 'node')} x {count(num_ranks // nodes, 'rank')} in {folder}")
+    print(f"job {job.id}: {steps} steps of {recipe.name} on {counted(nodes, 'node')} x {counted(num_ranks // nodes, 'rank')} in {folder}")
     print(f"log      {job.log}\n         {folder.logs}/rank-N.log")
     print(f"watch    squeue --job {job.id}; tail -F {job.log}")
     print(f"save     scancel --batch --signal=USR1 {job.id}      (save, leave, be queued again)")
     print(f"stop     touch {folder.stop}      (save and leave; codemix launch goes on)")
     print(f"cancel   scancel {job.id}      (at once; codemix launch goes on from the last checkpoint)")
-
-
-def ranks_for(recipe: Recipe, site: Site, nodes: int | None) -> int:
-    """Return the ranks of a training job; raises LaunchError when they do not form the recipe's layout."""
-    layout, per_node = recipe.parallel, site.ranks_on_a_node
-    nodes = nodes or site.nodes
-    wanted = layout.model_ranks * (layout.data or 1)
-    if nodes is None and (layout.data or wanted > per_node):
-        num_ranks = wanted
-    else:
-        num_ranks = (nodes or 1) * per_node
-    what = f"{count(num_ranks, 'rank')}" if nodes is None else f"{count(nodes, 'node')} x {count(per_node, 'rank')}"
-    if fault := ranks_fault(layout, num_ranks):
-        raise LaunchError(f"{what}: {fault}, or change --nodes or the site's ranks_per_node", exit_code=2)
-    nodes_for(site, num_ranks)
-    return num_ranks
 
 
 def check_training(recipe: Recipe, folder: RunFolder, num_ranks: int) -> int:
@@ -146,7 +137,7 @@ def launch_preparation(arguments, site: Site) -> None:
     refuse_second(folder, "merge")
     replace_text(frozen, write_recipe(recipe))
     jobs = submit_preparation(frozen, [], folder, site, num_tasks, **options)
-    told = {"tokenizer": "trains the tokenizer", "prepare": f"{count(num_tasks, 'task')} of an array", "merge": "joins what they have done"}
+    told = {"tokenizer": "trains the tokenizer", "prepare": f"{counted(num_tasks, 'task')} of an array", "merge": "joins what they have done"}
     print_jobs(jobs, told)
     print(f"next     codemix launch {arguments.recipe} --site {arguments.site}      (when job {jobs['merge'].id} is done)")
 
@@ -174,11 +165,6 @@ def print_scripts(scripts) -> None:
     """Print scripts one after the other, each under its name."""
     for name, (text, _) in scripts.items():
         sys.stdout.write(f"# ---- {name}.sbatch\n{text}" if len(scripts) > 1 else text)
-
-
-def count(number: int, noun: str) -> str:
-    """Return a count with its noun."""
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def print_site_keys() -> None:

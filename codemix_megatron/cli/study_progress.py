@@ -3,8 +3,9 @@
 import sys
 from collections import Counter
 
-from codemix_megatron.cli.study_tables import counted, tree_lines
+from codemix_megatron.cli.study_tables import tree_lines
 from codemix_megatron.recipe.quantity import format_tokens
+from codemix_megatron.report.wording import plural
 from codemix_megatron.study.progress import Standing
 from codemix_megatron.study.segments import Graph
 
@@ -50,7 +51,7 @@ def told_in_short(standings: dict[str, Standing]) -> str:
     counts = Counter(standing.state for standing in standings.values())
     scores = Counter(standing.score for standing in standings.values() if standing.score)
     words = ", ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
-    return f"{counted(len(standings), 'run')}: {words}" + (f"; {scores['done']} of {sum(scores.values())} scored" if scores else "")
+    return f"{plural(len(standings), 'run')}: {words}" + (f"; {scores['done']} of {sum(scores.values())} scored" if scores else "")
 
 
 def say(text: str) -> None:

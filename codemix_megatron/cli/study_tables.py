@@ -2,10 +2,11 @@
 
 from codemix_megatron.cli.plan_tables import size_text, time_text
 from codemix_megatron.recipe.quantity import format_tokens
+from codemix_megatron.report.wording import plural
 from codemix_megatron.study.planning import StudyPlan, code_share
 from codemix_megatron.study.segments import Graph
 
-__all__ = ["counted", "print_study_plan", "tree_lines"]
+__all__ = ["print_study_plan", "tree_lines"]
 
 WITH_ENDS_FROM, WITH_PHASES_FROM = 100, 120  # columns of the terminal; narrower ones see the names alone, which mostly say the phase
 
@@ -17,18 +18,13 @@ def print_study_plan(name: str, plan: StudyPlan) -> None:
     console = Console()
     say = lambda text: console.print(text, highlight=False, soft_wrap=True)  # noqa: E731
     graph = plan.graph
-    say(f"[bold]{name}[/]: {counted(len(graph.paths), 'variant')} in {counted(len(graph.segments), 'run')} of one phase each")
+    say(f"[bold]{name}[/]: {plural(len(graph.paths), 'variant')} in {plural(len(graph.segments), 'run')} of one phase each")
     if any(p.assumed for p in plan.plans.values()):
         say("[bold yellow]sizes of corpora are assumed[/]")
     for line in saving_lines(plan):
         say(line)
     console.print(run_table(plan, console.width))
     say("[dim]a run goes on from the one it hangs on; variants that end there stand at its right[/]")
-
-
-def counted(number: int, what: str) -> str:
-    """Return 1 run, 2 runs."""
-    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def saving_lines(plan: StudyPlan) -> list[str]:

@@ -9,10 +9,12 @@ from codemix_megatron.launch.script import Job, render_script
 from codemix_megatron.launch.site import Site
 from codemix_megatron.launch.slurm import job_states, submit
 from codemix_megatron.launch.surroundings import save_surroundings
+from codemix_megatron.recipe.checks import ranks_fault
+from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import read_json, replace_text, write_json
 from codemix_megatron.records.run_folder import RunFolder
 
-__all__ = ["SubmittedJob", "active_job", "hand_over", "refuse_second", "nodes_for", "render_training", "submit_training"]
+__all__ = ["SubmittedJob", "active_job", "counted", "hand_over", "refuse_second", "nodes_for", "ranks_for", "render_training", "submit_training"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,27 @@ def submit_training(recipe_path, overrides, run: RunFolder, site: Site, num_rank
     refuse_second(run, "job")
     save_surroundings(run.launch)
     return hand_over(run, "job", render_training(recipe_path, overrides, run, site, num_ranks), run.launch / "job-%j.log", after, kind)
+
+
+def ranks_for(recipe: Recipe, site: Site, nodes: int | None) -> int:
+    """Return the ranks of a training job; raises LaunchError when they do not form the recipe's layout."""
+    layout, per_node = recipe.parallel, site.ranks_on_a_node
+    nodes = nodes or site.nodes
+    wanted = layout.model_ranks * (layout.data or 1)
+    if nodes is None and (layout.data or wanted > per_node):
+        num_ranks = wanted
+    else:
+        num_ranks = (nodes or 1) * per_node
+    what = f"{counted(num_ranks, 'rank')}" if nodes is None else f"{counted(nodes, 'node')} x {counted(per_node, 'rank')}"
+    if fault := ranks_fault(layout, num_ranks):
+        raise LaunchError(f"{what}: {fault}, or change --nodes or the site's ranks_per_node", exit_code=2)
+    nodes_for(site, num_ranks)
+    return num_ranks
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a count with its noun."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def hand_over(run: RunFolder, name: str, script: str, log: Path, after=(), kind: str = "afterok") -> SubmittedJob:
