@@ -37,9 +37,10 @@ class Look:
 
 
 def look_at(place: int, colour: str | None = None) -> Look:
-    """Return the look of the place-th line; looks come back after the seventh."""
-    at = place % len(ORDER)
-    return Look(colour=colour or ORDER[at], dash=DASHES[at], marker=MARKERS[at], hatch=HATCHES[at])
+    """Return the look of the place-th line; colours come back after the seventh, with another dash and marker."""
+    lap, at = divmod(place, len(ORDER))
+    dash, marker = (at + lap) % len(DASHES), (at + 2 * lap) % len(MARKERS)
+    return Look(colour=colour or ORDER[at], dash=DASHES[dash], marker=MARKERS[marker], hatch=HATCHES[dash])
 
 
 def assign_looks(kinds: dict[str, str]) -> dict[str, Look]:

@@ -17,7 +17,7 @@ from codemix_megatron.records.win_rate import WinRate
 from codemix_megatron.report.consumption import find_spans, step_deltas, use_of_sources
 from codemix_megatron.report.figures import phase_shares
 from codemix_megatron.report.held_out import phase_changes
-from codemix_megatron.report.palette import assign_looks, use_css_colours
+from codemix_megatron.report.palette import assign_looks, look_at, use_css_colours
 from codemix_megatron.report.paper import read_paper
 from codemix_megatron.report.run import write_report
 from codemix_megatron.report.run_data import read_run
@@ -195,3 +195,8 @@ def test_win_rates_stand_with_their_test_and_the_papers(finished):
     text = words_of(write_report([finished]).read_text())
     assert "tiny runs/text-only 20 4 5 29 1 unreadable 75.9 % p = 0.004 ours preferred 55 %" in text
     assert "cooldown with code against none 52.3 29.1 18.6" in text
+
+
+def test_lines_of_many_runs_are_told_apart():
+    looks = [look_at(place) for place in range(49)]
+    assert len({(look.colour, str(look.dash)) for look in looks}) == len({(look.colour, look.marker) for look in looks}) == 49
