@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codemix_megatron.errors import STOPPED_EARLY, CodemixError
+from codemix_megatron.launch.own_ranks import kill_ranks_here
 from codemix_megatron.launch.slurm import job_details, node_names, requeue
 from codemix_megatron.launch.training_start import TrainingStart
 from codemix_megatron.records.journal import Journal, read_journal
@@ -132,8 +133,9 @@ class Step:
         while srun.poll() is None:
             time.sleep(POLL_SECONDS)
             if self.is_overtaken():
-                say("a later start works on this run; the ranks of this one are ended")
-                srun.terminate()
+                killed = kill_ranks_here(os.environ["SLURM_JOB_ID"])
+                say(f"a later start works on this run; the ranks of this one are killed ({killed} processes on this node)")
+                srun.kill()  # asked to end, it would have Slurm end the step, which has the later start's name too
             elif time.monotonic() > self.deadline:
                 say(f"the ranks did not leave within {self.save_seconds * SAVING_SHARE:.0f} s after {self.signal}; they are ended")
                 self.deadline = float("inf")

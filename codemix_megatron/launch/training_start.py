@@ -19,7 +19,8 @@ from codemix_megatron.records.run_folder import RunFolder
 
 __all__ = ["TrainingStart"]
 
-SECONDS_BETWEEN_LOOKS = 5
+SECONDS_BETWEEN_LOOKS = 2
+FENCE_SECONDS = 6  # an earlier start that Slurm lost has so long to see this one and end its ranks
 TRIES, SECONDS_BETWEEN_TRIES = 6, 15  # to queue the job again while the controller restarts
 
 
@@ -52,7 +53,7 @@ class TrainingStart:
         """Write down that ranks are started; or return a verdict when none should be."""
         self.run.launch.mkdir(parents=True, exist_ok=True)
         self.attempts = Attempts.of(self.run)
-        self.tell_of_lost_start()
+        is_after_loss = self.tell_of_lost_start()
         step = checkpoint_step(self.run)
         ending = Ending(0, self.steps(), step, starts_without_progress=self.attempts.without_progress(self.job, step), max_starts=self.max_starts)
         if self.last_event()["event"] == "end":
@@ -65,17 +66,20 @@ class TrainingStart:
         self.run.stop.unlink(missing_ok=True)  # one from an earlier start; from here on it means these ranks
         self.log_start = self.log.stat().st_size if self.log.exists() else 0
         self.say(f"start {self.name} on {', '.join(self.nodes)}; ranks meet at {begun['master']}; checkpoint of step {step or 'none'}")
+        if is_after_loss:
+            time.sleep(FENCE_SECONDS)
         return None
 
-    def tell_of_lost_start(self) -> None:
-        """Write down the end of a start that could not do so itself."""
+    def tell_of_lost_start(self) -> bool:
+        """Write down the end of a start that could not do so itself; return whether there was one."""
         lost = self.attempts.unended(self.job)
         if lost is None:
-            return
+            return False
         node = lost_node(lost["nodes"], self.node_states())
         why = f"{node} was lost" if node else "Slurm ended it: preempted, queued again by hand, or a node that is back"
         self.attempts.add("end", start=lost["start"], action="lost", why=why, **({"bad_node": node} if node else {}))
         self.say(f"start {lost['start']} has no end: {why}")
+        return True
 
     def environment(self) -> dict[str, str]:
         """Return what the ranks are told beside Slurm's own variables."""

@@ -219,15 +219,20 @@ class Cluster:
         if not self.isolated:
             self.kill_strays(f"SLURMD_NODENAME={name}")
 
-    def run(self, *words, timeout: float = 60, **options) -> subprocess.CompletedProcess:
-        """Run a command on the login node, which is the controller's."""
-        environment = {**clean_environment(), "SLURM_CONF": str(self.configuration), **options.pop("env", {})}
-        command = [*self.entry(), *map(str, words)]
-        return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, **options)
+    def cut_off(self, name: str) -> None:
+        """Unplug a node's network; it goes on computing and sees the disk."""
+        self.run("ip", "link", "set", name, "down").check_returncode()
 
-    def start_process(self, *words, **options) -> subprocess.Popen:
-        """Start a command on the login node and return at once."""
-        return self.popen("client", [*self.entry(), *map(str, words)], **options)
+    def reconnect(self, name: str) -> None:
+        """Plug it in again."""
+        self.run("ip", "link", "set", name, "up").check_returncode()
+
+    def run(self, *words, cwd=None, timeout: float = 60) -> subprocess.CompletedProcess:
+        """Run a command on the login node, which is the controller's."""
+        environment = {**clean_environment(), "SLURM_CONF": str(self.configuration)}
+        there = ["env", f"--chdir={cwd}"] if cwd else []  # nsenter forgets the directory
+        command = [*self.entry(), *there, *map(str, words)]
+        return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
 
     def wait_for_nodes(self, count: int, seconds: float = 20) -> None:
         """Wait until so many nodes are idle."""

@@ -106,3 +106,30 @@ def test_run_that_everything_happened_to_ends_bit_for_bit_the_same(launcher, tin
     assert len(launcher.attempts("eventful", "begin")) == 4 and actions(launcher, "eventful")[-1] == "done"
     assert tiny.losses("eventful") == undisturbed
     measured("Slurm, preempted, a node lost in mid-training and one in mid-save: losses equal those of an undisturbed run bit for bit")
+
+
+@pytest.mark.slow
+def test_ranks_on_a_node_that_slurm_cannot_reach_end_when_the_run_goes_on_elsewhere(launcher, cluster, tiny):
+    """They still reach the disk, and would go on writing into the folder that the next start resumes."""
+    if not cluster.isolated:
+        pytest.skip("nodes have no network of their own here")
+    endless = ["phases.0.tokens=2M", "corpora.prose.max_epochs=1000", "corpora.snippets.max_epochs=1000", EVERY_STEP]
+    job = launcher.train("cut-off", *endless)
+    tiny.wait_for_step("cut-off", 3, seconds=200)
+    node = launcher.attempts("cut-off", "begin")[0]["nodes"][0]
+    cluster.cut_off(node)
+    begin = launcher.wait_for_start("cut-off", 2)
+    deadline = time.monotonic() + 20
+    while "the ranks of this one are killed" not in launcher.log("cut-off"):
+        assert time.monotonic() < deadline, launcher.log("cut-off")
+        time.sleep(0.1)
+    while len(tiny.events("cut-off", "start")) < 2:
+        assert time.monotonic() < deadline + 100, launcher.log("cut-off")
+        time.sleep(0.1)
+    tiny.wait_for_step("cut-off", tiny.events("cut-off", "start")[1]["step"] + 3, seconds=200)
+    assert node not in begin["nodes"]
+    cluster.reconnect(node)
+    cluster.run("scancel", job)
+    assert cluster.wait_for_job(job)["Restarts"] == "1", launcher.log("cut-off")
+    assert launcher.attempts("cut-off", "end")[-1]["action"] == "leave"
+    cluster.wait_for_nodes(3)
