@@ -15,7 +15,7 @@ from codemix_megatron.parallel.device import active_engines, choose_device, tran
 from codemix_megatron.recipe.checks import ranks_fault
 from codemix_megatron.recipe.schema import Parallel
 
-__all__ = ["Ranks", "any_rank", "join_ranks", "leave_ranks", "on_main", "one_rank"]
+__all__ = ["Ranks", "any_rank", "gather", "join_ranks", "leave_ranks", "on_main", "one_rank"]
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,13 @@ def any_rank(flag: bool, device: torch.device) -> bool:
     value = torch.tensor([int(flag)], dtype=torch.int32, device=device)
     dist.all_reduce(value, op=dist.ReduceOp.MAX)
     return bool(value.item())
+
+
+def gather(ranks: Ranks, value) -> list:
+    """Return the values of all ranks; they are pickled. Every rank calls this."""
+    values = [None] * ranks.size
+    dist.all_gather_object(values, value)
+    return values
 
 
 def on_main(ranks: Ranks, function):

@@ -301,6 +301,10 @@ def evaluation_faults(recipe: Recipe) -> list[str]:
         if value is not None and not 0 <= value < math.inf:
             faults.append(f"faults.{name}: found {value}, must be at least 0")
     faults += not_positive(recipe.observers, "observers", ["console_every_steps"])
+    if recipe.observers.straggler_every_steps < 0:
+        faults.append(f"observers.straggler_every_steps: found {recipe.observers.straggler_every_steps}, must be at least 0, which is never")
+    if not recipe.observers.straggler_factor > 1:
+        faults.append(f"observers.straggler_factor: found {recipe.observers.straggler_factor}, must be above 1, which is as fast as the others")
     known = ("bits_per_byte", "continuation", "paper", "small")
     for i, suite in enumerate(evaluation.suites):
         if suite not in known and not suite.endswith((".yaml", ".yml")):

@@ -287,6 +287,8 @@ class Observers:
     tensorboard: bool = says("write event files into the run folder", False)
     wandb: Literal["off", "offline", "online"] = says("offline writes into the run folder and asks nothing", "off")
     wandb_project: str = says("project name for wandb", "codemix")
+    straggler_every_steps: int = says("compare how fast ranks are after this many steps, and name one that stays slow; 0: never", 50)
+    straggler_factor: float = says("a rank slower than this times the median of the others, three times in a row, is named", 1.3)
     peak_teraflops: float | None = says("peak of one rank's device, for MFU; default: the GPU's data sheet for bf16, none on CPU", None)
 
 

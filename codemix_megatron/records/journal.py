@@ -1,7 +1,7 @@
 """journal.jsonl: one JSON object per event of a run, appended, never rewritten but to cut a lost tail.
 
-Events: `start`, `preflight`, `warning`, `step`, `skipped`, `rollback`, `validation`, `checkpoint`, `phase_end`, `stop`, `end`. Field names are those
-the report prints. A step event holds step (1 = after the first update), phase, tokens (seen so far),
+Events: `start`, `preflight`, `warning`, `step`, `skipped`, `rollback`, `straggler`, `validation`, `checkpoint`, `phase_end`, `stop`,
+`end`. Field names are those the report prints. A step event holds step (1 = after the first update), phase, tokens (seen so far),
 sequences, loss (nats per token), loss_per_source, tokens_per_source (consumed so far in the run),
 learning_rate, gradient_norm, seconds (this step), tokens_per_second, model_flops_per_second (of all ranks: 6 per matrix entry
 and token, causal attention counted once, recomputation not at all), mfu (that over the peak of all ranks, null where no peak
@@ -13,7 +13,8 @@ the place of a step whose batch was not trained on, and says why; a rollback eve
 event holds the step that was saved (it may come some steps later), seconds, stall_seconds (training stood still for it),
 bytes, asynchronous. A preflight event follows a start and holds what was measured before the model was built: nodes, ranks, seconds
 it took, and where there are several nodes device, clock_seconds (largest difference that is sure) and bytes_per_second_within and
-_between nodes.
+_between nodes. A straggler event names a rank that was slow in several windows of steps in a row: rank, host, factor (over the median
+of the other ranks), why, steps.
 """
 
 import json

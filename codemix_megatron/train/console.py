@@ -36,6 +36,9 @@ class ConsoleLines:
             return f"{values['what']} up to step {values['step']}: {values['path']}"
         if event == "phase_end" and values.get("loss") is not None:
             return f"end of {values['phase']}: loss {values['loss']:.4f} over {values['steps_measured']} steps"
+        if event == "straggler":
+            place = f"rank {values['rank']} on {values['host']}"
+            return f"{place} is {values['factor']} times as slow as the others since {values['steps']} steps: {values['why']}"
         if event == "warning":
             return f"warning: {values['text']}"
         if event == "preflight" and (values["nodes"] or 1) > 1:

@@ -54,6 +54,8 @@ def scalars(event: str, values: dict) -> dict[str, float]:
         flat[f"loss_in_phase/{values['phase']}"] = values["loss"]
         groups = {"loss": "loss_per_source", "tokens": "tokens_per_source", "seconds": "seconds_per_part", "memory_bytes": "memory_bytes"}
         return flat | {f"{tag}/{name}": value for tag, key in groups.items() for name, value in values.get(key, {}).items()}
+    if event == "straggler":
+        return {f"straggler_factor/rank_{values['rank']}": values["factor"]}
     if event == "validation":
         groups = {"bits_per_byte": "bits_per_byte", "held_out_loss": "loss_per_source"}
         return {f"{tag}/{name}": value for tag, key in groups.items() for name, value in values.get(key, {}).items()}

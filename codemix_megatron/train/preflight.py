@@ -6,12 +6,10 @@ import uuid
 from dataclasses import dataclass
 from functools import partial
 
-import torch.distributed as dist
-
 from codemix_megatron.errors import LaunchError
 from codemix_megatron.launch.place import node_name
 from codemix_megatron.parallel.exchange import exchange_rates
-from codemix_megatron.parallel.ranks import Ranks, on_main
+from codemix_megatron.parallel.ranks import Ranks, gather, on_main
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.node_facts import QUESTION, NodeFacts, Token, facts_of_node, wait_for_text
@@ -43,13 +41,6 @@ def check_nodes(recipe: Recipe, run: RunFolder, ranks: Ranks) -> Preflight:
     if refusals:
         raise refusal(refusals)
     return Preflight(figures, [text for _, text in warnings])
-
-
-def gather(ranks: Ranks, value) -> list:
-    """Return the values of all ranks. Every rank calls this."""
-    values = [None] * ranks.size
-    dist.all_gather_object(values, value)
-    return values
 
 
 def refusal(complaints: list[Complaint]) -> LaunchError:

@@ -36,6 +36,7 @@ from codemix_megatron.train.profiling import Profiling
 from codemix_megatron.train.saves import Saves
 from codemix_megatron.train.starting import find_start, has_random_state, initial_checkpoint, parent_checkpoint, rollbacks_until
 from codemix_megatron.train.state import TrainState
+from codemix_megatron.train.stragglers import StragglerWatch
 
 __all__ = ["train"]
 
@@ -89,6 +90,7 @@ class RankOfRun:
         self.batches = Batches(self.plan.mixture(), self.reader, self.plan.global_sequences, ranks, every_stage=within_documents)
         self.saves = Saves(run, recipe.checkpoint, self.plan, ranks, self.tell)
         self.measuring, self.profiling = Measuring(recipe, ranks), Profiling(run, ranks)
+        self.stragglers = StragglerWatch(recipe.observers, ranks)
         self.observers, self.signalled = [], False
         self.origin = None  # of a public model: its family and special tokens, for the export
 
@@ -184,10 +186,11 @@ class RankOfRun:
 
     def tell(self, event: str, values: dict) -> None:
         """Measure, and tell the observers; only the main rank has any. Every rank calls this."""
-        told = [(event, self.measuring.enriched(event, values)), *self.profiling.after(event, values)]
+        measured = self.measuring.enriched(event, values)
+        told = [(event, measured), *self.profiling.after(event, values), *self.stragglers.after(event, measured)]
         for observer in self.observers:
-            for happened, measured in told:
-                observer.tell(happened, measured)
+            for happened, what in told:
+                observer.tell(happened, what)
 
     def save(self, wait: bool) -> None:
         """Save a checkpoint; with `wait` it is there when this returns, whatever the recipe says. Every rank calls this."""

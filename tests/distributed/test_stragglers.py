@@ -1,0 +1,42 @@
+"""A rank that is really slowed down is named while training goes on; ranks that are alike are not."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from tiny_run import ranks_of
+
+pytestmark = pytest.mark.distributed
+LONG = ["phases.0.tokens=2048000", "corpora.prose.max_epochs=9999", "corpora.snippets.max_epochs=9999"]
+
+
+def test_rank_whose_core_others_use_too_is_named_and_nobody_before(tiny, measured):
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("needs a core for each rank")
+    run, hogs = tiny.folder / "slowed", []
+    training = tiny.start_training("slowed", *LONG, "parallel.data=2", "observers.straggler_every_steps=10")
+    try:
+        tiny.wait_for_step("slowed", 40)
+        assert not tiny.events("slowed", "straggler")
+        began = len(tiny.events("slowed"))
+        for rank, process in enumerate(ranks_of(run)):
+            os.sched_setaffinity(process, {cores[rank]})
+        hogs = [subprocess.Popen(["taskset", "-c", str(cores[1]), "yes"], stdout=subprocess.DEVNULL) for _ in range(4)]
+        deadline = time.monotonic() + 90
+        while not (found := tiny.events("slowed", "straggler")):
+            assert time.monotonic() < deadline and training.poll() is None
+            time.sleep(0.2)
+    finally:
+        for hog in hogs:
+            hog.kill()
+        training.send_signal(signal.SIGTERM)
+        said, _ = training.communicate(timeout=60)
+    (event,) = found
+    assert event["rank"] == 1 and event["factor"] > 1.3 and event["why"] == "its process waits for a core"
+    assert (
+        f"rank 1 on {event['host']} is {event['factor']} times as slow as the others since 30 steps: its process waits for a core" in said
+    )
+    measured(f"straggler named {event['step'] - began} steps after its core was shared with four, as {event['factor']} times as slow")

@@ -1,0 +1,36 @@
+"""Which rank is slow, and at what, from what all ranks measured."""
+
+import torch
+
+from codemix_megatron.parallel.probe import Probe, core_seconds
+from codemix_megatron.train.stragglers import Window, slowness
+
+FINE = {"probe_seconds": 0.001, "ran_seconds": 40.0, "waited_seconds": 1.0, "data_seconds": 0.1, "step_seconds": 50.0}
+
+
+def windows(**of_the_last) -> list[Window]:
+    """Return those of three ranks, of which the last differs."""
+    return [Window(**FINE), Window(**FINE), Window(**{**FINE, **of_the_last})]
+
+
+def test_rank_is_compared_with_the_others_and_told_what_it_is_slow_at():
+    assert slowness(windows(probe_seconds=0.002), 2) == (2.0, "a fixed work takes longer on its device")
+    factor, why = slowness(windows(ran_seconds=20.0, waited_seconds=30.0), 2)
+    assert round(factor, 1) == 2.4 and why == "its process waits for a core"
+    factor, why = slowness(windows(data_seconds=25.1), 2)
+    assert factor == 2.0 and why == "its data come late"
+    for found in (windows(), windows(probe_seconds=0.002)):
+        assert slowness(found, 0)[0] == 1.0
+
+
+def test_nothing_is_said_where_the_kernel_tells_nothing_of_waiting():
+    silent = [Window(0.001, 0.0, 0.0, 0.0, 50.0)] * 2
+    assert slowness(silent, 0)[0] == slowness(silent, 1)[0] == 1.0
+
+
+def test_waiting_for_a_core_is_told_by_the_kernel_and_work_takes_time():
+    before, probe = core_seconds(), Probe(torch.device("cpu"))
+    for _ in range(20):
+        probe.run()
+    assert probe.take() > 0 and probe.take() == 0.0
+    assert core_seconds()[0] >= before[0]
