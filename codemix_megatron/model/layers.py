@@ -12,6 +12,7 @@ from megatron.core.transformer.transformer_block import TransformerBlockSubmodul
 
 from codemix_megatron.model.activation import SwiGLU
 from codemix_megatron.model.parallel_block import ParallelLayer
+from codemix_megatron.model.root_mean_square import normalize
 from codemix_megatron.parallel.device import active_engines
 from codemix_megatron.recipe.schema import Model
 
@@ -60,6 +61,10 @@ class RMSNorm(torch.nn.RMSNorm):
     def __init__(self, config: TransformerConfig, hidden_size: int, eps: float = 1e-5):
         super().__init__(hidden_size, eps=eps, dtype=config.params_dtype)
         self.weight.sequence_parallel = config.sequence_parallel
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalize over the last dimension."""
+        return normalize(x, self.weight, self.eps)
 
 
 class LayerNorm(torch.nn.LayerNorm):

@@ -43,7 +43,15 @@ def rotate(t, freqs, rotary_interleaved=False, multi_latent_attention=False, msc
     """Stand in for megatron-core's `_apply_rotary_pos_emb_bshd`; what is not of this package's models goes there."""
     if multi_latent_attention or freqs.shape[-1] != t.shape[-1]:
         return megatrons_own(t, freqs, rotary_interleaved, multi_latent_attention, mscale)
-    return Rotation.apply(t, (torch.cos(freqs) * mscale).to(t.dtype), (torch.sin(freqs) * mscale).to(t.dtype), rotary_interleaved)
+    return Rotation.apply(t, *cos_and_sin(freqs, t.dtype, mscale), rotary_interleaved)
+
+
+def cos_and_sin(freqs: torch.Tensor, dtype: torch.dtype, mscale: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return both of the angles, kept with them: all layers of all passes are given the same tensor."""
+    known = freqs.__dict__.setdefault("cos_and_sin", {}) if not torch.is_inference_mode_enabled() else {}
+    if (dtype, mscale) not in known:
+        known[dtype, mscale] = (torch.cos(freqs) * mscale).to(dtype), (torch.sin(freqs) * mscale).to(dtype)
+    return known[dtype, mscale]
 
 
 megatrons_own = rope_utils._apply_rotary_pos_emb_bshd
