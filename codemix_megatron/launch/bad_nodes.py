@@ -4,7 +4,7 @@ import re
 
 __all__ = ["lost_node", "nodes_to_exclude"]
 
-GONE = re.compile(r"down|drain|fail|not_responding|no_respond|unknown|powered|maint|\*", re.IGNORECASE)
+GONE = re.compile(r"down|drain|fail|not_responding|no_respond|unknown|inval|powered|maint|\*", re.IGNORECASE)
 
 
 def lost_node(nodes, states: dict[str, str]) -> str | None:

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from codemix_megatron.errors import STOPPED_EARLY, CodemixError
+from codemix_megatron.errors import STOPPED_EARLY, CodemixError, machine_fault
+from codemix_megatron.launch.job_facts import was_cancelled
 from codemix_megatron.launch.own_ranks import kill_ranks_here
 from codemix_megatron.launch.slurm import job_details, node_names, requeue
 from codemix_megatron.launch.training_start import TrainingStart
@@ -42,6 +43,9 @@ def main(argv: list[str] | None = None) -> int:
     except CodemixError as fault:
         say(f"error: {fault}")
         return fault.exit_code
+    except OSError as fault:  # such as a full disk; the run's records cannot be trusted to end a loop of starts then
+        say(f"error: {machine_fault(fault)}")
+        return 1
 
 
 def split_at_dashes(words: list[str]) -> tuple[list[str], str, list[str]]:
@@ -76,26 +80,26 @@ def run_training(arguments, command: list[str]) -> int:
     """Do one start of a run: begin, follow the ranks, decide."""
     job = BatchJob.here()
     start = TrainingStart(RunFolder(arguments.run), job.id, job.restarts, job.nodes, arguments.max_starts, not arguments.keep_bad_nodes, say)
+    step = Step(arguments.save_seconds, start.ask_to_stop, start.is_overtaken)
     if verdict := start.begin():
         say(f"{verdict.action}: {verdict.why}")
         return verdict.exit_code
-    step = Step(command, start.environment(), arguments.save_seconds, start.ask_to_stop, start.is_overtaken)
-    code = step.follow()
+    code = step.follow(command, start.environment())
     return start.end(code, step.signal).exit_code
 
 
 def run_command(arguments, command: list[str]) -> int:
     """Run a command that goes on where it was when it is run again: the time limit and failures of the machine queue it again."""
     job = BatchJob.here()
-    step = Step(command, {}, arguments.save_seconds, ask_to_stop=None, is_overtaken=lambda: False)
-    code = step.follow()
+    step = Step(arguments.save_seconds, ask_to_stop=None, is_overtaken=lambda: False)
+    code = step.follow(command, {})
     if code in (0, 2):
         return code
     details = job_details(job.id)
     if int(details.get("Restarts", 0)) > job.restarts:
         say("Slurm queues the job again")
         return STOPPED_EARLY
-    if details.get("JobState") in ("COMPLETING", "CANCELLED") and step.signal != "USR1":
+    if was_cancelled(details):
         say("cancelled")
         return code
     failures = 0 if step.signal else count_failure(RunFolder(arguments.run).launch / f"failures-{job.id}.jsonl", code)
@@ -116,20 +120,20 @@ def count_failure(path: Path, code: int) -> int:
 
 
 class Step:
-    """An srun under way, and the signals that reach the batch script meanwhile."""
+    """An srun, and the signals that reach the batch script from here on."""
 
-    def __init__(self, command, environment, save_seconds: int, ask_to_stop: Callable | None, is_overtaken: Callable):
-        self.command, self.environment, self.save_seconds = command, environment, save_seconds
-        self.ask_to_stop, self.is_overtaken = ask_to_stop, is_overtaken
+    def __init__(self, save_seconds: int, ask_to_stop: Callable | None, is_overtaken: Callable):
+        self.save_seconds, self.ask_to_stop, self.is_overtaken = save_seconds, ask_to_stop, is_overtaken
         self.signal: str | None = None
         self.deadline = float("inf")
-
-    def follow(self) -> int:
-        """Start srun, wait for its end, and return its exit code."""
         for number in (signal.SIGUSR1, signal.SIGTERM):
             signal.signal(number, self.note_signal)
-        environment = {**os.environ, **self.environment}
-        srun = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, env=environment)
+
+    def follow(self, command: list[str], environment: dict[str, str]) -> int:
+        """Start srun, wait for its end, and return its exit code."""
+        srun = subprocess.Popen(command, stdin=subprocess.DEVNULL, env={**os.environ, **environment})
+        if self.signal and self.ask_to_stop:
+            self.ask_to_stop()  # once more: beginning a start removes the file of an earlier one
         while srun.poll() is None:
             time.sleep(POLL_SECONDS)
             if self.is_overtaken():

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from codemix_megatron.errors import LaunchError
+from codemix_megatron.errors import LaunchError, machine_fault
 from codemix_megatron.launch.attempts import Attempts, checkpoint_step
 from codemix_megatron.launch.bad_nodes import lost_node, nodes_to_exclude
 from codemix_megatron.launch.failed_rank import FailedRank, first_failed_rank
+from codemix_megatron.launch.job_facts import was_cancelled, was_preempted
 from codemix_megatron.launch.rendezvous import free_port, master_address
 from codemix_megatron.launch.slurm import exclude_nodes, job_details, node_names, node_states, requeue
 from codemix_megatron.launch.verdict import Ending, Verdict, decide
@@ -89,7 +90,10 @@ class TrainingStart:
 
     def ask_to_stop(self) -> None:
         """Have the ranks finish their step, save and leave."""
-        self.run.stop.touch()
+        try:
+            self.run.stop.touch()
+        except OSError as fault:
+            self.say(f"warning: {machine_fault(fault)}")
 
     def is_overtaken(self) -> bool:
         """Say whether a later start works on the run: this one was given up by Slurm, which could not reach its nodes to end it."""
@@ -111,8 +115,8 @@ class TrainingStart:
                 event=self.own_last_event(),
                 signal=signal,
                 is_requeued=int(details.get("Restarts", self.restarts)) > self.restarts,
-                is_cancelled=details.get("JobState") in ("COMPLETING", "CANCELLED") and signal != "USR1",
-                is_preempted=details.get("PreemptTime", "None") != "None",
+                is_cancelled=was_cancelled(details),
+                is_preempted=was_preempted(details),
                 is_overtaken=self.attempts.latest_start() != self.name,
                 failure=failed.describe() if failed else None,
                 failure_exit_code=failed.exit_code if failed else 1,

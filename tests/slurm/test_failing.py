@@ -5,39 +5,49 @@ import time
 import pytest
 
 
+def interpreter(tiny, name: str, on_rank_1: str, python: str) -> str:
+    """Write an interpreter for a site file that does something else on rank 1 first."""
+    path = tiny.folder / name
+    path.write_text(f'#!/bin/sh\n[ "$SLURM_PROCID" = 1 ] && {on_rank_1}\nexec {python} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
 @pytest.fixture(scope="module")
-def doomed(launcher, cluster, tiny):
-    """A run whose second rank can write no file as large as a checkpoint, so that every start dies at its first save."""
-    python = tiny.folder / "python"
-    python.write_text(f'#!/bin/sh\n[ "$SLURM_PROCID" = 1 ] && ulimit -f 200\nexec {launcher.python} "$@"\n')
-    python.chmod(0o755)
-    settings = {"python": str(python), "max_starts_without_progress": 2}
-    job = launcher.train("doomed", "parallel.tensor=2", "checkpoint.every_steps=1", **settings)
-    tiny.wait_for_step("doomed", 1, seconds=200)
-    began, ends = time.monotonic(), []
-    while not ends:
-        ends = launcher.attempts("doomed", "end")
-        time.sleep(0.05)
-    return {"seconds": time.monotonic() - began, "fields": cluster.wait_for_job(job)}
+def unable(launcher, cluster, tiny):
+    """A run whose second rank can write no file as large as a checkpoint: the seconds from the save to the end, and the job."""
+    python = interpreter(tiny, "small-files", "ulimit -f 200", launcher.python)
+    job = launcher.train("unable", "parallel.tensor=2", "checkpoint.every_steps=1", python=python, max_starts_without_progress=1)
+    tiny.wait_for_step("unable", 1, seconds=200)
+    began = time.monotonic()
+    return {"fields": cluster.wait_for_job(job), "seconds": time.monotonic() - began}
 
 
-def test_failing_rank_ends_the_job_soon_and_rank_node_and_line_are_named(launcher, doomed, measured):
-    assert doomed["seconds"] < 60
-    first = launcher.attempts("doomed", "end")[0]
-    node = launcher.attempts("doomed", "begin")[0]["nodes"][1]
-    assert f"rank 1 on {node} failed first" in first["why"] and "File too large" in first["why"], launcher.log("doomed")
-    assert "writing.py:" in first["why"]
-    assert first["why"] in launcher.log("doomed")
-    measured(f"Slurm, a rank that cannot write: all ranks ended after {doomed['seconds']:.1f} s")
+def test_failing_rank_ends_the_job_soon_and_rank_node_and_line_are_named(launcher, unable, measured):
+    assert unable["seconds"] < 60 and unable["fields"]["JobState"] == "FAILED"
+    begin, end = launcher.attempts("unable", "begin")[0], launcher.attempts("unable", "end")[0]
+    assert f"rank 1 on {begin['nodes'][1]} failed first, at codemix_megatron/checkpoint/writing.py:" in end["why"], launcher.log("unable")
+    assert "File too large" in end["why"] and end["why"] in launcher.log("unable")
+    measured(f"Slurm, a rank that cannot write: the job has ended {unable['seconds']:.1f} s later")
 
 
-def test_node_of_the_failed_rank_is_avoided_on_the_next_start(launcher, doomed):
-    first, second = launcher.attempts("doomed", "begin")
-    assert first["nodes"][1] not in second["nodes"]
-    assert f"{first['nodes'][1]} is left out on the next start" in launcher.log("doomed")
+@pytest.fixture(scope="module")
+def hopeless(launcher, cluster, tiny):
+    """A run whose second rank always dies at once."""
+    python = interpreter(tiny, "killed", "kill -9 $$", "sleep 100; ")
+    job = launcher.train("hopeless", "parallel.tensor=2", python=python, max_starts_without_progress=2)
+    return cluster.wait_for_job(job)
 
 
-def test_job_that_makes_no_progress_is_given_up(launcher, doomed):
-    assert doomed["fields"]["JobState"] == "FAILED" and doomed["fields"]["Restarts"] == "1"
-    last = launcher.attempts("doomed", "end")[-1]
+def test_node_of_the_failed_rank_is_avoided_on_the_next_start(launcher, hopeless):
+    first, second = launcher.attempts("hopeless", "begin")
+    node = first["nodes"][1]
+    assert node not in second["nodes"] and launcher.attempts("hopeless", "end")[0]["bad_node"] == node
+    assert f"rank 1 on {node} failed first: killed by a signal (Killed)" in launcher.log("hopeless")
+    assert f"{node} is left out on the next start" in launcher.log("hopeless")
+
+
+def test_job_that_makes_no_progress_is_given_up(launcher, hopeless):
+    assert (hopeless["JobState"], hopeless["Restarts"], hopeless["ExitCode"]) == ("FAILED", "1", "1:0")
+    last = launcher.attempts("hopeless", "end")[-1]
     assert last["action"] == "fail" and "given up after 2 starts in a row without a new checkpoint" in last["why"]

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from codemix_megatron.launch.job_facts import was_cancelled, was_preempted
 from codemix_megatron.launch.verdict import Ending, decide
 
 ENDED = Ending(exit_code=1, steps=40, checkpoint_step=30, starts_without_progress=1, max_starts=3)
@@ -39,3 +40,24 @@ def test_exit_codes_are_those_of_other_commands():
     assert codes == [0, 75, 75]
     assert decide(replace(ENDED, failure="x", failure_exit_code=2)).exit_code == 2
     assert decide(replace(ENDED, failure="x", starts_without_progress=3)).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "ran", "limit", "cancelled"),
+    [
+        ("COMPLETING", "00:09:59", "00:10:00", True),
+        ("COMPLETING", "00:10:03", "00:10:00", False),
+        ("COMPLETING", "1-00:00:01", "1-00:00:00", False),
+        ("COMPLETING", "2-03:00:00", "UNLIMITED", True),
+        ("CANCELLED", "00:00:01", "10:00:00", True),
+        ("RUNNING", "00:00:01", "00:10:00", False),
+    ],
+)
+def test_job_that_slurm_ends_before_its_limit_was_cancelled(state, ran, limit, cancelled):
+    assert was_cancelled({"JobState": state, "RunTime": ran, "TimeLimit": limit}) is cancelled
+
+
+def test_preemption_of_an_earlier_start_does_not_count():
+    times = {"StartTime": "2026-01-01T10:00:00", "PreemptTime": "2026-01-01T10:00:05"}
+    assert was_preempted(times) and not was_preempted(times | {"StartTime": "2026-01-01T11:00:00"})
+    assert not was_preempted({"StartTime": "2026-01-01T10:00:00", "PreemptTime": "None"})
