@@ -60,7 +60,8 @@ def join_ranks(parallel: Parallel, seed: int) -> Ranks:
         device = torch.device("cuda", local_rank)
     wait = datetime.timedelta(seconds=parallel.timeout_seconds)
     try:
-        dist.init_process_group("gloo" if device.type == "cpu" else "nccl", rank=rank, world_size=size, timeout=wait)
+        store = meeting_place(rank, size, wait)
+        dist.init_process_group("gloo" if device.type == "cpu" else "nccl", store=store, rank=rank, world_size=size, timeout=wait)
         parallel_state.initialize_model_parallel(
             tensor_model_parallel_size=parallel.tensor,
             pipeline_model_parallel_size=parallel.pipeline,
@@ -80,6 +81,30 @@ def join_ranks(parallel: Parallel, seed: int) -> Ranks:
         is_loss_stage=parallel_state.is_pipeline_last_stage(ignore_virtual=True),
         is_first_stage=parallel_state.is_pipeline_first_stage(ignore_virtual=True),
     )
+
+
+def meeting_place(rank: int, size: int, wait: datetime.timedelta) -> dist.Store:
+    """Return the store through which ranks find each other, once all of them have come to it.
+
+    Raises LaunchError naming those that have not; torch, which makes one by itself, says only how many.
+    """
+    if size == 1:
+        return dist.HashStore()
+    env = os.environ
+    hosted = rank == 0 and env.get("TORCHELASTIC_USE_AGENT_STORE") != "True"  # else torchrun has it already
+    store = dist.TCPStore(env["MASTER_ADDR"], int(env["MASTER_PORT"]), size, hosted, wait, wait_for_workers=False, multi_tenant=True)
+    store = dist.PrefixStore(f"codemix/{env.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    store.set(f"rank-{rank}", "came")
+    try:
+        store.wait([f"rank-{other}" for other in range(size)], wait)
+    except RuntimeError:
+        absent = [str(other) for other in range(size) if not store.check([f"rank-{other}"])]
+        who = f"rank {absent[0]}" if len(absent) == 1 else f"ranks {', '.join(absent)}"
+        seconds = f"{wait.total_seconds():.0f} s"
+        raise LaunchError(
+            f"rank {rank} of {size} could not join the others within {seconds}: {who} never came; see logs/rank-N.log of those"
+        ) from None
+    return store
 
 
 def require_transformer_engine(parallel: Parallel, device: torch.device) -> None:
