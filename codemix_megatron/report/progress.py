@@ -9,6 +9,11 @@ from codemix_megatron.report.wording import count, duration, moment, plural
 __all__ = ["Interruption", "Status", "find_interruptions", "read_status", "started_at", "training_seconds"]
 
 QUIET_SECONDS = 3600  # a journal unchanged for longer than this may belong to a run that was killed
+MET = {
+    "skipped": "batch left out: {reason}",
+    "rollback": "gone on from here again, batches of steps {skipped[0]} to {skipped[1]} are left out: {text}",
+    "straggler": "rank {rank} on {host} was {factor} times as slow as the others: {why}",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +27,9 @@ class Status:
 
 @dataclass(frozen=True, kw_only=True)
 class Interruption:
-    """A stop or a resume, placed in tokens."""
+    """A stop, a resume, or what else training met, placed in tokens."""
 
-    kind: str  # stop or resume
+    kind: str  # stop, resume, skipped, rollback or straggler
     step: int
     tokens: int
     text: str
@@ -61,7 +66,7 @@ def started_at(run: RunData) -> str:
 
 
 def find_interruptions(run: RunData) -> list[Interruption]:
-    """Return stops and resumes in the order of the journal."""
+    """Return stops, resumes, skipped batches, roll backs and slow ranks in the order of the journal."""
     tokens_at = {event["step"]: event.get("tokens", 0) for event in run.steps}
     found, begun, stopped = [], False, False
     for event in run.events:
@@ -77,4 +82,6 @@ def find_interruptions(run: RunData) -> list[Interruption]:
             stopped = True
             text = f"stopped: {event['reason']}" if event.get("reason") else "stopped"
             found.append(Interruption(kind="stop", step=step, tokens=tokens_at.get(step, 0), text=text, at=moment(event.get("at"))))
+        elif kind in MET:
+            found.append(Interruption(kind=kind, step=step, tokens=tokens_at.get(step, 0), text=MET[kind].format(**event)))
     return found

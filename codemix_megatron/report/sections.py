@@ -270,10 +270,12 @@ def checkpoint_lines(run: RunData) -> list[str]:
 
 
 def history_lines(run: RunData) -> list[str]:
-    """Return stops and resumes; many alike are counted."""
+    """Return stops, resumes and what else training met; many alike are counted."""
     marks = find_interruptions(run)
     if len(marks) > 40:
         kinds = Counter(mark.kind for mark in marks)
-        return [f"{plural(kinds['stop'], 'recorded stop')}, {plural(kinds['resume'], 'resume')}; the journal tells each."]
+        names = {"stop": "recorded stop", "resume": "resume", "skipped": "skipped step", "rollback": "roll back", "straggler": "slow rank"}
+        told = [plural(kinds[kind], name) for kind, name in names.items() if kinds[kind]]
+        return [f"{', '.join(told)}; the journal tells each."]
     told = [f"Step {count(mark.step)}: {mark.text}" + (f" ({mark.at})" if mark.at else "") for mark in marks]
     return told or (["Never interrupted."] if run.steps else [])

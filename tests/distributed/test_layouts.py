@@ -11,6 +11,7 @@ NUM_STEPS = 20
 LAYOUTS = {
     "tensor 2": ["parallel.tensor=2"],
     "tensor 2 x pipeline 2": ["parallel.tensor=2", "parallel.pipeline=2"],
+    "data 2": ["parallel.data=2"],
     "data 2, overlapped": ["parallel.data=2", "parallel.overlap=true"],
     "pipeline 2 x virtual 2": ["parallel.pipeline=2", "parallel.virtual_pipeline=2"],
 }

@@ -87,23 +87,30 @@ def test_run_that_gives_no_number_stops_after_so_many_batches_in_a_row_and_names
     assert f"documents of the batch: prose {first}, " in message and "lower the learning rate" in message and "Traceback" not in message
 
 
-def test_loss_spike_goes_back_to_the_last_checkpoint_and_leaves_the_batch_out(tiny):
-    """The sequences of step 11 are overwritten with random tokens, as a damaged file would have them."""
+SPIKES = ["faults.spike_nats=0.4", "faults.spike_window=4"]
+
+
+@pytest.fixture(scope="module")
+def harmed(tiny):
+    """Corpora in which the sequences of step 11 are random tokens, as a damaged file would have them; as changes of the recipe."""
     plan, manifests, _ = read_batches(tiny)
-    harmed, draw = tiny.folder / "harmed", np.random.default_rng(0)
-    harmed.mkdir()
+    folder, draw = tiny.folder / "harmed", np.random.default_rng(0)
+    folder.mkdir()
     at = plan.mixture().locate(np.arange(10 * BATCH, 11 * BATCH))
     for source, manifest in enumerate(manifests):
         name = list(plan.sources)[source]
         for file in (tiny.folder / "corpora").glob(f"{name}.*"):
-            (harmed / file.name).write_bytes(file.read_bytes())
-        tokens = np.fromfile(harmed / f"{name}.bin", manifest.dtype)
+            (folder / file.name).write_bytes(file.read_bytes())
+        tokens = np.fromfile(folder / f"{name}.bin", manifest.dtype)
         for sequence in at.sequence[at.source == source].tolist():
             tokens[sequence * 64 + 1 : sequence * 64 + 64] = draw.integers(1, 79, 63)
-        tokens.tofile(harmed / f"{name}.bin")
-    corpora = [f"corpora.{name}.prefix={harmed / name}" for name in plan.sources]
-    rules = ["faults.spike_nats=0.4", "faults.spike_window=4", "checkpoint.every_steps=4", "checkpoint.keep_last=9"]
-    done = tiny.train("spiked", *corpora, *rules)
+        tokens.tofile(folder / f"{name}.bin")
+    return [f"corpora.{name}.prefix={folder / name}" for name in plan.sources]
+
+
+def test_loss_spike_goes_back_to_the_last_checkpoint_and_leaves_the_batch_out(tiny, harmed):
+    rules = [*SPIKES, "checkpoint.every_steps=4", "checkpoint.keep_last=9"]
+    done = tiny.train("spiked", *harmed, *rules)
     assert done.returncode == 0, done.stderr
     assert "step 11: loss" in done.stdout and "back to step 8, batches of steps 11 to 11 are left out" in done.stdout
     written = [json.loads(line) for line in (tiny.folder / "spiked" / "journal.jsonl").read_text().splitlines()]
@@ -115,7 +122,21 @@ def test_loss_spike_goes_back_to_the_last_checkpoint_and_leaves_the_batch_out(ti
     assert max(losses[step] for step in range(12, STEPS + 1)) < losses[10]
     assert tiny.codemix("audit", tiny.folder / "spiked").returncode == 0
     run = tiny.rewind("spiked", "spiked-again", 8)  # killed just after the roll back: only the journal knows of it
-    assert tiny.train("spiked-again", *corpora, *rules).returncode == 0
+    assert tiny.train("spiked-again", *harmed, *rules).returncode == 0
     again = [e for e in read_journal(run / "journal.jsonl") if e["event"] in ("step", "rollback")]
     assert [e["loss"] for e in again if e["event"] == "step"] == list(losses.values())
     assert sum(e["event"] == "rollback" for e in again) == 1
+
+
+def test_spike_after_the_last_roll_back_that_is_allowed_stops_the_run(tiny, harmed):
+    done = tiny.train("exhausted", *harmed, *SPIKES, "faults.max_rollbacks=0", "checkpoint.every_steps=4")
+    assert done.returncode == 1
+    assert "step 11: loss" in done.stderr and "faults.max_rollbacks 0 are used up; lower the learning rate" in done.stderr
+    assert tiny.events("exhausted")[-1]["step"] == 11 and not tiny.events("exhausted", "rollback") and "Traceback" not in done.stderr
+
+
+def test_spike_before_the_first_checkpoint_is_warned_of_and_training_goes_on(tiny, harmed):
+    done = tiny.train("early", *harmed, *SPIKES)
+    assert done.returncode == 0, done.stderr
+    assert "warning: step 11: loss" in done.stdout and "there is no checkpoint to go back to" in done.stdout
+    assert [e["step"] for e in tiny.events("early")] == list(range(1, STEPS + 1)) and not tiny.events("early", "rollback")

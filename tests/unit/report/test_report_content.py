@@ -21,6 +21,7 @@ from codemix_megatron.report.palette import assign_looks, look_at, use_css_colou
 from codemix_megatron.report.paper import read_paper
 from codemix_megatron.report.run import write_report
 from codemix_megatron.report.run_data import read_run
+from codemix_megatron.report.sections import history_lines
 
 KINDS = ("text", "code", "markup", "code_adjacent", "synthetic", "text", "code", "text", "code", "code")
 MANY = {f"a_source_with_a_long_name_{i}": kind for i, kind in enumerate(KINDS)}
@@ -73,6 +74,21 @@ def test_steps_undone_by_a_resume_do_not_count(tmp_path):
     assert data.last_step == 60 and data.tokens == 60 * 1024 and data.validations[-1]["step"] <= 60
     assert [span.finished for span in find_spans(data)] == [False], "the end of the phase was undone as well"
     assert "Step 60: resumed after an unrecorded end on 2 ranks" in words_of(write_report([run]).read_text())
+
+
+def test_batches_left_out_roll_backs_and_slow_ranks_are_told(tmp_path):
+    run = make_curved_run(tmp_path / "run", last=20)
+    met = [
+        {"event": "straggler", "step": 10, "rank": 3, "host": "node1", "factor": 1.7, "why": "its data come late", "steps": 30},
+        {"event": "rollback", "step": 16, "from_step": 20, "skipped": [20, 20], "text": "step 20: loss 9 is more than 1 above 3"},
+        {"event": "skipped", "step": 17, "phase": "balanced", "reason": "loss nan, gradient norm nan"},
+    ]
+    with open(run.journal, "a") as journal:
+        journal.writelines(json.dumps(event) + "\n" for event in met)
+    lines = history_lines(read_run(run))
+    assert lines[0] == "Step 10: rank 3 on node1 was 1.7 times as slow as the others: its data come late"
+    assert lines[1].startswith("Step 16: gone on from here again, batches of steps 20 to 20 are left out: step 20: loss 9")
+    assert lines[2] == "Step 17: batch left out: loss nan, gradient norm nan"
 
 
 def test_what_each_phase_changed_is_told(tmp_path):
