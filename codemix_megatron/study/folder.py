@@ -10,6 +10,7 @@ DIR/study.json        what was asked for and how far each task came
 
 import fcntl
 import os
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from codemix_megatron.study.segments import Graph, segment_recipe
 __all__ = ["StudyFolder", "open_study"]
 
 VERSION = 1
+LOCK_TRIES = 5
 
 
 class StudyFolder:
@@ -73,10 +75,15 @@ class StudyFolder:
         """Hold the study's lock; raises CodemixError when another process works on it."""
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.lock, "a+", encoding="utf-8") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise CodemixError(f"{self}: process {self.holder()} works on this study already; wait for it, or codemix study cancel {self}") from None
+            for tries_left in range(LOCK_TRIES - 1, -1, -1):
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    if not tries_left:
+                        who = f"process {self.holder()} works on this study already"
+                        raise CodemixError(f"{self}: {who}; wait for it, or codemix study cancel {self}") from None
+                    time.sleep(0.1)  # a look by `status` holds it for a moment
             handle.truncate(0)
             handle.write(str(os.getpid()))
             handle.flush()
