@@ -46,14 +46,18 @@ class Failure:
         return self.known and self.exit_code == 2
 
     @property
+    def place(self) -> str:
+        """Rank, node and line."""
+        return f"rank {self.rank} on {self.host}" + (f", {self.where}" if self.where else "")
+
+    @property
     def sentence(self) -> str:
         """What to tell the user."""
-        place = f"rank {self.rank} on {self.host}" + (f", {self.where}" if self.where else "")
         if self.is_users:
             return self.message
         if self.known:
-            return f"{self.message} ({place})"
-        return f"{place}: {'lost another rank, which left no word of its own: ' if self.is_dragged else ''}{self.message}"
+            return f"{self.message} ({self.place})"
+        return f"{self.place}: {'lost another rank, which left no word of its own: ' if self.is_dragged else ''}{self.message}"
 
 
 def describe_failure(fault: BaseException) -> Failure:

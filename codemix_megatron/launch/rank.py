@@ -2,11 +2,12 @@
 
 import os
 import sys
+import traceback
 from contextlib import suppress
 
-from codemix_megatron.errors import machine_fault
-from codemix_megatron.launch.failures import note_failure
-from codemix_megatron.launch.rank_log import lead_output, say_outside
+from codemix_megatron.errors import LaunchError, machine_fault
+from codemix_megatron.launch.failures import Failure, note_failure
+from codemix_megatron.launch.rank_log import lead_output, say_inside, say_outside
 from codemix_megatron.records.run_folder import RunFolder
 
 __all__ = ["as_rank", "launching_run", "report_failure"]
@@ -30,14 +31,20 @@ def as_rank(run: RunFolder | None, function):
         report_failure(run, known)
         raise known from fault
     except BaseException as fault:
-        report_failure(run, fault)
+        failure = report_failure(run, fault)
+        if run and failure.is_dragged and not failure.known:
+            say_inside(traceback.format_exc())
+            raise LaunchError(
+                f"{failure.place}: lost another rank; see {run.logs}/failures and rank-N.log beside it ({failure.message})"
+            ) from None
         raise
     finally:
         sys.stdout.flush()
 
 
-def report_failure(run: RunFolder | None, fault: BaseException) -> None:
-    """Note what went wrong here; what only this rank knows is also said where its output went before."""
+def report_failure(run: RunFolder | None, fault: BaseException) -> Failure:
+    """Note what went wrong here and return it; what only this rank knows is also said where its output went before."""
     failure = note_failure(run, fault)
     if not (failure.is_dragged or failure.carried or failure.is_users):
         say_outside(f"codemix: {failure.sentence}")
+    return failure

@@ -15,7 +15,7 @@ from pathlib import Path
 from codemix_megatron.launch.place import node_name, own_rank, start_id
 from codemix_megatron.records.run_folder import RunFolder
 
-__all__ = ["lead_output", "rank_log_path", "say_outside"]
+__all__ = ["lead_output", "rank_log_path", "say_inside", "say_outside"]
 
 
 outside: dict[str, int] = {}  # where this process's streams went before; as its descriptors 1 and 2, there is one of each
@@ -51,6 +51,11 @@ def say_outside(text: str) -> None:
     """Write a line where stderr went before; the main rank's lines go there anyway."""
     if outside and own_rank() != 0:
         write_all(outside["stderr"], f"{text}\n".encode())
+
+
+def say_inside(text: str) -> None:
+    """Write lines into this rank's file alone."""
+    StampedFile(2).write(text.encode())
 
 
 class StampedFile(io.RawIOBase):

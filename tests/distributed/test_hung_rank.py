@@ -28,7 +28,8 @@ class Finder(importlib.abc.MetaPathFinder):
             at = module.Batches.at
 
             def endless(self, first):
-                while os.environ.get("RANK") == "1" and first >= 5 * self.global_sequences:
+                is_stuck = os.environ.get("RANK") == "1" and first >= 5 * self.global_sequences
+                while is_stuck:
                     pass
                 return at(self, first)
 

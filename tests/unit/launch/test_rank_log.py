@@ -73,6 +73,13 @@ def test_what_only_another_rank_knows_is_one_line_outside_and_a_traceback_in_its
 def test_rank_that_lost_another_one_says_nothing_outside(run):
     done = live(run, 3, "raise RuntimeError('Connection closed by peer')")
     assert done.stderr == "" and "lost another rank, which left no word" in first_failure(run, "77.0").sentence
+    assert "RuntimeError: Connection closed by peer" in (run.logs / "rank-3.log").read_text()
+
+
+def test_main_rank_that_lost_another_one_says_it_without_the_stack_that_is_in_its_file(run):
+    done = live(run, 0, "raise RuntimeError('Connection closed by peer')")
+    assert "rank 0 on node0" in done.stderr and "lost another rank; see" in done.stderr and ", in life" not in done.stderr
+    assert "in life" in (run.logs / "rank-0.log").read_text()
 
 
 def test_full_disk_does_not_end_a_rank(run):
