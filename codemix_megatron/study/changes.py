@@ -4,11 +4,11 @@ import difflib
 from dataclasses import replace
 
 from codemix_megatron.errors import RecipeError
-from codemix_megatron.recipe.reading import write_recipe
+from codemix_megatron.recipe.reading import read_recipe, write_recipe
 from codemix_megatron.records.run_folder import is_run_folder
 from codemix_megatron.study.folder import StudyFolder
 from codemix_megatron.study.schema import Study
-from codemix_megatron.study.segments import Graph, build_graph, segment_recipe
+from codemix_megatron.study.segments import Graph, build_graph, key_of, segment_recipe
 
 __all__ = ["graph_in"]
 
@@ -21,12 +21,12 @@ def graph_in(folder: StudyFolder, study: Study) -> Graph:
     if not folder.state.is_file():
         return build_graph(study)
     state = folder.read()
-    begun = {name: segment for name, segment in state["segments"].items() if has_begun(folder, state, name)}
-    graph = build_graph(study, {segment["key"]: name for name, segment in begun.items()})
+    begun = {name: key_in(folder, state, name) for name in state["segments"] if has_begun(folder, state, name)}
+    graph = build_graph(study, {key: name for name, key in begun.items()})
     faults = {}
     for variant, path in graph.paths.items():
         for old, new in zip(state["variants"].get(variant, []), path, strict=False):
-            if old in begun and begun[old]["key"] != graph.segments[new].key:
+            if old in begun and begun[old] != graph.segments[new].key:
                 faults.setdefault(old, difference(folder, old, graph, new))
                 break
     if faults:
@@ -34,6 +34,18 @@ def graph_in(folder: StudyFolder, study: Study) -> Graph:
         listed[-1] += "\n  use the study as it was, give changed variants new names, or take another --directory"
         raise RecipeError(listed, where=str(folder))
     return graph
+
+
+def key_in(folder: StudyFolder, state: dict, segment: str) -> str:
+    """Return what decides a begun segment, from the recipes in the folder: versions that know more keys than the one it began with agree."""
+    chain, at = [], segment
+    while at is not None:
+        chain.append(read_recipe(folder.recipe(at)))
+        at = state["segments"][at]["parent"]
+    last, root = chain[0], chain[-1]
+    phases = tuple(phase for recipe in reversed(chain) for phase in recipe.phases)
+    whole = replace(last, phases=phases, branch=root.branch, initial_weights=root.initial_weights)
+    return key_of(whole, len(phases) - 1)
 
 
 def has_begun(folder: StudyFolder, state: dict, segment: str) -> bool:

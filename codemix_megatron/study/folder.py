@@ -110,7 +110,7 @@ def open_study(folder: StudyFolder, study: Study, graph: Graph) -> dict:
             replace_text(folder.recipe(name), write_recipe(segment_recipe(segment, folder.runs)))
     known = {name: described for name, described in before.get("segments", {}).items() if is_run_folder(folder.run(name))}
     described = {
-        name: {"key": s.key, "phase": s.phase.name, "parent": s.parent, "ends": list(s.ends)} for name, s in graph.segments.items()
+        name: {"phase": s.phase.name, "parent": s.parent, "ends": list(s.ends)} for name, s in graph.segments.items()
     }
     state = {
         **before,

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from codemix_megatron.recipe.reading import write_recipe
-from codemix_megatron.recipe.schema import Branch, CheckpointPolicy, Evaluation, Observers, Phase, Recipe
+from codemix_megatron.recipe.schema import Branch, CheckpointPolicy, Evaluation, Observers, Parallel, Phase, Recipe
 from codemix_megatron.study.schema import Study, Variant
 
-__all__ = ["Graph", "Segment", "build_graph", "segment_recipe"]
+__all__ = ["Graph", "Segment", "build_graph", "key_of", "segment_recipe"]
+
+# Of `parallel`, what decides how ranks share the work and so how sums are rounded.
+LAYOUT = ("tensor", "pipeline", "virtual_pipeline", "context", "data", "sequence_parallel", "distributed_optimizer", "overlap", "recompute")
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,13 @@ def key_of(recipe: Recipe, index: int) -> str:
     """Return a digest of all that decides a run up to the end of a phase: what two variants have to agree on to share it."""
     phases = recipe.phases[: index + 1]
     drawn = {name for phase in phases for name in corpora_of(phase.mixture)}
-    # Saving, watching and scoring change no loss; the held-out share decides what is in the corpora.
+    # Saving, watching, scoring and waiting change no loss; the held-out share decides what is in the corpora.
     deciding = replace(
         recipe,
         name="",
         phases=phases,
         corpora={name: replace(spec, max_epochs=1.0) for name, spec in recipe.corpora.items() if name in drawn},
+        parallel=Parallel(**{name: getattr(recipe.parallel, name) for name in LAYOUT}),
         checkpoint=CheckpointPolicy(),
         observers=Observers(),
         evaluation=Evaluation(held_out_share=recipe.evaluation.held_out_share),

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 from small_study import write_study
 
 from codemix_megatron.errors import CodemixError, RecipeError
@@ -39,6 +40,14 @@ def test_recipes_of_segments_branch_off_inside_the_folder(begun):
     assert {path.stem for path in begun.recipes.iterdir()} == set(begun.read()["segments"])
     child = read_recipe(begun.recipe("longer.text"))
     assert child.branch.run == str(begun.runs / "plain.balanced") and [phase.name for phase in child.phases] == ["text"]
+
+
+def test_begun_study_is_gone_on_with_by_a_version_that_knows_more_keys(begun):
+    for path in (begun.recipe("plain.balanced"), begun.recipe("plain")):  # as one that knew fewer wrote them
+        recipe = yaml.safe_load(path.read_text())
+        del recipe["optimizer"]["epsilon"], recipe["sequences"]
+        path.write_text(yaml.safe_dump(recipe))
+    assert again(begun, lambda study: None).paths["plain"] == ("plain.balanced", "plain")
 
 
 def test_changed_begun_segment_is_refused_with_a_diff(begun):
