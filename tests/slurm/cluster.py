@@ -22,6 +22,7 @@ from tiny_run import clean_environment
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
 CONTROLLER = "10.77.0.1"
+NODE_MARK = "NODE_OF_TESTS"  # in the environment of a node's daemons, where nodes share this machine
 CONFIGURATION = """
 ClusterName=tests
 SlurmctldHost={controller}({address})
@@ -186,7 +187,7 @@ class Cluster:
         (self.folder / "spool" / name).mkdir(exist_ok=True)
         slurmd = f"exec slurmd -D -N {name} -f {self.configuration}"
         if not self.isolated:
-            self.nodes[name] = self.popen(name, ["sh", "-c", slurmd])
+            self.nodes[name] = self.popen(name, ["sh", "-c", f"export {NODE_MARK}={name}; {slurmd}"])
             return
         inside = f"hostname {name} && {self.own_names()} && read go && {slurmd}"
         words = ["unshare", "--net", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", inside]
@@ -217,6 +218,7 @@ class Cluster:
         node.kill()
         node.wait()
         if not self.isolated:
+            self.kill_strays(f"{NODE_MARK}={name}")  # slurmstepd first, which would tell of its tasks' end
             self.kill_strays(f"SLURMD_NODENAME={name}")
 
     def cut_off(self, name: str) -> None:
