@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-
 demo: $(STAMP)  ## the whole road on the standard library's own sources
 	$(BIN)/codemix demo
 
-study-demo: $(STAMP)  ## the paper's runs in small, as one study with its report, in minutes; the same command resumes it
+study-demo: $(STAMP)  ## the paper's runs in small, as one study with its report, 27 minutes of CPU; the same command resumes it
 	$(BIN)/codemix study run examples/studies/mini.yaml
 	$(BIN)/codemix study report runs/mini
 
