@@ -3,9 +3,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Files of tests side by side: half of the time one of them waits for its ranks.
+# Files of tests side by side: half of the time one of them waits for its ranks. Modules compiled once, for hundreds of processes import them.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --durations=40 -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 .PHONY: demo study-demo test test-all lint docs clean soak bench-save bench-mixture bench-prepare bench-convert test-smollm bench-filters bench-evaluate
 
