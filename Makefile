@@ -12,7 +12,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --durations=40 -n $(W
 demo: $(STAMP)  ## the whole road on the standard library's own sources
 	$(BIN)/codemix demo
 
-study-demo: $(STAMP)  ## the paper's runs in small, as one study with its report, 27 minutes of CPU; the same command resumes it
+study-demo: $(STAMP)  ## the paper's runs in small, as one study with its report, 16 minutes on two cores; the same command resumes it
 	$(BIN)/codemix study run examples/studies/mini.yaml
 	$(BIN)/codemix study report runs/mini
 

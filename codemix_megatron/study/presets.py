@@ -21,7 +21,7 @@ PAPER_HEAD = f"""# The grid of "To Code, or Not To Code?" (arXiv:2408.10914v1): 
 #     codemix study plan examples/studies/paper.yaml --assume-tokens examples/paper/sizes.yaml --figure grid.png
 """
 MINI_HEAD = f"""# The runs of the paper that need no more than text and code, with one token for a million of its tokens: two CPU cores train, score and
-# compare them in 27 minutes of CPU. Documents: the documentation and the sources of this Python.
+# compare them in 16 minutes. Documents: the documentation and the sources of this Python.
 # {GENERATED}
 #
 #     codemix study run examples/studies/mini.yaml && codemix study report runs/mini
