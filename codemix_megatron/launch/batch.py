@@ -30,7 +30,7 @@ SAVING_SHARE = 0.8  # of the time between the signal and the limit; what is left
 
 def main(argv: list[str] | None = None) -> int:
     """Run one start of a job to its end and return the batch script's exit code."""
-    own, _, command = split_at_dashes(sys.argv[1:] if argv is None else argv)
+    own, command = split_at_dashes(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="codemix_megatron.launch.batch", description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=("train", "command"))
     parser.add_argument("--run", required=True)
@@ -48,10 +48,10 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
-def split_at_dashes(words: list[str]) -> tuple[list[str], str, list[str]]:
+def split_at_dashes(words: list[str]) -> tuple[list[str], list[str]]:
     """Return the words before and after the first `--`."""
     at = words.index("--")
-    return words[:at], "--", words[at + 1 :]
+    return words[:at], words[at + 1 :]
 
 
 def say(text: str) -> None:
