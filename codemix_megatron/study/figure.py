@@ -7,11 +7,11 @@ from codemix_megatron.recipe.quantity import format_tokens
 from codemix_megatron.study.planning import StudyPlan, code_share
 from codemix_megatron.study.segments import Graph
 
-__all__ = ["draw_study", "place_rows"]
+__all__ = ["SHARES_OF_CODE", "draw_study", "place_rows"]
 
 FORMATS = (".png", ".pdf", ".svg")
-INK, QUIET, TEXT, CODE = "#1b1f24", "#5b6570", "#0072b2", "#d55e00"  # Okabe & Ito (2008), as the report's text and code
-BETWEEN = "#e9e4dc"
+INK, QUIET = "#1b1f24", "#5b6570"
+SHARES_OF_CODE = ("#004c7f", "#8f9aa5", "#ffb27a")  # blue as the report's text, orange as its code; ever lighter, to be read in grey
 ROW_INCHES, BAR = 0.27, 0.62
 
 
@@ -39,7 +39,7 @@ def compose(name: str, plan: StudyPlan):
     rows = place_rows(plan.graph)
     count = max(rows.values()) + 1
     figure = Figure(figsize=(9.6, 1.5 + ROW_INCHES * count), layout="constrained")
-    axes, colours = figure.subplots(), LinearSegmentedColormap.from_list("code", (TEXT, BETWEEN, CODE))
+    axes, colours = figure.subplots(), LinearSegmentedColormap.from_list("code", SHARES_OF_CODE)
     tokens, alone = plan.total(lambda p: p.tokens), plan.alone(lambda p: p.tokens)
     title = f"{name}: {len(plan.graph.paths)} variants in {len(plan.graph.segments)} runs; {format_tokens(tokens)} tokens, {format_tokens(alone)} alone"
     figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, color=INK)
@@ -77,7 +77,7 @@ def draw_segment(axes, plan: StudyPlan, segment, rows: dict[str, int], colours, 
     shared = len(segment.variants) > 1
     inside = numbers.tokens / last * 90  # characters that the bar holds, about
     if len(segment.phase.name) <= inside:
-        ink = "white" if min(share, 1 - share) < 0.2 else INK
+        ink = "white" if share < 0.35 else INK
         axes.text((begin + end) / 2, row, segment.phase.name, ha="center", va="center", fontsize=7.5, color=ink, weight="bold" if shared else None, zorder=3)
     if segment.ends:
         place = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 from curved_run import make_curved_run
 from made_run import make_run
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from test_report import words_of
 
 from codemix_megatron.errors import CodemixError
@@ -22,6 +23,7 @@ from codemix_megatron.report.paper import read_paper
 from codemix_megatron.report.run import write_report
 from codemix_megatron.report.run_data import read_run
 from codemix_megatron.report.sections import history_lines
+from codemix_megatron.study.figure import SHARES_OF_CODE
 
 KINDS = ("text", "code", "markup", "code_adjacent", "synthetic", "text", "code", "text", "code", "code")
 MANY = {f"a_source_with_a_long_name_{i}": kind for i, kind in enumerate(KINDS)}
@@ -216,3 +218,18 @@ def test_win_rates_stand_with_their_test_and_the_papers(finished):
 def test_lines_of_many_runs_are_told_apart():
     looks = [look_at(place) for place in range(49)]
     assert len({(look.colour, str(look.dash)) for look in looks}) == len({(look.colour, look.marker) for look in looks}) == 49
+
+
+def test_sources_and_runs_are_told_apart_and_seen_on_white_without_colour():
+    looks = [look_at(place) for place in range(7)]
+    assert len({str(look.dash) for look in looks}) == len({look.marker for look in looks}) == len({look.hatch for look in looks}) == 7
+    assert all(grey(look.colour) < 0.65 for look in looks)
+    shares = LinearSegmentedColormap.from_list("code", SHARES_OF_CODE)
+    lightness = [grey(shares(share / 20)) for share in range(21)]
+    assert lightness == sorted(lightness) and lightness[-1] - lightness[0] > 0.4
+
+
+def grey(colour) -> float:
+    """Return how light a black-and-white printer shows a colour, 0 to 1 (ITU-R BT.601 luma)."""
+    red, green, blue = to_rgb(colour)
+    return 0.299 * red + 0.587 * green + 0.114 * blue

@@ -71,7 +71,7 @@ def test_folder_without_runs_is_refused(tmp_path, capsys):
     assert "name a run folder" in capsys.readouterr().err
 
 
-def test_a_study_is_drawn_in_colour_and_can_be_read_in_grey(study, tmp_path):
+def test_a_study_is_drawn_in_the_colours_of_its_sources(study, tmp_path):
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium here; install Debian's chromium to draw the page")
