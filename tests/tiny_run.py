@@ -1,5 +1,7 @@
 """A recipe that trains in seconds, corpora made from a seed, and `codemix` as a user calls it."""
 
+import contextlib
+import io
 import json
 import os
 import random
@@ -108,6 +110,15 @@ class Tiny:
         return subprocess.run(
             command, cwd=self.folder, env={**clean_environment(), **(env or {})}, capture_output=True, text=True, timeout=timeout
         )
+
+    def codemix_here(self, *words) -> subprocess.CompletedProcess:
+        """Run one command that starts no ranks in this process, which has imported torch already: ten CPU-seconds less."""
+        from codemix_megatron.cli.main import main
+
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main([str(word) for word in words])
+        return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
     def train(self, run: str, *words, **options) -> subprocess.CompletedProcess:
         """Train into the run folder of that name."""

@@ -91,7 +91,9 @@ def megatron_on_cpu() -> str:
     if torch.cuda.is_available():
         return "not needed: CUDA is there"
     from codemix_megatron.parallel import cpu
+    from codemix_megatron.parallel.importing import import_megatron
 
+    import_megatron()
     cpu.install()
     return f"{len(cpu.CONSTANT_SITES)} functions and {len(cpu.attribute_sites())} attributes fit megatron-core {cpu.SUPPORTED_MEGATRON}"
 

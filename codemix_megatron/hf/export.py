@@ -15,6 +15,7 @@ from codemix_megatron.hf.model_card import model_card
 from codemix_megatron.hf.safetensors_files import SafetensorsWriter
 from codemix_megatron.hf.source import CheckpointSource, choose_checkpoint, hugging_face_config
 from codemix_megatron.hf.tokenizer_files import write_tokenizer
+from codemix_megatron.parallel.importing import import_megatron
 from codemix_megatron.records.atomic import partial_path, replace_text, sync_folder, write_json
 from codemix_megatron.records.manifest import CorpusManifest
 from codemix_megatron.records.run_folder import RunFolder
@@ -87,6 +88,7 @@ def fill(source: CheckpointSource, run: RunFolder, folder: Path, options: Export
         "parity": None,
     }
     if options.parity:
+        import_megatron()
         from codemix_megatron.hf.parity import check_parity  # both frameworks: not before they are needed
 
         record["parity"] = check_parity(source, folder, options.manifests, dtype, options.progress)

@@ -20,6 +20,7 @@ from codemix_megatron.hf.safetensors_files import SafetensorsFolder
 from codemix_megatron.hf.shards import ShardWriter
 from codemix_megatron.hf.source import CheckpointSource, places
 from codemix_megatron.hf.tokenizer_files import copy_tokenizer
+from codemix_megatron.parallel.importing import import_megatron
 from codemix_megatron.recipe.pretrained import PREFIX, pretrained_model
 from codemix_megatron.recipe.schema import Model, Parallel, Recipe, as_plain
 from codemix_megatron.records.atomic import partial_path, replace_text, sync_folder, write_json
@@ -110,6 +111,7 @@ def write_checkpoint(
         }
         write_json(partial / CARD, card)
         if options.parity:
+            import_megatron()
             from codemix_megatron.hf.parity import check_parity  # both frameworks: not before they are needed
 
             source = CheckpointSource(partial)

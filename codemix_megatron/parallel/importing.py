@@ -1,32 +1,51 @@
 """Importing megatron-core without what no rank here uses."""
 
 import sys
+from contextlib import contextmanager
 
 __all__ = ["import_megatron"]
+
+UNUSED = ("wandb", "torch.utils.tensorboard")  # megatron-core takes an ImportError of these; trackers here import them themselves
+NEVER_COMPILED = ("add_param_group", "state_dict", "load_state_dict")  # of torch's optimizer; each loads dynamo to be left out by it
 
 
 def import_megatron() -> None:
     """Import megatron.core for the first time in a process, before any module that needs it.
 
-    Measured, megatron-core 0.16.1 on CPU: 9.4 CPU-seconds become 5.6, on every rank of every start. Its inference
-    engine imports wandb, and its fused functions call torch.compile, which loads dynamo and inductor; on CPU they
-    are switched off (`model/config.py`), and compiling them would need a C++ compiler on every machine.
+    Measured, megatron-core 0.16.1 on CPU: 9.4 CPU-seconds become 5.4, in every process. Its inference engine imports
+    wandb, its timers tensorboard, and its fused functions call torch.compile, which loads dynamo and inductor; on CPU they
+    are switched off (`model/config.py`), and compiling them would need a C++ compiler on every machine. Dynamo then stays
+    away from the ranks too, where torch's optimizer would load it: one CPU-second more on each of them.
     """
     import torch
 
     if "megatron.core" in sys.modules:
         return
-    compile_function, wandb = torch.compile, sys.modules.get("wandb")
-    sys.modules["wandb"] = None  # an import of it fails, which megatron-core expects
+    compile_function = torch.compile
     if not torch.cuda.is_available():
         torch.compile = lambda function: function
     try:
-        from megatron.core import jit
+        with hidden(UNUSED):
+            from megatron.core import jit
 
         if not torch.cuda.is_available():
             jit.disable_jit_fuser()  # for modules of megatron-core that are imported later
+            for name in NEVER_COMPILED:
+                function = getattr(torch.optim.Optimizer, name).__wrapped__
+                setattr(function, "__dynamo_disable", function)  # where torch._compile looks for it
     finally:
         torch.compile = compile_function
-        del sys.modules["wandb"]
-        if wandb is not None:
-            sys.modules["wandb"] = wandb
+
+
+@contextmanager
+def hidden(modules: tuple[str, ...]):
+    """Let imports of these modules fail for a while."""
+    before = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(dict.fromkeys(modules))
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            del sys.modules[name]
+            if module is not None:
+                sys.modules[name] = module

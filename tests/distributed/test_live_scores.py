@@ -28,7 +28,7 @@ def run(tiny) -> RunFolder:
         done = tiny.train("single")
         assert done.returncode == 0, done.stderr
     if folder.latest_export() is None:
-        exported = tiny.codemix("export", folder)
+        exported = tiny.codemix_here("export", folder)
         assert exported.returncode == 0, exported.stderr
     return folder
 
@@ -37,9 +37,8 @@ def score(tiny, run, *words) -> Scores:
     """Score with the command and return what it wrote."""
     data = ["--suite", tiny.folder / "seven.yaml", "--data", EVAL] if EVAL.is_dir() else []
     (tiny.folder / "seven.yaml").write_text("suite: seven\ntasks:\n" + "".join(f"  {task}: {{from: paper}}\n" for task in TASKS))
-    done = tiny.codemix(
-        "evaluate", run, "--suite", "bits_per_byte", "--suite", "continuation", *data, "--items", ITEMS, *words, timeout=240
-    )
+    command = ["evaluate", run, "--suite", "bits_per_byte", "--suite", "continuation", *data, "--items", ITEMS, *words]
+    done = tiny.codemix(*command, timeout=240) if words else tiny.codemix_here(*command)
     assert done.returncode == 0, done.stderr
     return Scores.read(next(run.scores.glob("step-*.json")))
 

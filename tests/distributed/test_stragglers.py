@@ -17,7 +17,7 @@ def test_rank_whose_core_others_use_too_is_named(tiny, measured):
     if len(cores) < 2:
         pytest.skip("needs a core for each rank")
     run, hogs = tiny.folder / "slowed", []
-    training = tiny.start_training("slowed", *LONG, "parallel.data=2", "observers.straggler_every_steps=10")
+    training = tiny.start_training("slowed", *LONG, "parallel.data=2", "observers.straggler_every_steps=5")
     try:
         tiny.wait_for_step("slowed", 40)
         began = len(tiny.events("slowed"))
@@ -37,7 +37,7 @@ def test_rank_whose_core_others_use_too_is_named(tiny, measured):
     event = found[0]
     assert event["factor"] > 1.3 and event["why"] == "its process waits for a core"
     assert (
-        f"rank 1 on {event['host']} is {event['factor']} times as slow as the others since 30 steps: its process waits for a core" in said
+        f"rank 1 on {event['host']} is {event['factor']} times as slow as the others since 15 steps: its process waits for a core" in said
     )
     measured(
         f"straggler named {event['step'] - began} steps after its core was taken by another process, as {event['factor']} times as slow"

@@ -23,7 +23,7 @@ def trained(tiny):
 @pytest.fixture(scope="module")
 def exported(tiny, trained):
     """Its newest checkpoint as a Hugging Face folder."""
-    done = tiny.codemix("export", trained)
+    done = tiny.codemix_here("export", trained)
     assert done.returncode == 0, done.stderr
     return trained / "exports" / "step-20"
 
@@ -122,9 +122,9 @@ def test_training_follows_hugging_face_with_the_same_weights(measured):
 
 def test_import_then_export_is_bit_exact_and_trains_on(tiny, exported):
     imported = tiny.folder / "imported"
-    done = tiny.codemix("import", exported, imported)
+    done = tiny.codemix_here("import", exported, imported)
     assert done.returncode == 0, done.stderr
-    done = tiny.codemix("export", imported)
+    done = tiny.codemix_here("export", imported)
     assert done.returncode == 0, done.stderr
     before, after = (load_file(f / "model.safetensors") for f in (exported, imported / "exports" / "step-0"))
     assert before.keys() == after.keys()
@@ -179,7 +179,7 @@ def test_a_changed_weight_fails_the_export_and_leaves_nothing(tiny, trained, mon
 
 
 def test_bf16_export_passes_parity_with_rounded_weights(tiny, trained, measured):
-    done = tiny.codemix("export", trained, "--dtype", "bf16", "--output", tiny.folder / "bf16")
+    done = tiny.codemix_here("export", trained, "--dtype", "bf16", "--output", tiny.folder / "bf16")
     assert done.returncode == 0, done.stderr
     assert all(t.dtype == torch.bfloat16 for t in load_file(tiny.folder / "bf16" / "model.safetensors").values())
     parity = json.loads((tiny.folder / "bf16" / "export.json").read_text())["parity"]
@@ -197,7 +197,7 @@ def test_missing_extra_and_misshapen_tensors_are_named_one_by_one(tiny, exported
     weights["model.layers.9.surprise"] = torch.zeros(2)
     weights["model.norm.weight"] = torch.zeros(3)
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    done = tiny.codemix("import", broken, tiny.folder / "from-broken")
+    done = tiny.codemix_here("import", broken, tiny.folder / "from-broken")
     assert done.returncode == 2
     for word in (
         "model.layers.1.mlp.down_proj.weight is missing",
@@ -209,14 +209,14 @@ def test_missing_extra_and_misshapen_tensors_are_named_one_by_one(tiny, exported
 
 
 def test_unknown_step_names_those_that_are_there(tiny, trained):
-    done = tiny.codemix("export", f"{trained}@7")
+    done = tiny.codemix_here("export", f"{trained}@7")
     assert done.returncode == 2
     assert "no checkpoint of step 7; there are steps 12, 20" in done.stderr
 
 
 def test_scores_of_the_exported_model(tiny, trained, exported):
     """The station after the export, on the same run."""
-    done = tiny.codemix("evaluate", trained)
+    done = tiny.codemix_here("evaluate", trained)
     assert done.returncode == 0, done.stderr
     scores = json.loads((trained / "scores" / "step-20.json").read_text())
     held_out = {b["corpus"]: b["value"] for b in scores["bits_per_byte"]}

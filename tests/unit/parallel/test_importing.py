@@ -10,7 +10,9 @@ CODE = """
 from codemix_megatron.parallel.importing import import_megatron
 import_megatron()
 import codemix_megatron.train.run, sys, torch
-loaded = [name for name in ("wandb", "torch._dynamo", "torch._inductor") if name in sys.modules]
+optimizer = torch.optim.AdamW([torch.zeros(1)])
+optimizer.load_state_dict(optimizer.state_dict())
+loaded = [name for name in ("wandb", "tensorboard", "torch._dynamo", "torch._inductor") if name in sys.modules]
 print(loaded, torch.compile.__module__)
 """
 
