@@ -6,7 +6,7 @@ import pytest
 
 pytestmark = pytest.mark.distributed
 
-SMALLER = [f"phases.{i}.tokens={tokens}" for i, tokens in enumerate(("24K", "16K", "8K"))]
+SMALLER = [f"phases.{i}.tokens={tokens}" for i, tokens in enumerate(("16K", "8K", "8K"))]
 SMALLER += ["phases.0.learning_rate.warmup_tokens=4K", "evaluation.items=8", "tokenizer.train_vocab_size=512"]
 
 
