@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 
+from codemix_megatron.cores import available_cores
 from codemix_megatron.errors import CodemixError, SandboxError
 
 __all__ = ["add_arguments", "run"]
@@ -55,7 +56,7 @@ def versions() -> str:
 def machine() -> str:
     """Return cores, memory and free disk here."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB memory, {shutil.disk_usage('.').free / 2**30:.0f} GiB free on this disk"
+    return f"{available_cores()} cores, {memory:.0f} GiB memory, {shutil.disk_usage('.').free / 2**30:.0f} GiB free on this disk"
 
 
 def devices() -> str:

@@ -5,6 +5,7 @@ import os
 import time
 from pathlib import Path
 
+from codemix_megatron.cores import available_cores
 from codemix_megatron.launch.local import follow_ranks, start_ranks
 from codemix_megatron.records.atomic import write_json
 from codemix_megatron.records.run_folder import RunFolder
@@ -60,7 +61,7 @@ def as_copies(function):
 
     from codemix_megatron.evaluate.run import Copies
 
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    torch.set_num_threads(max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
     torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(hours=2))  # objects only; programs may run long
     try:
         return function(Copies(torch.distributed.get_rank(), torch.distributed.get_world_size()))

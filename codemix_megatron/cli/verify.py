@@ -1,11 +1,11 @@
 """codemix verify: run solutions against their tests in a sandbox, keep those that pass."""
 
 import glob
-import os
 import sys
 from collections import Counter
 from pathlib import Path
 
+from codemix_megatron.cores import available_cores
 from codemix_megatron.corpus.problems import Keys
 from codemix_megatron.corpus.verification import Verification, count_candidates, verify
 from codemix_megatron.errors import CorpusError
@@ -100,7 +100,7 @@ def workers(asked: int | None) -> int:
     """Return how many programs run at a time."""
     if asked is not None and asked < 1:
         raise CorpusError(f"--workers: found {asked}, must be at least 1")
-    return asked or len(os.sched_getaffinity(0))
+    return asked or available_cores()
 
 
 def print_summary(summary: dict, verification: Verification) -> None:

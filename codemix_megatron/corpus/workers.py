@@ -9,19 +9,15 @@ import time
 from collections.abc import Callable
 from multiprocessing import connection, sharedctypes
 
+from codemix_megatron.cores import available_cores
 from codemix_megatron.corpus.part_encoding import Advance, PartEncoding
 from codemix_megatron.errors import MACHINE_FAULT, CodemixError, CorpusError, machine_fault
 
-__all__ = ["available_cores", "encode_parts", "worthwhile_workers"]
+__all__ = ["encode_parts", "worthwhile_workers"]
 
 BYTES_PER_WORKER = 256 << 20  # a process costs about a second to start, in which a fast tokenizer does 50 MB
 SECONDS_BETWEEN_LOOKS = 0.25
 SECONDS_TO_END = 10
-
-
-def available_cores() -> int:
-    """Return the cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def worthwhile_workers(num_bytes: int) -> int:

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import tempfile
 import time
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from codemix_megatron.cores import available_cores
 from codemix_megatron.corpus.held_out import held_out_token_documents
 from codemix_megatron.errors import CorpusError, EvaluationError, SandboxError
 from codemix_megatron.evaluate.compression import bits_per_byte, bits_per_byte_of
@@ -339,11 +339,6 @@ class Scorer:
             )  # fmt: skip
 
         return self.store.get_or_score(task.name, digest, score)
-
-
-def available_cores() -> int:
-    """Return the cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def dataset_of(task: SuiteTask, data: Path | None) -> dict:

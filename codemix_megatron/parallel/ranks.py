@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
+from codemix_megatron.cores import available_cores
 from codemix_megatron.errors import CodemixError, LaunchError
 from codemix_megatron.parallel import cpu
 from codemix_megatron.parallel.adam import install_adam
@@ -153,11 +154,6 @@ def place_from_environment() -> tuple[int, int, int]:
     env.setdefault("MASTER_ADDR", "127.0.0.1")
     env.setdefault("MASTER_PORT", "0")
     return 0, 1, 0
-
-
-def available_cores() -> int:
-    """Return the cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def local_size(size: int) -> int:

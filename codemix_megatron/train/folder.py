@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from codemix_megatron.cores import available_cores
 from codemix_megatron.errors import CodemixError, RecipeError
 from codemix_megatron.plan.plan import Plan
 from codemix_megatron.recipe.reading import read_recipe, write_recipe
@@ -93,7 +94,7 @@ def describe_environment(num_ranks: int, device: str) -> dict:
         "command": sys.argv,
         "git": git_state(),
         "machine": {
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": available_cores(),
             "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "device": device,
             "platform": platform.platform(),
