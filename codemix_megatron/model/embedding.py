@@ -1,0 +1,52 @@
+"""Gradients of the embedding on CPU: rows are added where they belong, not to a table of zeros of the embedding's size first.
+
+Measured, 50 million parameters of which 9 are the embedding, tied: 5 % of a micro batch went into two such tables and their sums.
+"""
+
+import types
+
+import torch
+from megatron.core.models.gpt import GPTModel
+from megatron.core.tensor_parallel import layers
+
+__all__ = ["install_embedding", "share_gradients"]
+
+
+class Rows(torch.autograd.Function):
+    """Rows of an embedding [vocabulary, hidden] whose gradients DistributedDataParallel collects in `weight.main_grad`."""
+
+    @staticmethod
+    def forward(ctx, ids, weight):
+        """Return [*ids, hidden]."""
+        ctx.save_for_backward(ids)
+        ctx.weight = weight
+        return torch.nn.functional.embedding(ids, weight)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        """Add each row's gradient; what is returned only tells the hooks that there was one, as megatron-core's products do."""
+        (ids,), weight = ctx.saved_tensors, ctx.weight
+        weight.main_grad.index_add_(0, ids.flatten(), gradient.flatten(0, -2).to(weight.main_grad.dtype))
+        weight.grad_added_to_main_grad = True
+        return None, None if getattr(weight, "output_layer_tells", False) else torch.empty_like(weight)
+
+
+def embedding(ids: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Stand in for torch's `embedding` where a weight is trained on CPU."""
+    if weight.is_cuda or not hasattr(weight, "main_grad"):
+        return torch.nn.functional.embedding(ids, weight)
+    return Rows.apply(ids, weight)
+
+
+def share_gradients(chunk: GPTModel) -> None:
+    """Let the output layer say for both, where it is the embedding too: none of them brings a gradient that hooks have to add."""
+    weight = chunk.shared_embedding_or_output_weight() if chunk.pre_process or chunk.post_process else None
+    if getattr(weight, "zero_out_wgrad", False):
+        weight.zero_out_wgrad, weight.output_layer_tells = False, True
+
+
+def install_embedding() -> None:
+    """Take this way from now on."""
+    functional = types.ModuleType(torch.nn.functional.__name__)
+    vars(functional).update({**vars(torch.nn.functional), "embedding": embedding})
+    layers.F = functional
