@@ -3,8 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Files of tests side by side: half of the time one of them waits for its ranks. Modules compiled once, for hundreds of processes import them.
-WORKERS ?= 2
+# Files of tests side by side: one more than two cores, for those of Slurm mostly wait. Modules compiled once, for hundreds of processes import them.
+WORKERS ?= 3
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --durations=40 -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 .PHONY: demo study-demo test test-all lint docs clean soak bench-save bench-mixture bench-prepare bench-convert test-smollm bench-filters bench-evaluate
@@ -16,7 +16,7 @@ study-demo: $(STAMP)  ## the paper's runs in small, as one study with its report
 	$(BIN)/codemix study run examples/studies/mini.yaml
 	$(BIN)/codemix study report runs/mini
 
-test: $(STAMP)  ## all tests that need no GPU, about 20 minutes on two cores
+test: $(STAMP)  ## all tests that need no GPU, about 15 minutes on two cores
 	$(BIN)/ruff check .
 	$(PYTEST) -m "not gpu and not slow"
 
