@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--sizes", nargs="+", choices=tuple(SHAPES), help="default: 10m 50m on CPU, 470m 2.8b on CUDA")
-    parser.add_argument("--steps", type=int, default=12, help="measured steps of each contender (default: 12; 50m takes half)")
+    parser.add_argument("--steps", type=int, default=24, help="measured steps of each contender (default: 24; 50m takes half)")
     parser.add_argument("--rows", type=int, default=4, help="sequences of a global batch (default: 4)")
     parser.add_argument("--length", type=int, help="tokens of a sequence (default: 256 on CPU, 8192 on CUDA)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads of both contenders")
