@@ -12,6 +12,11 @@ settings.register_profile("shared", deadline=None, derandomize=True)
 settings.load_profile("shared")
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the tests of the Slurm cluster: they wait for minutes, and others have the cores meanwhile."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/slurm/"))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Keep the tests of a file together on one worker, and those of the Slurm cluster all on one."""
