@@ -66,7 +66,10 @@ def check_tokenizer(card: TokenizerCard, folder: Path, texts) -> None:
         from tokenizers import Tokenizer
 
         ours = Tokenizer.from_file(card.path)
-        same = all(ours.encode(text, add_special_tokens=False).ids == loaded(text, add_special_tokens=False, verbose=False).input_ids for text in texts)
+        same = all(
+            ours.encode(text, add_special_tokens=False).ids == loaded(text, add_special_tokens=False, verbose=False).input_ids
+            for text in texts
+        )
         fault = None if same else "other ids"
     if fault:
         raise ConversionError(f"{folder}: loaded with transformers, its tokenizer gives {fault}", exit_code=1)

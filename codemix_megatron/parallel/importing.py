@@ -12,7 +12,7 @@ NEVER_COMPILED = ("add_param_group", "state_dict", "load_state_dict")  # of torc
 def import_megatron() -> None:
     """Import megatron.core for the first time in a process, before any module that needs it.
 
-    Measured, megatron-core 0.16.1 on CPU: 9.4 CPU-seconds become 5.4, in every process. Its inference engine imports
+    Measured, megatron-core 0.16.1 on CPU: 9.4 CPU-seconds become 5.6, in every process. Its inference engine imports
     wandb, its timers tensorboard, and its fused functions call torch.compile, which loads dynamo and inductor; on CPU they
     are switched off (`model/config.py`), and compiling them would need a C++ compiler on every machine. Dynamo then stays
     away from the ranks too, where torch's optimizer would load it: one CPU-second more on each of them.
