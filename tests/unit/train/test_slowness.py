@@ -1,9 +1,12 @@
 """Which rank is slow, and at what, from what all ranks measured."""
 
+from types import SimpleNamespace
+
 import torch
 
 from codemix_megatron.parallel.probe import Probe, core_seconds
-from codemix_megatron.train.stragglers import Window, slowness
+from codemix_megatron.train import stragglers
+from codemix_megatron.train.stragglers import StragglerWatch, Window, slowness
 
 FINE = {"probe_seconds": 0.001, "ran_seconds": 40.0, "waited_seconds": 1.0, "data_seconds": 0.1, "step_seconds": 50.0}
 
@@ -34,3 +37,19 @@ def test_waiting_for_a_core_is_told_by_the_kernel_and_work_takes_time():
         probe.run()
     assert probe.take() > 0 and probe.take() == 0.0
     assert core_seconds()[0] >= before[0]
+
+
+def test_ranks_that_are_alike_are_never_named_and_a_slow_one_once_after_three_windows(monkeypatch):
+    ranks = SimpleNamespace(size=3, rank=0, device=torch.device("cpu"))
+    watch = StragglerWatch(SimpleNamespace(straggler_every_steps=1, straggler_factor=1.3), ranks)
+    monkeypatch.setattr(stragglers, "gather", lambda *_: ["node1", "node1", "node2"])
+    step = {"seconds_per_part": {"data": 0.0}, "seconds": 1.0}
+
+    def named(number: int, **of_the_last) -> list[tuple]:
+        monkeypatch.setattr(watch, "share", lambda _: windows(**of_the_last))
+        return [(event["step"], event["rank"], event["host"]) for _, event in watch.after("step", {**step, "step": number})]
+
+    assert not any(named(number) for number in range(1, 9))
+    assert not any(named(number, probe_seconds=0.002) for number in (9, 10))
+    assert named(11, probe_seconds=0.002) == [(11, 2, "node2")]
+    assert not any(named(number, probe_seconds=0.002) for number in range(12, 20))
