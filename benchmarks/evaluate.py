@@ -9,7 +9,6 @@ Rates are per CPU-second of this process (machines are shared); wall-clock rates
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from codemix_megatron.cores import available_cores
 from codemix_megatron.evaluate.adapter import harness_model
 from codemix_megatron.evaluate.exported import load_exported
 from codemix_megatron.evaluate.harness import at_work, load_task
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data" / "eval")
     parser.add_argument("--items", type=int, default=40)
     arguments = parser.parse_args()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(available_cores())
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.model or random_llama(Path(scratch))
         exported = load_exported(folder, "cpu")

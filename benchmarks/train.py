@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from codemix_megatron.cores import available_cores
 from codemix_megatron.hf.parity import model_recipe
 from codemix_megatron.parallel.ranks import join_ranks, leave_ranks, one_rank
 from codemix_megatron.plan.cost import count_parameters, training_flops_per_token
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=24, help="measured steps of each contender (default: 24; 50m takes half)")
     parser.add_argument("--rows", type=int, default=4, help="sequences of a global batch (default: 4)")
     parser.add_argument("--length", type=int, help="tokens of a sequence (default: 256 on CPU, 8192 on CUDA)")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads of both contenders")
+    parser.add_argument("--threads", type=int, default=available_cores(), help="CPU threads of both contenders")
     parser.add_argument("--peak", default="h100", choices=tuple(DEVICES), help="device whose peak MFU is taken of (default: h100)")
     parser.add_argument("--only", choices=("plain-loop", "blocks", "saving"), help="one part of the CPU benchmark")
     arguments = parser.parse_args()

@@ -5,7 +5,7 @@ import os
 import pytest
 from hypothesis import settings
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many of these processes as cores, and small matrices
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a core for each of these processes at most, and small matrices
 
 # These machines are shared: a slow example says nothing. The same examples every time, so that a red run can be repeated.
 settings.register_profile("shared", deadline=None, derandomize=True)
