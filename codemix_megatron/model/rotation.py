@@ -24,13 +24,12 @@ class Rotation(torch.autograd.Function):
 
 def turn(channels: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, interleaved: bool, sign: int) -> torch.Tensor:
     """Return (a cos - b sin, b cos + a sin) for every pair (a, b), or with -sin where `sign` is -1."""
-    turned = torch.empty_like(channels, memory_format=torch.contiguous_format)
-    (a, b), (new_a, new_b), (cos, _), (sin, _) = (pairs(t, interleaved) for t in (channels, turned, cos, sin))
     # Products are rounded before they are added: fused, logits would end 4e-5 from those of Hugging Face instead of 0.
-    product = b * sin
-    torch.mul(a, cos, out=new_a).add_(product, alpha=-sign)
-    torch.mul(a, sin, out=product)
-    torch.mul(b, cos, out=new_b).add_(product, alpha=sign)
+    turned = torch.mul(channels, cos, out=torch.empty_like(channels, memory_format=torch.contiguous_format))
+    product = channels * sin
+    (a, b), (a_sin, b_sin) = pairs(turned, interleaved), pairs(product, interleaved)
+    a.sub_(b_sin, alpha=sign)
+    b.add_(a_sin, alpha=sign)
     return turned
 
 
