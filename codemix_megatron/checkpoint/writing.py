@@ -44,14 +44,15 @@ class LocalWrite(TorchDistSaveShardedStrategy):
     (megatron has given every shard to one rank already) and rank 0 joins the plans when all have written.
     """
 
-    def __init__(self, live: set[int]):
+    def __init__(self, behind: bool):
         super().__init__("torch_dist", 1)
-        self.live = live
+        self.behind = behind
 
     def async_save(self, sharded_state_dict, checkpoint_dir) -> AsyncRequest:
-        """Plan this rank's part, and copy what training goes on to change."""
+        """Plan this rank's part, and copy it where training goes on meanwhile and changes it."""
         flat, _, _ = _replace_state_dict_keys_with_sharded_keys(sharded_state_dict, self.keep_only_main_replica)
-        copy_to_host((shard for shards in flat.values() for shard in shards if isinstance(shard, ShardedTensor)), self.live)
+        if self.behind:
+            copy_to_host(shard for shards in flat.values() for shard in shards if isinstance(shard, ShardedTensor))
         rank = dist.get_rank()
         self.planner = MCoreSavePlanner(dedup_replicated_tensors=False, flatten_state_dict=False)
         self.planner.set_up_planner(state_dict=mcore_to_pyt_state_dict(flat, False), storage_meta=None, is_coordinator=rank == 0)
@@ -72,16 +73,11 @@ class LocalWrite(TorchDistSaveShardedStrategy):
         save_config(CheckpointingConfig(self.backend, self.version), str(self.writer.path))
 
 
-def copy_to_host(shards, live: set[int]) -> None:
-    """Replace the data of sharded tensors in `live` storages with copies in host memory, pinned where they come from CUDA.
-
-    The others are copies already: megatron gathers a distributed optimizer's state anew for each save.
-    """
+def copy_to_host(shards) -> None:
+    """Replace the data of sharded tensors with copies in host memory, pinned where they come from CUDA."""
     on_cuda = False
     for shard in shards:
         there = shard.data.detach()
-        if there.untyped_storage().data_ptr() not in live:
-            continue
         on_cuda |= there.is_cuda
         host = torch.empty_like(there, device="cpu", pin_memory=there.is_cuda)
         shard.data = host.copy_(there, non_blocking=there.is_cuda)
@@ -92,14 +88,14 @@ def copy_to_host(shards, live: set[int]) -> None:
 class Saving:
     """One save under way. Every rank makes one, calls `write` (on any thread), then `finish`."""
 
-    def __init__(self, folder, sharded_state: dict, card: dict, device: torch.device, live: set[int] = frozenset()):
-        """Take what there is to write; tensors in `live` storages may change from here on. Every rank calls this.
+    def __init__(self, folder, sharded_state: dict, card: dict, device: torch.device, behind: bool = False):
+        """Take what there is to write; with `behind` its tensors may change from here on. Every rank calls this.
 
         `card` holds what the caller wants to know again on loading.
         """
         self.folder, self.card, self.device = Path(folder), card, device
         self.partial, self.began = partial_path(self.folder), time.perf_counter()
-        self.fault, self.notes, self.files, self.strategy = None, [], {}, LocalWrite(live)
+        self.fault, self.notes, self.files, self.strategy = None, [], {}, LocalWrite(behind)
         with self.kept_fault():
             if dist.get_rank() == 0:
                 shutil.rmtree(self.partial, ignore_errors=True)

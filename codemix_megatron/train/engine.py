@@ -14,6 +14,7 @@ from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.utils import get_model_config
 
+from codemix_megatron.checkpoint.optimizer_shards import install_optimizer_shards
 from codemix_megatron.model.build import build_model
 from codemix_megatron.parallel.random_state import restore_random_state, sharded_random_state
 from codemix_megatron.parallel.ranks import Ranks
@@ -59,6 +60,7 @@ class Engine:
     """One model over all ranks. Every method is called by every rank."""
 
     def __init__(self, recipe: Recipe, tokenizer: TokenizerCard, num_sources: int, ranks: Ranks):
+        install_optimizer_shards()
         self.recipe, self.ranks, self.num_sources = recipe, ranks, num_sources
         self.document_end = tokenizer.end_of_document_id if recipe.sequences.attention_within_documents else None
         chunks = build_model(recipe, tokenizer.vocab_size, ranks.device)
@@ -207,14 +209,6 @@ class Engine:
         if with_random_state:
             state["random_state"] = sharded_random_state()
         return state
-
-    def live_storages(self) -> set[int]:
-        """Return the storages (by address) that training changes: weights, main weights, moments."""
-        tensors = [t for chunk in self.chunks for t in (*chunk.module.parameters(), *chunk.module.buffers())]
-        for optimizer in getattr(self.optimizer, "chained_optimizers", [self.optimizer]):
-            tensors += [t for group in optimizer.optimizer.param_groups for t in group["params"]]
-            tensors += [t for state in optimizer.optimizer.state.values() for t in state.values() if torch.is_tensor(t)]
-        return {t.untyped_storage().data_ptr() for t in tensors}
 
     @torch.no_grad()
     def load_state(self, state: dict) -> None:

@@ -33,8 +33,7 @@ class Saves:
         self.finish()
         began = time.perf_counter()
         behind = self.policy.asynchronous and not wait
-        live = engine.live_storages() if behind else set()
-        self.saving = Saving(self.run.checkpoint(step), engine.sharded_state(), card, self.ranks.device, live)
+        self.saving = Saving(self.run.checkpoint(step), engine.sharded_state(), card, self.ranks.device, behind)
         if behind:
             self.thread = Thread(target=self.saving.write, name=f"save-step-{step}", daemon=True)
             self.thread.start()

@@ -80,8 +80,8 @@ def test_what_changes_while_a_copied_save_is_written_is_not_in_it(ranks, tmp_pat
     from megatron.core.dist_checkpointing import ShardedTensor
 
     weight = torch.arange(6.0)
-    live = {weight.untyped_storage().data_ptr()}
-    saving = Saving(tmp_path / "step-1", {"w": ShardedTensor.from_rank_offsets("w", weight)}, {"step": 1}, ranks.device, live)
+    state = {"w": ShardedTensor.from_rank_offsets("w", weight)}
+    saving = Saving(tmp_path / "step-1", state, {"step": 1}, ranks.device, behind=True)
     weight.zero_()  # training goes on
     thread = Thread(target=saving.write)
     thread.start()
