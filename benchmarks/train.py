@@ -22,16 +22,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from codemix_megatron.cli.main import hush_megatron
 from codemix_megatron.cores import available_cores
-from codemix_megatron.hf.parity import model_recipe
+from codemix_megatron.parallel.importing import import_megatron
 from codemix_megatron.parallel.ranks import join_ranks, leave_ranks, one_rank
 from codemix_megatron.plan.cost import count_parameters, training_flops_per_token
 from codemix_megatron.plan.devices import DEVICES
 from codemix_megatron.recipe.schema import Batch, LearningRate, Model, Optimizer, Parallel, Phase, Recipe
 from codemix_megatron.recipe.shapes import SHAPES
 from codemix_megatron.records.manifest import TokenizerCard
-from codemix_megatron.train.batches import Batch as Rows
-from codemix_megatron.train.engine import Engine
 
 RATE = 3e-4
 VOCABULARIES = {"10m": 8192, "50m": 16384, "470m": 256_000, "2.8b": 256_000}
@@ -52,7 +51,14 @@ def main() -> None:
     parser.add_argument("--peak", default="h100", choices=tuple(DEVICES), help="device whose peak MFU is taken of (default: h100)")
     parser.add_argument("--only", choices=("plain-loop", "blocks", "saving"), help="one part of the CPU benchmark")
     arguments = parser.parse_args()
+    start_as_ranks_do()
     print(json.dumps(on_cuda(arguments) if arguments.device == "cuda" else on_cpu(arguments)))
+
+
+def start_as_ranks_do() -> None:
+    """Import megatron-core as `codemix train` does, which leaves out what slows a start or a step."""
+    hush_megatron()
+    import_megatron()
 
 
 def on_cpu(arguments) -> dict:
@@ -73,6 +79,8 @@ def on_cpu(arguments) -> dict:
 def recipe_for(size: str, arguments, model: dict, parallel: dict | None = None, precision: str = "fp32") -> Recipe:
     """Return a recipe with a model of that size."""
     length = arguments.length or (8192 if arguments.device == "cuda" else 256)
+    from codemix_megatron.hf.parity import model_recipe
+
     base = model_recipe(Model(**{**SHAPES[size], **model, "sequence_length": length}))
     return replace(
         base,
@@ -84,8 +92,10 @@ def recipe_for(size: str, arguments, model: dict, parallel: dict | None = None, 
     )
 
 
-def make_engine(recipe: Recipe, vocabulary: int, ranks) -> Engine:
+def make_engine(recipe: Recipe, vocabulary: int, ranks):
     """Return an engine for one source."""
+    from codemix_megatron.train.engine import Engine
+
     return Engine(recipe, TokenizerCard(type="none", path="", sha256="", vocab_size=vocabulary, end_of_document_id=0), 1, ranks)
 
 
@@ -96,9 +106,11 @@ def batches(recipe: Recipe, vocabulary: int, count: int, device) -> list[torch.T
     return list(torch.from_numpy(draw.integers(0, 3, shape).cumsum(axis=2) % vocabulary).to(device))
 
 
-def engine_step(engine: Engine, rows: torch.Tensor) -> float:
+def engine_step(engine, rows: torch.Tensor) -> float:
     """Train one step through the engine; returns the loss."""
-    return engine.train_step(Rows(rows, torch.zeros(len(rows), dtype=torch.int64, device=rows.device)), RATE, False).losses.mean
+    from codemix_megatron.train.batches import Batch as Share
+
+    return engine.train_step(Share(rows, torch.zeros(len(rows), dtype=torch.int64, device=rows.device)), RATE, False).losses.mean
 
 
 class PlainLoop:
@@ -232,6 +244,7 @@ def block_rank(rank: int, port: int, arguments, out: str) -> None:
     """Be one of two tensor ranks: both blocks take turns; every collective is counted."""
     import torch.distributed as dist
 
+    start_as_ranks_do()
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     recipes = {block: recipe_for("10m", arguments, {"block": block}, {"tensor": 2, "threads_per_rank": 1}) for block in ("sequential", "parallel")}
     ranks = join_ranks(recipes["parallel"].parallel, 1)
@@ -256,7 +269,6 @@ def block_rank(rank: int, port: int, arguments, out: str) -> None:
         ratio = ratio_of(seconds, "sequential", "parallel", 0)
         Path(out).write_text(json.dumps({"all_reduces_per_step": counts, "seconds_per_step": times, "speed_ratio": ratio}))
     leave_ranks()
-
 
 
 def saving() -> dict:
