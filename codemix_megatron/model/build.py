@@ -8,6 +8,7 @@ from megatron.core.transformer.module import Float16Module
 from codemix_megatron.model.config import transformer_config
 from codemix_megatron.model.cross_entropy import install_cross_entropy
 from codemix_megatron.model.embedding import install_embedding, share_gradients
+from codemix_megatron.model.fewer_calls import install_fewer_calls
 from codemix_megatron.model.initial import initialize_weights
 from codemix_megatron.model.layers import decoder_spec
 from codemix_megatron.model.rotary import scaled_frequencies
@@ -25,6 +26,7 @@ def build_model(recipe: Recipe, vocab_size: int, device: torch.device) -> list[t
     install_rotary()
     install_cross_entropy()
     install_embedding()
+    install_fewer_calls()
     config = transformer_config(recipe, device)
     stages = recipe.parallel.virtual_pipeline
     chunks = [build_chunk(recipe, config, vocab_size, device, stage if stages > 1 else None) for stage in range(stages)]

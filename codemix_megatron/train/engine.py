@@ -107,7 +107,8 @@ class Engine:
         `stop_asked` and `is_saving` of any rank come back as True on every rank; they ride on the loss reduction.
         """
         for chunk in self.chunks:
-            chunk.train()
+            if not chunk.training:  # saying so again goes through every module
+                chunk.train()
             chunk.zero_grad_buffer()
         self.optimizer.zero_grad()
         self.set_rates(learning_rate)

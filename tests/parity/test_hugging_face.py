@@ -114,7 +114,7 @@ def test_training_follows_hugging_face_with_the_same_weights(measured):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
         optimizer.step()
-        expected.append(float(loss))
+        expected.append(float(loss.detach()))
     largest = max(abs(a - b) for a, b in zip(ours, expected, strict=True))
     measured(f"losses of 10 steps beside Hugging Face Llama: at most {largest:.1e} apart (allowed 1e-5)")
     assert largest <= 1e-5
