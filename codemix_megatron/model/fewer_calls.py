@@ -8,25 +8,29 @@ import inspect
 import torch
 from megatron.core.tensor_parallel import layers
 
-__all__ = ["install_fewer_calls"]
+__all__ = ["install_fewer_calls", "into_tensor_ranks", "out_of_tensor_ranks"]
+
+copy_into, sum_out = layers.copy_to_tensor_model_parallel_region, layers.reduce_from_tensor_model_parallel_region
 
 
-def unless_alone(region):
-    """Return a function that enters or leaves a region as `region` does, and returns its input where the group is one rank."""
-
-    def enter(values: torch.Tensor, group=None) -> torch.Tensor:
-        return values if group is not None and group.size() == 1 else region(values, group=group)
-
-    return enter
+def into_tensor_ranks(values: torch.Tensor, group=None) -> torch.Tensor:
+    """Return values [..] as they are; backward sums their gradient over the group, by default the tensor ranks."""
+    return values if is_alone(group) else copy_into(values, group=group)
 
 
-ON_ENTERING = unless_alone(layers.copy_to_tensor_model_parallel_region)
-ON_LEAVING = unless_alone(layers.reduce_from_tensor_model_parallel_region)
+def out_of_tensor_ranks(values: torch.Tensor, group=None) -> torch.Tensor:
+    """Return the sum over the group, by default the tensor ranks; backward hands its gradient on as it is."""
+    return values if is_alone(group) else sum_out(values, group=group)
+
+
+def is_alone(group) -> bool:
+    """Say whether a group is known to be one rank."""
+    return group is not None and group.size() == 1
 
 
 def install_fewer_calls() -> None:
     """Leave them out from now on."""
-    layers.copy_to_tensor_model_parallel_region = ON_ENTERING
-    layers.reduce_from_tensor_model_parallel_region = ON_LEAVING
+    layers.copy_to_tensor_model_parallel_region = into_tensor_ranks
+    layers.reduce_from_tensor_model_parallel_region = out_of_tensor_ranks
     product = layers.LinearWithGradAccumulationAndAsyncCommunication
     product.forward, product.backward = (staticmethod(inspect.unwrap(way)) for way in (product.forward, product.backward))

@@ -4,14 +4,11 @@ x + attention(norm(x)) + mlp(norm(x)), as in GPT-J, PaLM and Cohere's models. me
 """
 
 import torch
-from megatron.core.tensor_parallel import (
-    copy_to_tensor_model_parallel_region,
-    gather_from_sequence_parallel_region,
-    reduce_from_tensor_model_parallel_region,
-    reduce_scatter_to_sequence_parallel_region,
-)
+from megatron.core.tensor_parallel import gather_from_sequence_parallel_region, reduce_scatter_to_sequence_parallel_region
 from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.transformer_layer import TransformerLayer
+
+from codemix_megatron.model.fewer_calls import into_tensor_ranks, out_of_tensor_ranks
 
 __all__ = ["ParallelLayer"]
 
@@ -42,13 +39,13 @@ class ParallelLayer(TransformerLayer):
         """Hand every tensor rank the whole sequence; backward sums (and splits) its gradient."""
         if self.config.sequence_parallel:
             return gather_from_sequence_parallel_region(normed, tensor_parallel_output_grad=True, group=self.tp_group)
-        return copy_to_tensor_model_parallel_region(normed, group=self.tp_group)
+        return into_tensor_ranks(normed, group=self.tp_group)
 
     def out_of_tensor_ranks(self, partial_sums: torch.Tensor) -> torch.Tensor:
         """Sum over tensor ranks (and split along the sequence): the layer's only reduction in forward."""
         if self.config.sequence_parallel:
             return reduce_scatter_to_sequence_parallel_region(partial_sums, group=self.tp_group)
-        return reduce_from_tensor_model_parallel_region(partial_sums, group=self.tp_group)
+        return out_of_tensor_ranks(partial_sums, group=self.tp_group)
 
 
 def silence(linear: torch.nn.Module) -> None:
