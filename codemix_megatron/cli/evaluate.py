@@ -84,29 +84,25 @@ def run(arguments) -> int:
 def evaluate(arguments, items, progress):
     """Score in this process, or on ranks started from here."""
     path, step = split_step(arguments.run_folder)
+    if is_model_folder(path):
+        folder = RunFolder(output_of(arguments, path))
+        written = folder.path / "scores.json"
+    else:  # what is missing is said before torch is imported, which takes seconds
+        folder = RunFolder.existing(path)
+        written = folder.score_file(step_of(chosen_step(folder, step, arguments.live)))
     layout = live_layout(RunFolder.existing(path), arguments) if arguments.live else 1
     num_ranks = arguments.nproc or layout
     if num_ranks == 1 and not arguments.live:
         return evaluate_here(arguments, items, progress)
-    if is_model_folder(path):
-        folder = RunFolder(output_of(arguments, path))
-        written = folder.path / "scores.json"
-    else:
-        folder = RunFolder.existing(path)
-        written = folder.score_file(step_of(chosen_step(folder, step, arguments.live)))
     on_ranks(folder, words_of(arguments), num_ranks, progress)
     return Scores.read(written)
 
 
 def chosen_step(folder: RunFolder, step: int | None, is_live: bool) -> Path:
     """Return the checkpoint or export that will be scored."""
-    if is_live:
-        from codemix_megatron.evaluate.checkpoints import newest_checkpoint
+    from codemix_megatron.evaluate.checkpoints import find_export, newest_checkpoint
 
-        return newest_checkpoint(folder, step)
-    from codemix_megatron.evaluate.run import find_export
-
-    return find_export(folder, step)
+    return (newest_checkpoint if is_live else find_export)(folder, step)
 
 
 def live_layout(folder: RunFolder, arguments) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from codemix_megatron.cores import available_cores
 from codemix_megatron.corpus.held_out import held_out_token_documents
 from codemix_megatron.errors import CorpusError, EvaluationError, SandboxError
+from codemix_megatron.evaluate.checkpoints import find_export
 from codemix_megatron.evaluate.compression import bits_per_byte, bits_per_byte_of
 from codemix_megatron.evaluate.continuation import write_suite
 from codemix_megatron.evaluate.digests import file_digest, folder_digest, task_digest
@@ -39,7 +40,6 @@ __all__ = [
     "evaluate_export",
     "evaluate_folder",
     "evaluate_subject",
-    "find_export",
     "wanted_of",
 ]
 
@@ -382,18 +382,6 @@ def request_digest(subject: Subject, wanted: Wanted, suites: list[Suite]) -> str
         tasks=tasks_folder_digest(Path(wanted.tasks_directory)) if wanted.tasks else "",
         corpora={name: [manifest.bin_sha256, manifest.held_out_share] for name, manifest in subject.corpora.items()},
     )
-
-
-def find_export(run: RunFolder, step: int | None) -> Path:
-    """Return the folder of a finished export, or raise EvaluationError naming those there are."""
-    export = run.latest_export() if step is None else run.export(step)
-    if export is None:
-        raise EvaluationError(f"{run}: no export to score; run `codemix export {run}` first, or score the checkpoint itself with --live")
-    if not (export / "export.json").is_file():
-        steps = sorted(step_of(card.parent) for card in run.exports.glob("step-*/export.json") if step_of(card.parent) is not None)
-        listed = f"exported are the steps {', '.join(map(str, steps))}" if steps else "nothing is exported yet"
-        raise EvaluationError(f"{run}: no finished export of step {step}; {listed}; run `codemix export {run}@{step}` first")
-    return export
 
 
 def read_card(export: Path) -> dict:
