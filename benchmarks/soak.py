@@ -1,9 +1,10 @@
 """Kill a run again and again, by kill -9, and show that nothing it had saved is lost.
 
-    python benchmarks/soak.py [--kills 24] [--seed 0] [--layout parallel.tensor=2 parallel.pipeline=2]
+    python benchmarks/soak.py [--kills 24] [--in-mid-save 20] [--seed 0] [--layout parallel.tensor=2 parallel.pipeline=2]
 
-Half of the kills come at a random moment (starting ranks included), half while a checkpoint is being written; half hit
-one rank, half everything at once, launching process and all. Checkpoints are written in turn standing still and behind
+A third of the kills come at a random moment (starting ranks included), the others are aimed at a checkpoint that is being
+written; half hit one rank, half everything at once, launching process and all. It goes on until so many kills have fallen,
+and so many of them into a save. Checkpoints are written in turn standing still and behind
 training. In the end every tensor of the last checkpoint, and every loss, has to equal those of a run left alone, bit
 for bit. The last line is JSON; exit code 0 when nothing was lost and all is equal.
 """
@@ -34,6 +35,7 @@ from codemix_megatron.records.run_folder import step_of
 NUM_STEPS = 160
 SAVE_EVERY = 2
 PATIENCE_SECONDS = 120  # longest wait for anything a run does by itself
+DYING_SECONDS = 10  # longest that a killed process may take to be gone: one that syncs a file ends when that is done
 
 
 @dataclass
@@ -54,6 +56,7 @@ def main() -> int:
     """Train undisturbed, train disturbed, compare, print the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=24, help="kills to survive (default: 24)")
+    parser.add_argument("--in-mid-save", type=int, default=20, help="at least so many of them while a save is under way (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="seed of moments and victims (default: 0)")
     parser.add_argument("--minutes", type=float, default=14, help="no more kills after so long (default: 14)")
     parser.add_argument("--layout", nargs="+", default=["parallel.data=2"], metavar="a.b=c", help="layout (default: parallel.data=2)")
@@ -67,13 +70,13 @@ def main() -> int:
         soak.disturb(began + 60 * arguments.minutes)
         equal = soak.equals("alone", "disturbed")
     tally = soak.tally
-    enough = tally.kills >= arguments.kills
+    enough = soak.is_enough
     for fault in tally.faults:
         print(fault)
     line = {key: value for key, value in vars(tally).items() if key != "faults"}
     line |= {"bit_equal": equal, "steps": NUM_STEPS, "seconds": round(time.monotonic() - began), "seed": arguments.seed}
     is_met = equal and enough and not (tally.steps_lost or tally.torn_checkpoints or tally.faults)
-    print(json.dumps({**line, "layout": " ".join(arguments.layout), "target": f"{arguments.kills} kills, 0 lost, equal", "met": is_met}))
+    print(json.dumps({**line, "layout": " ".join(arguments.layout), "target": f"{arguments.kills} kills, {arguments.in_mid_save} in mid-save, 0 lost, equal", "met": is_met}))
     return 0 if is_met else 1
 
 
@@ -105,9 +108,14 @@ class Soak:
         saving = [f"checkpoint.every_steps={SAVE_EVERY}", f"checkpoint.asynchronous={str(asynchronous).lower()}"]
         return [*self.arguments.layout, *saving]
 
+    @property
+    def is_enough(self) -> bool:
+        """Say whether as much has been killed as was asked for."""
+        return self.tally.kills >= self.arguments.kills and self.tally.in_mid_save >= self.arguments.in_mid_save
+
     def disturb(self, deadline: float) -> None:
         """Start and kill until there were enough kills, then let it finish."""
-        while self.tally.kills < self.arguments.kills and time.monotonic() < deadline:
+        while not self.is_enough and time.monotonic() < deadline:
             if not self.start_and_kill(number=self.tally.kills):
                 break
         done = self.tiny.train("disturbed", *self.words(asynchronous=True), timeout=600)
@@ -117,7 +125,7 @@ class Soak:
     def start_and_kill(self, number: int) -> bool:
         """Start once, kill once; False when the run came to its end before."""
         behind = number % 2 == 0
-        in_mid_save, one_rank = number // 2 % 2 == 0, number // 4 % 2 == 0
+        in_mid_save, one_rank = number // 2 % 3 != 2, number // 6 % 2 == 0
         starts = len(self.tiny.events("disturbed", "start"))
         process = self.tiny.start_training("disturbed", *self.words(behind))
         self.await_moment(process, starts, in_mid_save)
@@ -169,6 +177,9 @@ class Soak:
             for victim in [process.pid, *(child.pid for child in family)]:
                 kill(victim)
         process.communicate(timeout=PATIENCE_SECONDS)
+        limit = time.monotonic() + DYING_SECONDS
+        while ranks_of(self.run) and time.monotonic() < limit:
+            time.sleep(0.05)
         for pid in ranks_of(self.run):  # an orphan would go on writing
             self.tally.faults.append(f"process {pid} outlived its launcher")
             kill(pid)

@@ -26,11 +26,12 @@ def main(words: list[str]) -> int:
     """Fork the ranks; return 0 when none failed, else the exit code of the first that did. In a rank, return its own."""
     size, port, command = int(words[0]), int(words[1]) or free_port(), words[2:]
     import_before_forking(command)
-    ranks: dict[int, int] = {}  # process id -> rank
+    here, ranks = os.getpid(), {}  # process id -> rank
     for rank in range(size):
         sys.stdout.flush()
         process = os.fork()
         if process == 0:
+            end_with_parent(here)
             return be_rank(rank, size, port, command)
         ranks[process] = rank
     return wait_for(ranks)
@@ -62,7 +63,6 @@ def be_rank(rank: int, size: int, port: int, command: list[str]) -> int:
     """Run the command as one rank and return its exit code."""
     from codemix_megatron.cli.main import main as run_command
 
-    end_with_parent()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(NAME_THIS_PROCESS, f"codemix rank {rank}".encode(), 0, 0, 0)
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}

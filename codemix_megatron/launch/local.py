@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -63,7 +64,7 @@ def start_ranks(run: RunFolder, command: list[str], num_ranks: int, port: int, l
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,
-            preexec_fn=end_with_parent,
+            preexec_fn=partial(end_with_parent, os.getpid()),
         )
     return Launch(launch, process, notes)
 
@@ -138,13 +139,15 @@ def kill_family(ranks: subprocess.Popen) -> None:
     psutil.wait_procs(started, KILL_AFTER_SECONDS)
 
 
-def end_with_parent() -> None:
-    """Have the kernel kill this process when the one that started it dies, however it dies (Linux).
+def end_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when `parent`, which started it, dies, however it dies (Linux); end if it is dead already.
 
     A killed launching process would else leave ranks behind that go on writing into the run's folder.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the kernel was asked
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def what_failed(run: RunFolder, first: Failure | None, returncode: int, log_start: int) -> LaunchError:

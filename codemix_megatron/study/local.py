@@ -95,8 +95,10 @@ class LocalStudy:
         log.write(f"$ codemix {' '.join(words)}\n".encode())
         log.flush()
 
+        here = os.getpid()
+
         def settle() -> None:
-            end_with_parent()
+            end_with_parent(here)
             if "cores" in given:
                 os.sched_setaffinity(0, given["cores"])
 
