@@ -2,7 +2,8 @@
 
     python tests/gathered_state.py FOLDER
 
-Four ranks, tensor 2 x data 2; FOLDER gets three checkpoints: `held`, `gathered`, `loaded`.
+Four ranks, tensor 2 x data 2 with overlapped gathering of weights; FOLDER gets four checkpoints: `untrained`, `held`, `gathered`
+and `loaded`.
 """
 
 import os
@@ -27,7 +28,7 @@ def save_both_ways(folder: Path) -> None:
     from codemix_megatron.train.engine import Engine
 
     gathering = DistributedOptimizer.sharded_param_state_fully_reshardable
-    recipe = recipe_of({}, {"tensor": 2, "data": 2}, {})
+    recipe = recipe_of({}, {"tensor": 2, "data": 2, "overlap": True}, {})
     ranks = join_ranks(recipe.parallel, recipe.seed)
     card = TokenizerCard(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0)
     engine = Engine(recipe, card, 1, ranks)
@@ -42,6 +43,7 @@ def save_both_ways(folder: Path) -> None:
         save_checkpoint(folder / name, engine.sharded_state(), {"step": 1}, ranks.device)
 
     first, second = batches(2)
+    save("untrained")
     step(first)
     save("held")
     DistributedOptimizer.sharded_param_state_fully_reshardable = gathering

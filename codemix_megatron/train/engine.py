@@ -200,7 +200,9 @@ class Engine:
                         state[name].zero_()
 
     def sharded_state(self, is_loading: bool = False, with_optimizer: bool = True, with_random_state: bool = True) -> dict:
-        """Return the sharded state dict of model, optimizer and random streams for dist_checkpointing."""
+        """Return the sharded state dict of model, optimizer and random streams for dist_checkpointing. Every rank calls this."""
+        if not is_loading:
+            self.finish_update()
         metadata = dict(OPTIMIZER_SHARDING)
         models = [chunk.module.sharded_state_dict(metadata=metadata) for chunk in self.chunks]
         state = {f"model{i}": model for i, model in enumerate(models)}
@@ -210,6 +212,19 @@ class Engine:
         if with_random_state:
             state["random_state"] = sharded_random_state()
         return state
+
+    @torch.no_grad()
+    def finish_update(self) -> None:
+        """Bring about what the next step would else: weights as the last update left them, moments where there was none yet."""
+        if self.recipe.parallel.overlap:
+            for chunk in self.chunks:
+                chunk.start_param_sync(force_sync=True)  # megatron-core gathers other ranks' weights with the next forward
+        for optimizer in getattr(self.optimizer, "chained_optimizers", [self.optimizer]):
+            for group in optimizer.optimizer.param_groups:
+                group.setdefault("step", 0)
+                for weight in group["params"]:
+                    state = optimizer.optimizer.state[weight]
+                    state.update({name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq") if name not in state})
 
     @torch.no_grad()
     def load_state(self, state: dict) -> None:
