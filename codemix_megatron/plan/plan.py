@@ -11,6 +11,7 @@ from codemix_megatron.plan.assumed import AssumedCorpus, assume_corpora
 from codemix_megatron.plan.branch import BranchPoint, data_order, find_branch_point
 from codemix_megatron.plan.cost import activations_by_recompute, count_parameters, memory_bytes_per_rank, training_flops_per_token
 from codemix_megatron.plan.rates import learning_rate_curve
+from codemix_megatron.recipe.checks import share_faults
 from codemix_megatron.recipe.schema import Recipe, as_plain, flatten_mixture
 from codemix_megatron.records.manifest import CorpusManifest
 
@@ -119,13 +120,15 @@ def make_plan(
     num_ranks: int | None = None,
     branch: BranchPoint | None = None,
 ) -> Plan:
-    """Plan a run on `num_ranks` ranks (default: the smallest layout). Raises RecipeError when data do not suffice.
+    """Plan a run on `num_ranks` ranks (default: the smallest layout). Raises RecipeError when data or the batch do not suffice.
 
     A recipe that branches off reads its parent's plan.json, unless `branch` is given.
     """
     vocab_size = next(iter(manifests.values())).tokenizer.vocab_size
     batch_tokens = recipe.batch.global_sequences * recipe.model.sequence_length
     data = (num_ranks or recipe.parallel.model_ranks * (recipe.parallel.data or 1)) // recipe.parallel.model_ranks
+    if faults := share_faults(recipe, data):
+        raise RecipeError(f"{'; '.join(faults)}; use another number of ranks or change the batch")
     per_epoch = {name: sequences_per_epoch(recipe, manifest) for name, manifest in manifests.items()}
     sizes = {name: m.train_tokens for name, m in manifests.items()}
     branch = branch or find_branch_point(recipe, manifests, per_epoch)

@@ -5,7 +5,7 @@ import math
 from codemix_megatron.recipe.filtering import filter_faults
 from codemix_megatron.recipe.schema import FillInTheMiddle, Parallel, Recipe, RopeScaling, entry_share
 
-__all__ = ["find_faults", "layout_faults", "model_faults", "ranks_fault"]
+__all__ = ["find_faults", "layout_faults", "model_faults", "ranks_fault", "share_faults"]
 
 SHARE_TOLERANCE = 1e-6
 
@@ -145,11 +145,13 @@ def fp8_faults(recipe: Recipe) -> list[str]:
 
 def batch_faults(recipe: Recipe) -> list[str]:
     """Check that the global batch splits into micro batches on every rank."""
-    batch, parallel = recipe.batch, recipe.parallel
-    faults = not_positive(batch, "batch", ["global_sequences", "micro_sequences"])
-    if faults:
-        return faults
-    data = parallel.data or 1
+    faults = not_positive(recipe.batch, "batch", ["global_sequences", "micro_sequences"])
+    return faults or share_faults(recipe, recipe.parallel.data or 1)
+
+
+def share_faults(recipe: Recipe, data: int) -> list[str]:
+    """Check that the global batch splits into micro batches on each of `data` data-parallel ranks."""
+    batch, parallel, faults = recipe.batch, recipe.parallel, []
     if batch.global_sequences % (batch.micro_sequences * data):
         faults.append(
             f"batch.global_sequences: {batch.global_sequences} is not a multiple of micro_sequences {batch.micro_sequences}"

@@ -29,6 +29,13 @@ def test_ranks_that_do_not_form_the_layout_are_refused_by_every_rank(tiny):
     assert not (tiny.folder / "three" / "recipe.yaml").exists()
 
 
+@pytest.mark.parametrize("command", ["train", "plan"])
+def test_ranks_over_which_the_batch_does_not_divide_are_refused(tiny, command):
+    done = tiny.codemix_here(command, tiny.recipe, "--nproc", 3, *(["--folder", tiny.folder / "thirds"] if command == "train" else []))
+    assert done.returncode == 2 and not (tiny.folder / "thirds").exists()
+    assert "batch.global_sequences: 8 is not a multiple of micro_sequences 2 x data parallel 3 = 6" in done.stderr
+
+
 def test_a_rank_that_never_comes_is_waited_for_no_longer_than_the_timeout(tiny):
     lonely = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     done = tiny.train("lonely", "parallel.data=2", "parallel.timeout_seconds=5", env=lonely, timeout=60)
