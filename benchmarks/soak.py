@@ -76,7 +76,8 @@ def main() -> int:
     line = {key: value for key, value in vars(tally).items() if key != "faults"}
     line |= {"bit_equal": equal, "steps": NUM_STEPS, "seconds": round(time.monotonic() - began), "seed": arguments.seed}
     is_met = equal and enough and not (tally.steps_lost or tally.torn_checkpoints or tally.faults)
-    print(json.dumps({**line, "layout": " ".join(arguments.layout), "target": f"{arguments.kills} kills, {arguments.in_mid_save} in mid-save, 0 lost, equal", "met": is_met}))
+    target = f"{arguments.kills} kills, {arguments.in_mid_save} in mid-save, 0 lost, equal"
+    print(json.dumps({**line, "layout": " ".join(arguments.layout), "target": target, "met": is_met}))
     return 0 if is_met else 1
 
 

@@ -39,7 +39,8 @@ def next_token(engine, ids: list[int]) -> int:
 
 def main(recipe_path: str, checkpoint: str, job_path: str, out: str) -> None:
     """Be one rank."""
-    from codemix_megatron.checkpoint.loading import load_checkpoint, read_card
+    from codemix_megatron.checkpoint.card import read_card
+    from codemix_megatron.checkpoint.loading import load_checkpoint
     from codemix_megatron.parallel.ranks import join_ranks, leave_ranks
     from codemix_megatron.recipe.reading import read_recipe
     from codemix_megatron.records.manifest import TokenizerCard

@@ -18,7 +18,8 @@ NUM_RANKS = 2
 
 def resave(job: dict) -> None:
     """Load and save one checkpoint. Every rank calls this."""
-    from codemix_megatron.checkpoint.loading import load_checkpoint, read_card
+    from codemix_megatron.checkpoint.card import read_card
+    from codemix_megatron.checkpoint.loading import load_checkpoint
     from codemix_megatron.checkpoint.writing import save_checkpoint
     from codemix_megatron.hf.parity import model_recipe
     from codemix_megatron.model.build import build_model

@@ -1,9 +1,9 @@
 """A checkpoint's tensors, read whole in this process, and written back changed."""
 
 import io
-import json
 from pathlib import Path
 
+from codemix_megatron.checkpoint.card import read_card, write_card
 from codemix_megatron.records.checksum import file_sha256
 
 __all__ = ["poison", "tensors_of"]
@@ -30,7 +30,7 @@ def poison(checkpoint: Path, part: str, row: int, value: float) -> int:
     import torch
     from torch.distributed.checkpoint import FileSystemReader
 
-    changed, card = 0, json.loads((checkpoint / "card.json").read_text())
+    changed, card = 0, read_card(checkpoint)
     for index, info in FileSystemReader(checkpoint).read_metadata().storage_data.items():
         if part not in index.fqn or "exp_avg" in index.fqn:
             continue
@@ -44,5 +44,5 @@ def poison(checkpoint: Path, part: str, row: int, value: float) -> int:
         path.write_bytes(content)
         card["files"][info.relative_path]["sha256"] = file_sha256(path)
         changed += 1
-    (checkpoint / "card.json").write_text(json.dumps(card))
+    write_card(checkpoint, card)
     return changed

@@ -3,26 +3,18 @@
 import shutil
 from pathlib import Path
 
+from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.errors import CheckpointError
-from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.checksum import file_sha256
 from codemix_megatron.records.run_folder import CARD, step_of
 
-__all__ = ["clear_partial", "find_fault", "list_checkpoints", "load_checkpoint", "newest_sound", "prune", "read_card", "set_aside"]
+__all__ = ["clear_partial", "find_fault", "list_checkpoints", "load_checkpoint", "newest_sound", "prune", "set_aside"]
 
 
 def list_checkpoints(folder) -> list[Path]:
     """Return checkpoints that have a card, oldest first."""
     found = [p for p in Path(folder).glob("step-*") if step_of(p) is not None and (p / CARD).is_file()]
     return sorted(found, key=step_of)
-
-
-def read_card(checkpoint) -> dict:
-    """Return a checkpoint's card."""
-    try:
-        return read_json(Path(checkpoint) / CARD)
-    except (OSError, ValueError) as fault:
-        raise CheckpointError(f"{checkpoint}: not a checkpoint ({fault})", exit_code=2) from None
 
 
 def find_fault(checkpoint, checksums: bool = True) -> str | None:
@@ -68,11 +60,13 @@ def set_aside(folder, after: Path | None) -> None:
 def load_checkpoint(checkpoint, sharded_state: dict) -> dict:
     """Return the state dict filled from `checkpoint`, at any layout. Every rank calls this."""
     from megatron.core import dist_checkpointing  # here: export and import read cards too, and do without its 100 MB
+    from torch.distributed.checkpoint import CheckpointException
 
     try:
         return dist_checkpointing.load(sharded_state, str(checkpoint), validate_access_integrity=False)
-    except Exception as fault:
-        raise CheckpointError(f"{checkpoint}: cannot be loaded into this model ({str(fault).splitlines()[0]})") from fault
+    except (Exception, CheckpointException) as fault:  # the latter is no Exception
+        cause = next(iter(getattr(fault, "failures", {}).values()), (fault,))[0]
+        raise CheckpointError(f"{checkpoint}: cannot be loaded into this model ({str(cause).splitlines()[0][:300]})") from fault
 
 
 def prune(folder, kept: dict[int, str]) -> list[Path]:

@@ -28,10 +28,10 @@ from megatron.core.dist_checkpointing.strategies.torch import (
 )
 from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
 
+from codemix_megatron.checkpoint.card import write_card
 from codemix_megatron.errors import CheckpointError
-from codemix_megatron.records.atomic import partial_path, sync_file, sync_folder, write_json
+from codemix_megatron.records.atomic import partial_path, sync_file, sync_folder
 from codemix_megatron.records.checksum import file_sha256
-from codemix_megatron.records.run_folder import CARD
 
 __all__ = ["Saving", "save_checkpoint"]
 
@@ -150,7 +150,7 @@ class Saving:
             sync_file(path)
         self.card["files"] |= {p.name: describe_file(p) for p in sorted(rest)}
         self.card["seconds"] = round(time.perf_counter() - self.began, 3)
-        write_json(self.partial / CARD, self.card)
+        write_card(self.partial, self.card)
         if self.folder.exists():  # a torn one of the same step
             shutil.rmtree(self.folder)
         os.rename(self.partial, self.folder)

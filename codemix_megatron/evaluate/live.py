@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from codemix_megatron.checkpoint.loading import find_fault, load_checkpoint, read_card
+from codemix_megatron.checkpoint.card import read_card
+from codemix_megatron.checkpoint.loading import find_fault, load_checkpoint
 from codemix_megatron.corpus.tokenizers import DocumentTokenizer, load_tokenizer
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.evaluate.checkpoints import newest_checkpoint

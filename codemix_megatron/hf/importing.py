@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 import yaml
 
+from codemix_megatron.checkpoint.card import write_card
 from codemix_megatron.corpus.tokenizers import load_tokenizer
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.families.configuration import family_of_config, read_config
@@ -23,7 +24,7 @@ from codemix_megatron.hf.tokenizer_files import copy_tokenizer
 from codemix_megatron.parallel.importing import import_megatron
 from codemix_megatron.recipe.pretrained import PREFIX, pretrained_model
 from codemix_megatron.recipe.schema import Model, Parallel, Recipe, as_plain
-from codemix_megatron.records.atomic import partial_path, replace_text, sync_folder, write_json
+from codemix_megatron.records.atomic import partial_path, replace_text, sync_folder
 from codemix_megatron.records.checksum import file_sha256
 from codemix_megatron.records.manifest import TokenizerCard
 from codemix_megatron.records.run_folder import CARD, RunFolder
@@ -109,14 +110,14 @@ def write_checkpoint(
             "seconds": round(time.perf_counter() - began, 3),
             "files": files,
         }
-        write_json(partial / CARD, card)
+        write_card(partial, card)
         if options.parity:
             import_megatron()
             from codemix_megatron.hf.parity import check_parity  # both frameworks: not before they are needed
 
             source = CheckpointSource(partial)
             card["parity"] = check_parity(source, weights.folder, [], source.dtype, options.progress)
-            write_json(partial / CARD, card)
+            write_card(partial, card)
         os.rename(partial, checkpoint)
         sync_folder(checkpoint.parent)
     except OSError as fault:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from codemix_megatron.checkpoint.loading import find_fault, list_checkpoints, read_card
+from codemix_megatron.checkpoint.card import read_card
+from codemix_megatron.checkpoint.loading import find_fault, list_checkpoints
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.families.configuration import config_of_model
 from codemix_megatron.families.family import Family, Row

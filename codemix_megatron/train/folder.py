@@ -63,8 +63,10 @@ def deciding_part(recipe: Recipe) -> Recipe:
     plain = Recipe(name="", model=recipe.model, batch=recipe.batch, tokenizer=recipe.tokenizer, corpora={}, phases=())
     # Held-out documents are fixed in the corpus files, which check_corpora compares.
     batch = replace(recipe.batch, micro_sequences=1)
-    free = {name: getattr(plain, name) for name in ("parallel", "checkpoint", "faults", "evaluation", "observers")}
-    return replace(recipe, batch=batch, **free)
+    free = {name: getattr(plain, name) for name in ("checkpoint", "faults", "evaluation", "observers")}
+    # Megatron keeps the state of both optimizers under other names, and loads neither as the other.
+    parallel = replace(plain.parallel, distributed_optimizer=recipe.parallel.distributed_optimizer)
+    return replace(recipe, batch=batch, parallel=parallel, **free)
 
 
 def check_corpora(run: RunFolder, plan: Plan) -> None:

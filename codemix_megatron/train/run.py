@@ -10,7 +10,8 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from codemix_megatron.checkpoint.loading import load_checkpoint, newest_sound, read_card
+from codemix_megatron.checkpoint.card import read_card
+from codemix_megatron.checkpoint.loading import load_checkpoint, newest_sound
 from codemix_megatron.errors import STOPPED_EARLY
 from codemix_megatron.launch.heartbeat import Heart, end_when_hung
 from codemix_megatron.launch.place import start_id

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from codemix_megatron.checkpoint.loading import clear_partial, find_fault, list_checkpoints, newest_sound, read_card, set_aside
+from codemix_megatron.checkpoint.card import read_card
+from codemix_megatron.checkpoint.loading import clear_partial, find_fault, list_checkpoints, newest_sound, set_aside
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.plan.branch import BranchPoint
 from codemix_megatron.recipe.pretrained import PREFIX
+from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.recipe.schema import Model, Recipe, as_plain
 from codemix_megatron.records.journal import cut_after, read_journal
 from codemix_megatron.records.run_folder import CARD, RunFolder, step_of
@@ -81,7 +83,18 @@ def find_parent(recipe: Recipe, branch: BranchPoint) -> Path:
         listed = ", ".join(map(str, there)) or "none"
         raise CodemixError(f"branch.step: {folder} has no checkpoint of step {branch.step}; there are steps {listed}")
     refuse_other_model(recipe, folder.checkpoint(branch.step), "branch", ("init_std",))
+    refuse_other_optimizer(recipe, folder)
     return folder.checkpoint(branch.step)
+
+
+def refuse_other_optimizer(recipe: Recipe, parent: RunFolder) -> None:
+    """Raise CodemixError when a parent's optimizer state has another form than the recipe's optimizer can load."""
+    ours, theirs = recipe.parallel.distributed_optimizer, read_recipe(parent.recipe).parallel.distributed_optimizer
+    if ours != theirs:
+        raise CodemixError(
+            f"branch.run: {parent} was trained with parallel.distributed_optimizer {str(theirs).lower()}, this recipe says {str(ours).lower()};"
+            " set it as there"
+        )
 
 
 def refuse_other_model(recipe: Recipe, checkpoint: Path, key: str, free: tuple[str, ...]) -> None:

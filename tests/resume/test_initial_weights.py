@@ -72,6 +72,7 @@ def test_branch_is_understood_by_audit_and_report_and_needs_its_parent_no_more(t
         ("branch.run=nowhere", "is no run folder (no readable plan.json); train the parent first"),
         ("seed=8", "seed is 8 here and 7 there; a branch keeps it"),
         ("model.num_layers=2", "model.num_layers 2 here, 4 there"),
+        ("parallel.distributed_optimizer=false", "was trained with parallel.distributed_optimizer true, this recipe says false"),
         ("initial_weights=trunk", "branch: initial_weights is given too"),
     ],
 )

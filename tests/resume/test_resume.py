@@ -141,6 +141,11 @@ def test_changed_recipe_is_refused_with_a_diff(tiny, undisturbed):
     assert "-  weight_decay: 0.1" in refused.stderr and "+  weight_decay: 0.3" in refused.stderr
 
 
+def test_another_form_of_the_optimizers_state_is_refused(tiny, undisturbed):
+    refused = tiny.train("undisturbed", *LAYOUT, "parallel.distributed_optimizer=false")
+    assert refused.returncode == 2 and "+  distributed_optimizer: false" in refused.stderr
+
+
 def test_full_disk_during_a_save_is_one_message_and_keeps_the_checkpoint_before(tiny, undisturbed, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()

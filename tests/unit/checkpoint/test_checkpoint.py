@@ -6,8 +6,9 @@ from threading import Thread
 import pytest
 import torch
 
+from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.keeping import is_token_mark, why_kept
-from codemix_megatron.checkpoint.loading import clear_partial, find_fault, list_checkpoints, newest_sound, prune, read_card, set_aside
+from codemix_megatron.checkpoint.loading import clear_partial, find_fault, list_checkpoints, newest_sound, prune, set_aside
 from codemix_megatron.checkpoint.writing import Saving, save_checkpoint
 from codemix_megatron.errors import CheckpointError
 from codemix_megatron.parallel.ranks import one_rank
@@ -48,6 +49,21 @@ def test_folder_without_a_card_is_no_checkpoint(ranks, tmp_path):
         read_card(tmp_path / "step-1")
 
 
+@pytest.mark.parametrize(
+    ("there", "instead"),
+    [('"step": 2', '"step": 3'), ('"tokens"', '"tokene"'), ('"card_sha256"', '"card_sha257"'), ('{\n  "step"', '[1]\n{"step"')],
+)
+def test_a_card_that_is_not_as_it_was_written_is_a_fault(ranks, tmp_path, there, instead):
+    for step in (1, 2):
+        save_checkpoint(tmp_path / f"step-{step}", state(), {"step": step, "tokens": 8, 7: [0.1]}, ranks.device)
+    path = tmp_path / "step-2" / "card.json"
+    text = path.read_text()
+    assert there in text and find_fault(tmp_path / "step-2") is None
+    path.write_text(text.replace(there, instead))
+    found, complaints = newest_sound(tmp_path)
+    assert found == tmp_path / "step-1" and len(complaints) == 1 and "card.json" in complaints[0]
+
+
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
 def test_damage_is_named_and_the_checkpoint_before_is_taken(ranks, tmp_path, harm):
     for step in (1, 2):
@@ -69,7 +85,7 @@ def test_failed_save_leaves_neither_partial_nor_final_folder(ranks, tmp_path, mo
     def no_space(path, value):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(writing, "write_json", no_space)
+    monkeypatch.setattr(writing, "write_card", no_space)
     with pytest.raises(CheckpointError, match="No space left on device"):
         save(ranks, tmp_path, 1)
     assert list(tmp_path.iterdir()) == []
