@@ -5,13 +5,13 @@ from codemix_megatron.recipe.schema import CheckpointPolicy
 __all__ = ["is_token_mark", "why_kept"]
 
 
-def why_kept(steps: list[int], policy: CheckpointPolicy, batch_tokens: int, phase_ends: set[int]) -> dict[int, str]:
+def why_kept(steps: list[int], policy: CheckpointPolicy, batch_tokens: int, phase_ends: set[int], begun_at: int = 0) -> dict[int, str]:
     """Return step -> reason for each of `steps` (those of the checkpoints there) that is to be kept.
 
     The end of each phase is kept for ever, so is the first checkpoint at or after every multiple of
-    `keep_every_tokens`; of the rest the newest `keep_last`.
+    `keep_every_tokens`, those aside that a branch's parent had passed when it `begun_at` that step; of the rest the newest `keep_last`.
     """
-    kept, marks = {}, set()
+    kept, marks = {}, {begun_at * batch_tokens // policy.keep_every_tokens} if policy.keep_every_tokens else set()
     for step in sorted(steps):
         mark = step * batch_tokens // policy.keep_every_tokens if policy.keep_every_tokens else 0
         if step in phase_ends:

@@ -64,4 +64,4 @@ def reasons(run: RunFolder, there: list[Path]) -> dict[int, str]:
         return {}
     recipe, plan = read_recipe(run.recipe), read_json(run.plan)
     phase_ends = {phase["first_step"] + phase["steps"] - 1 for phase in plan["phases"]}
-    return why_kept([step_of(p) for p in there], recipe.checkpoint, plan["batch_tokens"], phase_ends)
+    return why_kept([step_of(p) for p in there], recipe.checkpoint, plan["batch_tokens"], phase_ends, plan["phases"][0]["first_step"] - 1)

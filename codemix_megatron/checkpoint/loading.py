@@ -13,8 +13,12 @@ __all__ = ["clear_partial", "find_fault", "list_checkpoints", "load_checkpoint",
 
 def list_checkpoints(folder) -> list[Path]:
     """Return checkpoints that have a card, oldest first."""
-    found = [p for p in Path(folder).glob("step-*") if step_of(p) is not None and (p / CARD).is_file()]
-    return sorted(found, key=step_of)
+    return [p for p in named_like_checkpoints(folder) if (p / CARD).is_file()]
+
+
+def named_like_checkpoints(folder) -> list[Path]:
+    """Return everything with a checkpoint's name, oldest first; what lost its card is among it."""
+    return sorted((p for p in Path(folder).glob("step-*") if step_of(p) is not None), key=step_of)
 
 
 def find_fault(checkpoint, checksums: bool = True) -> str | None:
@@ -38,7 +42,7 @@ def find_fault(checkpoint, checksums: bool = True) -> str | None:
 def newest_sound(folder) -> tuple[Path | None, list[str]]:
     """Return the newest checkpoint without a fault, and a line for each newer one that has one."""
     complaints = []
-    for checkpoint in reversed(list_checkpoints(folder)):
+    for checkpoint in reversed(named_like_checkpoints(folder)):
         fault = find_fault(checkpoint)
         if fault is None:
             return checkpoint, complaints
@@ -51,7 +55,7 @@ def set_aside(folder, after: Path | None) -> None:
 
     They stay to be looked at, and no longer count as the newest, in whose favour sound ones are removed.
     """
-    for checkpoint in list_checkpoints(folder):
+    for checkpoint in named_like_checkpoints(folder):
         if after is None or step_of(checkpoint) > step_of(after):
             shutil.rmtree(torn := checkpoint.with_name(f"{checkpoint.name}.torn"), ignore_errors=True)
             checkpoint.rename(torn)

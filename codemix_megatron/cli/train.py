@@ -50,6 +50,9 @@ def run(arguments) -> int:
         return as_rank(folder_of(arguments), lambda: train_as_rank(arguments))
     recipe, folder = read_recipe(arguments.recipe, arguments.overrides), folder_of(arguments)
     pass_on_steps(arguments)
+    for name, least in (("nproc", 1), ("restarts", 0)):
+        if (found := getattr(arguments, name)) is not None and found < least:
+            raise LaunchError(f"--{name}: found {found}, must be at least {least}", exit_code=2)
     num_ranks = arguments.nproc or recipe.parallel.model_ranks * (recipe.parallel.data or 1)
     if fault := ranks_fault(recipe.parallel, num_ranks):
         raise LaunchError(f"--nproc: {fault}", exit_code=2)

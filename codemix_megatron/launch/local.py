@@ -50,7 +50,10 @@ def start_ranks(run: RunFolder, command: list[str], num_ranks: int, port: int, l
     `launch`, their name for this start, is written into the journal's start event, so that the caller finds where its part begins.
     """
     check_port(port)
-    run.logs.mkdir(parents=True, exist_ok=True)
+    try:
+        run.logs.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise LaunchError(f"{run}: cannot be made ({fault.strerror.lower()}); give another --folder", exit_code=2) from None
     run.stop.unlink(missing_ok=True)  # one from an earlier start; from here on it means these ranks
     notes = Path(tempfile.mkdtemp(prefix="codemix-notes-"))
     words = [sys.executable, "-m", "codemix_megatron.cli.ranks", str(num_ranks), str(port), *command]
@@ -71,6 +74,8 @@ def start_ranks(run: RunFolder, command: list[str], num_ranks: int, port: int, l
 
 def check_port(port: int) -> None:
     """Raise LaunchError when a port other than 0 (any free one) is taken."""
+    if not 0 <= port <= 65535:
+        raise LaunchError(f"--port: found {port}, allowed are 0 (any free one) to 65535", exit_code=2)
     if port:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -163,6 +168,11 @@ def what_failed(run: RunFolder, first: Failure | None, returncode: int, log_star
         return kind(f"rank {dead[2]} was killed by {name}; run the same command again to go on from the last checkpoint (output: {output})")
     if first:
         return LaunchError(f"{first.sentence} (output: {rank_log_path(run, first.rank)})")
+    if returncode < 0:
+        return LaunchError(
+            f"the process that started the ranks was killed by {signal.Signals(-returncode).name};"
+            f" run the same command again to go on from the last checkpoint (output: {log})"
+        )
     last = [line for line in text.splitlines() if line.strip()][-1:] or ["no output"]
     return LaunchError(f"the ranks ended with exit code {returncode}: {last[0].strip()} (output: {log})")
 

@@ -1,6 +1,7 @@
 """Which device a run computes on, and which kernels it computes with."""
 
 import importlib.util
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ APEX_MODULES = ("amp_C", "fused_weight_gradient_mlp_cuda", "fused_layer_norm_cud
 def choose_device(wanted: str) -> torch.device:
     """Return the torch device for `auto`, `cpu` or `cuda`; raises LaunchError when CUDA is asked for and absent."""
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise LaunchError("parallel.device: cuda is asked for, torch finds none; set parallel.device=auto or cpu")
+        raise LaunchError("parallel.device: cuda is asked for, torch finds none; set parallel.device=auto or cpu", exit_code=2)
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -32,26 +33,52 @@ def is_there(module: str) -> bool:
     return any(found for place in (folder, folder / "wheel_lib", folder.parent) for found in place.glob(f"{module}*.so"))
 
 
+@cache
+def import_fault(module: str) -> str | None:
+    """Say why a module that is there cannot be imported, as one that was built for another torch cannot."""
+    try:
+        importlib.import_module(module)
+    except Exception as fault:  # whatever its initialisation raises
+        return f"{type(fault).__name__}: {fault}".splitlines()[0]
+    return None
+
+
 def active_engines() -> dict[str, bool]:
-    """Return which optional engines are whole: Transformer Engine with its part for torch, and apex's extension modules."""
-    engines = {"transformer_engine": is_there("transformer_engine") and is_there("transformer_engine_torch")}
-    return engines | {name: is_there(name) for name in APEX_MODULES}
+    """Return which optional engines are whole: Transformer Engine with its part for torch, and apex's extension modules.
+
+    apex's Adam is Python around amp_C, so that it needs the package too.
+    """
+    engines = {"transformer_engine": is_there("transformer_engine") and transformer_engine_fault() is None}
+    engines |= {name: is_there(name) and import_fault(name) is None for name in APEX_MODULES}
+    engines["amp_C"] &= is_there("apex")
+    return engines
+
+
+def broken_modules() -> list[str]:
+    """Return a line for each of apex's extension modules that is there and cannot be imported."""
+    found = [(name, import_fault(name)) for name in APEX_MODULES if is_there(name)]
+    return [f"{name} is installed and cannot be imported ({fault}); build apex again for this torch" for name, fault in found if fault]
 
 
 def transformer_engine_fault() -> str | None:
     """Say what is wrong with a half installed Transformer Engine, with which megatron-core cannot even be imported."""
-    if is_there("transformer_engine") and not is_there("transformer_engine_torch"):
+    if not is_there("transformer_engine"):
+        return None
+    if not is_there("transformer_engine_torch"):
         return "transformer_engine is installed without transformer_engine_torch, its part for torch; install that or remove both"
+    if fault := import_fault("transformer_engine.pytorch"):
+        return f"transformer_engine cannot be imported ({fault}); build it again for this torch or remove it"
     return None
 
 
-def active_kernels(device: torch.device) -> dict[str, str]:
-    """Return part of a training step -> what computes it on this device."""
+def active_kernels(device: torch.device, normalization: str = "rmsnorm") -> dict[str, str]:
+    """Return part of a training step -> what computes it on this device, for a model with norms of this kind."""
     engines = active_engines() if device.type == "cuda" else dict.fromkeys(active_engines(), False)
     transformer_engine = engines["transformer_engine"]
     adam = "Transformer Engine" if transformer_engine else "apex" if engines["amp_C"] else "torch, fused"
     return {
-        "linears and norms": "Transformer Engine" if transformer_engine else "torch",
+        "linears": "Transformer Engine" if transformer_engine else "torch",
+        "norms": "Transformer Engine" if transformer_engine and normalization == "rmsnorm" else "torch",
         "attention": "Transformer Engine" if transformer_engine else "torch, scaled_dot_product_attention",
         "rotary positions": "Transformer Engine" if transformer_engine else "torch",
         "cross entropy": "Transformer Engine" if transformer_engine else "megatron-core",
@@ -60,11 +87,13 @@ def active_kernels(device: torch.device) -> dict[str, str]:
     }
 
 
-def slow_paths(device: torch.device) -> list[str]:
-    """Return a line for each thing that makes this device slower than it could be; none on CPU."""
+def slow_paths(device: torch.device, normalization: str = "rmsnorm") -> list[str]:
+    """Return a line for each thing that makes a model with norms of this kind slower than it could be; none on CPU."""
     if device.type != "cuda":
         return []
-    engines, lines = active_engines(), []
+    engines, lines = active_engines(), broken_modules()
+    if engines["transformer_engine"] and normalization == "layernorm":
+        lines.append("Transformer Engine has no LayerNorm without bias: norms run on torch's kernel, apart from the linears behind them")
     if not engines["transformer_engine"]:
         lines.append("Transformer Engine is not installed: attention, rotary positions, norms and cross entropy run on torch's kernels")
         if not engines["amp_C"]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from codemix_megatron.errors import RecipeError
+from codemix_megatron.errors import CodemixError, RecipeError
 from codemix_megatron.mixture.mixture import Mixture
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import read_json
@@ -63,7 +63,10 @@ def known_branch_point(run: RunFolder) -> BranchPoint | None:
     """Return where a run that has begun branched off: from then on it needs its parent no more."""
     if not is_run_folder(run):
         return None
-    branch = read_json(run.plan).get("branch")
+    try:
+        branch = read_json(run.plan).get("branch")
+    except (OSError, ValueError, AttributeError) as fault:
+        raise CodemixError(f"{run.plan}: cannot be read ({fault}); write it again: codemix plan {run.recipe} --output {run.plan}") from None
     return BranchPoint(**branch) if branch else None
 
 

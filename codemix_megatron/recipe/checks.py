@@ -131,7 +131,7 @@ def context_faults(recipe: Recipe) -> list[str]:
 
 
 def fp8_faults(recipe: Recipe) -> list[str]:
-    """Check what FP8 matrix products ask of shapes: both dimensions a multiple of 16 on every rank."""
+    """Check what FP8 matrix products ask of shapes: widths a multiple of 16 on every rank, tokens one of 8."""
     model, tensor = recipe.model, recipe.parallel.tensor
     if model.fp8 == "off" or tensor < 1:
         return []
@@ -140,6 +140,9 @@ def fp8_faults(recipe: Recipe) -> list[str]:
     for name, width in widths.items():
         if width % (16 * tensor):
             faults.append(f"model.fp8: {name} {width} is not a multiple of 16 x parallel.tensor {tensor}")
+    tokens = recipe.batch.micro_sequences * model.sequence_length
+    if tokens % (8 * tensor * recipe.parallel.context):
+        faults.append(f"model.fp8: {tokens} tokens of a micro batch are not a multiple of 8 on each of {tensor * recipe.parallel.context} ranks")
     return faults
 
 

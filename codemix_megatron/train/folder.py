@@ -27,6 +27,7 @@ BEFORE_A_RUN = {
     "launch",
     "logs",
     "stop",
+    ".lock",
     ".environment.json.partial",
     ".plan.json.partial",
     ".recipe.yaml.partial",
@@ -40,6 +41,8 @@ def check_run(run: RunFolder, recipe: Recipe, plan: Plan) -> bool:
     evaluation and observers may change between starts, the rest may not.
     """
     if not is_run_folder(run):
+        if run.path.exists() and not run.path.is_dir():
+            raise CodemixError(f"{run}: is a file; give an empty or new --folder")
         strangers = {p.name for p in run.path.iterdir()} - BEFORE_A_RUN if run.path.exists() else set()
         if strangers:
             raise CodemixError(

@@ -150,7 +150,7 @@ class Training:
             raise CodemixError(
                 f"step {step}: {reason}; sources not finite: {', '.join(sources) or 'none'}; documents of the batch: {few(documents)};"
                 f" {self.state.bad_in_a_row} such batches in a row, faults.skip_bad_batches allows {allowed};"
-                " lower the learning rate or mend the documents; the same command goes on from the last checkpoint",
+                " to go on, set faults.skip_bad_batches higher, or branch off an earlier step with a lower learning rate or other corpora",
                 exit_code=1,
             )
 

@@ -20,6 +20,7 @@ from codemix_megatron.mixture.documents import documents_at
 from codemix_megatron.mixture.fill_in_the_middle import middle_filler
 from codemix_megatron.mixture.packing import PackedReader
 from codemix_megatron.mixture.reading import SequenceReader
+from codemix_megatron.model.config import transformer_config
 from codemix_megatron.parallel.device import active_kernels, slow_paths
 from codemix_megatron.parallel.ranks import Ranks, join_ranks, leave_ranks, on_main
 from codemix_megatron.plan.branch import known_branch_point
@@ -29,6 +30,7 @@ from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.batches import Batches
 from codemix_megatron.train.engine import Engine
 from codemix_megatron.train.folder import now, open_run
+from codemix_megatron.train.lock import RunLock
 from codemix_megatron.train.loop import Training
 from codemix_megatron.train.measuring import Measuring
 from codemix_megatron.train.observers import open_observers
@@ -44,7 +46,8 @@ __all__ = ["train"]
 
 def train(recipe: Recipe, run: RunFolder) -> int:
     """Train `recipe` in `run` on all ranks, from wherever it stands; return the exit code. Every rank calls this."""
-    ranks = join_ranks(recipe.parallel, recipe.seed)
+    ranks, lock = join_ranks(recipe.parallel, recipe.seed), RunLock(run.path)
+    on_main(ranks, lock.take)
     heart = begin_to_beat(recipe.parallel, run, ranks)
     try:
         heart.beat("comparing the nodes", max(recipe.parallel.heartbeat_seconds, recipe.parallel.timeout_seconds))
@@ -53,6 +56,7 @@ def train(recipe: Recipe, run: RunFolder) -> int:
     finally:
         leave_ranks()
         heart.stop()
+        lock.release()
 
 
 def begin_to_beat(parallel: Parallel, run: RunFolder, ranks: Ranks) -> Heart:
@@ -80,6 +84,7 @@ class RankOfRun:
         self.recipe, self.run, self.ranks, self.heart = recipe, run, ranks, heart
         self.manifests = read_manifests(recipe)
         self.plan = make_plan(recipe, self.manifests, ranks.size, on_main(ranks, partial(known_branch_point, run)))
+        transformer_config(recipe, ranks.device)  # says what cannot be computed here before the folder becomes a run
         on_main(ranks, partial(open_run, run, recipe, self.plan, ranks.size, ranks.device.type))
         self.names = list(self.plan.sources)
         reader = PackedReader if recipe.sequences.packing == "best_fit" else SequenceReader
@@ -104,10 +109,10 @@ class RankOfRun:
             signal.signal(name, self.note_signal)
         gc.freeze()  # megatron collects garbage in every save, which takes 0.3 s over all that imports have made
         try:
-            where = {"ranks": self.ranks.size, "device": self.ranks.device.type, "kernels": active_kernels(self.ranks.device)}
+            where = {"ranks": self.ranks.size, "device": self.ranks.device.type, "kernels": active_kernels(self.ranks.device, self.recipe.model.normalization)}
             self.tell("start", {"step": self.state.step, **where, "at": now(), "launch": start_id()})
             self.tell("preflight", {"step": self.state.step, **preflight.figures})
-            for text in [*preflight.warnings, *warnings, *slow_paths(self.ranks.device)]:
+            for text in [*preflight.warnings, *warnings, *slow_paths(self.ranks.device, self.recipe.model.normalization)]:
                 self.tell("warning", {"step": self.state.step, "text": text})
             if self.state.step == self.plan.first_step:
                 self.validate(self.plan.phases[0].name)

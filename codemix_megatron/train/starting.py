@@ -4,7 +4,7 @@ from pathlib import Path
 
 from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.loading import clear_partial, find_fault, list_checkpoints, newest_sound, set_aside
-from codemix_megatron.errors import CodemixError
+from codemix_megatron.errors import CheckpointError, CodemixError
 from codemix_megatron.plan.branch import BranchPoint
 from codemix_megatron.recipe.pretrained import PREFIX
 from codemix_megatron.recipe.reading import read_recipe
@@ -21,10 +21,18 @@ FREE = ("sequence_length", "init_std", "dropout", "precision", "fp8", "vocab_siz
 def find_start(run: RunFolder) -> tuple[Path | None, list[str]]:
     """Return the checkpoint of a run to go on from, or None, and what to warn of.
 
-    What is torn or half written is out of the way then.
+    What is torn or half written is out of the way then. Raises CheckpointError when all that the run has saved is lost.
     """
     clear_partial(run.checkpoints)
     checkpoint, complaints = newest_sound(run.checkpoints)
+    saved = [event["step"] for event in read_journal(run.journal) if event["event"] == "checkpoint"]
+    if checkpoint is None and saved:
+        lost = "".join(f"\n  {complaint}" for complaint in complaints)
+        raise CheckpointError(
+            f"{run}: its journal tells of checkpoints, the last of step {saved[-1]}, and none that is sound is left in {run.checkpoints};"
+            f" bring one back, or begin anew in another --folder{lost}",
+            exit_code=2,
+        )
     set_aside(run.checkpoints, after=checkpoint)
     return checkpoint, complaints
 

@@ -123,6 +123,7 @@ def test_one_checkpoint_of_every_so_many_tokens_is_kept_for_ever_whenever_one_pr
         saved = list(kept)
     assert saved == [12, 21, 30, 42, 51, 60, 72, 81, 90, 96, 99]
     assert kept[90] == "every 1000 tokens" and kept[99] == "last 2"
+    assert list(why_kept([27, 28, 30, 31, 32, 33], policy, 100, set(), begun_at=26)) == [30, 32, 33]  # its parent passed the mark at 20
     assert [step for step in range(1, 40) if is_token_mark(step, policy, 100)] == [10, 20, 30]
 
 
