@@ -70,12 +70,11 @@ def main() -> int:
         soak.disturb(began + 60 * arguments.minutes)
         equal = soak.equals("alone", "disturbed")
     tally = soak.tally
-    enough = soak.is_enough
     for fault in tally.faults:
         print(fault)
     line = {key: value for key, value in vars(tally).items() if key != "faults"}
     line |= {"bit_equal": equal, "steps": NUM_STEPS, "seconds": round(time.monotonic() - began), "seed": arguments.seed}
-    is_met = equal and enough and not (tally.steps_lost or tally.torn_checkpoints or tally.faults)
+    is_met = equal and soak.is_enough and not (tally.steps_lost or tally.torn_checkpoints or tally.faults)
     target = f"{arguments.kills} kills, {arguments.in_mid_save} in mid-save, 0 lost, equal"
     print(json.dumps({**line, "layout": " ".join(arguments.layout), "target": target, "met": is_met}))
     return 0 if is_met else 1

@@ -78,9 +78,9 @@ def on_cpu(arguments) -> dict:
 
 def recipe_for(size: str, arguments, model: dict, parallel: dict | None = None, precision: str = "fp32") -> Recipe:
     """Return a recipe with a model of that size."""
-    length = arguments.length or (8192 if arguments.device == "cuda" else 256)
     from codemix_megatron.hf.parity import model_recipe
 
+    length = arguments.length or (8192 if arguments.device == "cuda" else 256)
     base = model_recipe(Model(**{**SHAPES[size], **model, "sequence_length": length}))
     return replace(
         base,

@@ -11,9 +11,13 @@ def why_kept(steps: list[int], policy: CheckpointPolicy, batch_tokens: int, phas
     The end of each phase is kept for ever, so is the first checkpoint at or after every multiple of
     `keep_every_tokens`, those aside that a branch's parent had passed when it `begun_at` that step; of the rest the newest `keep_last`.
     """
-    kept, marks = {}, {begun_at * batch_tokens // policy.keep_every_tokens} if policy.keep_every_tokens else set()
+
+    def mark_at(step: int) -> int:
+        return step * batch_tokens // policy.keep_every_tokens if policy.keep_every_tokens else 0
+
+    kept, marks = {}, {mark_at(begun_at)}
     for step in sorted(steps):
-        mark = step * batch_tokens // policy.keep_every_tokens if policy.keep_every_tokens else 0
+        mark = mark_at(step)
         if step in phase_ends:
             kept[step] = "phase end"
         elif mark and mark not in marks:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from codemix_megatron.checkpoint.card import read_card
+from codemix_megatron.checkpoint.causes import root_cause
 from codemix_megatron.errors import CheckpointError
 from codemix_megatron.records.checksum import file_sha256
 from codemix_megatron.records.run_folder import CARD, step_of
@@ -69,8 +70,7 @@ def load_checkpoint(checkpoint, sharded_state: dict) -> dict:
     try:
         return dist_checkpointing.load(sharded_state, str(checkpoint), validate_access_integrity=False)
     except (Exception, CheckpointException) as fault:  # the latter is no Exception
-        cause = next(iter(getattr(fault, "failures", {}).values()), (fault,))[0]
-        raise CheckpointError(f"{checkpoint}: cannot be loaded into this model ({str(cause).splitlines()[0][:300]})") from fault
+        raise CheckpointError(f"{checkpoint}: cannot be loaded into this model ({root_cause(fault)})") from fault
 
 
 def prune(folder, kept: dict[int, str]) -> list[Path]:

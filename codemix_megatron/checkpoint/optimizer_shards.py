@@ -40,11 +40,9 @@ def sharded_states(optimizer: DistributedOptimizer, model_state: dict, is_loadin
 
 def held_ranges(optimizer: DistributedOptimizer) -> Iterator[tuple[torch.nn.Parameter, int, int]]:
     """Yield each weight of which this rank holds a part, and which range of the flattened weight that is."""
-    for buffers in optimizer.gbuf_ranges:
-        for buckets in buffers.values():
-            for bucket in buckets:
-                for weight, ranges in bucket["param_map"].items():
-                    yield weight, ranges["param"].start, ranges["param"].end
+    for bucket in (bucket for buffer in optimizer.gbuf_ranges for buckets in buffer.values() for bucket in buckets):
+        for weight, ranges in bucket["param_map"].items():
+            yield weight, ranges["param"].start, ranges["param"].end
 
 
 def pieces(weight: ShardedTensor | ShardedTensorFactory, prefix: str, held: torch.Tensor, start: int, stop: int) -> Iterator[ShardedTensor]:

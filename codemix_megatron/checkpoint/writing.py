@@ -29,6 +29,7 @@ from megatron.core.dist_checkpointing.strategies.torch import (
 from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
 
 from codemix_megatron.checkpoint.card import write_card
+from codemix_megatron.checkpoint.causes import root_cause
 from codemix_megatron.errors import CheckpointError
 from codemix_megatron.records.atomic import partial_path, sync_file, sync_folder
 from codemix_megatron.records.checksum import file_sha256
@@ -182,17 +183,3 @@ def checksums(folder: Path, prefix: str) -> dict[str, dict]:
 def describe_file(path: Path) -> dict:
     """Return a file's size and checksum."""
     return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-
-
-def root_cause(fault: BaseException | None) -> str | None:
-    """Return the first line of the innermost fault, if there is one; torch wraps one fault per rank."""
-    if fault is None:
-        return None
-    inner = getattr(fault, "failures", None)
-    if inner:
-        fault = next(iter(inner.values()))[0]
-    before = fault
-    while before is not None and not isinstance(before, OSError):
-        before = before.__cause__ or before.__context__  # torch.save hides a full disk behind a wrong position
-    fault = before or fault
-    return f"{type(fault).__name__}: {fault}".splitlines()[0]

@@ -7,7 +7,7 @@ from codemix_megatron.errors import RecipeError
 from codemix_megatron.parallel.device import active_engines
 from codemix_megatron.recipe.schema import Model, Recipe
 
-__all__ = ["transformer_config"]
+__all__ = ["require_engines", "transformer_config"]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -24,15 +24,21 @@ def window_size(model: Model) -> tuple[int, int] | None:
     return model.sliding_window - 1, 0
 
 
+def require_engines(recipe: Recipe, device: torch.device) -> None:
+    """Raise RecipeError when the recipe asks for what no engine here computes."""
+    model, transformer_engine = recipe.model, device.type == "cuda" and active_engines()["transformer_engine"]
+    if model.fp8 != "off" and not transformer_engine:
+        raise RecipeError(f"model.fp8: {model.fp8} needs Transformer Engine on CUDA; set model.fp8=off")
+    if transformer_engine and recipe.sequences.attention_within_documents:
+        raise RecipeError("sequences.attention_within_documents: not there yet with Transformer Engine; uninstall it or set false")
+
+
 def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfig:
     """Return the configuration of the recipe's model; fusions are switched by what is installed."""
     model, parallel = recipe.model, recipe.parallel
     on_cuda, engines = device.type == "cuda", active_engines()
     transformer_engine = on_cuda and engines["transformer_engine"]
-    if model.fp8 != "off" and not transformer_engine:
-        raise RecipeError(f"model.fp8: {model.fp8} needs Transformer Engine on CUDA; set model.fp8=off")
-    if transformer_engine and recipe.sequences.attention_within_documents:
-        raise RecipeError("sequences.attention_within_documents: not there yet with Transformer Engine; uninstall it or set false")
+    require_engines(recipe, device)
     return TransformerConfig(
         num_layers=model.num_layers,
         hidden_size=model.hidden_size,

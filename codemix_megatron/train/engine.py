@@ -25,6 +25,7 @@ from codemix_megatron.train.timing import timed
 
 __all__ = ["Engine", "Losses", "StepResult"]
 
+MOMENTS = ("exp_avg", "exp_avg_sq")
 OPTIMIZER_SHARDING = {"distrib_optim_sharding_type": "fully_reshardable"}
 
 
@@ -124,7 +125,7 @@ class Engine:
     def update(self, gradient_norm: float) -> None:
         """Clip and step, as the optimizer's own `step` does, which leaves no place to look at the norm in between."""
         if self.recipe.optimizer.gradient_clip > 0:
-            for optimizer in getattr(self.optimizer, "chained_optimizers", [self.optimizer]):
+            for optimizer in self.optimizers:
                 if parameters := optimizer.get_parameters():
                     clip_grad_by_total_norm_fp32(parameters, max_norm=self.recipe.optimizer.gradient_clip, total_norm=gradient_norm)
         self.optimizer.step_with_ready_grads()
@@ -191,11 +192,11 @@ class Engine:
 
     def reset_optimizer(self) -> None:
         """Start Adam's moments and step count at zero again."""
-        for optimizer in getattr(self.optimizer, "chained_optimizers", [self.optimizer]):
+        for optimizer in self.optimizers:
             for group in optimizer.optimizer.param_groups:
                 group["step"] = 0
             for state in optimizer.optimizer.state.values():
-                for name in ("exp_avg", "exp_avg_sq"):
+                for name in MOMENTS:
                     if name in state:
                         state[name].zero_()
 
@@ -213,18 +214,23 @@ class Engine:
             state["random_state"] = sharded_random_state()
         return state
 
+    @property
+    def optimizers(self) -> list:
+        """Megatron's optimizers: one for all of this rank's weights, or several in a chain."""
+        return getattr(self.optimizer, "chained_optimizers", [self.optimizer])
+
     @torch.no_grad()
     def finish_update(self) -> None:
         """Bring about what the next step would else: weights as the last update left them, moments where there was none yet."""
         if self.recipe.parallel.overlap:
             for chunk in self.chunks:
                 chunk.start_param_sync(force_sync=True)  # megatron-core gathers other ranks' weights with the next forward
-        for optimizer in getattr(self.optimizer, "chained_optimizers", [self.optimizer]):
+        for optimizer in self.optimizers:
             for group in optimizer.optimizer.param_groups:
                 group.setdefault("step", 0)
                 for weight in group["params"]:
                     state = optimizer.optimizer.state[weight]
-                    state.update({name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq") if name not in state})
+                    state.update({name: torch.zeros_like(weight) for name in MOMENTS if name not in state})
 
     @torch.no_grad()
     def load_state(self, state: dict) -> None:

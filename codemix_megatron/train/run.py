@@ -20,7 +20,7 @@ from codemix_megatron.mixture.documents import documents_at
 from codemix_megatron.mixture.fill_in_the_middle import middle_filler
 from codemix_megatron.mixture.packing import PackedReader
 from codemix_megatron.mixture.reading import SequenceReader
-from codemix_megatron.model.config import transformer_config
+from codemix_megatron.model.config import require_engines
 from codemix_megatron.parallel.device import active_kernels, slow_paths
 from codemix_megatron.parallel.ranks import Ranks, join_ranks, leave_ranks, on_main
 from codemix_megatron.plan.branch import known_branch_point
@@ -84,7 +84,7 @@ class RankOfRun:
         self.recipe, self.run, self.ranks, self.heart = recipe, run, ranks, heart
         self.manifests = read_manifests(recipe)
         self.plan = make_plan(recipe, self.manifests, ranks.size, on_main(ranks, partial(known_branch_point, run)))
-        transformer_config(recipe, ranks.device)  # says what cannot be computed here before the folder becomes a run
+        require_engines(recipe, ranks.device)  # before the folder becomes a run
         on_main(ranks, partial(open_run, run, recipe, self.plan, ranks.size, ranks.device.type))
         self.names = list(self.plan.sources)
         reader = PackedReader if recipe.sequences.packing == "best_fit" else SequenceReader
@@ -109,10 +109,11 @@ class RankOfRun:
             signal.signal(name, self.note_signal)
         gc.freeze()  # megatron collects garbage in every save, which takes 0.3 s over all that imports have made
         try:
-            where = {"ranks": self.ranks.size, "device": self.ranks.device.type, "kernels": active_kernels(self.ranks.device, self.recipe.model.normalization)}
+            here = self.ranks.device, self.recipe.model.normalization
+            where = {"ranks": self.ranks.size, "device": self.ranks.device.type, "kernels": active_kernels(*here)}
             self.tell("start", {"step": self.state.step, **where, "at": now(), "launch": start_id()})
             self.tell("preflight", {"step": self.state.step, **preflight.figures})
-            for text in [*preflight.warnings, *warnings, *slow_paths(self.ranks.device, self.recipe.model.normalization)]:
+            for text in [*preflight.warnings, *warnings, *slow_paths(*here)]:
                 self.tell("warning", {"step": self.state.step, "text": text})
             if self.state.step == self.plan.first_step:
                 self.validate(self.plan.phases[0].name)
