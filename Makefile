@@ -1,6 +1,6 @@
 # Every target makes its own virtual environment in .venv first.
 PYTHON ?= python3.11
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Files of tests side by side: one more than two cores, for those of Slurm mostly wait. Modules compiled once, for hundreds of processes import them.

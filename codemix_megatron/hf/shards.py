@@ -4,6 +4,7 @@ Megatron's torch_dist checkpoints are in it. Tensors are looked up by name and l
 saved them; `.metadata` is a pickle, of which only the classes it is made of are let in.
 """
 
+import enum
 import io
 import json
 import math
@@ -22,7 +23,7 @@ __all__ = ["ShardReader", "ShardWriter", "StoredTensor"]
 
 METADATA = ".metadata"
 SHARD = "__0_0.distcp"
-LET_IN = {
+ALLOWED_GLOBALS = {
     "torch.distributed.checkpoint.metadata": {
         "BytesStorageMetadata",
         "ChunkStorageMetadata",
@@ -44,10 +45,22 @@ class MetadataUnpickler(pickle.Unpickler):
     """Builds what checkpoint metadata consist of and nothing else, so that reading a stranger's runs no code of theirs."""
 
     def find_class(self, module: str, name: str):
-        """Return a class that is let in."""
-        if name not in LET_IN.get(module, ()):
+        """Return a class that is allowed."""
+        if (module, name) == ("builtins", "getattr"):
+            return enum_member
+        if name not in ALLOWED_GLOBALS.get(module, ()):
             raise pickle.UnpicklingError(f"it names {module}.{name}, which no checkpoint needs")
         return super().find_class(module, name)
+
+
+def enum_member(enumeration: type, name: str) -> enum.Enum:
+    """Return a member of an enumeration: some patch releases of Python (3.11.2, Debian 12's) pickle it as `getattr(class, name)`.
+
+    The name must be a member's, so nothing else of the class can be had this way.
+    """
+    if not isinstance(enumeration, enum.EnumMeta) or name not in enumeration.__members__:
+        raise pickle.UnpicklingError(f"it asks for {name!r} of {enumeration!r}, which no checkpoint needs")
+    return enumeration[name]
 
 
 @dataclass(frozen=True)

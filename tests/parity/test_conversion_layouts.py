@@ -1,6 +1,8 @@
 """Any layout, both ways: imported once, loaded and saved at several layouts by real ranks, exported to the same bits."""
 
+import enum
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from tiny_run import REPOSITORY, clean_environment
 
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.hf.export import ExportOptions, export_run
+from codemix_megatron.hf.shards import ShardReader
 from codemix_megatron.records.run_folder import RunFolder
 
 pytestmark = pytest.mark.distributed
@@ -83,6 +86,37 @@ def test_metadata_of_a_stranger_runs_none_of_their_code(resaved, tmp_path):
     with pytest.raises(ConversionError, match=r"it names builtins.open, which no checkpoint needs"):
         export_run(RunFolder(run), options=WITHOUT_PARITY)
     assert not trap.exists()
+
+
+class PickledAsDebianDoes(pickle.Pickler):
+    """Pickles members of enumerations as Python 3.11.2 does (Debian 12's; other patch releases call the class)."""
+
+    def reducer_override(self, value):
+        """Return `getattr(class, name)` for a member."""
+        return (getattr, (type(value), value.name)) if isinstance(value, enum.Enum) else NotImplemented
+
+
+def test_checkpoint_saved_by_python_3_11_2_is_read_by_any(resaved, tmp_path):
+    checkpoint = resaved / "qwen3 at tensor 2" / "checkpoints" / "step-0"
+    with open(tmp_path / ".metadata", "wb") as handle:
+        PickledAsDebianDoes(handle).dump(pickle.loads((checkpoint / ".metadata").read_bytes()))
+    assert b"getattr" in (tmp_path / ".metadata").read_bytes()
+    assert ShardReader(tmp_path).tensors == ShardReader(checkpoint).tensors
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        b"ctorch\nSize\nS'__class__'\n",  # no enumeration
+        b"ctorch.distributed.checkpoint.metadata\n_MEM_FORMAT_ENCODING\nS'__class__'\n",  # an enumeration's attribute that is no member
+        b"ctorch.distributed.checkpoint.metadata\n_MEM_FORMAT_ENCODING\nS'mro'\n",
+        b"cbuiltins\ngetattr\nS'__globals__'\n",
+    ],
+)
+def test_getattr_in_metadata_gives_members_of_enumerations_only(tmp_path, asked):
+    (tmp_path / ".metadata").write_bytes(b"cbuiltins\ngetattr\n(" + asked + b"tR.")
+    with pytest.raises(ConversionError, match="which no checkpoint needs"):
+        ShardReader(tmp_path)
 
 
 def test_killed_export_leaves_nothing_under_the_final_name_and_the_next_one_is_whole(resaved, tmp_path):
