@@ -15,7 +15,16 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["codemix_megatron", "codemix_megatron.*"]),
-    package_data={"codemix_megatron": ["report/*.json", "report/*.html", "report/*.css", "cli/*.yaml", "evaluate/suite_files/*.yaml", "evaluate/*.txt"]},
+    package_data={
+        "codemix_megatron": [
+            "report/*.json",
+            "report/*.html",
+            "report/*.css",
+            "cli/*.yaml",
+            "evaluate/suite_files/*.yaml",
+            "evaluate/*.txt",
+        ]
+    },
     entry_points={"console_scripts": ["codemix = codemix_megatron.cli.main:main"]},
     # Exact versions stand in constraints.txt; README.md says what each is for.
     install_requires=[

@@ -79,7 +79,11 @@ def report(rounds: list[dict]) -> None:
     ratios |= {f"{name}_peak_mb": max(r[name]["peak_mb"] for r in rounds) for name in COPIES}
     targets = {f"{name}_seconds_over_copy": "<= 3" for name in COPIES} | {f"{name}_peak_mb": f"<= {limit:.0f}" for name in COPIES}
     met = {key: ratios[key] <= float(target[3:]) for key, target in targets.items()}
-    print(json.dumps({"bench": "convert", "ratios": {k: round(v, 3) for k, v in ratios.items()}, "targets": targets, "met": all(met.values())}))
+    print(
+        json.dumps(
+            {"bench": "convert", "ratios": {k: round(v, 3) for k, v in ratios.items()}, "targets": targets, "met": all(met.values())}
+        )
+    )
 
 
 def save_checkpoint_on_four_ranks(folder: Path, layers: int) -> None:

@@ -71,7 +71,11 @@ def time_filters(documents: list[Document], against: str) -> dict[str, float]:
     """Return MB per CPU-second of each filter, of the quick ones together, and of those that hash words."""
     num_bytes = sum(len(document.text.encode()) for document in documents)
     found = {"one search": fastest(lambda: ["\x01nowhere" in document.text for document in documents], num_bytes)}
-    settings = {**ONE_BY_ONE, "all but the last two": ALL_QUICK, "decontamination": {"decontamination": Decontamination(against=(against,))}}
+    settings = {
+        **ONE_BY_ONE,
+        "all but the last two": ALL_QUICK,
+        "decontamination": {"decontamination": Decontamination(against=(against,))},
+    }
     for name, values in settings.items():
         filters = load_filters(FilterSpec(**values))
         dropped = sum(isinstance(filters.apply(document), BadDocument) for document in documents)

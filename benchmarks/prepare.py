@@ -141,10 +141,20 @@ class Bench:
                 self.measure(f"prepare {name}", self.prepare_command(self.input, tokenizer))
         name, tokenizer = next((n, t) for n, t in self.tokenizers.items() if t is not None)
         self.measure(f"prepare {name}, twice the input", self.prepare_command(self.double, tokenizer))
-        tool = [*python, REPOSITORY / "tools/preprocess_data.py", "--input", self.input, "--output-prefix", self.folder / "tool", "--append-eod"]
+        tool = [
+            *python,
+            REPOSITORY / "tools/preprocess_data.py",
+            "--input",
+            self.input,
+            "--output-prefix",
+            self.folder / "tool",
+            "--append-eod",
+        ]
         self.measure("tools/preprocess_data.py", [*tool, "--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", tokenizer])
         (self.folder / "pool.py").write_text(POOL)
-        self.measure_scaled("Megatron-style pool", lambda path: [*python, self.folder / "pool.py", path, tokenizer, self.folder / "pool.bin"])
+        self.measure_scaled(
+            "Megatron-style pool", lambda path: [*python, self.folder / "pool.py", path, tokenizer, self.folder / "pool.bin"]
+        )
         self.run_peers(tokenizer)
 
     def run_peers(self, tokenizer: Path) -> None:
@@ -152,7 +162,14 @@ class Bench:
         if self.arguments.megatron:
             script = self.arguments.megatron / "tools/preprocess_data_fast.py"
             command = [self.arguments.megatron_python, "-W", "ignore", script, "--input", self.input, "--append-eod", "--use-gigatoken"]
-            command += ["--output-prefix", self.folder / "fast", "--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", tokenizer.parent]
+            command += [
+                "--output-prefix",
+                self.folder / "fast",
+                "--tokenizer-type",
+                "HuggingFaceTokenizer",
+                "--tokenizer-model",
+                tokenizer.parent,
+            ]
             self.measure("Megatron-LM preprocess_data_fast.py", command)
             pairs = [[self.folder / f"{made}_text_document{suffix}" for made in ("tool", "fast")] for suffix in (".bin", ".idx")]
             same = all(ours.read_bytes() == theirs.read_bytes() for ours, theirs in pairs)

@@ -246,7 +246,9 @@ def block_rank(rank: int, port: int, arguments, out: str) -> None:
 
     start_as_ranks_do()
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    recipes = {block: recipe_for("10m", arguments, {"block": block}, {"tensor": 2, "threads_per_rank": 1}) for block in ("sequential", "parallel")}
+    recipes = {
+        block: recipe_for("10m", arguments, {"block": block}, {"tensor": 2, "threads_per_rank": 1}) for block in ("sequential", "parallel")
+    }
     ranks = join_ranks(recipes["parallel"].parallel, 1)
     engines = {block: make_engine(recipe, VOCABULARIES["10m"], ranks) for block, recipe in recipes.items()}
     counts, real = dict.fromkeys(engines, 0), dist.all_reduce

@@ -69,7 +69,9 @@ def carry(folder, run, parity: bool = True):
     """Import a folder as `codemix import` does; return the card."""
     layout = Parallel(tensor=2, pipeline=2)
     tokenizer = load_tokenizer(folder / "tokenizer.json").card
-    return import_model(folder, RunFolder(run), pretrained_model(folder, layout), tokenizer, ImportOptions(parallel=layout, parity=parity))[1]
+    return import_model(folder, RunFolder(run), pretrained_model(folder, layout), tokenizer, ImportOptions(parallel=layout, parity=parity))[
+        1
+    ]
 
 
 def weights_of(folder) -> dict[str, torch.Tensor]:

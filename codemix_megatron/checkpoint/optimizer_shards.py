@@ -33,7 +33,8 @@ def sharded_states(optimizer: DistributedOptimizer, model_state: dict, is_loadin
     for number, (weight, start, stop) in enumerate(held_ranges(optimizer)):
         tensors = optimizer._get_main_param_and_optimizer_states(weight)
         found[number] = {
-            name: dict(enumerate(pieces(sharded[weight], f"optimizer.state.{name}", tensors[name].detach(), start, stop))) for name in STATES
+            name: dict(enumerate(pieces(sharded[weight], f"optimizer.state.{name}", tensors[name].detach(), start, stop)))
+            for name in STATES
         }
     return found
 

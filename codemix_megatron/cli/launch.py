@@ -44,7 +44,9 @@ def add_arguments(parser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the recipe, as a.b=c")
     parser.add_argument("--site", metavar="FILE", help="YAML file that says what this cluster wants")
     parser.add_argument("--folder", help="run folder (default: runs/NAME)")
-    parser.add_argument("--nodes", type=int, metavar="N", help="nodes to train on (default: the site's, else the fewest that hold the layout)")
+    parser.add_argument(
+        "--nodes", type=int, metavar="N", help="nodes to train on (default: the site's, else the fewest that hold the layout)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="check everything, print the script, submit and write nothing")
     parser.add_argument("--site-keys", action="store_true", help="print every key a site file may have")
     other = parser.add_argument_group("instead of training")
@@ -84,7 +86,9 @@ def check_arguments(arguments) -> None:
         faults.append("--nodes: belongs to training; arrays have --tasks, an evaluation takes one node")
     if arguments.evaluate and arguments.overrides:
         faults.append(f"{arguments.overrides[0]}: an evaluation reads the run's own recipe")
-    faults += [f"--{name}: found {n}, must be at least 1" for name in ("nodes", "tasks") if (n := getattr(arguments, name)) is not None and n < 1]
+    faults += [
+        f"--{name}: found {n}, must be at least 1" for name in ("nodes", "tasks") if (n := getattr(arguments, name)) is not None and n < 1
+    ]
     if faults:
         raise LaunchError("; ".join(faults), exit_code=2)
 
@@ -137,7 +141,11 @@ def launch_preparation(arguments, site: Site) -> None:
     refuse_second(folder, "merge")
     replace_text(frozen, write_recipe(recipe))
     jobs = submit_preparation(frozen, [], folder, site, num_tasks, **options)
-    told = {"tokenizer": "trains the tokenizer", "prepare": f"{counted(num_tasks, 'task')} of an array", "merge": "joins what they have done"}
+    told = {
+        "tokenizer": "trains the tokenizer",
+        "prepare": f"{counted(num_tasks, 'task')} of an array",
+        "merge": "joins what they have done",
+    }
     print_jobs(jobs, told)
     print(f"next     codemix launch {arguments.recipe} --site {arguments.site}      (when job {jobs['merge'].id} is done)")
 

@@ -26,7 +26,9 @@ def print_plan(plan) -> None:
         sizes = ", ".join(f"{name} {format_tokens(s['train_tokens'])}" for name, s in plan.sources.items() if s["assumed"])
         say(f"[bold yellow]sizes of corpora are assumed[/]: {sizes}; vocabulary {plan.vocab_size:,}")
     if plan.branch:
-        say(f"goes on from step {plan.branch.step:,} of {plan.branch.run}, {format_tokens(plan.first_token)} tokens in; data read counts these")
+        say(
+            f"goes on from step {plan.branch.step:,} of {plan.branch.run}, {format_tokens(plan.first_token)} tokens in; data read counts these"
+        )
     for line in machine_lines(plan):
         say(line)
     console.print(phase_table(plan, is_wide=console.width >= EXACT_FROM_WIDTH))

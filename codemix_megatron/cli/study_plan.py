@@ -40,7 +40,9 @@ def run_plan(arguments) -> None:
         return find_corpora(recipe, {name: tokens for name, tokens in sizes.items() if name in recipe.corpora}, vocab)
 
     try:
-        plan = plan_study(graph, remember_corpora(find), Path("runs") / study.name / "runs", arguments.device or study.device, arguments.mfu)
+        plan = plan_study(
+            graph, remember_corpora(find), Path("runs") / study.name / "runs", arguments.device or study.device, arguments.mfu
+        )
     except CorpusError as fault:
         raise CorpusError(f"{fault}\n`codemix study run` prepares what is missing; --assume-tokens plans before") from None
     if arguments.figure:

@@ -11,7 +11,15 @@ from codemix_megatron.study.segments import Graph
 
 __all__ = ["LiveTable", "say", "standing_table", "told_in_short"]
 
-STYLES = {"done": "green", "running": "bold cyan", "queued": "cyan", "stopped": "yellow", "failed": "bold red", "blocked": "red", "waiting": "dim"}
+STYLES = {
+    "done": "green",
+    "running": "bold cyan",
+    "queued": "cyan",
+    "stopped": "yellow",
+    "failed": "bold red",
+    "blocked": "red",
+    "waiting": "dim",
+}
 ORDER = tuple(STYLES)
 STATE_WIDTH = max(map(len, STYLES))
 

@@ -115,7 +115,9 @@ def run_here(study: Study, graph: Graph, folder: StudyFolder, jobs: int | None) 
 
     began, shown_at = time.monotonic(), -REFRESH_SECONDS
     local = LocalStudy(list_tasks(graph, folder, study.is_scored), folder, Machine(jobs))
-    say(f"{study.name} in {folder}: {len(local.tasks) - len(local.done)} of {len(local.tasks)} tasks to do; Ctrl-C saves, the same command goes on")
+    say(
+        f"{study.name} in {folder}: {len(local.tasks) - len(local.done)} of {len(local.tasks)} tasks to do; Ctrl-C saves, the same command goes on"
+    )
 
     def standings():
         return find_standings(graph, folder, local.state["tasks"], study.is_scored, local.running.__contains__)

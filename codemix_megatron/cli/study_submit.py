@@ -31,7 +31,11 @@ def submit_study(study: Study, graph: Graph, folder: StudyFolder, arguments) -> 
     limit = arguments.jobs or study.limit
     count = submit_tasks(tasks, folder, site, limit, unprepared, say)
     bound = f", at most {limit} at a time" if limit else ""
-    say(f"{study.name} in {folder}: {count} jobs submitted for {len(tasks)} tasks{bound}" if count else f"{study.name} in {folder}: nothing to submit")
+    say(
+        f"{study.name} in {folder}: {count} jobs submitted for {len(tasks)} tasks{bound}"
+        if count
+        else f"{study.name} in {folder}: nothing to submit"
+    )
     say(f"codemix study status {folder} --watch      codemix study cancel {folder}")
     return 0
 
@@ -46,5 +50,7 @@ def find_unprepared(tasks: dict[str, Task]) -> Task | None:
             missing.setdefault(tuple(sorted(spec.prefix for spec in task.recipe.corpora.values())), task)
     if len(missing) > 1:
         names = ", ".join(task.segment for task in missing.values())
-        raise CorpusError(f"corpora of {names} are missing, and differ; prepare them with codemix prepare or codemix launch --prepare first")
+        raise CorpusError(
+            f"corpora of {names} are missing, and differ; prepare them with codemix prepare or codemix launch --prepare first"
+        )
     return next(iter(missing.values()), None)

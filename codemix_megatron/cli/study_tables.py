@@ -41,7 +41,9 @@ def saving_lines(plan: StudyPlan) -> list[str]:
         unfit = [name for name, p in plan.plans.items() if not p.device["fits"][plan.graph.segments[name].recipe.parallel.recompute]]
         if unfit:
             others = f" and {len(unfit) - 2} more" if len(unfit) > 2 else ""
-            lines.append(f"[bold yellow]too large for one {plan.device} at the smallest layout of their recipe[/]: {', '.join(unfit[:2])}{others}")
+            lines.append(
+                f"[bold yellow]too large for one {plan.device} at the smallest layout of their recipe[/]: {', '.join(unfit[:2])}{others}"
+            )
     parameters = sorted({p.parameters["total"] for p in plan.plans.values()})
     listed = " and ".join(format_tokens(count) for count in parameters)
     lines.append(f"models of {listed} parameters; checkpoints that stay: about {size_text(plan.checkpoint_bytes())}")
@@ -79,7 +81,9 @@ def run_table(plan: StudyPlan, width: int):
         ends = ", ".join(end for end in segment.ends if end != name) or ("●" if segment.ends else "")
         share = f"{100 * code_share(numbers):.3g} %"
         phase = [segment.phase.name] if phase_seen else []
-        table.add_row(f"{guide}{name}", *phase, format_tokens(numbers.tokens), share, *hours, shared, *([ends] if ends_seen else []), style=style)
+        table.add_row(
+            f"{guide}{name}", *phase, format_tokens(numbers.tokens), share, *hours, shared, *([ends] if ends_seen else []), style=style
+        )
     return table
 
 

@@ -89,7 +89,9 @@ class ContaminationIndex:
     def write(self, path) -> None:
         """Write the index as .npz, whole or not at all."""
         with writing(path, "wb") as handle:
-            np.savez(handle, hashes=self.hashes, starts=self.starts, items=self.items, names=np.array(self.names), ngram_words=self.ngram_words)
+            np.savez(
+                handle, hashes=self.hashes, starts=self.starts, items=self.items, names=np.array(self.names), ngram_words=self.ngram_words
+            )
 
     @classmethod
     def read(cls, path) -> "ContaminationIndex":
@@ -126,7 +128,9 @@ def build_contamination_index(against, ngram_words: int = 13, keys: tuple[str, .
             names.append(f"{path.name}:{number}" if number else path.name)
     pairs = np.zeros(sum(map(len, runs)), dtype=[("hash", np.uint64), ("item", np.int32)])
     if not len(pairs):
-        raise CorpusError(f"{', '.join(map(str, against))}: {len(names)} items, none of {ngram_words} words; lower ngram_words or name other files")
+        raise CorpusError(
+            f"{', '.join(map(str, against))}: {len(names)} items, none of {ngram_words} words; lower ngram_words or name other files"
+        )
     pairs["hash"], pairs["item"] = np.concatenate(runs), np.concatenate(owners)
     pairs = np.unique(pairs)
     hashes, first = np.unique(pairs["hash"], return_index=True)
@@ -160,7 +164,9 @@ def read_items(path: Path, keys: tuple[str, ...]) -> Iterator[tuple[int, list[st
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as fault:
-        raise CorpusError(f"{path}: cannot be read ({getattr(fault, 'strerror', None) or fault}); mend it or take it out of `against`") from None
+        raise CorpusError(
+            f"{path}: cannot be read ({getattr(fault, 'strerror', None) or fault}); mend it or take it out of `against`"
+        ) from None
     if path.suffix.lower() not in JSON_LINES_SUFFIXES:
         yield 0, [text]
         return

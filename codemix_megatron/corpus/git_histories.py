@@ -58,7 +58,17 @@ def read_git_history(
     hashes = hashes[span.begin : span.end] if span else hashes
     if not hashes:
         return
-    words = ["log", "--stdin", "--no-walk=unsorted", "--patch", FORMAT, "--no-color", "--no-ext-diff", "--no-textconv", "--no-show-signature"]
+    words = [
+        "log",
+        "--stdin",
+        "--no-walk=unsorted",
+        "--patch",
+        FORMAT,
+        "--no-color",
+        "--no-ext-diff",
+        "--no-textconv",
+        "--no-show-signature",
+    ]
     done = 0
     with piped_git(path, hashes, *words) as output:
         for commit, content in split_commits(output):

@@ -196,7 +196,9 @@ class IndexedReader:
     def __init__(self, prefix):
         self.prefix = str(prefix)
         if "://" in self.prefix:
-            raise CorpusError(f"{prefix}: remote corpora can be trained on, but not prepared, packed, audited or scored; copy it here for that")
+            raise CorpusError(
+                f"{prefix}: remote corpora can be trained on, but not prepared, packed, audited or scored; copy it here for that"
+            )
         self.bin_path, self.idx_path = f"{prefix}.bin", f"{prefix}.idx"
         index = self.map_file(self.idx_path)
         self.dtype, num_sequences, num_starts = self.read_header(index)

@@ -107,7 +107,8 @@ def folder_inputs(folder: Path, spec: CorpusSpec) -> list[InputFile]:
     chosen = shards_or_sources(str(folder), files, sources, spec.kind)
     licences = {}
     return [
-        as_input(local_file(path, path.relative_to(folder).as_posix()), spec, nearest_licence(path.parent, folder, licences)) for path in chosen
+        as_input(local_file(path, path.relative_to(folder).as_posix()), spec, nearest_licence(path.parent, folder, licences))
+        for path in chosen
     ]
 
 
@@ -121,7 +122,9 @@ def shards_or_sources(folder: str, files: list[Path], sources: list[Path], kind:
         )
     if not shards and not sources:
         wanted = ", ".join(sorted(LANGUAGES[kind]))
-        raise CorpusError(f"{folder}: {len(files)} files, none a document of kind {kind}; searched for .jsonl, .jsonl.gz, .parquet, {wanted}")
+        raise CorpusError(
+            f"{folder}: {len(files)} files, none a document of kind {kind}; searched for .jsonl, .jsonl.gz, .parquet, {wanted}"
+        )
     return shards or sources
 
 

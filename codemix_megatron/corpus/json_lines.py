@@ -113,7 +113,9 @@ def name_lines(places: list[str]) -> list[str]:
         path, at, offset = place.rpartition("@")
         if at and offset.isdigit() and int(offset) <= MOST_BYTES_COUNTED:
             wanted.setdefault(path, set()).add(int(offset))
-    named = {f"{path}@{offset}": f"{path}:{line}" for path, offsets in wanted.items() for offset, line in count_lines(path, sorted(offsets))}
+    named = {
+        f"{path}@{offset}": f"{path}:{line}" for path, offsets in wanted.items() for offset, line in count_lines(path, sorted(offsets))
+    }
     return [named.get(place, place) for place in places]
 
 

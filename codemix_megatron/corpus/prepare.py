@@ -185,7 +185,9 @@ class Preparation:
         self.filters = load_filters(spec.filters)
         self.settings = json.loads(json.dumps(self.filters.settings()))  # as the manifest gives them back
         card = tokenizer.card
-        key = f"{self.fingerprint}\0{card.sha256}\0{card.end_of_document_id}\0{len(self.parts)}\0{json.dumps(self.settings, sort_keys=True)}"
+        key = (
+            f"{self.fingerprint}\0{card.sha256}\0{card.end_of_document_id}\0{len(self.parts)}\0{json.dumps(self.settings, sort_keys=True)}"
+        )
         self.folder = PartsFolder(spec.prefix, key, self.dtype)
 
     def refuse_to_overwrite(self) -> None:
@@ -296,7 +298,9 @@ class Preparation:
         if not num_documents:
             self.folder.remove_all()
             why = f"; left out {dropped.describe(harmless=True)}" if dropped.counts else ""
-            raise CorpusError(f"corpora.{self.name}.documents: {len(self.inputs)} files hold no documents{why}; check paths, kind and filters")
+            raise CorpusError(
+                f"corpora.{self.name}.documents: {len(self.inputs)} files hold no documents{why}; check paths, kind and filters"
+            )
 
     def manifest(self, finishing: Finishing, writer: IndexedWriter) -> CorpusManifest:
         """Return the manifest of what was written."""

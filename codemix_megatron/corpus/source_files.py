@@ -61,7 +61,11 @@ BY_CONTENT = {
     ".sc": (("supercollider", re.compile(r"\bSynthDef\b|\|\w+\|")),),
     ".r": (("rebol", re.compile(r"\A\s*REBOL\b", re.IGNORECASE)),),
 }
-FIRST_LINES = (("php", re.compile(r"\A<\?php")), ("xml", re.compile(r"\A<\?xml")), ("html", re.compile(r"\A\s*<!doctype html", re.IGNORECASE)))
+FIRST_LINES = (
+    ("php", re.compile(r"\A<\?php")),
+    ("xml", re.compile(r"\A<\?xml")),
+    ("html", re.compile(r"\A\s*<!doctype html", re.IGNORECASE)),
+)
 SHEBANG = re.compile(r"\A#!\s*(?:\S*/)?(?:env\s+(?:-S\s+)?)?([A-Za-z_-]+)")
 
 
@@ -110,7 +114,9 @@ def walk_folder(folder: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(folder, onerror=refuse):
         ignored.enter(Path(place), files)
         folders[:] = sorted(
-            name for name in folders if name not in SKIPPED_FOLDERS and not name.startswith(".") and not ignored.covers(Path(place, name), True)
+            name
+            for name in folders
+            if name not in SKIPPED_FOLDERS and not name.startswith(".") and not ignored.covers(Path(place, name), True)
         )
         for name in sorted(files):
             path = Path(place, name)

@@ -59,7 +59,9 @@ def deal_out(path, position: Position, files: list) -> Iterator[BadDocument]:
             elif owner:
                 files[int(owner[1]) % len(files)].write(b"%d\t%s\n" % (number, line))
         if not is_posts:
-            raise CorpusError(f"{path}: no Posts.xml of a StackExchange dump, which begins with <posts>; unpack the .7z of a site and name it")
+            raise CorpusError(
+                f"{path}: no Posts.xml of a StackExchange dump, which begins with <posts>; unpack the .7z of a site and name it"
+            )
         if not is_whole:
             raise CorpusError(f"{path}: ends before </posts>: it was cut off; copy it again or take it out of `documents`")
 

@@ -214,7 +214,9 @@ def load_gpt2_tokenizer(vocabulary, merges) -> DocumentTokenizer:
     try:
         tokenizer = Tokenizer(models.BPE.from_file(str(vocabulary), str(merges)))
     except Exception as fault:  # the library raises bare Exceptions
-        raise CorpusError(f"{vocabulary}, {merges}: not a vocabulary and its merges ({fault}); give GPT-2's vocab.json and merges.txt") from None
+        raise CorpusError(
+            f"{vocabulary}, {merges}: not a vocabulary and its merges ({fault}); give GPT-2's vocab.json and merges.txt"
+        ) from None
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([END_OF_TEXT])

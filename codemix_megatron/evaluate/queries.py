@@ -65,7 +65,9 @@ def group_queries(pairs) -> tuple[list[Query], list[tuple[int, int]]]:
 def fit_to_length(context, continuation, max_length: int) -> tuple[tuple, tuple]:
     """Cut what the model cannot see at once off the left of the context; raises EvaluationError when nothing would be left of it."""
     if not len(context) or not len(continuation):
-        raise EvaluationError("a context or continuation is no token at all; the task's template or the tokenizer beside the model is wrong")
+        raise EvaluationError(
+            "a context or continuation is no token at all; the task's template or the tokenizer beside the model is wrong"
+        )
     if len(continuation) > max_length:
         raise EvaluationError(
             f"a continuation of {len(continuation)} tokens does not fit into the {max_length} the model sees at once;"

@@ -87,9 +87,7 @@ def without_defaults(model: Model) -> dict:
     return {key: value for key, value in as_plain(model).items() if value != usual[key]}
 
 
-def write_checkpoint(
-    weights: SafetensorsFolder, checkpoint: Path, model: Model, tokenizer: TokenizerCard, options: ImportOptions
-) -> dict:
+def write_checkpoint(weights: SafetensorsFolder, checkpoint: Path, model: Model, tokenizer: TokenizerCard, options: ImportOptions) -> dict:
     """Stream checked weights into a checkpoint and return its card; it appears whole under its final name, card and checksums included."""
     began, config, partial = time.perf_counter(), read_config(weights.folder), partial_path(checkpoint)
     family = family_of_config(config, weights.folder)

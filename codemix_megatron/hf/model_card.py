@@ -46,7 +46,9 @@ def parity_text(parity: dict | None) -> str:
 def score_table(scores: dict) -> list[str]:
     """Return a Markdown table of what an earlier export of this step scored."""
     lines = ["| score | value | standard error |", "|---|---|---|"]
-    rows = [(f"bits per byte, {s['corpus']}", s) for s in scores["bits_per_byte"]] + [(f"{s['task']}, {s['metric']}", s) for s in scores["tasks"]]
+    rows = [(f"bits per byte, {s['corpus']}", s) for s in scores["bits_per_byte"]] + [
+        (f"{s['task']}, {s['metric']}", s) for s in scores["tasks"]
+    ]
     for name, score in rows:
         error = score.get("standard_error")
         lines.append(f"| {name} | {score['value']:.4f} | {'' if error is None else f'{error:.4f}'} |")

@@ -114,7 +114,9 @@ class ShardReader:
                 self.files[file_name] = open(self.folder / Path(file_name).name, "rb")  # noqa: SIM115 - closed in close
             part = torch.load(_create_file_view(self.files[file_name], first, length), map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, ValueError, pickle.UnpicklingError, EOFError) as fault:
-            raise ConversionError(f"{self.folder}/{file_name}: {name} cannot be read ({(str(fault) or type(fault).__name__).splitlines()[0]})") from None
+            raise ConversionError(
+                f"{self.folder}/{file_name}: {name} cannot be read ({(str(fault) or type(fault).__name__).splitlines()[0]})"
+            ) from None
         if tuple(part.shape) != sizes:
             raise ConversionError(f"{self.folder}/{file_name}: {name} has shape {list(part.shape)}, {METADATA} says {list(sizes)}")
         return part

@@ -79,7 +79,9 @@ class BatchJob:
 def run_training(arguments, command: list[str]) -> int:
     """Do one start of a run: begin, follow the ranks, decide."""
     job = BatchJob.here()
-    start = TrainingStart(RunFolder(arguments.run), job.id, job.restarts, job.nodes, arguments.max_starts, not arguments.keep_bad_nodes, say)
+    start = TrainingStart(
+        RunFolder(arguments.run), job.id, job.restarts, job.nodes, arguments.max_starts, not arguments.keep_bad_nodes, say
+    )
     step = Step(arguments.save_seconds, start.ask_to_stop, start.is_overtaken)
     if verdict := start.begin():
         say(f"{verdict.action}: {verdict.why}")
@@ -106,7 +108,11 @@ def run_command(arguments, command: list[str]) -> int:
     if failures >= arguments.max_starts:
         say(f"exit code {code}; given up after {failures} failures (max_starts_without_progress {arguments.max_starts})")
         return code
-    say(f"{step.signal} came; queued again" if step.signal else f"exit code {code}; queued again after {failures} of {arguments.max_starts} failures")
+    say(
+        f"{step.signal} came; queued again"
+        if step.signal
+        else f"exit code {code}; queued again after {failures} of {arguments.max_starts} failures"
+    )
     requeue(job.id)
     return STOPPED_EARLY
 
@@ -144,7 +150,10 @@ class Step:
                 say(f"the ranks did not leave within {self.save_seconds * SAVING_SHARE:.0f} s after {self.signal}; they are ended")
                 self.deadline = float("inf")
                 srun.terminate()
-        for number in (signal.SIGUSR1, signal.SIGTERM):  # what decides now is killed for the requeue it asks for, and so are Slurm's commands
+        for number in (
+            signal.SIGUSR1,
+            signal.SIGTERM,
+        ):  # what decides now is killed for the requeue it asks for, and so are Slurm's commands
             signal.signal(number, signal.SIG_IGN)
         return srun.returncode if srun.returncode >= 0 else 128 - srun.returncode
 

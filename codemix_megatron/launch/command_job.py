@@ -53,7 +53,15 @@ def command_job(folder: RunFolder, name: str, site: Site, *commands: tuple[str, 
         ranks_per_node=1,
         gpus_per_node=gpus,
         commands=commands,
-        follow=("command", "--run", str(folder), "--max-starts", str(site.max_starts_without_progress), "--save-seconds", str(site.save_seconds)),
+        follow=(
+            "command",
+            "--run",
+            str(folder),
+            "--max-starts",
+            str(site.max_starts_without_progress),
+            "--save-seconds",
+            str(site.save_seconds),
+        ),
         array_tasks=array_tasks,
     )
 

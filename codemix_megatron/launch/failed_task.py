@@ -7,7 +7,9 @@ from dataclasses import dataclass
 __all__ = ["FailedTask", "first_failed_task"]
 
 TASK = re.compile(r"srun: error: (?P<node>\S+): tasks? (?P<task>\d+)[\d,-]*: (?P<what>.+)")
-NODE = re.compile(r"srun: error: (?:Node failure on (?P<failed>\S+)|Unable to create step|Task launch .*failed on node (?P<launch>[\w.-]+))")
+NODE = re.compile(
+    r"srun: error: (?:Node failure on (?P<failed>\S+)|Unable to create step|Task launch .*failed on node (?P<launch>[\w.-]+))"
+)
 EXIT_CODE = re.compile(r"Exited with exit code (\d+)")
 SIGNALS = {signal.strsignal(number): number for number in signal.valid_signals() if signal.strsignal(number)}
 

@@ -51,7 +51,9 @@ class Site:
     ranks_per_node: int | None = says("ranks on each node (default: one per GPU, or one)", None)
     cpus_per_rank: int | None = says("cores for each rank", None)
     memory_per_node: str | None = says("memory to ask for, as sbatch --mem takes it: 64G, or 0 for all", None)
-    time_limit_hours: float | None = says("hours a job may take before it saves, leaves and is queued again (default: the partition's)", None)
+    time_limit_hours: float | None = says(
+        "hours a job may take before it saves, leaves and is queued again (default: the partition's)", None
+    )
     save_seconds: int = says("seconds before the limit at which a job begins to save and leave", 300)
     max_starts_without_progress: int = says("starts in a row that may end without a new checkpoint before the job is given up", 3)
     exclude: tuple[str, ...] = says("nodes never to run on", ())
@@ -61,7 +63,9 @@ class Site:
     network_interface: str | None = says("interface for NCCL and gloo, such as ib0 or eth0", None)
     setup: tuple[str, ...] = says("lines of bash before anything else, such as source /opt/conda/bin/activate mine", ())
     python: str | None = says("interpreter of the ranks (default: that of codemix launch; python in a container)", None)
-    batch_python: str | None = says("interpreter of the batch script itself, outside of any container (default: that of codemix launch)", None)
+    batch_python: str | None = says(
+        "interpreter of the batch script itself, outside of any container (default: that of codemix launch)", None
+    )
     sbatch: tuple[str, ...] = says("further options of sbatch, such as --reservation=mine", ())
     srun: tuple[str, ...] = says("further options of srun, such as --mpi=none", ())
     container: Container | None = says("container to run ranks in", None)
@@ -79,7 +83,9 @@ def read_site(path) -> Site:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as fault:
         reason = getattr(fault, "strerror", None) or fault
-        raise RecipeError(f"cannot be read ({reason}); give the path of a site file, such as slurm/sites/cpu.yaml", where=str(path)) from None
+        raise RecipeError(
+            f"cannot be read ({reason}); give the path of a site file, such as slurm/sites/cpu.yaml", where=str(path)
+        ) from None
     faults = Faults()
     site = read_block(Site, parse_yaml(text, where=str(path)), "", faults)
     if site is not None:

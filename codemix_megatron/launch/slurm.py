@@ -21,7 +21,18 @@ __all__ = [
 ]
 
 PATIENCE_SECONDS = 60  # for one command; a busy controller takes its time
-ACTIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "STAGE_OUT", "RESIZING")
+ACTIVE = (
+    "PENDING",
+    "CONFIGURING",
+    "RUNNING",
+    "COMPLETING",
+    "SUSPENDED",
+    "REQUEUED",
+    "REQUEUE_HOLD",
+    "REQUEUE_FED",
+    "STAGE_OUT",
+    "RESIZING",
+)
 FIELDS = ("JobArrayID", "State", "Reason", "exit_code", "RestartCnt", "NodeList")
 
 
@@ -152,7 +163,9 @@ def node_states(partition: str | None = None) -> dict[str, str]:
 def client(words: list[str], allowed: str | None = None) -> str:
     """Run one of Slurm's commands and return its output; a refusal that holds `allowed` counts as empty."""
     try:
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_SECONDS, env=client_environment())
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_SECONDS, env=client_environment()
+        )
     except FileNotFoundError:
         raise LaunchError(f"{words[0]}: not found; run this where Slurm's commands are, such as a login node", exit_code=2) from None
     except subprocess.TimeoutExpired:

@@ -14,7 +14,17 @@ from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import read_json, replace_text, write_json
 from codemix_megatron.records.run_folder import RunFolder
 
-__all__ = ["SubmittedJob", "active_job", "counted", "hand_over", "refuse_second", "nodes_for", "ranks_for", "render_training", "submit_training"]
+__all__ = [
+    "SubmittedJob",
+    "active_job",
+    "counted",
+    "hand_over",
+    "refuse_second",
+    "nodes_for",
+    "ranks_for",
+    "render_training",
+    "submit_training",
+]
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,9 @@ class TrainingStart:
         self.attempts = Attempts.of(self.run)
         is_after_loss = self.tell_of_lost_start()
         step = checkpoint_step(self.run)
-        ending = Ending(0, self.steps(), step, starts_without_progress=self.attempts.without_progress(self.job, step), max_starts=self.max_starts)
+        ending = Ending(
+            0, self.steps(), step, starts_without_progress=self.attempts.without_progress(self.job, step), max_starts=self.max_starts
+        )
         if self.last_event()["event"] == "end":
             return decide(Ending(0, self.steps(), step, event="end"))
         if ending.starts_without_progress >= ending.max_starts:

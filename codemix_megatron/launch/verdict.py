@@ -50,7 +50,9 @@ def decide(ending: Ending) -> Verdict:
         return Verdict("leave", f"cancelled; {where(ending)}; the same codemix launch goes on from there", STOPPED_EARLY)
     was_asked = ending.signal is not None or ending.is_preempted
     if ending.event == "stop" and not was_asked:
-        return Verdict("leave", f"stopped by hand and saved at step {ending.checkpoint_step}; the same codemix launch goes on", STOPPED_EARLY)
+        return Verdict(
+            "leave", f"stopped by hand and saved at step {ending.checkpoint_step}; the same codemix launch goes on", STOPPED_EARLY
+        )
     if ending.failure_exit_code == USER_FAULT and ending.failure and not was_asked:
         return Verdict("fail", f"{ending.failure}; trying again would not help", USER_FAULT)
     if ending.starts_without_progress >= ending.max_starts:

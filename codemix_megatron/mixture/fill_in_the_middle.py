@@ -52,7 +52,9 @@ def middle_filler(recipe: Recipe, manifests: dict[str, CorpusManifest]) -> "Midd
     tokenizer = load_tokenizer(recipe.tokenizer.path, recipe.tokenizer.end_of_document)
     for name, manifest in manifests.items():
         if manifest.tokenizer.sha256 != tokenizer.card.sha256:
-            raise CorpusError(f"corpora.{name}.fill_in_the_middle: {recipe.tokenizer.path} is not the tokenizer the corpus was prepared with")
+            raise CorpusError(
+                f"corpora.{name}.fill_in_the_middle: {recipe.tokenizer.path} is not the tokenizer the corpus was prepared with"
+            )
     return MiddleFiller(recipe.seed, manifests, specs, tokenizer)
 
 

@@ -42,7 +42,6 @@ class FlashAttention(MegatronModule):
         batch, heads, sequence, size = context.shape
         return context.permute(2, 0, 1, 3).reshape(sequence, batch, heads * size)
 
-
     def own_stream(self):
         """Draw dropout from this tensor rank's own stream: its heads are others. Under sequence parallel the whole block does."""
         is_drawing = self.training and self.dropout > 0 and not self.config.sequence_parallel

@@ -136,13 +136,19 @@ def fp8_faults(recipe: Recipe) -> list[str]:
     if model.fp8 == "off" or tensor < 1:
         return []
     faults = [] if model.precision == "bf16" else [f"model.fp8: {model.fp8} needs model.precision bf16, found {model.precision}"]
-    widths = {"hidden_size": model.hidden_size, "ffn_hidden_size": model.ffn_size, "head size x query groups": model.head_size * model.query_groups}
+    widths = {
+        "hidden_size": model.hidden_size,
+        "ffn_hidden_size": model.ffn_size,
+        "head size x query groups": model.head_size * model.query_groups,
+    }
     for name, width in widths.items():
         if width % (16 * tensor):
             faults.append(f"model.fp8: {name} {width} is not a multiple of 16 x parallel.tensor {tensor}")
     tokens = recipe.batch.micro_sequences * model.sequence_length
     if tokens % (8 * tensor * recipe.parallel.context):
-        faults.append(f"model.fp8: {tokens} tokens of a micro batch are not a multiple of 8 on each of {tensor * recipe.parallel.context} ranks")
+        faults.append(
+            f"model.fp8: {tokens} tokens of a micro batch are not a multiple of 8 on each of {tensor * recipe.parallel.context} ranks"
+        )
     return faults
 
 
@@ -191,7 +197,9 @@ def corpus_faults(recipe: Recipe) -> list[str]:
         owners[spec.prefix] = name
         for i, document in enumerate(spec.documents):
             if document in readers and readers[document] != name:
-                faults.append(f"corpora.{name}.documents[{i}]: {document} is also read by corpora.{readers[document]}; one of them has to go")
+                faults.append(
+                    f"corpora.{name}.documents[{i}]: {document} is also read by corpora.{readers[document]}; one of them has to go"
+                )
             readers.setdefault(document, name)
         if spec.max_epochs <= 0:
             faults.append(f"corpora.{name}.max_epochs: found {spec.max_epochs}, must be above 0")
@@ -307,9 +315,13 @@ def evaluation_faults(recipe: Recipe) -> list[str]:
             faults.append(f"faults.{name}: found {value}, must be at least 0")
     faults += not_positive(recipe.observers, "observers", ["console_every_steps"])
     if recipe.observers.straggler_every_steps < 0:
-        faults.append(f"observers.straggler_every_steps: found {recipe.observers.straggler_every_steps}, must be at least 0, which is never")
+        faults.append(
+            f"observers.straggler_every_steps: found {recipe.observers.straggler_every_steps}, must be at least 0, which is never"
+        )
     if not recipe.observers.straggler_factor > 1:
-        faults.append(f"observers.straggler_factor: found {recipe.observers.straggler_factor}, must be above 1, which is as fast as the others")
+        faults.append(
+            f"observers.straggler_factor: found {recipe.observers.straggler_factor}, must be above 1, which is as fast as the others"
+        )
     known = ("bits_per_byte", "continuation", "paper", "small")
     for i, suite in enumerate(evaluation.suites):
         if suite not in known and not suite.endswith((".yaml", ".yml")):

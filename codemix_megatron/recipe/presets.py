@@ -33,7 +33,6 @@ class Scale:
     runs_folder: str  # where `codemix train` puts runs, seen from this folder
 
 
-
 def model_text(shape: str) -> str:
     """Return the model of a shape with its dimensions, in bf16, as YAML on one line; those of the paper are to be seen."""
     words = [f"{key}: {str(value).lower()}" for key, value in SHAPES[shape].items()]

@@ -37,7 +37,9 @@ def pretrained_block(folder: Path, tensor: int) -> dict:
 def pretrained_model(folder: Path, parallel: Parallel) -> Model:
     """Return the model of config.json; raises ConversionError when it is none, or does not divide over the ranks."""
     model = Model.from_plain(pretrained_block(folder, parallel.tensor))
-    alone = Recipe(name="", model=model, parallel=parallel, batch=Batch(global_sequences=1), tokenizer=Tokenizer(path=""), corpora={}, phases=())
+    alone = Recipe(
+        name="", model=model, parallel=parallel, batch=Batch(global_sequences=1), tokenizer=Tokenizer(path=""), corpora={}, phases=()
+    )
     faults = model_faults(alone) or layout_faults(alone)
     if faults:
         raise ConversionError(f"{folder}/config.json: " + "\n  ".join(faults))

@@ -187,7 +187,9 @@ class CorpusSpec:
     documents: tuple[str, ...] = says(
         "files, folders, globs, URLs; git:REPOSITORY, issues:FILE, stackexchange:POSTS.XML; python:text and python:code", ()
     )
-    prefix: str | None = says("where .bin/.idx are; a URL (s3://...) is read through a local cache; default: corpora/NAME beside the recipe", None)
+    prefix: str | None = says(
+        "where .bin/.idx are; a URL (s3://...) is read through a local cache; default: corpora/NAME beside the recipe", None
+    )
     text_key: str = says("key of the text in JSON lines, column of tables", "text")
     language_key: str | None = says("key of the language; default: lang, language, programming_language", None)
     licence_key: str | None = says("key of the licence; default: license, licence and those of The Stack", None)
@@ -259,7 +261,9 @@ class Faults:
     """What training bears before it stops. A skipped batch counts as a step; its tokens are not trained on."""
 
     skip_bad_batches: int = says("most batches in a row to skip because loss or gradients are no numbers; one more stops the run", 3)
-    spike_nats: float | None = says("roll back when the loss is this far above the median of the last spike_window steps; default: never", None)
+    spike_nats: float | None = says(
+        "roll back when the loss is this far above the median of the last spike_window steps; default: never", None
+    )
     spike_window: int = says("steps of the same phase the median is taken over", 50)
     spike_skip_batches: int = says("batches left out after a roll back, up to and including the one with the spike", 1)
     max_rollbacks: int = says("most roll backs of a run; one more spike stops it", 3)
@@ -272,7 +276,9 @@ class Evaluation:
     held_out_share: float = says("share of documents never trained on, chosen by hash", 0.01)
     every_steps: int | None = says("held-out loss after this many steps; default: at phase ends only", None)
     held_out_sequences: int = says("most held-out sequences per corpus while training", 64)
-    suites: tuple[str, ...] = says("bits_per_byte, continuation, paper, small, or paths of suites of your own", ("bits_per_byte", "continuation"))
+    suites: tuple[str, ...] = says(
+        "bits_per_byte, continuation, paper, small, or paths of suites of your own", ("bits_per_byte", "continuation")
+    )
     data_directory: str | None = says("folder with the data files of the suites paper, small and your own", None)
     items: int = says("most items per task", 200)
     tasks_directory: str | None = says("folder of lm-eval task files of your own", None)

@@ -39,7 +39,9 @@ def read_axes(plain, faults: list[str]) -> dict[str, dict[str, dict]]:
             faults += [f"{where}: {name} is there twice" for name in sorted({n for n in names if names.count(n) > 1})]
             points = {name: {axis: value} for name, value in zip(names, points, strict=True)}
         if not isinstance(points, dict) or not points:
-            faults.append(f"{where}: found {kind_of(points)}, needs a mapping point -> {{a.b: value}}, or a list of values of the key {axis}")
+            faults.append(
+                f"{where}: found {kind_of(points)}, needs a mapping point -> {{a.b: value}}, or a list of values of the key {axis}"
+            )
             continue
         axes[str(axis)] = {str(name): read_changes(changes, f"{where}.{name}", faults) for name, changes in points.items()}
         faults += [f"{where}: {name_fault(name)}" for name in points if name_fault(name)]

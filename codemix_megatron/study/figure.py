@@ -78,7 +78,17 @@ def draw_segment(axes, plan: StudyPlan, segment, rows: dict[str, int], colours, 
     inside = numbers.tokens / last * 90  # characters that the bar holds, about
     if len(segment.phase.name) <= inside:
         ink = "white" if share < 0.35 else INK
-        axes.text((begin + end) / 2, row, segment.phase.name, ha="center", va="center", fontsize=7.5, color=ink, weight="bold" if shared else None, zorder=3)
+        axes.text(
+            (begin + end) / 2,
+            row,
+            segment.phase.name,
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            color=ink,
+            weight="bold" if shared else None,
+            zorder=3,
+        )
     if segment.ends:
         place = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
         axes.annotate(", ".join(segment.ends), (end, row), fontsize=8.5, color=INK, weight="bold" if shared else None, **place)

@@ -109,9 +109,7 @@ def open_study(folder: StudyFolder, study: Study, graph: Graph) -> dict:
         if not is_run_folder(folder.run(name)):
             replace_text(folder.recipe(name), write_recipe(segment_recipe(segment, folder.runs)))
     known = {name: described for name, described in before.get("segments", {}).items() if is_run_folder(folder.run(name))}
-    described = {
-        name: {"phase": s.phase.name, "parent": s.parent, "ends": list(s.ends)} for name, s in graph.segments.items()
-    }
+    described = {name: {"phase": s.phase.name, "parent": s.parent, "ends": list(s.ends)} for name, s in graph.segments.items()}
     state = {
         **before,
         "name": study.name,

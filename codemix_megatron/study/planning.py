@@ -33,7 +33,9 @@ class StudyPlan:
 
     def checkpoint_bytes(self) -> int:
         """Estimate what checkpoints take when all is done: each segment keeps its end and what its recipe says."""
-        return round(sum(kept_checkpoints(self.graph.segments[n], p) * bytes_per_parameter(p) * p.parameters["total"] for n, p in self.plans.items()))
+        return round(
+            sum(kept_checkpoints(self.graph.segments[n], p) * bytes_per_parameter(p) * p.parameters["total"] for n, p in self.plans.items())
+        )
 
     def as_json(self) -> dict:
         """Return what --json prints."""

@@ -7,7 +7,17 @@ from codemix_megatron.recipe.quantity import format_tokens
 __all__ = ["study_files"]
 
 SMALL, LARGE = "470m", "2.8b"
-MINI = ("text-only", "balanced-only", "balanced-to-text", "code-to-text", "cooldown-without-code", "sweep-025", "sweep-050", "sweep-075", "sweep-100")
+MINI = (
+    "text-only",
+    "balanced-only",
+    "balanced-to-text",
+    "code-to-text",
+    "cooldown-without-code",
+    "sweep-025",
+    "sweep-050",
+    "sweep-075",
+    "sweep-100",
+)
 MIXES = {0.0: "text", 0.5: "balanced", 1.0: "code"}
 KINDS = {("web_code",): "web", ("web_code", "code_adjacent"): "adjacent", ("web_code", "markup", "synthetic"): "synth"}
 

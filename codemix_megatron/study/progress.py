@@ -31,7 +31,9 @@ class Standing:
     note: str = ""
 
 
-def find_standings(graph: Graph, folder: StudyFolder, tasks: dict[str, dict], with_scores: bool, working: Callable[[str], bool]) -> dict[str, Standing]:
+def find_standings(
+    graph: Graph, folder: StudyFolder, tasks: dict[str, dict], with_scores: bool, working: Callable[[str], bool]
+) -> dict[str, Standing]:
     """Return segment -> standing. `tasks` is that of study.json; `working` says whether a task really is under way."""
     found, ends = {}, {}
     for name, segment in graph.segments.items():

@@ -1,19 +1,19 @@
 """YAML -> Study, with every fault reported at once.
 
-    name: grid
-    base: recipe.yaml                    # all that variants have in common; paths in it are beside it
-    phases:                              # what variants put together, by name
-      balanced: {tokens: 200B, mixture: {text: 0.5, code: 0.5}, learning_rate: {...}}
-      cooldown: {tokens: 40B, mixture: {text: 0.8, code: 0.2}, learning_rate: {...}}
-    variants:
-      balanced: {phases: [balanced]}
-      cooled: {after: balanced, phases: [cooldown]}
-      no-code: {after: balanced, phases: [cooldown], overrides: {phases.cooldown.mixture: {text: 1}}}
-    axes:                                # every variant at every point
-      seed: [1, 2]                       # a recipe key and its values
-      size: {small: {}, large: {model.num_layers: 8}}
-    exclude: [{variant: no-code, size: large}]
-    score: {suites: [bits_per_byte]}     # or none
+name: grid
+base: recipe.yaml                    # all that variants have in common; paths in it are beside it
+phases:                              # what variants put together, by name
+  balanced: {tokens: 200B, mixture: {text: 0.5, code: 0.5}, learning_rate: {...}}
+  cooldown: {tokens: 40B, mixture: {text: 0.8, code: 0.2}, learning_rate: {...}}
+variants:
+  balanced: {phases: [balanced]}
+  cooled: {after: balanced, phases: [cooldown]}
+  no-code: {after: balanced, phases: [cooldown], overrides: {phases.cooldown.mixture: {text: 1}}}
+axes:                                # every variant at every point
+  seed: [1, 2]                       # a recipe key and its values
+  size: {small: {}, large: {model.num_layers: 8}}
+exclude: [{variant: no-code, size: large}]
+score: {suites: [bits_per_byte]}     # or none
 """
 
 import copy
@@ -65,7 +65,9 @@ def read_text(path: Path, what: str) -> str:
 def read_base(value, path: Path, faults: list[str]) -> dict | None:
     """Return the base recipe as plain values, or None after adding to `faults`; what it says is checked with the variants."""
     if not isinstance(value, str):
-        faults.append(f"base: {'missing' if value is None else f'found {kind_of(value)}'}; it is the path of the recipe that variants change")
+        faults.append(
+            f"base: {'missing' if value is None else f'found {kind_of(value)}'}; it is the path of the recipe that variants change"
+        )
         return None
     try:
         plain = parse_yaml(read_text(path.parent / value, "recipe"), where=str(path.parent / value))
@@ -130,7 +132,9 @@ def read_variants(plain: dict, base: dict, axes: dict, known: list[str], faults:
     if given is None and axes:
         return {plain.get("name", "run"): []}  # the base recipe at every point
     if not isinstance(given, dict) or not given:
-        faults.append(f"variants: {'missing' if given is None else f'found {kind_of(given)}'}; needs a mapping name -> {{phases: [...]}}, or axes")
+        faults.append(
+            f"variants: {'missing' if given is None else f'found {kind_of(given)}'}; needs a mapping name -> {{phases: [...]}}, or axes"
+        )
         return {}
     read = {str(name): read_variant(value, f"variants.{name}", known, faults) for name, value in given.items()}
     faults += [f"variants: {name_fault(name)}" for name in read if name_fault(name)]
@@ -241,10 +245,19 @@ def refuse_other_documents(variants: list[Variant], where: str) -> None:
     owners, faults = {}, []
     for variant in variants:
         for name, spec in variant.recipe.corpora.items():
-            made = (spec.documents, spec.filters, spec.text_key, spec.shuffle, spec.text_documents, variant.recipe.evaluation.held_out_share)
+            made = (
+                spec.documents,
+                spec.filters,
+                spec.text_key,
+                spec.shuffle,
+                spec.text_documents,
+                variant.recipe.evaluation.held_out_share,
+            )
             made = (*made, variant.recipe.tokenizer)
             other, before = owners.setdefault(spec.prefix, (variant.name, made))
             if before != made:
-                faults.append(f"corpora.{name}.prefix: {variant.name} and {other} prepare different files as {spec.prefix}; give each its own prefix")
+                faults.append(
+                    f"corpora.{name}.prefix: {variant.name} and {other} prepare different files as {spec.prefix}; give each its own prefix"
+                )
     if faults:
         raise RecipeError(list(dict.fromkeys(faults)), where=where)

@@ -108,6 +108,8 @@ def refuse_other_optimizer(recipe: Recipe, parent: RunFolder) -> None:
 def refuse_other_model(recipe: Recipe, checkpoint: Path, key: str, free: tuple[str, ...]) -> None:
     """Raise CodemixError when a checkpoint holds another model than the recipe's; what is `free` may differ."""
     theirs, ours = as_plain(Model.from_plain(read_card(checkpoint)["model"])), as_plain(recipe.model)  # older cards lack newer keys
-    different = [f"model.{name} {ours[name]} here, {theirs[name]} there" for name in ours if name not in free and ours[name] != theirs[name]]
+    different = [
+        f"model.{name} {ours[name]} here, {theirs[name]} there" for name in ours if name not in free and ours[name] != theirs[name]
+    ]
     if different:
         raise CodemixError(f"{key}: {checkpoint} holds another model: {'; '.join(different)}")

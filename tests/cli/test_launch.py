@@ -35,7 +35,10 @@ def test_dry_run_prints_the_script_and_writes_nothing(launch, tiny, tmp_path):
         (["parallel.data=2", "--nodes", "2"], "2 nodes x 2 ranks: 4 ranks asked for"),
         (["phases.0.tokens=9M"], "lower its share, add documents or raise"),
         (["seeed=1"], "seeed: no such key; did you mean seed?"),
-        (["--tasks", "3", "--suite", "small", "--nodes", "0"], "--tasks: belongs to --prepare; --suite and --data: belong to --evaluate; --nodes: found 0"),
+        (
+            ["--tasks", "3", "--suite", "small", "--nodes", "0"],
+            "--tasks: belongs to --prepare; --suite and --data: belong to --evaluate; --nodes: found 0",
+        ),
         (["--prepare", "--nodes", "2"], "--nodes: belongs to training"),
     ],
 )

@@ -29,7 +29,12 @@ def test_study_is_planned_and_drawn_before_corpora_are_prepared(here):
     sizes = ["--assume-tokens", "prose=100K,snippets=100K"]
     done = here.codemix("study", "plan", "study.yaml", *sizes, "--device", "h100", "--figure", "tree.png")
     assert done.returncode == 0, done.stderr
-    for said in ("scored: 1 variant in 1 run", "sizes of corpora are assumed", "on h100 at 40 % of peak", "shared by several variants: nothing"):
+    for said in (
+        "scored: 1 variant in 1 run",
+        "sizes of corpora are assumed",
+        "on h100 at 40 % of peak",
+        "shared by several variants: nothing",
+    ):
         assert said in done.stdout
     assert (here.folder / "tree.png").read_bytes().startswith(b"\x89PNG")
     missing = here.codemix("study", "plan", "study.yaml")

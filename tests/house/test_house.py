@@ -53,7 +53,21 @@ def test_library_is_imported_only_where_it_may_be(library):
 
 def test_rooms_of_a_login_node_load_no_torch():
     modules = [m for m in MODULES if m.split(".")[1] in WITHOUT_TORCH and m != "codemix_megatron.corpus.megatron_tool"]
-    commands = ("main", "plan", "study", "prepare", "report", "train", "export", "demo", "evaluate", "verify", "verify_corpus", "inspect", "tokenizer")
+    commands = (
+        "main",
+        "plan",
+        "study",
+        "prepare",
+        "report",
+        "train",
+        "export",
+        "demo",
+        "evaluate",
+        "verify",
+        "verify_corpus",
+        "inspect",
+        "tokenizer",
+    )
     modules += [f"codemix_megatron.cli.{name}" for name in commands]
     loaded = modules_loaded_by("; ".join(f"import {m}" for m in modules))
     assert not loaded & {"torch", "transformers", "megatron", "lm_eval", "matplotlib"}

@@ -15,6 +15,7 @@ from codemix_megatron.records.run_folder import RunFolder
 
 pytestmark = pytest.mark.distributed
 
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_family_goes_both_ways_with_equal_logits_and_equal_bits(name, tmp_path, measured):
     make_model(name, tmp_path / "theirs")

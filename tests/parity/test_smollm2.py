@@ -41,7 +41,15 @@ def study(smollm, tmp_path_factory):
         "parallel": {"device": "cpu", "tensor": 3, "pipeline": 2, "timeout_seconds": 600, "threads_per_rank": 1},
         "batch": {"global_sequences": 4},
         "corpora": {"prose": {"documents": ["prose.jsonl"]}, "snippets": {"kind": "code", "documents": ["snippets.jsonl"]}},
-        "phases": [{"name": "all", "from": f"hf:{smollm}", "tokens": 3 * 4 * LENGTH, "mixture": {"prose": 0.5, "snippets": 0.5}, "learning_rate": rate}],
+        "phases": [
+            {
+                "name": "all",
+                "from": f"hf:{smollm}",
+                "tokens": 3 * 4 * LENGTH,
+                "mixture": {"prose": 0.5, "snippets": 0.5},
+                "learning_rate": rate,
+            }
+        ],
         "evaluation": {"held_out_share": 0.1, "held_out_sequences": 4},
     }
     tiny.recipe.write_text(yaml.safe_dump(recipe, sort_keys=False))

@@ -84,7 +84,11 @@ def test_run_that_gives_no_number_stops_after_so_many_batches_in_a_row_and_names
     message = done.stderr
     assert f"step {skipped[-1]['step']}: loss" in message and "3 such batches in a row, faults.skip_bad_batches allows 2" in message
     first = skipped[-1]["documents"]["prose"][0]
-    assert f"documents of the batch: prose {first}, " in message and "set faults.skip_bad_batches higher" in message and "Traceback" not in message
+    assert (
+        f"documents of the batch: prose {first}, " in message
+        and "set faults.skip_bad_batches higher" in message
+        and "Traceback" not in message
+    )
 
 
 SPIKES = ["faults.spike_nats=0.4", "faults.spike_window=4"]

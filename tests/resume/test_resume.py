@@ -11,7 +11,7 @@ from tiny_run import kill, ranks_of
 from whole_checkpoint import tensors_of
 
 pytestmark = pytest.mark.distributed
-INFILLING = 'corpora.snippets.fill_in_the_middle={rate: 0.5, sentinels: [Ā, ā, Ă]}'  # bytes 0, 1, 2, which no document has
+INFILLING = "corpora.snippets.fill_in_the_middle={rate: 0.5, sentinels: [Ā, ā, Ă]}"  # bytes 0, 1, 2, which no document has
 LAYOUT = ["parallel.tensor=2", INFILLING]
 EVERY = ["checkpoint.every_steps=4"]
 BEHIND = ["checkpoint.every_steps=1", "checkpoint.asynchronous=true"]  # some save is always under way

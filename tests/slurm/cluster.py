@@ -145,7 +145,11 @@ class Cluster:
         text = CONFIGURATION.format(folder=self.folder, controller=controller, address=address, port=next(ports))
         hosts = f"127.0.0.1 localhost\n{CONTROLLER} ctl\n"
         for i, name in enumerate(self.names, 1):
-            place = f"NodeAddr=10.77.0.{10 + i} Port=6818" if self.isolated else f"NodeHostname={controller} NodeAddr=127.0.0.1 Port={next(ports)}"
+            place = (
+                f"NodeAddr=10.77.0.{10 + i} Port=6818"
+                if self.isolated
+                else f"NodeHostname={controller} NodeAddr=127.0.0.1 Port={next(ports)}"
+            )
             hosts += f"10.77.0.{10 + i} {name}\n"
             text += f"NodeName={name} {place} CPUs={self.cpus} RealMemory=16000 State=UNKNOWN\n"
         self.configuration.write_text(text + PARTITIONS)

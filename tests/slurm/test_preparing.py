@@ -34,7 +34,16 @@ def prepared(launcher, cluster, tiny, tmp_path_factory):
     marker, python = folder / "task-2", folder / "python"
     python.write_text(SMALL_PARTS.format(python=launcher.python, marker=marker))
     python.chmod(0o755)
-    words = ["--prepare", folder / "recipe.yaml", "--site", launcher.site_file(python=str(python)), "--tasks", 4, "--folder", folder / "run"]
+    words = [
+        "--prepare",
+        folder / "recipe.yaml",
+        "--site",
+        launcher.site_file(python=str(python)),
+        "--tasks",
+        4,
+        "--folder",
+        folder / "run",
+    ]
     done = launcher.launch(*words)
     assert done.returncode == 0, done.stderr
     again = launcher.launch(*words)

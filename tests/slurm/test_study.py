@@ -101,7 +101,9 @@ def test_cancelled_study_saves_and_goes_on(queued):
     study = {**STUDY, "name": "cancelled", "variants": {"plain": {"overrides": longer}}}
     (queued.tiny.folder / "cancelled.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     folder = queued.tiny.folder / "cancelled"
-    done = queued.study("run", queued.tiny.folder / "cancelled.yaml", "--on", "slurm", "--site", queued.launcher.site, "--directory", folder)
+    done = queued.study(
+        "run", queued.tiny.folder / "cancelled.yaml", "--on", "slurm", "--site", queued.launcher.site, "--directory", folder
+    )
     assert done.returncode == 0, done.stderr
     queued.tiny.wait_for_step("cancelled/runs/plain.balanced", 2)
     cancelled = queued.study("cancel", folder)

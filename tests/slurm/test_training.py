@@ -22,7 +22,9 @@ def eventful(launcher, cluster, tiny):
     # Of three nodes none can be left out for good where one more is to be lost.
     job = launcher.train("eventful", "parallel.tensor=2", EVERY_STEP, partition="spare", exclude_bad_nodes=False)
     tiny.wait_for_step("eventful", 2, seconds=200)
-    urgent = cluster.run("sbatch", "--parsable", "--partition=train", "--nodes=3", "--exclusive", "--output=/dev/null", "--wrap=true").stdout
+    urgent = cluster.run(
+        "sbatch", "--parsable", "--partition=train", "--nodes=3", "--exclusive", "--output=/dev/null", "--wrap=true"
+    ).stdout
     begin = launcher.wait_for_start("eventful", 2)
     cluster.wait_for_job(urgent.strip())
     tiny.wait_for_step("eventful", begin["checkpoint_step"] + 2, seconds=200)

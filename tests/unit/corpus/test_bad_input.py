@@ -56,7 +56,9 @@ def test_bad_line_is_left_out_counted_and_placed(write_lines, spec_for, tokenize
 
 
 def test_surrogate_in_another_key_and_numbers_json_does_not_know_do_no_harm(write_lines, spec_for, tokenizer):
-    path = write_lines([b'{"text": "a", "title": "\\ud800"}', b'{"text": "b", "score": NaN}', b'{"text": "c", "id": 123456789012345678901234567890}'])
+    path = write_lines(
+        [b'{"text": "a", "title": "\\ud800"}', b'{"text": "b", "score": NaN}', b'{"text": "c", "id": 123456789012345678901234567890}']
+    )
     assert texts_of(prepare_corpus("x", spec_for(path), tokenizer, HOW), tokenizer) == ["a", "b", "c"]
 
 
@@ -143,7 +145,9 @@ peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if
 print(json.dumps({"peak": peak, "documents": manifest.num_documents, "dropped": manifest.dropped, "torch": "torch" in sys.modules}))
 """
     command = [sys.executable, "-c", code, str(folder / "words.jsonl"), str(folder / "corpus"), str(tokenizer_path)]
-    told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONWARNINGS": "ignore"}).stdout)
+    told = json.loads(
+        subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONWARNINGS": "ignore"}).stdout
+    )
     for path in folder.glob("*.*"):
         path.unlink()
     return told["peak"], told

@@ -102,7 +102,9 @@ def test_licences_may_be_listed():
 
 
 def test_tokenizers_are_trained_on_what_filters_leave(write_lines):
-    path = write_lines([{"text": "kept", "lang": "go"}, {"text": "dropped", "lang": "rust"}, b"broken", {"text": "me@home.org", "lang": "go"}])
+    path = write_lines(
+        [{"text": "kept", "lang": "go"}, {"text": "dropped", "lang": "rust"}, b"broken", {"text": "me@home.org", "lang": "go"}]
+    )
     spec = CorpusSpec(kind="code", documents=(str(path),), filters=FilterSpec(languages=("go",), personal_data=("email",)))
     (file,) = filtered_inputs(find_inputs(spec, where="x"), spec.filters)
     parts = pickle.loads(pickle.dumps(file.divide(30)))
@@ -158,7 +160,9 @@ def evaluation_set(tmp_path):
     path = tmp_path / "items.jsonl"
     first = "what is the name of the large green river that runs through the old town"
     second = "def solve(numbers): return sorted(numbers)[0] if numbers else None  # smallest of all of them"
-    path.write_text(f'{{"id": 1, "question": "{first}", "choices": ["a", "b"]}}\n\n{{"nested": {{"prompt": ["{second}"]}}}}\n{{"q": "too short"}}\n')
+    path.write_text(
+        f'{{"id": 1, "question": "{first}", "choices": ["a", "b"]}}\n\n{{"nested": {{"prompt": ["{second}"]}}}}\n{{"q": "too short"}}\n'
+    )
     return path, first, second
 
 
@@ -202,7 +206,9 @@ def test_item_that_repeats_another_is_contaminated_with_it(tmp_path):
 
 
 def test_runs_of_numbers_tell_nothing(tmp_path):
-    (tmp_path / "n.txt").write_text("assert f([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]) and here is what the function should return for it or nothing")
+    (tmp_path / "n.txt").write_text(
+        "assert f([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]) and here is what the function should return for it or nothing"
+    )
     index = build_contamination_index([tmp_path / "n.txt"])
     assert not len(index.shared_runs(", ".join(map(str, range(1, 30)))))
     assert len(index.shared_runs("... 14) and here is what, the function should return for it, or nothing!"))

@@ -106,7 +106,9 @@ def test_counts_that_differ_are_named(corpus, capsys):
     assert f"tokens of all languages together: found {manifest.num_tokens - manifest.languages['go']['tokens'] + 3}" in out
     assert "3 tokens of go, but" in out
     assert f"train_tokens: found {manifest.train_tokens + 1}, expected {manifest.train_tokens}" in out
-    change_manifest(corpus, languages=manifest.languages, train_tokens=manifest.train_tokens, kinds={"code": {"documents": 1, "bytes": 2, "tokens": 3}})
+    change_manifest(
+        corpus, languages=manifest.languages, train_tokens=manifest.train_tokens, kinds={"code": {"documents": 1, "bytes": 2, "tokens": 3}}
+    )
     assert "documents of all kinds together: found 1, expected 61" in verify(corpus, capsys)[1]
     np.save(f"{corpus}.languages.npy", np.zeros(4, np.uint16))
     assert "corpus.languages.npy: found 4 entries up to 0" in verify(corpus, capsys)[1]
@@ -143,14 +145,20 @@ def inspected(corpus, capsys, *words) -> str:
 
 def test_inspect_shows_the_manifest_and_the_documents_themselves(corpus, capsys):
     manifest = CorpusManifest.read(corpus)
-    left_out = {"dropped": {**manifest.dropped, "0x": 2}, "dropped_examples": {"0x": ["mask =\n 0xff\x1b"]}, "filters": {"hexadecimal": True}}
+    left_out = {
+        "dropped": {**manifest.dropped, "0x": 2},
+        "dropped_examples": {"0x": ["mask =\n 0xff\x1b"]},
+        "filters": {"hexadecimal": True},
+    }
     change_manifest(corpus, **left_out, rewritten={"e-mail masked": 3})
     out = inspected(corpus, capsys, "--samples", 61)
     assert all(text in out for text in TEXTS)
     assert f"{manifest.num_documents:,} documents, {manifest.num_bytes:,} bytes, {manifest.num_tokens:,} tokens" in out
     assert manifest.bin_sha256 in out and manifest.tokenizer.sha256 in out and "python" in out
     assert "left out 1: duplicate: " in out and "documents.jsonl:61" in out
-    assert "left out 2: 0x" in out and "| mask = 0xff" in out and "hexadecimal: true" in out and "changed in 3 documents: e-mail masked" in out
+    assert (
+        "left out 2: 0x" in out and "| mask = 0xff" in out and "hexadecimal: true" in out and "changed in 3 documents: e-mail masked" in out
+    )
     assert "a\\x1b[31mred" in out and "\x1b" not in out  # a terminal would obey it
     assert out.count("held out, ") == manifest.held_out_documents
 

@@ -65,7 +65,9 @@ def test_shards_in_any_order_and_a_merge_equal_one_process(at_once, many_texts, 
     manifest = prepare_corpus("x", spec, tokenizer, replace(HOW, only_merge=True))
     assert checksums(spec) == at_once[2]
     assert told(manifest) == told(at_once[1])
-    assert sorted(path.name for path in Path(spec.prefix).parent.iterdir()) == sorted(path.name for path in Path(at_once[0].prefix).parent.iterdir())
+    assert sorted(path.name for path in Path(spec.prefix).parent.iterdir()) == sorted(
+        path.name for path in Path(at_once[0].prefix).parent.iterdir()
+    )
 
 
 def test_merge_names_what_is_missing(many_texts, spec_for, tokenizer):
@@ -200,7 +202,9 @@ def members(session: int) -> list[int]:
     return found
 
 
-def test_filters_and_near_duplicates_are_decided_in_document_order_however_the_work_is_divided(write_lines, spec_for, tokenizer, monkeypatch):
+def test_filters_and_near_duplicates_are_decided_in_document_order_however_the_work_is_divided(
+    write_lines, spec_for, tokenizer, monkeypatch
+):
     words = [f"word{i}" for i in range(23)]
     texts = [" ".join(f"{word}z{i % 40}" for word in words) + ("" if i < 40 else f" again {i}") for i in range(120)]
     texts[5] += " 0xff"
@@ -249,7 +253,9 @@ def test_error_in_a_worker_reaches_the_user(many_texts, spec_for, tokenizer, tmp
 def test_corpus_equals_what_megatrons_builder_writes_of_the_same_documents(at_once, tmp_path):
     megatron = pytest.importorskip("megatron.core.datasets.indexed_dataset")
     reader = IndexedReader(at_once[0].prefix)
-    builder = megatron.IndexedDatasetBuilder(str(tmp_path / "theirs.bin"), dtype=megatron.DType.optimal_dtype(at_once[1].tokenizer.vocab_size))
+    builder = megatron.IndexedDatasetBuilder(
+        str(tmp_path / "theirs.bin"), dtype=megatron.DType.optimal_dtype(at_once[1].tokenizer.vocab_size)
+    )
     for i in range(len(reader)):
         builder.add_document(reader.document(i), [len(reader.document(i))])
     builder.finalize(str(tmp_path / "theirs.idx"))

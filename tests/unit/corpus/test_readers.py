@@ -110,7 +110,9 @@ def test_string_of_a_table_that_is_not_utf8_costs_its_row_only(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x.parquet", "x.feather", "x.arrow"])
-@pytest.mark.parametrize("damage", [lambda data: data[:-50], lambda data: b"not a table", lambda data: b"", lambda data: data[: len(data) // 2]])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-50], lambda data: b"not a table", lambda data: b"", lambda data: data[: len(data) // 2]]
+)
 def test_damaged_table_is_an_error_and_no_silent_end(tmp_path, name, damage):
     path = write_table(tmp_path / name)
     path.write_bytes(damage(path.read_bytes()))
@@ -165,7 +167,12 @@ def test_notebooks_made_again_from_real_ones_read_the_same(shared_data, tmp_path
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"{", "broken JSON"), (b"[]", "no Jupyter notebook"), (b'{"cells": [3]}', "no Jupyter notebook"), (b'{"a": 1}', "no Jupyter notebook")],
+    [
+        (b"{", "broken JSON"),
+        (b"[]", "no Jupyter notebook"),
+        (b'{"cells": [3]}', "no Jupyter notebook"),
+        (b'{"a": 1}', "no Jupyter notebook"),
+    ],
 )
 def test_malformed_notebook_is_reported(tmp_path, content, reason):
     (tmp_path / "n.ipynb").write_bytes(content)
@@ -222,7 +229,9 @@ def test_commits_are_messages_with_diffs_oldest_first_without_people(repository)
 
 def test_history_is_read_in_parts_and_whatever_the_users_settings(repository, tmp_path, monkeypatch):
     before = [d.text for d in good(read(f"git:{repository}"))]
-    (tmp_path / ".gitconfig").write_text("[diff]\n noprefix = true\n external = false\n[log]\n showSignature = true\n[color]\n ui = always\n")
+    (tmp_path / ".gitconfig").write_text(
+        "[diff]\n noprefix = true\n external = false\n[log]\n showSignature = true\n[color]\n ui = always\n"
+    )
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("GIT_DIR", "/nowhere")
     assert [d.text for d in good(read(f"git:{repository}"))] == before
@@ -244,7 +253,9 @@ def test_repositories_may_be_globbed_and_found_beside_the_recipe(repository, tmp
 
 
 def test_folder_without_a_history_is_an_error(tmp_path):
-    with pytest.raises(CorpusError, match=r"corpora.x.documents\[0\]: git:.*: no git history can be read there \(fatal: not a git repository"):
+    with pytest.raises(
+        CorpusError, match=r"corpora.x.documents\[0\]: git:.*: no git history can be read there \(fatal: not a git repository"
+    ):
         read(f"git:{tmp_path}")
     git(tmp_path, "init", "-q")
     with pytest.raises(CorpusError, match="no git history can be read there"):
@@ -482,13 +493,19 @@ def test_url_that_leads_nowhere_is_an_error_with_its_key(url, message):
 def test_example_recipe_prepares_every_kind_of_input(repository, tmp_path):
     """examples/corpora, whole: its documents made small, its tokenizer small too."""
     documents = tmp_path / "documents"
-    many = [f"the {word} fox {i} jumps over {i * 7} lazy dogs and runs home again to sleep for {i} days" * 4 for i in range(40) for word in ("quick", "red")]
+    many = [
+        f"the {word} fox {i} jumps over {i * 7} lazy dogs and runs home again to sleep for {i} days" * 4
+        for i in range(40)
+        for word in ("quick", "red")
+    ]
     many.append(f"{many[0]} indeed")
     for name in ("web", "books", "stack/python", "markup", "project", "stackexchange", "notebooks"):
         (documents / name).mkdir(parents=True)
     (documents / "web/a.jsonl.zst").write_bytes(zstandard.compress("\n".join(json.dumps({"text": text}) for text in many).encode()))
     (documents / "books/b.txt").write_text("A book about nobody@nowhere.net. " * 20)
-    code = [{"content": f"def {name}_{i}():\n    return {i}\n", "lang": "Python", "license": "MIT"} for i in range(30) for name in ("f", "gg")]
+    code = [
+        {"content": f"def {name}_{i}():\n    return {i}\n", "lang": "Python", "license": "MIT"} for i in range(30) for name in ("f", "gg")
+    ]
     write_table(documents / "stack/python/1.parquet", [*code, {"content": "x = 0xff\n", "lang": "Python", "license": "MIT"}])
     write_table(documents / "markup/1.arrow", [{"text": f"# Title {i}\n\nWords of page {i}.\n", "lang": "Markdown"} for i in range(20)])
     git(documents, "clone", "-q", str(repository), "project/.")

@@ -20,9 +20,7 @@ def corpora(write_lines):
     """Prose of one vocabulary, and code in two languages."""
     draw = random.Random(0)
     prose = [{"text": " ".join("".join(draw.choices(SYLLABLES, k=3)) for _ in range(45))} for _ in range(80)]
-    code = [
-        {"text": f"def f{i}(x):\n        return x + {2000 + i}\n" * 8, "lang": "python" if i % 3 else "go"} for i in range(1, 80)
-    ]
+    code = [{"text": f"def f{i}(x):\n        return x + {2000 + i}\n" * 8, "lang": "python" if i % 3 else "go"} for i in range(1, 80)]
     return write_lines(prose, "prose.jsonl"), write_lines(code, "code.jsonl")
 
 
@@ -77,7 +75,10 @@ def test_shares_of_a_recipe_are_those_of_all_its_phases(tmp_path, monkeypatch):
     make_documents(tmp_path)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
     monkeypatch.chdir(tmp_path)
-    assert main(["tokenizer", "train", str(tmp_path / "t.json"), "--vocab-size", "300", "--recipe", "recipe.yaml", "--sample-bytes", "9K"]) == 0
+    assert (
+        main(["tokenizer", "train", str(tmp_path / "t.json"), "--vocab-size", "300", "--recipe", "recipe.yaml", "--sample-bytes", "9K"])
+        == 0
+    )
     taken = {n: c["sampled_bytes"] for n, c in json.loads((tmp_path / "t.training.json").read_text())["corpora"].items()}
     # 12 batches at 0.5 and 8 at 0.8
     assert taken["prose"] / sum(taken.values()) == pytest.approx(0.62, abs=0.05)

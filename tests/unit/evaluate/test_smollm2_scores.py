@@ -34,7 +34,9 @@ def test_real_model_scores_what_lm_eval_by_hand_scores(smollm, tmp_path, measure
     theirs = by_hand(smollm, [(t.name, {**t.lm_eval, **dataset_of(t, find_data(t, EVAL))}) for t in tasks], ITEMS)
     (tmp_path / "s.yaml").write_text("suite: s\ntasks:\n" + "".join(f"  {task}: {{from: paper}}\n" for task in TASKS))
     subject = Subject(name="smollm2", digest="smollm2", step=0, tokens=0, load=lambda: smollm)
-    scores = evaluate_subject(subject, Wanted(suites=(str(tmp_path / "s.yaml"),), items=ITEMS, data=EVAL), tmp_path, tmp_path / "scores.json")
+    scores = evaluate_subject(
+        subject, Wanted(suites=(str(tmp_path / "s.yaml"),), items=ITEMS, data=EVAL), tmp_path, tmp_path / "scores.json"
+    )
     compared = 0
     for score in scores.tasks:
         results, samples = theirs[score.task]
@@ -43,6 +45,8 @@ def test_real_model_scores_what_lm_eval_by_hand_scores(smollm, tmp_path, measure
             continue
         compared += 1
         assert score.value == pytest.approx(found, abs=1e-6), score
-        assert ItemScores.read(tmp_path / "items" / score.item_file).metrics[score.metric].values == [float(s[score.metric]) for s in samples]
+        assert ItemScores.read(tmp_path / "items" / score.item_file).metrics[score.metric].values == [
+            float(s[score.metric]) for s in samples
+        ]
     measured(f"SmolLM2-135M, figures equal to lm-eval by hand: {compared} metrics of {len(tasks)} tasks, {ITEMS} items each")
     assert compared >= 8

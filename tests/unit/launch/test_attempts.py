@@ -107,7 +107,15 @@ def test_task_that_srun_complains_of_first_is_named(line, rank, node, exit_code)
 
 
 def note(run: RunFolder, rank: int, **failure) -> None:
-    plain = {"rank": rank, "host": f"node{rank}", "message": "x", "where": "codemix_megatron/a.py:7", "known": False, "exit_code": 1, "at": rank}
+    plain = {
+        "rank": rank,
+        "host": f"node{rank}",
+        "message": "x",
+        "where": "codemix_megatron/a.py:7",
+        "known": False,
+        "exit_code": 1,
+        "at": rank,
+    }
     write_json(run.logs / "failures" / f"7.0-rank-{rank}.json", plain | failure)
 
 

@@ -48,7 +48,15 @@ def test_fault_of_a_site_file_is_named(tmp_path, plain, words):
 
 
 def test_site_reaches_the_script(tmp_path):
-    plain = {"partition": "p", "account": "a", "qos": "q", "gpus_per_node": 4, "time_limit_hours": 1.5, "exclude": ["n1", "n2"], "modules": ["m/1"]}
+    plain = {
+        "partition": "p",
+        "account": "a",
+        "qos": "q",
+        "gpus_per_node": 4,
+        "time_limit_hours": 1.5,
+        "exclude": ["n1", "n2"],
+        "modules": ["m/1"],
+    }
     plain |= {"environment": {"A": "x y", "B": 1}, "network_interface": "ib0", "sbatch": ["--reservation=r"], "srun": ["--mpi=none"]}
     plain |= {"container": {"image": "/i.sqsh", "mounts": ["/a:/b", "/c:/d:ro"]}, "setup": ["source x"], "batch_python": "/py"}
     script = render_training("/r.yaml", ["seed=2"], RunFolder("/runs/mine"), read(tmp_path, plain), 8)
@@ -57,7 +65,14 @@ def test_site_reaches_the_script(tmp_path):
         "--signal=B:USR1@300", "--requeue", "--open-mode=append", "--reservation=r", "--output=/runs/mine/launch/job-%j.log",
     ):  # fmt: skip
         assert f"#SBATCH {words}\n" in script
-    for words in ("module load m/1", "export A='x y'", "export B=1", "export NCCL_SOCKET_IFNAME=ib0", "export GLOO_SOCKET_IFNAME=ib0", "source x"):
+    for words in (
+        "module load m/1",
+        "export A='x y'",
+        "export B=1",
+        "export NCCL_SOCKET_IFNAME=ib0",
+        "export GLOO_SOCKET_IFNAME=ib0",
+        "source x",
+    ):
         assert f"\n{words}\n" in script
     for words in ("--container-image=/i.sqsh", "--container-mounts=/a:/b,/c:/d:ro", "--mpi=none", "--ntasks=8", "exec /py -m"):
         assert words in script

@@ -26,7 +26,28 @@ def made(tmp_path_factory):
     """A corpus of 120 documents of two languages, some not ASCII, and its tokenizer with the sentinels."""
     folder = tmp_path_factory.mktemp("middle")
     draw = random.Random(0)
-    words = ["def", "return", "value", "index", "for", "in", "range", "print", "größe", "λ", "x", "y", "+", "-", "=", "(", ")", ":", "10", "π\n"]
+    words = [
+        "def",
+        "return",
+        "value",
+        "index",
+        "for",
+        "in",
+        "range",
+        "print",
+        "größe",
+        "λ",
+        "x",
+        "y",
+        "+",
+        "-",
+        "=",
+        "(",
+        ")",
+        ":",
+        "10",
+        "π\n",
+    ]
     texts = [" ".join(draw.choices(words, k=draw.randrange(20, 200))) + f" # {i}" for i in range(120)]
     rows = [{"text": text, "lang": ["python", "rust"][i % 2]} for i, text in enumerate(texts)]
     (folder / "code.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -146,7 +167,9 @@ def test_tokenizer_without_sentinels_is_an_error_that_names_them(made, tmp_path)
     manifest, _ = made
     train_tokenizer(["some words of text " * 9], 300, tmp_path / "tokenizer.json")
     bare = load_tokenizer(tmp_path / "tokenizer.json")
-    with pytest.raises(CorpusError, match=r"corpora.code.fill_in_the_middle: .*tokenizer.json has none of <fim_prefix>, <fim_middle>, <fim_suffix>;"):
+    with pytest.raises(
+        CorpusError, match=r"corpora.code.fill_in_the_middle: .*tokenizer.json has none of <fim_prefix>, <fim_middle>, <fim_suffix>;"
+    ):
         MiddleFiller(1, {"code": manifest}, [FillInTheMiddle()], bare)
     with pytest.raises(CorpusError, match="has no token <MID>; name its tokens in `sentinels`"):
         MiddleFiller(1, {"code": manifest}, [FillInTheMiddle(sentinels=("a", "<MID>", "b"))], bare)

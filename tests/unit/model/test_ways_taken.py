@@ -7,7 +7,13 @@ from many_layouts import VOCABULARY, batches, recipe_of
 from codemix_megatron.model.build import build_model
 from codemix_megatron.parallel.ranks import one_rank
 
-OURS = {"RowsBackward", "RotationBackward", "NormalizationBackward", "GatedSiluBackward", "LinearWithGradAccumulationAndAsyncCommunicationBackward"}
+OURS = {
+    "RowsBackward",
+    "RotationBackward",
+    "NormalizationBackward",
+    "GatedSiluBackward",
+    "LinearWithGradAccumulationAndAsyncCommunicationBackward",
+}
 FOR_NOTHING = {"_CopyToModelParallelRegionBackward", "_ReduceFromModelParallelRegionBackward"}
 
 

@@ -22,6 +22,8 @@ def test_a_rank_on_cpu_loads_no_compiler_and_no_tracker():
 
     if torch.cuda.is_available():
         pytest.skip("with CUDA, fused functions are compiled")
-    done = subprocess.run([sys.executable, "-c", CODE], cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["[]", "torch"]

@@ -79,7 +79,14 @@ def test_missing_and_mismatched_corpora_are_told_at_once(tmp_path):
         read_manifests(recipe)
 
 
-SHAPES = ({}, {"num_query_groups": 2}, {"tie_embeddings": False}, {"ffn_hidden_size": None}, {"qkv_bias": True}, {"qk_norm": True, "head_dim": 32})
+SHAPES = (
+    {},
+    {"num_query_groups": 2},
+    {"tie_embeddings": False},
+    {"ffn_hidden_size": None},
+    {"qkv_bias": True},
+    {"qk_norm": True, "head_dim": 32},
+)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -34,7 +34,9 @@ BUDGETS = {
 
 def test_presets_on_disk_are_what_the_script_writes():
     files = {**preset_files(), **study_files()}
-    written = [path for folder in ("paper", "mini", "studies") for path in (EXAMPLES / folder).rglob("*") if path.suffix in (".yaml", ".md")]
+    written = [
+        path for folder in ("paper", "mini", "studies") for path in (EXAMPLES / folder).rglob("*") if path.suffix in (".yaml", ".md")
+    ]
     assert {str(path.relative_to(EXAMPLES)) for path in written} == set(files)
     stale = [name for name, text in files.items() if (EXAMPLES / name).read_text(encoding="utf-8") != text]
     assert not stale, "run tools/write_presets.py"
@@ -92,7 +94,9 @@ def test_cooldowns_start_where_the_parents_second_phase_ends(scale):
     end = parent.phases[1].first_step + parent.phases[1].steps - 1
     assert (Path(child.branch.run).resolve(), child.branch.step) == (EXAMPLES.parent / "runs" / parent.name, end)
     assert child.model == parent.model and child.phases == parent.phases[2:]
-    assert {name: source["epochs"] for name, source in child.sources.items()} == {name: source["epochs"] for name, source in parent.sources.items()}
+    assert {name: source["epochs"] for name, source in child.sources.items()} == {
+        name: source["epochs"] for name, source in parent.sources.items()
+    }
 
 
 def test_difference_names_the_synthetic_source():

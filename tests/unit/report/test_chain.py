@@ -39,9 +39,7 @@ def cut(whole, folder):
         run.path.mkdir()
         run.journal.touch()
         recipe = replace(whole.recipe, name=str(i), phases=(whole.recipe.phases[min(i, len(whole.recipe.phases) - 1)],))
-        segments.append(
-            replace(whole, folder=run, name=str(i), recipe=recipe, plan=plan, events=events, steps=steps, validations=[])
-        )
+        segments.append(replace(whole, folder=run, name=str(i), recipe=recipe, plan=plan, events=events, steps=steps, validations=[]))
     return segments
 
 

@@ -183,7 +183,9 @@ for attempt in {attempts!r}:
 def test_fork_bomb_is_stopped(sandbox):
     outcome = run_python("import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", Limits(seconds=1, processes=8), sandbox)
     assert outcome.status in (Status.TIMEOUT, Status.PROCESSES)
-    outcome = run_python("import threading, time\nfor _ in range(99): threading.Thread(target=time.sleep, args=(60,)).start()", LIMITS, sandbox)
+    outcome = run_python(
+        "import threading, time\nfor _ in range(99): threading.Thread(target=time.sleep, args=(60,)).start()", LIMITS, sandbox
+    )
     assert outcome.status == Status.PROCESSES, outcome
 
 
@@ -240,7 +242,9 @@ def processes_marked() -> list[str]:
 
 
 def test_a_forged_answer_does_not_pass():
-    code = "import os\nfor fd in range(3, 64):\n    try: os.write(fd, b'[\"guess\", \"passed\", \"\"]\\n')\n    except OSError: pass\nos._exit(0)"
+    code = (
+        'import os\nfor fd in range(3, 64):\n    try: os.write(fd, b\'["guess", "passed", ""]\\n\')\n    except OSError: pass\nos._exit(0)'
+    )
     assert run_python(code, LIMITS).status == Status.EXIT
 
 

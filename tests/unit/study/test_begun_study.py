@@ -114,5 +114,3 @@ def test_two_processes_do_not_work_on_one_study(begun):
 def test_folder_that_is_no_study_is_refused(tmp_path):
     with pytest.raises(CodemixError, match="not a begun study"):
         StudyFolder.existing(tmp_path)
-
-

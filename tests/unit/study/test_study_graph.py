@@ -37,7 +37,9 @@ def test_another_seed_model_or_mixture_shares_nothing_from_there_on(tmp_path):
 
 def test_saving_and_watching_differently_is_no_other_run(tmp_path):
     def change(study):
-        study["axes"] = {"saves": {"few": {}, "many": {"checkpoint.every_steps": 2, "observers.tensorboard": True, "parallel.timeout_seconds": 9}}}
+        study["axes"] = {
+            "saves": {"few": {}, "many": {"checkpoint.every_steps": 2, "observers.tensorboard": True, "parallel.timeout_seconds": 9}}
+        }
 
     assert len(graph_of(tmp_path, change).segments) == 5
 
