@@ -106,8 +106,8 @@ def one_of_four_ranks(folder: Path) -> dict:
     from dataclasses import asdict, replace
 
     from codemix_megatron.checkpoint.writing import save_checkpoint
+    from codemix_megatron.conversion.parity import model_recipe
     from codemix_megatron.corpus.tokenizers import load_tokenizer
-    from codemix_megatron.hf.parity import model_recipe
     from codemix_megatron.model.build import build_model
     from codemix_megatron.parallel.ranks import join_ranks, leave_ranks
     from codemix_megatron.recipe.schema import Model, Parallel, as_plain
@@ -146,7 +146,7 @@ def copy(source: Path, target: Path) -> dict:
 
 def export(folder: Path) -> dict:
     """Export the checkpoint."""
-    from codemix_megatron.hf.export import ExportOptions, export_run
+    from codemix_megatron.conversion.export import ExportOptions, export_run
     from codemix_megatron.records.run_folder import RunFolder
 
     began = time.perf_counter()
@@ -156,8 +156,8 @@ def export(folder: Path) -> dict:
 
 def import_back(folder: Path) -> dict:
     """Import the export."""
+    from codemix_megatron.conversion.importing import ImportOptions, import_model
     from codemix_megatron.corpus.tokenizers import load_tokenizer
-    from codemix_megatron.hf.importing import ImportOptions, import_model
     from codemix_megatron.recipe.pretrained import pretrained_model
     from codemix_megatron.recipe.schema import Parallel
     from codemix_megatron.records.run_folder import RunFolder

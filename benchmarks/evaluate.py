@@ -18,10 +18,10 @@ import torch
 
 from codemix_megatron.cores import available_cores
 from codemix_megatron.evaluate.adapter import harness_model
-from codemix_megatron.evaluate.exported import load_exported
 from codemix_megatron.evaluate.harness import at_work, load_task
-from codemix_megatron.evaluate.run import dataset_of
+from codemix_megatron.evaluate.scoring import dataset_of
 from codemix_megatron.evaluate.suites import find_data, read_suite
+from codemix_megatron.inference.exported import load_exported
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TASKS = ("piqa", "arc_easy", "hellaswag", "social_iqa", "winogrande", "copa", "boolq")

@@ -12,10 +12,10 @@ import json
 import time
 from pathlib import Path
 
-from codemix_megatron.corpus.documents import BadDocument, Document
-from codemix_megatron.corpus.filters import load_filters
-from codemix_megatron.corpus.inputs import find_inputs
-from codemix_megatron.corpus.near_duplicates import document_signature
+from codemix_megatron.filters.filters import load_filters
+from codemix_megatron.filters.near_duplicates import document_signature
+from codemix_megatron.readers.documents import BadDocument, Document
+from codemix_megatron.readers.inputs import find_inputs
 from codemix_megatron.recipe.filtering import Decontamination, FilterSpec, LineLength, NearDuplicates
 from codemix_megatron.recipe.schema import CorpusSpec
 

@@ -153,7 +153,7 @@ def ours(arguments) -> dict:
     """Locate and read batches of 512 of a two-source mixture."""
     from codemix_megatron.mixture.budget import apportion
     from codemix_megatron.mixture.mixture import Mixture
-    from codemix_megatron.mixture.reading import SequenceReader, num_windows
+    from codemix_megatron.mixture.sequence_reader import SequenceReader, num_windows
     from codemix_megatron.records.manifest import CorpusManifest
 
     began = time.perf_counter()

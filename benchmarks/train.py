@@ -24,7 +24,7 @@ import torch
 
 from codemix_megatron.cli.main import hush_megatron
 from codemix_megatron.cores import available_cores
-from codemix_megatron.parallel.importing import import_megatron
+from codemix_megatron.megatron.importing import import_megatron
 from codemix_megatron.parallel.ranks import join_ranks, leave_ranks, one_rank
 from codemix_megatron.plan.cost import count_parameters, training_flops_per_token
 from codemix_megatron.plan.devices import DEVICES
@@ -78,7 +78,7 @@ def on_cpu(arguments) -> dict:
 
 def recipe_for(size: str, arguments, model: dict, parallel: dict | None = None, precision: str = "fp32") -> Recipe:
     """Return a recipe with a model of that size."""
-    from codemix_megatron.hf.parity import model_recipe
+    from codemix_megatron.conversion.parity import model_recipe
 
     length = arguments.length or (8192 if arguments.device == "cuda" else 256)
     base = model_recipe(Model(**{**SHAPES[size], **model, "sequence_length": length}))

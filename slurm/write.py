@@ -5,9 +5,9 @@ They are for reading, and for sites where jobs are submitted by hand: put your o
 
 from pathlib import Path
 
-from codemix_megatron.launch.command_job import render_preparation, render_scoring
-from codemix_megatron.launch.site import read_site
-from codemix_megatron.launch.training_job import render_training
+from codemix_megatron.launch.slurm.command_job import render_preparation, render_scoring
+from codemix_megatron.launch.slurm.site import read_site
+from codemix_megatron.launch.slurm.training_job import render_training
 from codemix_megatron.records.run_folder import RunFolder
 
 HERE = Path(__file__).parent

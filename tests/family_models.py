@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from codemix_megatron.conversion.importing import ImportOptions, import_model
 from codemix_megatron.corpus.tokenizers import load_tokenizer
-from codemix_megatron.hf.importing import ImportOptions, import_model
 from codemix_megatron.recipe.pretrained import pretrained_model
 from codemix_megatron.recipe.schema import Parallel
 from codemix_megatron.records.run_folder import RunFolder

@@ -26,7 +26,7 @@ def batches(steps: int):
 
 def recipe_of(model: dict, parallel: dict, batch: dict):
     """Return a recipe that holds a model, a layout and one phase."""
-    from codemix_megatron.hf.parity import model_recipe
+    from codemix_megatron.conversion.parity import model_recipe
     from codemix_megatron.recipe.schema import Batch, LearningRate, Model, Parallel, Phase
 
     phase = Phase(name="all", tokens=1, mixture={}, learning_rate=LearningRate(peak=1e-2))

@@ -21,7 +21,7 @@ def resave(job: dict) -> None:
     from codemix_megatron.checkpoint.card import read_card
     from codemix_megatron.checkpoint.loading import load_checkpoint
     from codemix_megatron.checkpoint.writing import save_checkpoint
-    from codemix_megatron.hf.parity import model_recipe
+    from codemix_megatron.conversion.parity import model_recipe
     from codemix_megatron.model.build import build_model
     from codemix_megatron.parallel.ranks import join_ranks, leave_ranks
     from codemix_megatron.recipe.schema import Model, Parallel

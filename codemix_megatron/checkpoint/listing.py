@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codemix_megatron.checkpoint.card import read_card
-from codemix_megatron.checkpoint.keeping import why_kept
 from codemix_megatron.checkpoint.loading import find_fault, list_checkpoints
+from codemix_megatron.checkpoint.retention import why_kept
 from codemix_megatron.errors import CheckpointError
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.atomic import read_json

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from codemix_megatron.checkpoint.card import read_card
-from codemix_megatron.checkpoint.causes import root_cause
+from codemix_megatron.checkpoint.root_cause import root_cause
 from codemix_megatron.errors import CheckpointError
 from codemix_megatron.records.checksum import file_sha256
 from codemix_megatron.records.run_folder import CARD, step_of

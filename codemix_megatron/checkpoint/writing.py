@@ -29,7 +29,7 @@ from megatron.core.dist_checkpointing.strategies.torch import (
 from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
 
 from codemix_megatron.checkpoint.card import write_card
-from codemix_megatron.checkpoint.causes import root_cause
+from codemix_megatron.checkpoint.root_cause import root_cause
 from codemix_megatron.errors import CheckpointError
 from codemix_megatron.records.atomic import partial_path, sync_file, sync_folder
 from codemix_megatron.records.checksum import file_sha256

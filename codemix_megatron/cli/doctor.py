@@ -91,8 +91,8 @@ def megatron_on_cpu() -> str:
 
     if torch.cuda.is_available():
         return "not needed: CUDA is there"
-    from codemix_megatron.parallel import cpu
-    from codemix_megatron.parallel.importing import import_megatron
+    from codemix_megatron.megatron import cpu
+    from codemix_megatron.megatron.importing import import_megatron
 
     import_megatron()
     cpu.install()
@@ -103,7 +103,7 @@ def one_step() -> str:
     """Train a toy model for two steps on one rank, through the code that trains everything."""
     import torch
 
-    from codemix_megatron.hf.parity import model_recipe
+    from codemix_megatron.conversion.parity import model_recipe
     from codemix_megatron.parallel.ranks import one_rank
     from codemix_megatron.recipe.schema import LearningRate, Model, Phase
     from codemix_megatron.records.manifest import TokenizerCard

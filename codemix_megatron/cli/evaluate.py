@@ -6,12 +6,12 @@ from pathlib import Path
 
 from codemix_megatron.cli.evaluate_ranks import as_copies, on_ranks, ranks_progress
 from codemix_megatron.errors import EvaluationError
-from codemix_megatron.evaluate.offline import allow_network
-from codemix_megatron.evaluate.progress import silent
-from codemix_megatron.launch.place import is_a_rank
-from codemix_megatron.launch.rank import as_rank, launching_run
+from codemix_megatron.inference.offline import allow_network
+from codemix_megatron.inference.progress import silent
 from codemix_megatron.records.run_folder import RunFolder, step_of
 from codemix_megatron.records.scores import Scores
+from codemix_megatron.watch.rank import as_rank, launching_run
+from codemix_megatron.watch.rank_environment import is_a_rank
 
 __all__ = ["add_arguments", "print_scores", "run"]
 
@@ -146,7 +146,7 @@ def evaluate_here(arguments, items, progress):
         folder = RunFolder.existing(path)
         layout = {"data": None} | {name: getattr(arguments, name) for name in ("tensor", "pipeline") if getattr(arguments, name)}
         return evaluate_live(folder, step, layout, progress, arguments.force, wanted_with_recipe(folder, changes, items))
-    from codemix_megatron.evaluate.run import ALONE, evaluate_export, evaluate_folder
+    from codemix_megatron.evaluate.scoring import ALONE, evaluate_export, evaluate_folder
 
     def score(copies=ALONE):
         told = progress if copies.is_main else silent
@@ -171,7 +171,7 @@ def is_model_folder(path) -> bool:
 
 def wanted_without_recipe(changes: dict, items):
     """Return what to score of a model that has no recipe."""
-    from codemix_megatron.evaluate.run import Wanted
+    from codemix_megatron.evaluate.scoring import Wanted
 
     asked = {"suites": ("small",)} | {key: value for key, value in changes.items() if value is not None}
     return Wanted(**asked, items=None if items in (None, "all") else items)
@@ -181,7 +181,7 @@ def wanted_with_recipe(folder: RunFolder, changes: dict, items):
     """Return what a run's recipe asks for, with the command line's changes; suites named here leave out the recipe's own tasks."""
     from dataclasses import replace
 
-    from codemix_megatron.evaluate.run import wanted_of
+    from codemix_megatron.evaluate.scoring import wanted_of
     from codemix_megatron.recipe.reading import read_recipe
 
     wanted = wanted_of(read_recipe(folder.recipe), **changes, tasks=() if changes["suites"] else None)

@@ -59,7 +59,7 @@ def as_copies(function):
 
     import torch
 
-    from codemix_megatron.evaluate.run import Copies
+    from codemix_megatron.evaluate.scoring import Copies
 
     torch.set_num_threads(max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
     torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(hours=2))  # objects only; programs may run long

@@ -64,7 +64,7 @@ def run(arguments) -> int:
     from rich.console import Console
 
     from codemix_megatron.cli.evaluate import progress_bars
-    from codemix_megatron.hf.export import ExportOptions, export_run  # torch: after everything cheap was checked
+    from codemix_megatron.conversion.export import ExportOptions, export_run  # torch: after everything cheap was checked
 
     with progress_bars(Console(file=sys.stderr)) as progress:
         options = ExportOptions(

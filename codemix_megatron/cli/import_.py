@@ -39,7 +39,7 @@ def run(arguments) -> int:
 
     from codemix_megatron.cli.evaluate import progress_bars
     from codemix_megatron.cli.export import describe_parity
-    from codemix_megatron.hf.importing import ImportOptions, import_model
+    from codemix_megatron.conversion.importing import ImportOptions, import_model
 
     with progress_bars(Console(file=sys.stderr)) as progress:
         options = ImportOptions(parallel=parallel, parity=not arguments.no_parity, progress=progress)

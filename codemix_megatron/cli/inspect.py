@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from codemix_megatron.corpus.checking import corpus_prefix
+from codemix_megatron.corpus.corpus_check import corpus_prefix
 from codemix_megatron.corpus.decoded_samples import DecodedDocument, decode_documents, draw_documents
 from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.tokenizers import load_tokenizer

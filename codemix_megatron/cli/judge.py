@@ -89,7 +89,7 @@ def output_of(arguments) -> Path:
 
 def judge_of(arguments):
     """Return the judge that was asked for."""
-    from codemix_megatron.evaluate.judges import EndpointJudge, FolderJudge
+    from codemix_megatron.inference.endpoints import EndpointJudge, FolderJudge
 
     if arguments.judge_folder:
         return FolderJudge(arguments.judge_folder)
@@ -125,8 +125,8 @@ def newest_export(path: Path) -> Path:
 
 def make_answers(folder: Path, prompts: list[str], arguments, on_done) -> list[str]:
     """Let a model answer every prompt greedily."""
-    from codemix_megatron.evaluate.exported import load_exported
-    from codemix_megatron.evaluate.generation import Sampling, generate
+    from codemix_megatron.inference.exported import load_exported
+    from codemix_megatron.inference.generation import Sampling, generate
 
     model, done = load_exported(folder), 0
 

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from codemix_megatron.errors import LaunchError
-from codemix_megatron.launch.command_job import render_preparation, render_scoring, submit_preparation, submit_scoring
-from codemix_megatron.launch.site import Site, read_site
-from codemix_megatron.launch.training_job import (
+from codemix_megatron.launch.slurm.command_job import render_preparation, render_scoring, submit_preparation, submit_scoring
+from codemix_megatron.launch.slurm.site import Site, read_site
+from codemix_megatron.launch.slurm.training_job import (
     SubmittedJob,
     counted,
     nodes_for,
@@ -179,7 +179,7 @@ def print_site_keys() -> None:
     """Print every key of a site file with its default and meaning."""
     from dataclasses import MISSING, fields
 
-    from codemix_megatron.launch.site import Container
+    from codemix_megatron.launch.slurm.site import Container
 
     for prefix, block in (("", Site), ("container.", Container)):
         for declared in fields(block):

@@ -37,7 +37,7 @@ def add_arguments(parser) -> None:
 
 def run(arguments) -> int:
     """Read, fit, print; propose and write where asked."""
-    from codemix_megatron.law.fitting import KINDS, fit_law, held_out_error
+    from codemix_megatron.analysis.law_fitting import KINDS, fit_law, held_out_error
 
     table, sizes = read(arguments)
     kinds = KINDS if arguments.kind == "auto" else (arguments.kind,)
@@ -64,8 +64,8 @@ def run(arguments) -> int:
 
 def read(arguments):
     """Return the table and what is known of the corpora's sizes."""
-    from codemix_megatron.law.from_runs import find_runs, table_of_runs
-    from codemix_megatron.law.tables import read_tables
+    from codemix_megatron.analysis.law_runs import find_runs, table_of_runs
+    from codemix_megatron.analysis.law_tables import read_tables
     from codemix_megatron.recipe.quantity import parse_tokens
 
     if bool(arguments.runs) == bool(arguments.ratios or arguments.metrics):
@@ -105,7 +105,7 @@ def propose_next(table, laws, arguments, sizes_tokens: dict[str, int]):
     """Return proposals for the objective, at the largest size among the runs."""
     import numpy as np
 
-    from codemix_megatron.law.proposing import largest_shares, propose
+    from codemix_megatron.analysis.law_proposals import largest_shares, propose
     from codemix_megatron.recipe.quantity import parse_tokens
 
     try:
@@ -190,7 +190,7 @@ def write(folder: Path, table, errors: dict, laws: dict, proposals) -> None:
     """Write the tables, what was fitted, and the proposals as mixture blocks."""
     import yaml
 
-    from codemix_megatron.law.tables import write_tables
+    from codemix_megatron.analysis.law_tables import write_tables
     from codemix_megatron.records.atomic import replace_text, write_json
 
     write_tables(table, folder)

@@ -38,7 +38,7 @@ COMMANDS = {
     "doctor": "what this machine has: devices, versions, engines, and whether they work",
 }
 
-MODULES = {"import": "import_", "verify-corpus": "verify_corpus"}  # where a command's name cannot be a module's
+MODULES = {"import": "import_", "verify-corpus": "verify_corpus", "study": "study.command"}  # where a command's name cannot be a module's
 
 # What the machine refuses; any other OSError is a fault of ours and keeps its traceback.
 MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)

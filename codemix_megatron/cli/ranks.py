@@ -53,7 +53,7 @@ def import_before_forking(command: list[str]) -> None:
     import torch
 
     if not torch.backends.cuda.is_built() and (command[0] == "train" or "--live" in command):
-        from codemix_megatron.parallel.importing import import_megatron
+        from codemix_megatron.megatron.importing import import_megatron
 
         import_megatron()
         importlib.import_module("codemix_megatron.train.run" if command[0] == "train" else "codemix_megatron.evaluate.live")

@@ -29,7 +29,7 @@ def add_arguments(parser) -> None:
 
 def run(arguments) -> int:
     """Write the report and print where it is."""
-    from codemix_megatron.report.run import write_report
+    from codemix_megatron.report.run_report import write_report
 
     folders = [RunFolder.existing(path) for path in arguments.run_folders]
     output = Path(arguments.output) if arguments.output else None

@@ -5,14 +5,14 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from codemix_megatron.corpus.filters import filtered_inputs
 from codemix_megatron.corpus.held_out import HeldOutRule
 from codemix_megatron.corpus.indexed import token_dtype
-from codemix_megatron.corpus.inputs import find_inputs
 from codemix_megatron.corpus.tokenizer_report import ReportRow, compare_tokenizers
 from codemix_megatron.corpus.tokenizers import load_tokenizer, train_tokenizer
 from codemix_megatron.corpus.training_sample import SAMPLE_BYTES, Sampled, keep_shares, sample_corpus, share_budget
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.filters.filters import filtered_inputs
+from codemix_megatron.readers.inputs import find_inputs
 from codemix_megatron.recipe.quantity import parse_tokens
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.recipe.schema import CorpusSpec, flatten_mixture

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from codemix_megatron.errors import STOPPED_EARLY, LaunchError, RankCrashed
 from codemix_megatron.launch.local import follow_ranks, start_ranks
-from codemix_megatron.launch.place import is_a_rank
-from codemix_megatron.launch.rank import as_rank
 from codemix_megatron.plan.branch import known_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.checks import ranks_fault
@@ -17,6 +15,8 @@ from codemix_megatron.recipe.pretrained import PREFIX
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.journal import read_journal
 from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.watch.rank import as_rank
+from codemix_megatron.watch.rank_environment import is_a_rank
 
 __all__ = ["add_arguments", "run", "train_here"]
 
@@ -77,7 +77,7 @@ def pass_on_steps(arguments) -> None:
 
 def train_as_rank(arguments) -> int:
     """Run this rank's part."""
-    from codemix_megatron.parallel.importing import import_megatron
+    from codemix_megatron.megatron.importing import import_megatron
 
     recipe, folder = read_recipe(arguments.recipe, arguments.overrides), folder_of(arguments)
     pass_on_steps(arguments)
@@ -133,7 +133,7 @@ def convert_start(recipe, folder: RunFolder) -> None:
     from rich.console import Console
 
     from codemix_megatron.cli.evaluate import progress_bars
-    from codemix_megatron.hf.importing import import_initial
+    from codemix_megatron.conversion.importing import import_initial
 
     with progress_bars(Console(file=sys.stderr)) as progress:
         import_initial(recipe, folder, progress)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from codemix_megatron.cores import available_cores
 from codemix_megatron.corpus.problems import Keys
-from codemix_megatron.corpus.verification import Verification, count_candidates, verify
+from codemix_megatron.corpus.verified_solutions import Verification, count_candidates, verify
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.sandbox.outcome import Limits
 from codemix_megatron.sandbox.running import find_sandbox

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from codemix_megatron.corpus.checking import Checked, check_corpus, corpus_prefix
+from codemix_megatron.corpus.corpus_check import Checked, check_corpus, corpus_prefix
 from codemix_megatron.corpus.tokenizers import load_tokenizer
 
 __all__ = ["add_arguments", "run"]

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from codemix_megatron.corpus.documents import BadDocument, InputFile
 from codemix_megatron.corpus.tokenizers import DocumentTokenizer, HuggingFaceTokenizer, SentencePieceTokenizer
+from codemix_megatron.readers.documents import BadDocument, InputFile
 from codemix_megatron.records.manifest import EncoderCard
 
 __all__ = ["Encoder", "FastokensEncoder", "KitokenEncoder", "ReferenceEncoder", "choose_encoder", "sample_for_proof"]

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from codemix_megatron.corpus.exact_duplicates import find_duplicates
 from codemix_megatron.corpus.held_out import HeldOutRule, held_out_fractions
 from codemix_megatron.corpus.indexed import IndexedWriter
-from codemix_megatron.corpus.json_lines import name_lines
-from codemix_megatron.corpus.near_duplicates import NEAR_DUPLICATE, find_near_duplicates
 from codemix_megatron.corpus.parts import FinishedPart, PartsFolder
 from codemix_megatron.corpus.shuffling import write_shuffled
 from codemix_megatron.corpus.tally import DUPLICATE, PLACES_KEPT, UNKNOWN, Counts, Dropped
+from codemix_megatron.filters.exact_duplicates import find_duplicates
+from codemix_megatron.filters.near_duplicates import NEAR_DUPLICATE, find_near_duplicates
+from codemix_megatron.readers.json_lines import name_lines
 from codemix_megatron.recipe.filtering import NearDuplicates
 from codemix_megatron.records.atomic import writing
 

@@ -10,12 +10,12 @@ from codemix_megatron.corpus.encoders import choose_encoder, sample_for_proof
 from codemix_megatron.corpus.finishing import Finishing
 from codemix_megatron.corpus.held_out import HeldOutRule
 from codemix_megatron.corpus.indexed import IndexedWriter, token_dtype
-from codemix_megatron.corpus.inputs import find_inputs, fingerprint_inputs
 from codemix_megatron.corpus.part_encoding import PartEncoding
 from codemix_megatron.corpus.parts import PartsFolder, cut_into_parts
 from codemix_megatron.corpus.tokenizers import DocumentTokenizer, HuggingFaceTokenizer, load_gpt2_tokenizer, load_tokenizer
 from codemix_megatron.corpus.workers import encode_parts, worthwhile_workers
 from codemix_megatron.errors import CodemixError, CorpusError
+from codemix_megatron.readers.inputs import find_inputs, fingerprint_inputs
 from codemix_megatron.recipe.schema import CorpusSpec
 
 __all__ = ["main"]

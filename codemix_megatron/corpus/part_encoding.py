@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codemix_megatron.corpus.documents import EMPTY, BadDocument, Document, InputFile, Position
 from codemix_megatron.corpus.encoders import Encoder
-from codemix_megatron.corpus.filters import Filters
 from codemix_megatron.corpus.held_out import DIGEST_BYTES, text_digest
-from codemix_megatron.corpus.near_duplicates import document_signature
 from codemix_megatron.corpus.parts import RECORD, FinishedPart, PartsFolder, PartWriter
 from codemix_megatron.corpus.tally import DUPLICATE, Dropped
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.filters.filters import Filters
+from codemix_megatron.filters.near_duplicates import document_signature
+from codemix_megatron.readers.documents import EMPTY, BadDocument, Document, InputFile, Position
 from codemix_megatron.recipe.filtering import NearDuplicates
 
 __all__ = ["Advance", "PartEncoding", "encode_part"]

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from codemix_megatron.corpus.documents import InputFile
 from codemix_megatron.errors import MACHINE_FAULT, CorpusError
+from codemix_megatron.readers.documents import InputFile
 
 try:
     import fcntl

@@ -8,19 +8,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from codemix_megatron.corpus.disk import explaining_write_faults
-from codemix_megatron.corpus.documents import InputFile
 from codemix_megatron.corpus.encoders import Encoder, choose_encoder, sample_for_proof
-from codemix_megatron.corpus.filters import filtered_inputs, load_filters
 from codemix_megatron.corpus.finishing import Finishing
 from codemix_megatron.corpus.held_out import HeldOutRule
 from codemix_megatron.corpus.indexed import IndexedWriter, token_dtype
-from codemix_megatron.corpus.inputs import find_inputs, fingerprint_inputs
 from codemix_megatron.corpus.part_encoding import PartEncoding
 from codemix_megatron.corpus.parts import PartsFolder, Shard, cut_into_parts
 from codemix_megatron.corpus.tokenizers import SENTINEL_FAMILIES, DocumentTokenizer, load_tokenizer, train_tokenizer
 from codemix_megatron.corpus.training_sample import sample_texts
 from codemix_megatron.corpus.workers import encode_parts, worthwhile_workers
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.filters.filters import filtered_inputs, load_filters
+from codemix_megatron.readers.documents import InputFile
+from codemix_megatron.readers.inputs import find_inputs, fingerprint_inputs
 from codemix_megatron.recipe.schema import CorpusSpec, Recipe
 from codemix_megatron.records.atomic import read_json, write_json
 from codemix_megatron.records.manifest import CorpusManifest, EncoderCard, manifest_path

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from codemix_megatron.corpus.streams import open_unpacked
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.readers.streams import open_unpacked
 
 __all__ = ["Candidate", "Keys", "read_candidates"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from codemix_megatron.corpus.documents import BadDocument
+from codemix_megatron.readers.documents import BadDocument
 
 __all__ = ["DUPLICATE", "UNKNOWN", "Counts", "Dropped"]
 

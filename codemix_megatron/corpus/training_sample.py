@@ -5,9 +5,9 @@ import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from codemix_megatron.corpus.documents import BadDocument, InputFile, Position
 from codemix_megatron.corpus.held_out import HeldOutRule, text_digest
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.readers.documents import BadDocument, InputFile, Position
 
 __all__ = ["SAMPLE_BYTES", "Sampled", "keep_shares", "sample_corpus", "sample_texts", "share_budget"]
 

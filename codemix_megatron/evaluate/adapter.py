@@ -3,9 +3,9 @@
 from functools import lru_cache
 
 from codemix_megatron.errors import EvaluationError
-from codemix_megatron.evaluate.generation import Sampling, generate
-from codemix_megatron.evaluate.progress import Progress, silent
-from codemix_megatron.evaluate.queries import log_likelihoods
+from codemix_megatron.inference.generation import Sampling, generate
+from codemix_megatron.inference.progress import Progress, silent
+from codemix_megatron.inference.queries import log_likelihoods
 
 __all__ = ["harness_model"]
 

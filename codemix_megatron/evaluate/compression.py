@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from codemix_megatron.analysis.estimates import estimate_ratio
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.evaluate.digests import text_keys
-from codemix_megatron.evaluate.progress import Progress, silent
-from codemix_megatron.evaluate.queries import log_likelihoods
+from codemix_megatron.inference.progress import Progress, silent
+from codemix_megatron.inference.queries import log_likelihoods
 from codemix_megatron.records.item_scores import ItemScores, MetricItems
 from codemix_megatron.records.scores import BitsPerByte
-from codemix_megatron.statistics.estimates import estimate_ratio
 
 __all__ = ["Document", "Window", "bits_per_byte", "bits_per_byte_of", "choose_documents", "cut_windows", "document_nats"]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.evaluate.adapter import harness_model
 from codemix_megatron.evaluate.digests import text_keys
-from codemix_megatron.evaluate.offline import go_offline
-from codemix_megatron.evaluate.progress import Progress, silent
-from codemix_megatron.evaluate.quiet import quiet
+from codemix_megatron.inference.offline import go_offline
+from codemix_megatron.inference.progress import Progress, silent
+from codemix_megatron.inference.quiet import quiet
 from codemix_megatron.records.item_scores import ItemScores, MetricItems
 
 __all__ = ["BITS_PER_BYTE", "CHOICE_PROBABILITY", "run_definition", "run_folder_tasks"]

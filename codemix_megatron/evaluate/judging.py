@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from codemix_megatron.analysis.comparing import sign_test
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.records.win_rate import WinRate
-from codemix_megatron.statistics.comparing import sign_test
 
 __all__ = ["Pair", "judge_pairs", "judge_prompt", "read_answers", "read_prompts", "read_verdict", "summarize"]
 

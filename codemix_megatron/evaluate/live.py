@@ -1,112 +1,21 @@
-"""A Megatron checkpoint scored as it is, on the ranks it is spread over, without export."""
+"""A Megatron checkpoint scored on the ranks it is spread over."""
 
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from codemix_megatron.checkpoint.card import read_card
-from codemix_megatron.checkpoint.loading import find_fault, load_checkpoint
-from codemix_megatron.corpus.tokenizers import DocumentTokenizer, load_tokenizer
+from codemix_megatron.checkpoint.loading import find_fault
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.evaluate.checkpoints import newest_checkpoint
-from codemix_megatron.evaluate.generation import RereadingDecoder
-from codemix_megatron.evaluate.progress import Progress, silent
-from codemix_megatron.evaluate.queries import Likelihood, Query
-from codemix_megatron.evaluate.rows import sum_by_continuation, token_likelihoods
-from codemix_megatron.evaluate.run import Subject, Wanted, evaluate_subject, read_corpora, wanted_of
-from codemix_megatron.model.build import build_model
-from codemix_megatron.model.logits import SpreadLogits
-from codemix_megatron.parallel.ranks import Ranks, join_ranks, leave_ranks, on_main
+from codemix_megatron.evaluate.scoring import Subject, Wanted, evaluate_subject, read_corpora, wanted_of
+from codemix_megatron.inference.live import load_live
+from codemix_megatron.inference.progress import Progress, silent
+from codemix_megatron.parallel.ranks import join_ranks, leave_ranks, on_main
 from codemix_megatron.recipe.reading import read_recipe
-from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.run_folder import RunFolder, step_of
 from codemix_megatron.records.scores import Scores
 
-__all__ = ["LiveModel", "evaluate_live"]
-
-MOST_POSITIONS = 2**13  # of one forward pass
-
-
-class LiveModel:
-    """A model on its ranks as evaluate/queries.py wants one. Every rank calls every method, alike."""
-
-    def __init__(self, forward: SpreadLogits, tokenizer: DocumentTokenizer, max_length: int, folder: Path):
-        self.forward, self.tokenizer, self.max_length, self.folder = forward, tokenizer, max_length, folder
-        self.share, self.shares, self.gather = forward.share, forward.shares, forward.gather
-
-    @property
-    def vocab_size(self) -> int:
-        """Ids are below this."""
-        return self.tokenizer.vocab_size
-
-    @property
-    def end_id(self) -> int:
-        """The token that ends a text."""
-        return self.tokenizer.end_of_document_id
-
-    prefix_id = end_id
-
-    def encode(self, text: str, is_whole: bool = True) -> list[int]:
-        """Return the token ids of a text; a special token's name in it stays text."""
-        return self.tokenizer.encode_batch([text])[0].tolist()
-
-    def decode(self, ids) -> str:
-        """Return the text of ids, special tokens spelled out."""
-        return self.tokenizer.decode([int(i) for i in ids])
-
-    def spell(self, ids) -> str:
-        """Return the text of ids without the end-of-document token."""
-        return self.decode([i for i in ids if i != self.end_id])
-
-    def cost(self, query: Query) -> tuple[int, int]:
-        """Return the positions and the rows of logits a query takes: each continuation reads the context anew."""
-        chains = {c[:-1] for c in query.continuations}
-        return len(chains) * query.longest, sum(map(len, query.continuations))
-
-    def room_for(self, positions: int, logits: int) -> int:
-        """Return how many queries to score at once, at least 1."""
-        return max(1, min(MOST_POSITIONS // positions, 2**28 // (4 * self.vocab_size * logits)))
-
-    def score(self, queries: list[Query]) -> list[list[Likelihood]]:
-        """Score continuations; those that differ in their last token only share a row."""
-        rows: dict[tuple, int] = {}
-        asked = []  # (row, place, target) of every token
-        for query in queries:
-            for continuation in query.continuations:
-                row = rows.setdefault(query.context + continuation[:-1], len(rows))
-                asked += [(row, len(query.context) - 1 + i, token) for i, token in enumerate(continuation)]
-        order = sorted(range(len(asked)), key=lambda i: asked[i][0])
-        wanted: list[list[int]] = [[] for _ in rows]
-        for i in order:
-            wanted[asked[i][0]].append(asked[i][1])
-        logits = self.forward.at(padded(list(rows)), wanted)
-        found = None
-        if logits is not None:
-            targets = torch.tensor([asked[i][2] for i in order], device=logits.device)
-            found = torch.stack([values.double() for values in token_likelihoods(logits, targets)]).to(logits.device)
-        found = self.forward.to_all_stages(found, (2, len(asked)), torch.float64).cpu()
-        back = torch.empty(len(asked), dtype=torch.long)
-        back[torch.tensor(order)] = torch.arange(len(asked))
-        return sum_by_continuation(found[0][back], found[1][back] > 0, [query.continuations for query in queries])
-
-    def decoder(self, prompts: list[list[int]]) -> RereadingDecoder:
-        """Return what continues prompts token by token."""
-        return RereadingDecoder(self.next_logits, prompts)
-
-    def next_logits(self, rows: list[list[int]]) -> torch.Tensor:
-        """Return what comes after each row, float32 [rows, vocabulary]."""
-        logits = self.forward.at(padded(rows), [[len(row) - 1] for row in rows])
-        return self.forward.to_all_stages(logits, (len(rows), self.vocab_size), torch.float32)
-
-
-def padded(rows) -> np.ndarray:
-    """Return rows of ids as int64 [rows, length], zeros at the right."""
-    filled = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
-    for place, row in enumerate(rows):
-        filled[place, : len(row)] = row
-    return filled
+__all__ = ["evaluate_live"]
 
 
 def evaluate_live(
@@ -136,13 +45,3 @@ def evaluate_live(
         return evaluate_subject(subject, wanted, run.scores, run.score_file(step_of(checkpoint)), told, force, writes=ranks.is_main)
     finally:
         leave_ranks()
-
-
-def load_live(recipe: Recipe, checkpoint: Path, tokenizer_path: Path, ranks: Ranks) -> LiveModel:
-    """Return the model of a checkpoint on these ranks. Every rank calls this."""
-    tokenizer = load_tokenizer(tokenizer_path, recipe.tokenizer.end_of_document if recipe.tokenizer else None)
-    chunks = build_model(recipe, tokenizer.vocab_size, ranks.device)
-    state = load_checkpoint(checkpoint, {f"model{i}": chunk.sharded_state_dict() for i, chunk in enumerate(chunks)})
-    for i, chunk in enumerate(chunks):
-        chunk.load_state_dict(state[f"model{i}"])
-    return LiveModel(SpreadLogits(chunks, tokenizer.vocab_size, ranks.device), tokenizer, recipe.model.sequence_length, checkpoint)

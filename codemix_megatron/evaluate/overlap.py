@@ -11,18 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from codemix_megatron.corpus.contamination import ContaminationIndex, build_contamination_index, read_items
+from codemix_megatron.analysis.estimates import estimate_mean
 from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.tokenizers import load_tokenizer
-from codemix_megatron.corpus.word_hashes import run_hashes, word_hashes
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.evaluate.digests import file_digest, task_digest
-from codemix_megatron.evaluate.progress import Progress, silent
+from codemix_megatron.filters.contamination import ContaminationIndex, build_contamination_index, read_items
+from codemix_megatron.filters.word_hashes import run_hashes, word_hashes
+from codemix_megatron.inference.progress import Progress, silent
 from codemix_megatron.records.atomic import read_json, write_json
 from codemix_megatron.records.item_scores import ItemScores
 from codemix_megatron.records.manifest import CorpusManifest
 from codemix_megatron.records.scores import TaskScore
-from codemix_megatron.statistics.estimates import estimate_mean
 
 __all__ = ["NGRAM_WORDS", "find_overlaps", "with_clean_values"]
 

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from codemix_megatron.analysis.estimates import estimate_mean, pass_at_k
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.evaluate.digests import text_keys
-from codemix_megatron.evaluate.generation import Sampling, generate
-from codemix_megatron.evaluate.progress import Progress, silent
+from codemix_megatron.inference.generation import Sampling, generate
+from codemix_megatron.inference.progress import Progress, silent
 from codemix_megatron.records.item_scores import ItemScores, MetricItems
 from codemix_megatron.sandbox.outcome import Limits, Outcome
 from codemix_megatron.sandbox.running import Sandbox
-from codemix_megatron.statistics.estimates import estimate_mean, pass_at_k
 
 __all__ = ["ProgramTask", "fill", "program_of", "read_problems", "read_program_task", "run_programs", "score_programs"]
 

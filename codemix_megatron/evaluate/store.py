@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from codemix_megatron.analysis.estimates import estimate_mean
 from codemix_megatron.records.item_scores import ItemScores, item_file
 from codemix_megatron.records.scores import TaskScore
-from codemix_megatron.statistics.estimates import estimate_mean
 
 __all__ = ["ItemStore", "task_scores"]
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import psutil
 
 from codemix_megatron.errors import LaunchError, RankCrashed
-from codemix_megatron.launch.failures import Failure, first_failure
-from codemix_megatron.launch.heartbeat import Watch
-from codemix_megatron.launch.rank_log import rank_log_path
 from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.watch.failures import Failure, first_failure
+from codemix_megatron.watch.heartbeat import Watch
+from codemix_megatron.watch.rank_log import rank_log_path
 
 __all__ = ["KILL_AFTER_SECONDS", "Launch", "end_with_parent", "follow_ranks", "start_ranks"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codemix_megatron.corpus.indexed import IndexedReader
-from codemix_megatron.mixture.reading import Rewriter, SequenceReader
+from codemix_megatron.mixture.sequence_reader import Rewriter, SequenceReader
 from codemix_megatron.records.manifest import CorpusManifest
 
 __all__ = ["PackedReader", "Packing", "best_fit", "cut_pieces", "pack"]

@@ -5,14 +5,14 @@ from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
 from megatron.core.transformer.module import Float16Module
 
+from codemix_megatron.megatron.cross_entropy import install_cross_entropy
+from codemix_megatron.megatron.embedding import install_embedding, share_gradients
+from codemix_megatron.megatron.identity_collectives import install_fewer_calls
+from codemix_megatron.megatron.rotation import install_rotary
 from codemix_megatron.model.config import transformer_config
-from codemix_megatron.model.cross_entropy import install_cross_entropy
-from codemix_megatron.model.embedding import install_embedding, share_gradients
-from codemix_megatron.model.fewer_calls import install_fewer_calls
 from codemix_megatron.model.initial import initialize_weights
 from codemix_megatron.model.layers import decoder_spec
 from codemix_megatron.model.rotary import scaled_frequencies
-from codemix_megatron.model.rotation import install_rotary
 from codemix_megatron.recipe.schema import Recipe
 
 __all__ = ["build_model"]

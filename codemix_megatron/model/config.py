@@ -87,6 +87,6 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
         persist_layer_norm=transformer_engine,
         cross_entropy_loss_fusion=transformer_engine,
         cross_entropy_fusion_impl="te" if transformer_engine else "native",
-        gradient_accumulation_fusion=not on_cuda or engines["fused_weight_gradient_mlp_cuda"],  # on CPU by parallel/cpu.py
+        gradient_accumulation_fusion=not on_cuda or engines["fused_weight_gradient_mlp_cuda"],  # on CPU by megatron/cpu.py
         deterministic_mode=False,
     )

@@ -10,9 +10,9 @@ from megatron.core.transformer.identity_op import IdentityOp
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 
-from codemix_megatron.model.activation import SwiGLU
+from codemix_megatron.megatron.activation import SwiGLU
+from codemix_megatron.megatron.root_mean_square import normalize
 from codemix_megatron.model.parallel_block import ParallelLayer
-from codemix_megatron.model.root_mean_square import normalize
 from codemix_megatron.parallel.device import active_engines
 from codemix_megatron.recipe.schema import Model
 

@@ -8,7 +8,7 @@ from megatron.core.tensor_parallel import gather_from_sequence_parallel_region, 
 from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.transformer_layer import TransformerLayer
 
-from codemix_megatron.model.fewer_calls import into_tensor_ranks, out_of_tensor_ranks
+from codemix_megatron.megatron.identity_collectives import into_tensor_ranks, out_of_tensor_ranks
 
 __all__ = ["ParallelLayer"]
 

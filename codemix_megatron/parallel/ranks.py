@@ -10,8 +10,8 @@ import torch.distributed as dist
 
 from codemix_megatron.cores import available_cores
 from codemix_megatron.errors import CodemixError, LaunchError
-from codemix_megatron.parallel import cpu
-from codemix_megatron.parallel.adam import install_adam
+from codemix_megatron.megatron import cpu
+from codemix_megatron.megatron.adam import install_adam
 from codemix_megatron.parallel.device import active_engines, choose_device, transformer_engine_fault
 from codemix_megatron.recipe.checks import ranks_fault
 from codemix_megatron.recipe.schema import Parallel

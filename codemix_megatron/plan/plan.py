@@ -6,7 +6,7 @@ from codemix_megatron.errors import CorpusError, RecipeError
 from codemix_megatron.mixture.budget import apportion, whole_batches
 from codemix_megatron.mixture.mixture import Mixture
 from codemix_megatron.mixture.packing import pack
-from codemix_megatron.mixture.reading import num_windows
+from codemix_megatron.mixture.sequence_reader import num_windows
 from codemix_megatron.plan.assumed import AssumedCorpus, assume_corpora
 from codemix_megatron.plan.branch import BranchPoint, data_order, find_branch_point
 from codemix_megatron.plan.cost import activations_by_recompute, count_parameters, memory_bytes_per_rank, training_flops_per_token

@@ -6,8 +6,8 @@ import re
 from codemix_megatron.report.blocks import Figure
 from codemix_megatron.report.consumption import find_spans
 from codemix_megatron.report.palette import GRID, INK, OTHER, PAPER, SOFT, use_css_colours
-from codemix_megatron.report.progress import find_interruptions
 from codemix_megatron.report.run_data import RunData
+from codemix_megatron.report.training_curves import find_interruptions
 from codemix_megatron.report.wording import short_count
 
 __all__ = ["draw_figure", "label_ends", "mark_interruptions", "mark_phases", "name_above", "token_axis"]

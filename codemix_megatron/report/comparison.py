@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from codemix_megatron.analysis.comparing import NOT_DISTINGUISHABLE, Difference
 from codemix_megatron.recipe.schema import as_plain
 from codemix_megatron.report.blocks import Bullets, Cell, Missing, Paragraph, Report, Section, Table
 from codemix_megatron.report.chain import lineage_section
@@ -10,12 +11,11 @@ from codemix_megatron.report.consumption import tokens_by_kind
 from codemix_megatron.report.differences import difference_in_bits, difference_in_task, find_bits, find_task
 from codemix_megatron.report.held_out import series
 from codemix_megatron.report.paper import paper_blocks
-from codemix_megatron.report.progress import read_status, started_at
 from codemix_megatron.report.run_data import RunData
 from codemix_megatron.report.study import study_sections
+from codemix_megatron.report.training_curves import read_status, started_at
 from codemix_megatron.report.win_rates import win_rate_sections
 from codemix_megatron.report.wording import ABSENT, count, join_words, percent, relative, short_count
-from codemix_megatron.statistics.comparing import NOT_DISTINGUISHABLE, Difference
 
 __all__ = ["compare_runs", "label_runs"]
 

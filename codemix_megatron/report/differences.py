@@ -4,10 +4,10 @@ import math
 from functools import lru_cache
 from pathlib import Path
 
+from codemix_megatron.analysis.comparing import Difference, compare_apart, compare_paired, compare_paired_ratio
 from codemix_megatron.records.item_scores import ItemScores, shared_items
 from codemix_megatron.records.scores import AggregateScore, BitsPerByte, TaskScore
 from codemix_megatron.report.run_data import RunData
-from codemix_megatron.statistics.comparing import Difference, compare_apart, compare_paired, compare_paired_ratio
 
 __all__ = ["find_aggregate", "find_bits", "find_task", "difference_in_aggregate", "difference_in_bits", "difference_in_task"]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from codemix_megatron.report.blocks import Card
 from codemix_megatron.report.consumption import tokens_by_kind
 from codemix_megatron.report.held_out import kind_series, series
-from codemix_megatron.report.progress import training_seconds
 from codemix_megatron.report.run_data import RunData
+from codemix_megatron.report.training_curves import training_seconds
 from codemix_megatron.report.wording import ABSENT, count, duration, flops_per_second, join_words, percent, plural, relative, short_count
 
 __all__ = ["describe_lead", "headline_cards"]

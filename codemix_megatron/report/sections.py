@@ -9,8 +9,8 @@ from codemix_megatron.report.figures import held_out_figure, loss_figure, mixtur
 from codemix_megatron.report.headline import describe_lead, headline_cards
 from codemix_megatron.report.held_out import phase_changes, series
 from codemix_megatron.report.paper import paper_blocks
-from codemix_megatron.report.progress import find_interruptions, read_status, started_at
 from codemix_megatron.report.run_data import RunData
+from codemix_megatron.report.training_curves import find_interruptions, read_status, started_at
 from codemix_megatron.report.win_rates import win_rate_sections
 from codemix_megatron.report.wording import ABSENT, count, duration, percent, plural, short_count, signed, size
 

@@ -2,6 +2,8 @@
 
 import math
 
+from codemix_megatron.analysis.comparing import NOT_DISTINGUISHABLE, Difference
+from codemix_megatron.analysis.estimates import spread_over_seeds
 from codemix_megatron.report.blocks import Bullets, Cell, Missing, Paragraph, Section, Table
 from codemix_megatron.report.differences import (
     difference_in_aggregate,
@@ -10,13 +12,11 @@ from codemix_megatron.report.differences import (
     find_bits,
 )
 from codemix_megatron.report.paper import read_paper
-from codemix_megatron.report.progress import training_seconds
 from codemix_megatron.report.roles import code_share, paper_variant, parent_of, quality_runs, seed_groups, sweep_runs
 from codemix_megatron.report.run_data import RunData
 from codemix_megatron.report.study_figures import quality_figure, sweep_figure
+from codemix_megatron.report.training_curves import training_seconds
 from codemix_megatron.report.wording import ABSENT, count, duration, flops_per_second, join_words, percent, relative, short_count, signed
-from codemix_megatron.statistics.comparing import NOT_DISTINGUISHABLE, Difference
-from codemix_megatron.statistics.estimates import spread_over_seeds
 
 __all__ = ["study_measures", "study_sections"]
 

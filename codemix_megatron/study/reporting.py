@@ -5,8 +5,8 @@ from pathlib import Path
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.records.run_folder import is_run_folder
 from codemix_megatron.report.chain import join_segments
-from codemix_megatron.report.run import write_report_of
 from codemix_megatron.report.run_data import RunData, read_run
+from codemix_megatron.report.run_report import write_report_of
 from codemix_megatron.study.folder import StudyFolder
 
 __all__ = ["read_variants", "write_study_report"]

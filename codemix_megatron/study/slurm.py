@@ -4,11 +4,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from codemix_megatron.launch.attempts import Attempts
-from codemix_megatron.launch.command_job import submit_preparation, submit_scoring
-from codemix_megatron.launch.site import Site
-from codemix_megatron.launch.slurm import JobState, cancel, job_states
-from codemix_megatron.launch.training_job import ranks_for, submit_training
+from codemix_megatron.launch.slurm.attempts import Attempts
+from codemix_megatron.launch.slurm.command_job import submit_preparation, submit_scoring
+from codemix_megatron.launch.slurm.commands import JobState, cancel, job_states
+from codemix_megatron.launch.slurm.site import Site
+from codemix_megatron.launch.slurm.training_job import ranks_for, submit_training
 from codemix_megatron.mixture.budget import whole_batches
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.study.folder import StudyFolder

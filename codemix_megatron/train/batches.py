@@ -9,7 +9,7 @@ import torch.distributed as dist
 from megatron.core import parallel_state
 
 from codemix_megatron.mixture.mixture import Mixture
-from codemix_megatron.mixture.reading import SequenceReader
+from codemix_megatron.mixture.sequence_reader import SequenceReader
 from codemix_megatron.parallel.ranks import Ranks
 from codemix_megatron.train.timing import timed
 

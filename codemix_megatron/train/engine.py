@@ -14,7 +14,7 @@ from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.utils import get_model_config
 
-from codemix_megatron.checkpoint.optimizer_shards import install_optimizer_shards
+from codemix_megatron.megatron.optimizer_shards import install_optimizer_shards
 from codemix_megatron.model.build import build_model
 from codemix_megatron.parallel.random_state import restore_random_state, sharded_random_state
 from codemix_megatron.parallel.ranks import Ranks

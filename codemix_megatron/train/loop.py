@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from codemix_megatron.checkpoint.keeping import is_token_mark
+from codemix_megatron.checkpoint.retention import is_token_mark
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.plan.plan import PhasePlan, Plan
 from codemix_megatron.recipe.schedule import learning_rate_at

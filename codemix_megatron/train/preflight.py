@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from codemix_megatron.errors import LaunchError
-from codemix_megatron.launch.place import node_name
 from codemix_megatron.parallel.exchange import exchange_rates
 from codemix_megatron.parallel.ranks import Ranks, gather, on_main
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.node_facts import QUESTION, NodeFacts, Token, facts_of_node, wait_for_text
 from codemix_megatron.train.node_faults import Complaint, clock_seconds, differences, rate_per_node, slow_nodes, wrong_clocks
+from codemix_megatron.watch.rank_environment import node_name
 
 __all__ = ["Preflight", "check_nodes"]
 

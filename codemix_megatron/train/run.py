@@ -13,13 +13,10 @@ from pathlib import Path
 from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.loading import load_checkpoint, newest_sound
 from codemix_megatron.errors import STOPPED_EARLY
-from codemix_megatron.launch.heartbeat import Heart, end_when_hung
-from codemix_megatron.launch.place import start_id
-from codemix_megatron.launch.rank import report_failure
-from codemix_megatron.mixture.documents import documents_at
+from codemix_megatron.mixture.batch_documents import documents_at
 from codemix_megatron.mixture.fill_in_the_middle import middle_filler
 from codemix_megatron.mixture.packing import PackedReader
-from codemix_megatron.mixture.reading import SequenceReader
+from codemix_megatron.mixture.sequence_reader import SequenceReader
 from codemix_megatron.model.config import require_engines
 from codemix_megatron.parallel.device import active_kernels, slow_paths
 from codemix_megatron.parallel.ranks import Ranks, join_ranks, leave_ranks, on_main
@@ -28,6 +25,7 @@ from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.schema import Parallel, Recipe, as_plain
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.batches import Batches
+from codemix_megatron.train.checkpointer import Saves
 from codemix_megatron.train.engine import Engine
 from codemix_megatron.train.folder import now, open_run
 from codemix_megatron.train.lock import RunLock
@@ -36,10 +34,12 @@ from codemix_megatron.train.measuring import Measuring
 from codemix_megatron.train.observers import open_observers
 from codemix_megatron.train.preflight import Preflight, check_nodes
 from codemix_megatron.train.profiling import Profiling
-from codemix_megatron.train.saves import Saves
 from codemix_megatron.train.starting import find_start, has_random_state, initial_checkpoint, parent_checkpoint, rollbacks_until
 from codemix_megatron.train.state import TrainState
 from codemix_megatron.train.stragglers import StragglerWatch
+from codemix_megatron.watch.heartbeat import Heart, end_when_hung
+from codemix_megatron.watch.rank import report_failure
+from codemix_megatron.watch.rank_environment import start_id
 
 __all__ = ["train"]
 

@@ -57,7 +57,7 @@ def initial_checkpoint(recipe: Recipe, run: RunFolder | None) -> Path:
     A public model (hf:FOLDER) is converted into `run` first, unless that was done.
     """
     if recipe.initial_weights.startswith(PREFIX):
-        from codemix_megatron.hf.importing import import_initial  # torch: only where there is something to convert
+        from codemix_megatron.conversion.importing import import_initial  # torch: only where there is something to convert
 
         return import_initial(recipe, run)
     folder = RunFolder(recipe.initial_weights)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-from codemix_megatron.launch.place import node_name
 from codemix_megatron.parallel.probe import Probe, core_seconds
 from codemix_megatron.parallel.ranks import Ranks, gather
 from codemix_megatron.recipe.schema import Observers
+from codemix_megatron.watch.rank_environment import node_name
 
 __all__ = ["StragglerWatch", "Window", "slowness"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from codemix_megatron.hf.parity import model_recipe
+from codemix_megatron.conversion.parity import model_recipe
 from codemix_megatron.mixture.packing import PackedReader
 from codemix_megatron.model.build import build_model
 from codemix_megatron.parallel.ranks import one_rank

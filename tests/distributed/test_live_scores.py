@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from codemix_megatron.evaluate.exported import load_exported
-from codemix_megatron.evaluate.offline import go_offline
-from codemix_megatron.evaluate.run import dataset_of
+from codemix_megatron.evaluate.scoring import dataset_of
 from codemix_megatron.evaluate.suites import find_data, read_suite
+from codemix_megatron.inference.exported import load_exported
+from codemix_megatron.inference.offline import go_offline
 from codemix_megatron.records.item_scores import ItemScores
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.records.scores import Scores

@@ -12,12 +12,27 @@ from tiny_run import REPOSITORY, clean_environment
 PACKAGE = REPOSITORY / "codemix_megatron"
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODULES = [".".join(path.relative_to(REPOSITORY).with_suffix("").parts) for path in FILES if path.stem not in ("__init__", "__main__")]
-WITHOUT_TORCH = ("families", "statistics", "law", "recipe", "records", "sandbox", "corpus", "mixture", "plan", "report", "launch", "study")
+WITHOUT_TORCH = (
+    "families",
+    "analysis",
+    "recipe",
+    "records",
+    "sandbox",
+    "readers",
+    "filters",
+    "corpus",
+    "mixture",
+    "plan",
+    "report",
+    "watch",
+    "launch",
+    "study",
+)
 WHO_MAY_IMPORT = {
-    "megatron": ("parallel", "model", "checkpoint", "train", "hf"),
+    "megatron": ("megatron", "parallel", "model", "checkpoint", "train", "conversion"),
     "transformer_engine": ("model",),
-    "transformers": ("hf", "evaluate"),
-    "torch": ("parallel", "model", "checkpoint", "train", "hf", "evaluate", "cli"),
+    "transformers": ("conversion", "inference", "evaluate"),
+    "torch": ("megatron", "parallel", "model", "checkpoint", "train", "conversion", "inference", "evaluate", "cli"),
 }
 
 

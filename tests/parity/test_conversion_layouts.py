@@ -12,9 +12,9 @@ import torch
 from family_models import carry, make_model, weights_of
 from tiny_run import REPOSITORY, clean_environment
 
+from codemix_megatron.checkpoint.torch_dist import ShardReader
+from codemix_megatron.conversion.export import ExportOptions, export_run
 from codemix_megatron.errors import ConversionError
-from codemix_megatron.hf.export import ExportOptions, export_run
-from codemix_megatron.hf.shards import ShardReader
 from codemix_megatron.records.run_folder import RunFolder
 
 pytestmark = pytest.mark.distributed

@@ -7,8 +7,8 @@ import torch
 from family_models import FAMILIES, carry, make_model, weights_of
 from transformers import AutoConfig
 
+from codemix_megatron.conversion.export import ExportOptions, export_run
 from codemix_megatron.errors import ConversionError
-from codemix_megatron.hf.export import ExportOptions, export_run
 from codemix_megatron.recipe.pretrained import pretrained_model
 from codemix_megatron.recipe.schema import Parallel
 from codemix_megatron.records.run_folder import RunFolder

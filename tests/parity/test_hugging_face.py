@@ -55,8 +55,8 @@ def test_greedy_continuation_is_megatrons(exported, trained):
     """64 tokens, one by one, through both models."""
     from transformers import AutoModelForCausalLM
 
-    from codemix_megatron.hf.parity import megatron_model
-    from codemix_megatron.hf.source import CheckpointSource
+    from codemix_megatron.conversion.checkpoint_source import CheckpointSource
+    from codemix_megatron.conversion.parity import megatron_model
     from codemix_megatron.parallel.ranks import one_rank
 
     theirs = AutoModelForCausalLM.from_pretrained(exported)
@@ -75,10 +75,10 @@ def test_training_follows_hugging_face_with_the_same_weights(measured):
     """Losses of ten AdamW steps, Megatron's engine against a plain loop over LlamaForCausalLM."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from codemix_megatron.conversion.checkpoint_source import hugging_face_config, places
+    from codemix_megatron.conversion.dimensions import Dimensions
+    from codemix_megatron.conversion.parity import model_recipe
     from codemix_megatron.families.llama import LLAMA
-    from codemix_megatron.hf.dimensions import Dimensions
-    from codemix_megatron.hf.parity import model_recipe
-    from codemix_megatron.hf.source import hugging_face_config, places
     from codemix_megatron.parallel.ranks import one_rank
     from codemix_megatron.recipe.schema import Batch, LearningRate, Model, Optimizer, Phase
     from codemix_megatron.records.manifest import TokenizerCard
@@ -161,9 +161,9 @@ def test_initial_weights_of_another_shape_are_refused(tiny, exported):
 
 def test_a_changed_weight_fails_the_export_and_leaves_nothing(tiny, trained, monkeypatch, tmp_path):
     """Parity must be able to fail: one converted tensor is nudged by a hundredth."""
+    from codemix_megatron.conversion.dimensions import Dimensions
+    from codemix_megatron.conversion.export import export_run
     from codemix_megatron.errors import ConversionError
-    from codemix_megatron.hf.dimensions import Dimensions
-    from codemix_megatron.hf.export import export_run
     from codemix_megatron.records.run_folder import RunFolder
 
     real = Dimensions.split

@@ -72,7 +72,7 @@ def test_spread_model_continues_the_prompt_and_scores_text_as_transformers_does(
     """Greedy tokens and bits per byte through tensor 3 x pipeline 2, from the checkpoint that was imported."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from codemix_megatron.hf.sample_texts import SAMPLE_TEXTS
+    from codemix_megatron.conversion.sample_texts import SAMPLE_TEXTS
 
     tokenizer, model = AutoTokenizer.from_pretrained(smollm), AutoModelForCausalLM.from_pretrained(smollm, dtype=torch.float32)
     prompt = tokenizer(PROMPT, add_special_tokens=False).input_ids

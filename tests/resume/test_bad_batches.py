@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from whole_checkpoint import poison
 
-from codemix_megatron.mixture.documents import documents_at
-from codemix_megatron.mixture.reading import SequenceReader
+from codemix_megatron.mixture.batch_documents import documents_at
+from codemix_megatron.mixture.sequence_reader import SequenceReader
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.journal import read_journal

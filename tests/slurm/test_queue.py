@@ -1,4 +1,4 @@
-"""What launch/slurm.py says of jobs that run, wait and have ended: Slurm itself is asked."""
+"""What launch/slurm/commands.py says of jobs that run, wait and have ended: Slurm itself is asked."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 CODE = """
 import dataclasses, json, sys, time
 from pathlib import Path
-from codemix_megatron.launch.slurm import cancel, job_states, submit
+from codemix_megatron.launch.slurm.commands import cancel, job_states, submit
 
 def script(name, body, *options):
     path = Path(sys.argv[1]) / name

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from codemix_megatron.checkpoint.card import read_card
-from codemix_megatron.checkpoint.keeping import is_token_mark, why_kept
 from codemix_megatron.checkpoint.loading import clear_partial, find_fault, list_checkpoints, newest_sound, prune, set_aside
+from codemix_megatron.checkpoint.retention import is_token_mark, why_kept
 from codemix_megatron.checkpoint.writing import Saving, save_checkpoint
 from codemix_megatron.errors import CheckpointError
 from codemix_megatron.parallel.ranks import one_rank

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codemix_megatron.corpus import encoders, json_lines, parts
+from codemix_megatron.corpus import encoders, parts
 from codemix_megatron.corpus.encoders import ReferenceEncoder
 from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.part_encoding import LONGEST_RUN
 from codemix_megatron.corpus.prepare import HowToPrepare, prepare_corpus
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.readers import json_lines
 
 HOW = HowToPrepare()
 GOOD = [{"text": f"good document {i}"} for i in range(1000)]

@@ -6,10 +6,10 @@ import json
 import pytest
 
 from codemix_megatron.cli.main import main
-from codemix_megatron.corpus.documents import InputFile
 from codemix_megatron.corpus.held_out import HeldOutRule, held_out_fraction, text_digest
 from codemix_megatron.corpus.tokenizers import load_tokenizer
 from codemix_megatron.corpus.training_sample import sample_texts
+from codemix_megatron.readers.documents import InputFile
 from codemix_megatron.records.manifest import CorpusManifest
 
 RECIPE = """
@@ -128,7 +128,7 @@ def test_vocabulary_that_the_documents_cannot_fill_is_said(recipe, capsys):
 
 
 def as_input(texts) -> InputFile:
-    from codemix_megatron.corpus.documents import Document
+    from codemix_megatron.readers.documents import Document
 
     return InputFile(None, "x", 0, "", lambda *_: iter([Document(text, str(i)) for i, text in enumerate(texts)]))
 

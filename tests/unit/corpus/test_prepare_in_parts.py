@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codemix_megatron.corpus import exact_duplicates, parts, shuffling
+from codemix_megatron.corpus import parts, shuffling
 from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.parts import Shard
 from codemix_megatron.corpus.prepare import HowToPrepare, prepare_corpus
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.filters import exact_duplicates
 from codemix_megatron.recipe.filtering import FilterSpec, NearDuplicates
 
 HOW = HowToPrepare(held_out_share=0.1, max_bad_share=0.01)

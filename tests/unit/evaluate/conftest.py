@@ -6,8 +6,8 @@ import torch
 from tiny_export import make_text, save_export
 
 from codemix_megatron.corpus.tokenizers import train_tokenizer
-from codemix_megatron.evaluate.exported import ExportedModel, load_exported
-from codemix_megatron.evaluate.offline import go_offline
+from codemix_megatron.inference.exported import ExportedModel, load_exported
+from codemix_megatron.inference.offline import go_offline
 
 go_offline()
 

@@ -8,7 +8,7 @@ from tiny_export import MAX_LENGTH, make_text, save_export
 
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.evaluate.compression import bits_per_byte, bits_per_byte_of, choose_documents, cut_windows, document_nats
-from codemix_megatron.evaluate.exported import load_exported
+from codemix_megatron.inference.exported import load_exported
 
 
 def scored(model, documents, **options):
@@ -64,7 +64,7 @@ def test_windows_score_every_token_once(num_tokens, max_length):
 
 def test_batch_size_does_not_change_the_score(exported, documents, monkeypatch):
     together = document_nats(exported, documents[:12], 0)
-    monkeypatch.setattr("codemix_megatron.evaluate.exported.LOGITS_BYTES", 1)
+    monkeypatch.setattr("codemix_megatron.inference.exported.LOGITS_BYTES", 1)
     assert document_nats(exported, documents[:12], 0) == pytest.approx(together, rel=1e-5)
 
 

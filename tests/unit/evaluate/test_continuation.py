@@ -8,7 +8,7 @@ from tiny_export import make_text
 
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.evaluate.continuation import build_items, cut_passages, task_name, write_suite
-from codemix_megatron.evaluate.exported import load_exported
+from codemix_megatron.inference.exported import load_exported
 
 
 @pytest.fixture(scope="module")

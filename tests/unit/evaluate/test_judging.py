@@ -9,8 +9,8 @@ import pytest
 
 from codemix_megatron.cli.main import main
 from codemix_megatron.errors import EvaluationError
-from codemix_megatron.evaluate.judges import EndpointJudge
 from codemix_megatron.evaluate.judging import Pair, judge_pairs, judge_prompt, read_verdict, summarize
+from codemix_megatron.inference.endpoints import EndpointJudge
 from codemix_megatron.records.win_rate import WinRate
 
 
@@ -165,7 +165,7 @@ def test_command_lets_exported_models_answer(server, tmp_path, export_folder, ca
 
 
 def test_local_model_can_judge(export_folder):
-    from codemix_megatron.evaluate.judges import FolderJudge
+    from codemix_megatron.inference.endpoints import FolderJudge
 
     assert isinstance(FolderJudge(export_folder, "cpu").ask("the word"), str)
 

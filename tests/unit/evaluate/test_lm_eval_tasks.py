@@ -160,6 +160,6 @@ def test_arc_easy_from_a_local_file(exported, tmp_path):
 def test_lm_eval_is_not_imported_before_it_is_needed():
     import subprocess
 
-    code = "import sys, codemix_megatron.evaluate.run as r; print('lm_eval' in sys.modules, 'transformers' in sys.modules)"
+    code = "import sys, codemix_megatron.evaluate.scoring as r; print('lm_eval' in sys.modules, 'transformers' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.split() == ["False", "False"]

@@ -83,7 +83,7 @@ def test_a_program_that_never_ends_and_one_that_wants_the_network_fail(sandbox):
 
 
 def test_nothing_is_run_without_a_sandbox(monkeypatch, exported, tmp_path):
-    from codemix_megatron.evaluate import run
+    from codemix_megatron.evaluate import scoring as run
 
     def refuse(*, unsandboxed):
         raise SandboxError("nothing here keeps programs apart; accept the danger with --unsandboxed")

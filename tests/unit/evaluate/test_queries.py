@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from codemix_megatron.errors import EvaluationError
-from codemix_megatron.evaluate.generation import Sampling, cut_at_stop, generate
-from codemix_megatron.evaluate.queries import Query, group_queries, log_likelihoods
+from codemix_megatron.inference.generation import Sampling, cut_at_stop, generate
+from codemix_megatron.inference.queries import Query, group_queries, log_likelihoods
 
 PAIRS = [
     ((5, 6, 7, 8, 9, 10), (11, 12)), ((5, 6, 7, 8, 9, 10), (13,)), ((5, 6, 7, 8, 9, 10), (14, 15, 16)), ((20, 21), (22,)), ((20, 21), (23,)),
@@ -42,7 +42,7 @@ def test_copies_of_a_model_share_the_work_and_agree(exported, monkeypatch):
     """Two copies in turn, each handing the other what it found."""
     from dataclasses import replace
 
-    monkeypatch.setattr("codemix_megatron.evaluate.exported.LOGITS_BYTES", 1)  # one query per batch
+    monkeypatch.setattr("codemix_megatron.inference.exported.LOGITS_BYTES", 1)  # one query per batch
     held = []
     for share in (0, 1):
         copy = replace(exported, share=share, shares=2)
@@ -91,7 +91,7 @@ def test_samples_depend_on_the_seed_and_not_on_the_batch(exported, monkeypatch):
     sampling = Sampling(max_tokens=10, temperature=1.0, top_p=0.9, seed=5)
     together = generate(exported, prompts, sampling)
     assert len(set(together)) > 1 and together == generate(exported, prompts, sampling)
-    monkeypatch.setattr("codemix_megatron.evaluate.exported.LOGITS_BYTES", 1)
+    monkeypatch.setattr("codemix_megatron.inference.exported.LOGITS_BYTES", 1)
     assert together == generate(exported, prompts, sampling)
     assert together != generate(exported, prompts, Sampling(max_tokens=10, temperature=1.0, top_p=0.9, seed=6))
 

@@ -18,7 +18,7 @@ import pytest
 def test_model_sees_at_most_its_window(family, settings, length):
     import transformers
 
-    from codemix_megatron.evaluate.exported import ExportedModel
+    from codemix_megatron.inference.exported import ExportedModel
 
     config = getattr(transformers, family)(max_position_embeddings=64, **settings)
     model = ExportedModel(folder=Path("."), model=SimpleNamespace(config=config), tokenizer=None, device="cpu")

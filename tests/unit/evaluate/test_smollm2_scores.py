@@ -9,9 +9,9 @@ import pytest
 from by_hand import by_hand
 from smollm2 import write_smollm2
 
-from codemix_megatron.evaluate.exported import load_exported
-from codemix_megatron.evaluate.run import Subject, Wanted, dataset_of, evaluate_subject
+from codemix_megatron.evaluate.scoring import Subject, Wanted, dataset_of, evaluate_subject
 from codemix_megatron.evaluate.suites import find_data, read_suite
+from codemix_megatron.inference.exported import load_exported
 from codemix_megatron.records.item_scores import ItemScores
 
 EVAL = Path(__file__).parents[4] / "shared" / "data" / "eval"

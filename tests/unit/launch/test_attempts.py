@@ -4,11 +4,11 @@ import socket
 
 import pytest
 
-from codemix_megatron.launch.attempts import Attempts, checkpoint_step
-from codemix_megatron.launch.bad_nodes import lost_node, nodes_to_exclude
-from codemix_megatron.launch.failed_rank import first_failed_rank
-from codemix_megatron.launch.failed_task import first_failed_task
-from codemix_megatron.launch.rendezvous import free_port
+from codemix_megatron.launch.slurm.attempts import Attempts, checkpoint_step
+from codemix_megatron.launch.slurm.bad_nodes import lost_node, nodes_to_exclude
+from codemix_megatron.launch.slurm.failed_rank import first_failed_rank
+from codemix_megatron.launch.slurm.failed_task import first_failed_task
+from codemix_megatron.launch.slurm.rendezvous import free_port
 from codemix_megatron.records.atomic import write_json
 from codemix_megatron.records.journal import Journal
 from codemix_megatron.records.run_folder import RunFolder

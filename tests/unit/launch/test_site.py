@@ -8,8 +8,8 @@ import yaml
 from tiny_run import REPOSITORY
 
 from codemix_megatron.errors import LaunchError, RecipeError
-from codemix_megatron.launch.site import Site, read_site
-from codemix_megatron.launch.training_job import nodes_for, render_training
+from codemix_megatron.launch.slurm.site import Site, read_site
+from codemix_megatron.launch.slurm.training_job import nodes_for, render_training
 from codemix_megatron.records.run_folder import RunFolder
 
 

@@ -10,7 +10,7 @@ from codemix_megatron.corpus.tokenizers import load_tokenizer, train_tokenizer
 from codemix_megatron.mixture.audit import DocumentLanguages, audit
 from codemix_megatron.mixture.mixture import Mixture
 from codemix_megatron.mixture.packing import pack
-from codemix_megatron.mixture.reading import num_windows
+from codemix_megatron.mixture.sequence_reader import num_windows
 from codemix_megatron.recipe.schema import CorpusSpec
 
 LENGTH = 16

@@ -13,7 +13,7 @@ from codemix_megatron.corpus.tokenizers import SENTINEL_FAMILIES, load_tokenizer
 from codemix_megatron.errors import CorpusError, RecipeError
 from codemix_megatron.mixture.fill_in_the_middle import MiddleFiller, documents_of
 from codemix_megatron.mixture.packing import PackedReader
-from codemix_megatron.mixture.reading import SequenceReader, num_windows
+from codemix_megatron.mixture.sequence_reader import SequenceReader, num_windows
 from codemix_megatron.recipe.reading import build_recipe
 from codemix_megatron.recipe.schema import CorpusSpec, FillInTheMiddle
 

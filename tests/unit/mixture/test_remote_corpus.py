@@ -10,7 +10,7 @@ import pytest
 from codemix_megatron.corpus.indexed import IndexedWriter
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.mixture import remote
-from codemix_megatron.mixture.reading import SequenceReader
+from codemix_megatron.mixture.sequence_reader import SequenceReader
 from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from codemix_megatron.corpus.indexed import IndexedWriter
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.mixture.packing import best_fit, cut_pieces
-from codemix_megatron.mixture.reading import SequenceReader, num_windows
+from codemix_megatron.mixture.sequence_reader import SequenceReader, num_windows
 from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
 
 CARD = TokenizerCard(type="none", path="", sha256="", vocab_size=50_000, end_of_document_id=0)

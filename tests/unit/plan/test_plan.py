@@ -94,8 +94,8 @@ def test_parameters_are_those_of_the_real_model(shape):
     torch = pytest.importorskip("torch")
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from codemix_megatron.conversion.checkpoint_source import hugging_face_config
     from codemix_megatron.families.registry import FAMILIES
-    from codemix_megatron.hf.source import hugging_face_config
 
     model = Model(**{"num_layers": 3, "hidden_size": 64, "num_attention_heads": 4, "ffn_hidden_size": 128, "sequence_length": 32, **shape})
     with torch.device("meta"):

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 from curved_run import make_curved_run
 
+from codemix_megatron.analysis.estimates import estimate_ratio
 from codemix_megatron.evaluate.store import task_scores
 from codemix_megatron.recipe.reading import read_recipe, write_recipe
 from codemix_megatron.records.item_scores import ItemScores, MetricItems, item_file
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.records.scores import AggregateScore, BitsPerByte, Scores
-from codemix_megatron.statistics.estimates import estimate_ratio
 
 ITEMS = 300
 

@@ -10,9 +10,9 @@ from codemix_megatron.report.chain import join_segments, lineage_section
 from codemix_megatron.report.comparison import compare_runs
 from codemix_megatron.report.consumption import tokens_by_kind, use_of_sources
 from codemix_megatron.report.markdown import markdown
-from codemix_megatron.report.progress import find_interruptions, read_status
 from codemix_megatron.report.roles import parent_of, sweep_runs
 from codemix_megatron.report.run_data import read_run
+from codemix_megatron.report.training_curves import find_interruptions, read_status
 from codemix_megatron.report.wording import short_count
 
 

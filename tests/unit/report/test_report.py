@@ -11,7 +11,7 @@ from made_run import make_run
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.report.figures import window_shares
-from codemix_megatron.report.run import write_report
+from codemix_megatron.report.run_report import write_report
 
 
 def words_of(html: str) -> str:

@@ -20,8 +20,8 @@ from codemix_megatron.report.figures import phase_shares
 from codemix_megatron.report.held_out import phase_changes
 from codemix_megatron.report.palette import assign_looks, look_at, use_css_colours
 from codemix_megatron.report.paper import read_paper
-from codemix_megatron.report.run import write_report
 from codemix_megatron.report.run_data import read_run
+from codemix_megatron.report.run_report import write_report
 from codemix_megatron.report.sections import history_lines
 from codemix_megatron.study.figure import SHARES_OF_CODE
 
@@ -134,7 +134,7 @@ def test_names_cannot_break_the_page_or_the_table(tmp_path):
 def test_failed_report_leaves_the_old_one(finished, monkeypatch):
     page = write_report([finished])
     before = page.read_text()
-    monkeypatch.setattr("codemix_megatron.report.run.page", lambda report: 1 / 0)
+    monkeypatch.setattr("codemix_megatron.report.run_report.page", lambda report: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_report([finished])
     assert page.read_text() == before and not list(page.parent.glob(".*partial"))

@@ -8,8 +8,8 @@ from codemix_megatron.plan.plan import find_corpora
 from codemix_megatron.recipe.paper import RUNS
 from codemix_megatron.recipe.quantity import parse_tokens
 from codemix_megatron.study.planning import StudyPlan, plan_study, remember_corpora
-from codemix_megatron.study.reading import read_study
 from codemix_megatron.study.segments import build_graph
+from codemix_megatron.study.study_file import read_study
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 SIZES = {name: parse_tokens(size) for name, size in yaml.safe_load((EXAMPLES / "paper/sizes.yaml").read_text()).items()}

@@ -8,8 +8,8 @@ from tiny_run import RECIPE
 
 from codemix_megatron.plan.plan import find_corpora
 from codemix_megatron.study.planning import plan_study
-from codemix_megatron.study.reading import read_study
 from codemix_megatron.study.segments import build_graph
+from codemix_megatron.study.study_file import read_study
 
 TEXT_PHASE = {
     "tokens": 4 * 512,

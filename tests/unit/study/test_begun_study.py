@@ -11,8 +11,8 @@ from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.run_folder import is_run_folder
 from codemix_megatron.study.changes import graph_in
 from codemix_megatron.study.folder import StudyFolder, open_study
-from codemix_megatron.study.progress import find_standings
-from codemix_megatron.study.reading import read_study
+from codemix_megatron.study.status import find_standings
+from codemix_megatron.study.study_file import read_study
 from codemix_megatron.study.tasks import list_tasks
 
 

@@ -4,8 +4,8 @@ import pytest
 from small_study import planned, write_study
 
 from codemix_megatron.errors import RecipeError
-from codemix_megatron.study.reading import read_study
 from codemix_megatron.study.segments import build_graph
+from codemix_megatron.study.study_file import read_study
 
 
 def faults_of(folder, change) -> str:

@@ -6,8 +6,8 @@ from presets_of_studies import PAPER_NAMES, plan_of_study
 from small_study import graph_of, planned, write_study
 
 from codemix_megatron.plan.plan import find_corpora, make_plan
-from codemix_megatron.study.reading import read_study
 from codemix_megatron.study.segments import build_graph, segment_recipe
+from codemix_megatron.study.study_file import read_study
 
 
 def test_variants_that_are_the_same_up_to_a_phase_share_it(tmp_path):

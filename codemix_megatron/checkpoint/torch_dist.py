@@ -1,0 +1,190 @@
+"""torch's distributed checkpoint format (`.metadata` and `*.distcp`), read and written in one process without ranks.
+
+Megatron's torch_dist checkpoints are in it. Tensors are looked up by name and layer, whatever the layout was that
+saved them; `.metadata` is a pickle, of which only the classes it is made of are let in.
+"""
+
+import enum
+import io
+import json
+import math
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.distributed.checkpoint import filesystem, metadata
+from torch.distributed.checkpoint.utils import _create_file_view
+
+from codemix_megatron.checkpoint.written_file import WrittenFile
+from codemix_megatron.errors import ConversionError
+
+__all__ = ["ShardReader", "ShardWriter", "StoredTensor"]
+
+METADATA = ".metadata"
+SHARD = "__0_0.distcp"
+ALLOWED_GLOBALS = {
+    "torch.distributed.checkpoint.metadata": {
+        "BytesStorageMetadata",
+        "ChunkStorageMetadata",
+        "Metadata",
+        "MetadataIndex",
+        "StorageMeta",
+        "TensorProperties",
+        "TensorStorageMetadata",
+        "_MEM_FORMAT_ENCODING",
+    },
+    "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
+    "torch.serialization": {"_get_layout"},
+    "torch": {"Size", "float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8", "bool", "float8_e4m3fn", "float8_e5m2"},
+    "pathlib": {"PosixPath", "Path", "PurePosixPath"},
+}
+
+
+class MetadataUnpickler(pickle.Unpickler):
+    """Builds what checkpoint metadata consist of and nothing else, so that reading a stranger's runs no code of theirs."""
+
+    def find_class(self, module: str, name: str):
+        """Return a class that is allowed."""
+        if (module, name) == ("builtins", "getattr"):
+            return enum_member
+        if name not in ALLOWED_GLOBALS.get(module, ()):
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which no checkpoint needs")
+        return super().find_class(module, name)
+
+
+def enum_member(enumeration: type, name: str) -> enum.Enum:
+    """Return a member of an enumeration: some patch releases of Python (3.11.2, Debian 12's) pickle it as `getattr(class, name)`.
+
+    The name must be a member's, so nothing else of the class can be had this way.
+    """
+    if not isinstance(enumeration, enum.EnumMeta) or name not in enumeration.__members__:
+        raise pickle.UnpicklingError(f"it asks for {name!r} of {enumeration!r}, which no checkpoint needs")
+    return enumeration[name]
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor of a checkpoint: its shape, and where its parts lie in it and in files."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    parts: list[tuple]  # (offsets, sizes, file name, first byte, bytes)
+
+
+class ShardReader:
+    """The tensors of one checkpoint by name."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.files = folder, {}
+        try:
+            with open(folder / METADATA, "rb") as handle:
+                found = MetadataUnpickler(handle).load()
+            self.tensors = dict(stored_tensors(found))
+        except (OSError, pickle.UnpicklingError, AttributeError, EOFError, KeyError, TypeError, IndexError) as fault:
+            raise ConversionError(f"{folder}/{METADATA}: cannot be read ({fault}); is it a torch_dist checkpoint?") from None
+
+    def read(self, name: str, layer: int | None = None) -> torch.Tensor:
+        """Return a tensor, or one layer of a stack of them. Memory: the tensor and, where it is in parts, one part more."""
+        stored = self.tensors[name]
+        shape = stored.shape if layer is None else stored.shape[1:]
+        whole, filled = None, 0
+        for offsets, sizes, *place in stored.parts:
+            if layer is not None:
+                if not offsets[0] <= layer < offsets[0] + sizes[0]:
+                    continue
+                part = self.read_part(name, sizes, *place)[layer - offsets[0]]
+                offsets = offsets[1:]
+            else:
+                part = self.read_part(name, sizes, *place)
+            if tuple(part.shape) == shape:
+                return part
+            whole = torch.empty(shape, dtype=stored.dtype) if whole is None else whole
+            whole[tuple(slice(o, o + s) for o, s in zip(offsets, part.shape, strict=True))] = part
+            filled += part.numel()
+        if filled != math.prod(shape):
+            where = "" if layer is None else f" of layer {layer}"
+            raise ConversionError(f"{self.folder}: {name}{where} has {filled} of {math.prod(shape)} numbers; the checkpoint is not whole")
+        return whole
+
+    def read_part(self, name: str, sizes: tuple, file_name: str, first: int, length: int) -> torch.Tensor:
+        """Return one part as it was saved."""
+        try:
+            if file_name not in self.files:
+                self.files[file_name] = open(self.folder / Path(file_name).name, "rb")  # noqa: SIM115 - closed in close
+            part = torch.load(_create_file_view(self.files[file_name], first, length), map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, ValueError, pickle.UnpicklingError, EOFError) as fault:
+            raise ConversionError(
+                f"{self.folder}/{file_name}: {name} cannot be read ({(str(fault) or type(fault).__name__).splitlines()[0]})"
+            ) from None
+        if tuple(part.shape) != sizes:
+            raise ConversionError(f"{self.folder}/{file_name}: {name} has shape {list(part.shape)}, {METADATA} says {list(sizes)}")
+        return part
+
+    def close(self) -> None:
+        """Close the files."""
+        for handle in self.files.values():
+            handle.close()
+        self.files = {}
+
+
+def stored_tensors(found: metadata.Metadata):
+    """Yield (name, StoredTensor)."""
+    for name, entry in found.state_dict_metadata.items():
+        if not isinstance(entry, metadata.TensorStorageMetadata):
+            continue
+        parts = []
+        for chunk in entry.chunks:
+            info = found.storage_data[metadata.MetadataIndex(name, chunk.offsets)]
+            parts.append((tuple(chunk.offsets), tuple(chunk.sizes), info.relative_path, info.offset, info.length))
+        yield name, StoredTensor(tuple(entry.size), entry.properties.dtype, parts)
+
+
+class ShardWriter:
+    """A torch_dist checkpoint in one file. It holds whole tensors, so it can be loaded at any layout."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.file = folder, WrittenFile(folder / SHARD, hashed=True)
+        self.entries, self.storage = {}, {}
+
+    def add(self, name: str, shape: tuple, offsets: tuple, part: torch.Tensor) -> None:
+        """Append one part of a tensor of `shape`; parts of one tensor have one dtype."""
+        fresh = metadata.TensorStorageMetadata(metadata.TensorProperties(dtype=part.dtype), torch.Size(shape), [])
+        entry = self.entries.setdefault(name, fresh)
+        entry.chunks.append(metadata.ChunkStorageMetadata(torch.Size(offsets), torch.Size(part.shape)))
+        self.append(metadata.MetadataIndex(name, offsets, len(entry.chunks) - 1), part)
+
+    def add_object(self, name: str, value) -> None:
+        """Append an object that is no tensor."""
+        self.entries[name] = metadata.BytesStorageMetadata()
+        self.append(metadata.MetadataIndex(name), value)
+
+    def append(self, index: metadata.MetadataIndex, value) -> None:
+        """Write a value as torch's writer does and remember where it is."""
+        first = self.file.tell()
+        torch.save(value, self.file)
+        self.storage[index] = filesystem._StorageInfo(SHARD, first, self.file.tell() - first)
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(self, *_) -> None:
+        """Close the file, also after a fault."""
+        self.file.close()
+
+    def finish(self) -> dict[str, str | None]:
+        """Write the rest, bring all to disk and return the SHA-256 of the large file by its name."""
+        self.file.close()
+        whole = metadata.Metadata(self.entries, None, self.storage, metadata.StorageMeta(), "1.0.0")
+        small = io.BytesIO()
+        torch.save({}, small)  # Megatron's unsharded state; there is none
+        backends = {"sharded_backend": "torch_dist", "sharded_backend_version": 1, "common_backend": "torch", "common_backend_version": 1}
+        for name, data in {
+            METADATA: pickle.dumps(whole),
+            "common.pt": small.getvalue(),
+            "metadata.json": json.dumps(backends).encode(),
+        }.items():
+            file = WrittenFile(self.folder / name, hashed=False)
+            file.write(data)
+            file.close()
+        return {SHARD: self.file.sha256}

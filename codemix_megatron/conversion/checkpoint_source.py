@@ -1,0 +1,135 @@
+"""CheckpointSource: a Megatron checkpoint by tensor and layer, at whatever layout it was saved."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+
+from codemix_megatron.checkpoint.card import read_card
+from codemix_megatron.checkpoint.loading import find_fault, list_checkpoints
+from codemix_megatron.checkpoint.torch_dist import ShardReader
+from codemix_megatron.conversion.dimensions import Dimensions
+from codemix_megatron.errors import ConversionError
+from codemix_megatron.families.configuration import config_of_model
+from codemix_megatron.families.family import Family, Row
+from codemix_megatron.families.registry import choose_family
+from codemix_megatron.recipe.schema import Model, as_plain
+from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.records.run_folder import RunFolder, step_of
+
+__all__ = ["CheckpointSource", "choose_checkpoint", "hugging_face_config", "places"]
+
+
+def choose_checkpoint(run: RunFolder, step: int | None) -> Path:
+    """Return the checkpoint of a step, or the newest; raises ConversionError naming those that are there."""
+    there = list_checkpoints(run.checkpoints)
+    chosen = there[-1:] if step is None else [p for p in there if step_of(p) == step]
+    if not chosen:
+        steps = ", ".join(str(step_of(p)) for p in there) or "none"
+        raise ConversionError(f"{run.checkpoints}: no checkpoint{'' if step is None else f' of step {step}'}; there are steps {steps}")
+    return chosen[0]
+
+
+def places(rows: tuple[Row, ...], num_layers: int) -> Iterator[tuple[Row, int | None]]:
+    """Yield (row, layer) in the order of the model, layer None for what is there once."""
+    once = [row for row in rows if not row.in_layers]
+    yield once[0], None
+    for layer in range(num_layers):
+        yield from ((row, layer) for row in rows if row.in_layers)
+    yield from ((row, None) for row in once[1:])
+
+
+class CheckpointSource:
+    """The weights of one checkpoint, and what its card says of them."""
+
+    def __init__(self, checkpoint: Path, family: str | None = None):
+        self.checkpoint, self.card = checkpoint, read_card(checkpoint)
+        if "model" not in self.card:
+            raise ConversionError(f"{checkpoint}/card.json: has no model block; save again with this version")
+        self.model = Model.from_plain(self.card["model"])
+        self.tokenizer = TokenizerCard(**self.card["tokenizer"])
+        self.vocab_size = self.model.ids(self.tokenizer.vocab_size)
+        self.origin = self.card.get("hugging_face") or {}  # of a public model: its family and special tokens
+        self.family = choose_family(resolved(self.model), model_defaults(), family or self.origin.get("family"))
+        self.rows = self.family.rows(self.model.tie_embeddings)
+        self.dimensions = Dimensions(self.model, self.vocab_size)
+        self.shards = ShardReader(checkpoint)
+        self.names = self.find_names()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are saved in."""
+        return self.shards.tensors[self.names[self.rows[0]]].dtype
+
+    def find_names(self) -> dict[Row, str]:
+        """Return row -> name in this checkpoint; missing, misshapen and unknown tensors are named one by one."""
+        there, names, faults = self.shards.tensors, {}, []
+        for row in self.rows:
+            name = next((n for n in row.stacked_names if n in there), None)
+            stack = (self.model.num_layers,) if row.in_layers else ()
+            wanted = (*stack, *self.dimensions.megatron_shape(row))
+            if name is None:
+                faults.append(f"{row.stacked_names[-1]} is missing")
+            elif there[name].shape != wanted:
+                faults.append(f"{name} has shape {list(there[name].shape)}, the model block makes it {list(wanted)}")
+            names[row] = name
+        known = {name for row in self.rows for name in row.stacked_names}
+        faults += [f"{name}: unknown tensor" for name in there if not name.startswith("optimizer") and name not in known]
+        if faults:
+            raise ConversionError(f"{self.checkpoint} as {self.family.model_type}: " + "\n  ".join([f"{len(faults)} faults", *faults]))
+        return names
+
+    def hugging_face_plan(self) -> dict[str, tuple[int, ...]]:
+        """Return name -> shape of every tensor of the Hugging Face side, in the order of `tensors`."""
+        return {
+            name.replace("*", str(layer)): shape
+            for row, layer in places(self.rows, self.model.num_layers)
+            for name, shape in zip(row.hugging_face, self.dimensions.hugging_face_shapes(row), strict=True)
+        }
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield (Hugging Face name, tensor), the next Megatron tensor being read meanwhile; then close the files, whatever happened."""
+        ahead = deque()
+        try:
+            with ThreadPoolExecutor(1) as pool:
+                for row, layer in places(self.rows, self.model.num_layers):
+                    ahead.append((row, layer, pool.submit(self.read, row, layer)))
+                    if len(ahead) > 1:
+                        yield from self.split(*ahead.popleft())
+                while ahead:
+                    yield from self.split(*ahead.popleft())
+        finally:
+            self.shards.close()
+
+    def split(self, row: Row, layer: int | None, reading: Future) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield the Hugging Face side of one tensor."""
+        for name, part in zip(row.hugging_face, self.dimensions.split(row, reading.result()), strict=True):
+            yield name.replace("*", str(layer)), part
+
+    def read(self, row: Row, layer: int | None) -> torch.Tensor:
+        """Return one tensor of Megatron's, or one layer of it."""
+        return self.shards.read(self.names[row], layer)
+
+    def find_fault(self) -> str | None:
+        """Compare every file of the checkpoint with the card; return what is wrong, or None."""
+        return find_fault(self.checkpoint)
+
+
+def resolved(model: Model) -> dict:
+    """Return the model block with defaults resolved; head_dim is None unless it has to be said."""
+    usual = model.head_size * model.num_attention_heads == model.hidden_size
+    sizes = {"num_query_groups": model.query_groups, "ffn_hidden_size": model.ffn_size, "head_dim": None if usual else model.head_size}
+    return as_plain(model) | sizes
+
+
+def hugging_face_config(family: Family, model: Model, ids: int) -> dict:
+    """Return config.json's content but for special tokens and dtype; `ids` is the vocabulary without padding."""
+    return config_of_model(family, resolved(model) | {"head_dim": model.head_size}, ids)
+
+
+def model_defaults() -> dict:
+    """Return the recipe's defaults of the model block."""
+    return {declared.name: declared.default for declared in fields(Model)}

@@ -1,0 +1,128 @@
+"""Checkpoint -> Hugging Face folder, complete and checked under its final name or not there."""
+
+import importlib.metadata
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from codemix_megatron.conversion.checkpoint_source import CheckpointSource, choose_checkpoint, hugging_face_config
+from codemix_megatron.conversion.model_card import model_card
+from codemix_megatron.conversion.safetensors_files import SafetensorsWriter
+from codemix_megatron.conversion.tokenizer_files import write_tokenizer
+from codemix_megatron.errors import ConversionError
+from codemix_megatron.megatron.importing import import_megatron
+from codemix_megatron.records.atomic import partial_path, replace_text, sync_folder, write_json
+from codemix_megatron.records.manifest import CorpusManifest
+from codemix_megatron.records.run_folder import RunFolder
+
+__all__ = ["ExportOptions", "Exported", "export_run"]
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """How to export."""
+
+    dtype: str | None = None  # fp32, bf16 or fp16; default: that of the checkpoint
+    family: str | None = None  # default: that of the model a run started from, else the first that holds the model
+    max_shard_bytes: int = 5 * 10**9
+    parity: bool = True
+    manifests: list[CorpusManifest] = field(default_factory=list)  # corpora whose held-out documents parity is compared on
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Where an export is and what export.json says of it."""
+
+    folder: Path
+    record: dict
+
+
+def export_run(run: RunFolder, step: int | None = None, output: Path | None = None, options: ExportOptions | None = None) -> Exported:
+    """Export one checkpoint of a run, newest by default, and check that the logits are the same.
+
+    Raises ConversionError; nothing is left under the final name then. What a killed export left is removed first.
+    """
+    options = options or ExportOptions()
+    source = CheckpointSource(choose_checkpoint(run, step), options.family)
+    folder = Path(output) if output else run.export(source.card["step"])
+    if folder.exists() and not (folder / "export.json").is_file():
+        raise ConversionError(f"{folder}: there and not an export; give another folder or remove it")
+    partial = partial_path(folder)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        record = fill(source, run, partial, options)
+        write_json(partial / "export.json", record)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(partial, folder)
+        sync_folder(folder.parent)
+    except OSError as fault:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise ConversionError(f"{folder}: could not be written ({fault.strerror or fault})", exit_code=1) from fault
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return Exported(folder, record)
+
+
+def fill(source: CheckpointSource, run: RunFolder, folder: Path, options: ExportOptions) -> dict:
+    """Write weights, configuration, tokenizer and card into `folder`; return export.json's content."""
+    dtype = DTYPES[options.dtype] if options.dtype else source.dtype
+    parameters = write_weights(source, folder, dtype, options)
+    write_tokenizer(source.tokenizer, folder, source.model.sequence_length)
+    write_configuration(source, folder, dtype)
+    record = {
+        "step": source.card["step"],
+        "tokens": source.card["tokens"],
+        "family": source.family.model_type,
+        "dtype": next(name for name, known in DTYPES.items() if known == dtype),
+        "parameters": parameters,
+        "parity": None,
+    }
+    if options.parity:
+        import_megatron()
+        from codemix_megatron.conversion.parity import check_parity  # both frameworks: not before they are needed
+
+        record["parity"] = check_parity(source, folder, options.manifests, dtype, options.progress)
+    replace_text(folder / "README.md", model_card(run, source.card, record))
+    return record
+
+
+def write_weights(source: CheckpointSource, folder: Path, dtype: torch.dtype, options: ExportOptions) -> int:
+    """Stream all tensors into safetensors while the checkpoint's files are verified; return the number of parameters."""
+    plan = source.hugging_face_plan()
+    with ThreadPoolExecutor(1) as pool, SafetensorsWriter(folder, plan, dtype, options.max_shard_bytes) as writer:
+        verification = pool.submit(source.find_fault)
+        try:
+            for done, (name, tensor) in enumerate(source.tensors(), 1):
+                writer.add(name, tensor)
+                options.progress("tensors", done, len(plan))
+        except ConversionError:
+            if verification.result() is None:
+                raise
+        if fault := verification.result():
+            raise ConversionError(f"{source.checkpoint}: {fault}; choose another step with RUN@STEP")
+    return writer.parameters
+
+
+def write_configuration(source: CheckpointSource, folder: Path, dtype: torch.dtype) -> None:
+    """Write config.json, and generation_config.json unless the model brought its own.
+
+    Plain JSON: transformers' own classes load half of torch and 6 CPU-seconds of imports; parity reads the files through them.
+    """
+    end = source.tokenizer.end_of_document_id
+    tokens = {name: source.origin.get(name, end) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    written_for = {"transformers_version": importlib.metadata.version("transformers")}
+    kind = {"model_type": source.family.model_type, "dtype": str(dtype).removeprefix("torch."), "use_cache": True}
+    config = hugging_face_config(source.family, source.model, source.vocab_size)
+    write_json(folder / "config.json", dict(sorted({**config, **tokens, **kind, **written_for}.items())))
+    if not (folder / "generation_config.json").is_file():
+        write_json(folder / "generation_config.json", {**tokens, **written_for})

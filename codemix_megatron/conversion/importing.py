@@ -1,0 +1,205 @@
+"""Hugging Face folder -> a checkpoint that any layout trains on from. No ranks, no model in memory."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+import yaml
+
+from codemix_megatron.checkpoint.card import write_card
+from codemix_megatron.checkpoint.torch_dist import ShardWriter
+from codemix_megatron.conversion.checkpoint_source import CheckpointSource, places
+from codemix_megatron.conversion.dimensions import Dimensions
+from codemix_megatron.conversion.safetensors_files import SafetensorsFolder
+from codemix_megatron.conversion.tokenizer_files import copy_tokenizer
+from codemix_megatron.corpus.tokenizers import load_tokenizer
+from codemix_megatron.errors import ConversionError
+from codemix_megatron.families.configuration import family_of_config, read_config
+from codemix_megatron.families.family import Family, Row
+from codemix_megatron.megatron.importing import import_megatron
+from codemix_megatron.recipe.pretrained import PREFIX, pretrained_model
+from codemix_megatron.recipe.schema import Model, Parallel, Recipe, as_plain
+from codemix_megatron.records.atomic import partial_path, replace_text, sync_folder
+from codemix_megatron.records.checksum import file_sha256
+from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.records.run_folder import CARD, RunFolder
+
+__all__ = ["ImportOptions", "import_initial", "import_model"]
+
+# Rows of the vocabulary go in parts of this size: a rank at another layout reads whole parts.
+VOCABULARY_PART_BYTES = 2**26
+LINEARS = ("self_attention.linear_qkv", "self_attention.linear_proj", "mlp.linear_fc1", "mlp.linear_fc2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """How to import."""
+
+    parallel: Parallel = Parallel()  # the layout the recipe gets; the checkpoint itself has none
+    parity: bool = True
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None
+
+
+def import_model(folder: Path, run: RunFolder, model: Model, tokenizer: TokenizerCard, options: ImportOptions) -> tuple[Path, dict]:
+    """Write the folder's weights as checkpoint step-0 of `run`, model.yaml and the tokenizer beside; return checkpoint and card.
+
+    A recipe trains on from it with `initial_weights: RUN`. Raises ConversionError naming missing, extra or
+    misshapen tensors one by one.
+    """
+    if run.checkpoints.exists() and any(run.checkpoints.glob("step-*")):
+        raise ConversionError(f"{run.checkpoints}: there are checkpoints already; give an empty or new folder")
+    weights = SafetensorsFolder(folder)
+    check_tensors(weights, model, tokenizer)
+    run.path.mkdir(parents=True, exist_ok=True)
+    kept = replace(tokenizer, path=str(copy_tokenizer(folder, tokenizer, run.path / "tokenizer")))
+    card = write_checkpoint(weights, run.checkpoint(0), model, kept, options)
+    blocks = {
+        "initial_weights": str(run.path),
+        "model": without_defaults(model),
+        "parallel": {"tensor": options.parallel.tensor, "pipeline": options.parallel.pipeline},
+        "tokenizer": {"path": kept.path},
+    }
+    replace_text(run.path / "model.yaml", yaml.safe_dump(blocks, sort_keys=False))
+    return run.checkpoint(0), card
+
+
+def import_initial(recipe: Recipe, run: RunFolder, progress=lambda what, done, total: None) -> Path:
+    """Convert the public model a recipe starts from into the run folder, unless it is there; return the checkpoint."""
+    if (run.initial / CARD).is_file():
+        return run.initial
+    folder = Path(recipe.initial_weights.removeprefix(PREFIX))
+    model, weights = pretrained_model(folder, recipe.parallel), SafetensorsFolder(folder)
+    tokenizer = load_tokenizer(recipe.tokenizer.path, recipe.tokenizer.end_of_document).card
+    check_tensors(weights, model, tokenizer)
+    run.path.mkdir(parents=True, exist_ok=True)
+    write_checkpoint(weights, run.initial, model, tokenizer, ImportOptions(parity=False, progress=progress))
+    return run.initial
+
+
+def without_defaults(model: Model) -> dict:
+    """Return the keys of a model block that have to be said."""
+    usual = as_plain(Model(num_layers=0, hidden_size=0, num_attention_heads=0, sequence_length=0))
+    return {key: value for key, value in as_plain(model).items() if value != usual[key]}
+
+
+def write_checkpoint(weights: SafetensorsFolder, checkpoint: Path, model: Model, tokenizer: TokenizerCard, options: ImportOptions) -> dict:
+    """Stream checked weights into a checkpoint and return its card; it appears whole under its final name, card and checksums included."""
+    began, config, partial = time.perf_counter(), read_config(weights.folder), partial_path(checkpoint)
+    family = family_of_config(config, weights.folder)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        files = write_tensors(weights, family, Dimensions(model, model.ids(tokenizer.vocab_size)), partial, options)
+        card = {
+            "step": 0,
+            "sequences_seen": 0,
+            "tokens": 0,
+            "model": as_plain(model),
+            "tokenizer": asdict(tokenizer),
+            "imported_from": str(weights.folder),
+            "hugging_face": {"family": family.model_type}
+            | {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if name in config},
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.perf_counter() - began, 3),
+            "files": files,
+        }
+        write_card(partial, card)
+        if options.parity:
+            import_megatron()
+            from codemix_megatron.conversion.parity import check_parity  # both frameworks: not before they are needed
+
+            source = CheckpointSource(partial)
+            card["parity"] = check_parity(source, weights.folder, [], source.dtype, options.progress)
+            write_card(partial, card)
+        os.rename(partial, checkpoint)
+        sync_folder(checkpoint.parent)
+    except OSError as fault:
+        raise ConversionError(f"{checkpoint}: could not be written ({fault.strerror or fault})", exit_code=1) from fault
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return card
+
+
+def write_tensors(
+    weights: SafetensorsFolder, family: Family, dimensions: Dimensions, folder: Path, options: ImportOptions
+) -> dict[str, dict]:
+    """Write shards and metadata; return the card's bytes and SHA-256 of each file."""
+    model = dimensions.model
+    rows = family.rows(model.tie_embeddings)
+    total = sum(len(row.hugging_face) for row, _ in places(rows, model.num_layers))
+    done = 0
+    with ShardWriter(folder) as writer:
+        for row, layer in places(rows, model.num_layers):
+            for first, part in parts_of(weights, dimensions, row, layer):
+                stack, at = ((), ()) if layer is None else ((model.num_layers,), (layer,))
+                shape = (*stack, *dimensions.megatron_shape(row))
+                offsets = (*at, first, *[0] * (part.dim() - 1))
+                writer.add(row.stacked_names[-1], shape, offsets, part if layer is None else part[None])
+            done += len(row.hugging_face)
+            options.progress("tensors", done, total)
+        for layer in range(model.num_layers):
+            for linear in LINEARS:  # Transformer Engine's room for FP8 statistics, empty; Megatron asks for it by name
+                writer.add_object(f"decoder.layers.{linear}._extra_state/shard_{layer}_{model.num_layers}", [None])
+        known = writer.finish()
+    return {
+        path.name: {"bytes": path.stat().st_size, "sha256": known.get(path.name) or file_sha256(path)} for path in sorted(folder.iterdir())
+    }
+
+
+def parts_of(weights: SafetensorsFolder, dimensions: Dimensions, row: Row, layer: int | None):
+    """Yield (first row, tensor) of one Megatron tensor: the parts it is stored in, none of them large."""
+    names = [name.replace("*", str(layer)) for name in row.hugging_face]
+    kind, length = row.dimensions[0], dimensions.megatron_shape(row)[0]
+    if kind == "gate_up":
+        for number, name in enumerate(names):
+            yield number * (length // 2), weights.read(name)
+    elif kind == "vocabulary":
+        have, width = weights.shape(names[0])
+        step = max(1, VOCABULARY_PART_BYTES // (width * weights.dtype(names[0]).itemsize))
+        for first in range(0, have, step):
+            yield first, weights.read(names[0], first, first + step)
+        if length > have:  # padding rows
+            yield have, torch.zeros(length - have, width, dtype=weights.dtype(names[0]))
+    else:
+        yield 0, dimensions.join(row, [weights.read(name) for name in names])
+
+
+def check_tensors(weights: SafetensorsFolder, model: Model, tokenizer: TokenizerCard) -> None:
+    """Raise ConversionError naming each missing, misshapen, unreadable or unknown tensor of the folder."""
+    family = family_of_config(read_config(weights.folder), weights.folder)
+    dimensions, wanted, faults = Dimensions(model, model.ids(tokenizer.vocab_size)), {}, []
+    for row, layer in places(family.rows(model.tie_embeddings), model.num_layers):
+        for name, shape in zip(row.hugging_face, dimensions.hugging_face_shapes(row), strict=True):
+            wanted[name.replace("*", str(layer))] = shape
+    for name, shape in wanted.items():
+        if name not in weights.places:
+            faults.append(f"{name} is missing")
+        elif weights.shape(name) != shape:
+            faults.append(f"{name} has shape {list(weights.shape(name))}, config.json makes it {list(shape)}")
+        elif name.endswith("embed_tokens.weight") and weights.shape(name)[0] < tokenizer.vocab_size:
+            faults.append(f"{name} has {weights.shape(name)[0]} rows, the tokenizer {tokenizer.vocab_size} ids; give the model's own")
+        elif weights.dtype(name) is None:
+            faults.append(f"{name} is {weights.places[name]['dtype']}; F32, BF16 and F16 can be read")
+    dtypes = {weights.dtype(name) for name in wanted if name in weights.places}
+    if not faults and len(dtypes) > 1:
+        faults.append(f"tensors of several dtypes: {', '.join(sorted(map(str, dtypes)))}; save them in one")
+    for name in sorted(set(weights.places) - set(wanted)):
+        if model.tie_embeddings and name == "lm_head.weight":
+            faults += tied_fault(weights)
+        elif not name.endswith("rotary_emb.inv_freq"):
+            faults.append(f"{name}: unknown tensor")
+    if faults:
+        raise ConversionError(f"{weights.folder} as {family.model_type}: " + "\n  ".join([f"{len(faults)} faults", *faults]))
+
+
+def tied_fault(weights: SafetensorsFolder) -> list[str]:
+    """Compare an output layer that is there with the embedding it should be."""
+    names = ("lm_head.weight", "model.embed_tokens.weight")
+    if all(name in weights.places for name in names) and torch.equal(*map(weights.read, names)):
+        return []
+    return ["lm_head.weight is not model.embed_tokens.weight, although tie_word_embeddings is true"]

@@ -1,0 +1,188 @@
+"""The same logits and the same continuation on both sides, or no export.
+
+One model is in memory at a time, in fp32: first Hugging Face's, whose logits are kept, then Megatron's. Megatron's is
+loaded by its own dist_checkpointing, not by the converter's reader, which would be wrong on both sides alike.
+"""
+
+import gc
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from megatron.core import dist_checkpointing
+
+from codemix_megatron.conversion.checkpoint_source import CheckpointSource
+from codemix_megatron.conversion.sample_texts import SAMPLE_TEXTS
+from codemix_megatron.conversion.tokenizer_files import check_tokenizer
+from codemix_megatron.corpus.tokenizers import load_tokenizer
+from codemix_megatron.errors import CodemixError, ConversionError
+from codemix_megatron.mixture.sequence_reader import SequenceReader
+from codemix_megatron.model.build import build_model
+from codemix_megatron.parallel.ranks import one_rank
+from codemix_megatron.recipe.schema import Batch, Parallel, Recipe, Tokenizer
+
+__all__ = ["check_parity", "megatron_model", "model_recipe"]
+
+TOLERANCE = 1e-4  # largest absolute difference of logits in fp32
+LONGEST_ROW = 512
+SEQUENCES_PER_CORPUS = 2
+KEPT_LOGITS_BYTES = 2**28
+PROMPT_TOKENS, NEW_TOKENS, PROMPTS = 24, 64, 2
+
+
+def check_parity(source: CheckpointSource, folder: Path, manifests, dtype: torch.dtype, progress=lambda what, done, total: None) -> dict:
+    """Compare the checkpoint's model with that of a Hugging Face folder, both computing in fp32; return the figures.
+
+    Rows are held-out documents of `manifests`, or else texts that come with this package, and one row of random ids. Raises
+    ConversionError when logits differ by more than the tolerance or one of the 64 tokens that follow greedily is another.
+    With a dtype narrower than the checkpoint's, weights are rounded alike on both sides for this, and the difference to
+    the weights as they were is held against `rounding_tolerance`.
+    """
+    check_tokenizer(source.tokenizer, folder, SAMPLE_TEXTS)
+    rows, what = choose_rows(source, manifests)
+    theirs, continued = hugging_face_side(folder, rows, source.model.sequence_length, progress)
+    rounds = torch.finfo(dtype).eps > torch.finfo(source.dtype).eps
+    with one_rank(device="cpu"), torch.no_grad():
+        ours = megatron_model(source)
+        unrounded = largest_difference(ours, rows, theirs, source.vocab_size, progress) if rounds else None
+        if rounds:
+            ours = ours.to(dtype).float()
+        difference = largest_difference(ours, rows, theirs, source.vocab_size, progress)
+        strays = sum(strays_in(ours, row, prompt, source.vocab_size, difference) for row, prompt in continued)
+    figures = {
+        "largest_logit_difference": difference,
+        "tolerance": TOLERANCE,
+        "largest_logit": max(float(logits.abs().max()) for logits in theirs),
+        "tokens_compared": sum(map(len, rows)),
+        "compared_on": what,
+        "greedy_tokens": sum(len(row) - prompt for row, prompt in continued),
+        "greedy_tokens_different": strays,
+    }
+    if rounds:
+        figures |= {"rounding_difference": unrounded, "rounding_tolerance": rounding_tolerance(source, dtype, theirs)}
+    judge(figures, folder)
+    return figures
+
+
+def judge(figures: dict, folder: Path) -> None:
+    """Raise ConversionError naming what is not equal; NaN is not."""
+    faults = []
+    for found, allowed in (("largest_logit_difference", "tolerance"), ("rounding_difference", "rounding_tolerance")):
+        if found in figures and not figures[found] <= figures[allowed]:
+            faults.append(f"logits differ by up to {figures[found]:.2e}, at most {figures[allowed]:.2g} is allowed")
+    if figures["greedy_tokens_different"]:
+        faults.append(f"{figures['greedy_tokens_different']} of {figures['greedy_tokens']} tokens that follow greedily are others")
+    if faults:
+        raise ConversionError(f"{folder}: {'; '.join(faults)}; nothing was written", exit_code=1)
+
+
+def rounding_tolerance(source: CheckpointSource, dtype: torch.dtype, logits: list[torch.Tensor]) -> float:
+    """Return how far rounded weights may move a logit.
+
+    Rounding changes a weight by at most eps / 2 of itself, so the output of each of the 2 x layers + 1 blocks that add up
+    to the logits by about eps / 2 of its size, independently: sqrt(2 x layers + 1) x eps / 2 x the spread of the logits.
+    The largest of a million such errors is five times as large, and errors of early layers grow on the way: twice that.
+    """
+    spread = max(float(rows.std()) for rows in logits)
+    return 10 * math.sqrt(2 * source.model.num_layers + 1) * torch.finfo(dtype).eps / 2 * spread
+
+
+def choose_rows(source: CheckpointSource, manifests) -> tuple[list[torch.Tensor], str]:
+    """Return rows of token ids to compare on, as many as their logits may take memory for, and what they are."""
+    length = min(source.model.sequence_length, LONGEST_ROW)
+    usable = [m for m in manifests if m.tokenizer.sha256 == source.tokenizer.sha256 and m.held_out_tokens > length]
+    if usable:
+        reader, what = SequenceReader(usable, length), "held-out documents"
+        rows = [row for i in range(len(usable)) for row in reader.held_out(i, SEQUENCES_PER_CORPUS)[:, :length]]
+    else:
+        rows = encoded_samples(source)
+        what = "sample texts" if rows else "random ids"
+    rows.append(np.random.default_rng(0).integers(0, source.vocab_size, min(length, 64)))
+    left, chosen = max(KEPT_LOGITS_BYTES // (4 * source.vocab_size), 64), []
+    for row in rows[-1:] + rows[:-1]:
+        chosen.append(torch.from_numpy(np.array(row[: min(length, left)], dtype=np.int64)))
+        left -= len(chosen[-1])
+        if left < 8:
+            break
+    return chosen[1:] + chosen[:1] if len(chosen) > 1 else chosen, what
+
+
+def encoded_samples(source: CheckpointSource) -> list[np.ndarray]:
+    """Return the package's texts as ids; without a readable tokenizer there are none."""
+    try:
+        tokenizer = load_tokenizer(source.tokenizer.path)
+    except CodemixError:
+        return []
+    return [np.array([source.tokenizer.end_of_document_id, *ids]) for ids in tokenizer.encode_batch(list(SAMPLE_TEXTS))]
+
+
+@torch.no_grad()
+def hugging_face_side(folder: Path, rows: list[torch.Tensor], sequence_length: int, progress) -> tuple[list, list]:
+    """Return the logits of each row [length, vocabulary], and (prompt with its greedy continuation, length of the prompt)."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+    logits, continued = [], []
+    for done, row in enumerate(rows, 1):
+        logits.append(model(row[None]).logits[0].float())
+        progress("parity: Hugging Face", done, len(rows))
+    for row in rows[:PROMPTS]:
+        prompt = row[: min(PROMPT_TOKENS, max(1, sequence_length - NEW_TOKENS))]
+        new = min(NEW_TOKENS, sequence_length - len(prompt))
+        ids = model.generate(
+            prompt[None], attention_mask=torch.ones_like(prompt)[None], max_new_tokens=new, min_new_tokens=new, do_sample=False,
+            num_beams=1, eos_token_id=None, repetition_penalty=1.0,
+        )  # fmt: skip
+        continued.append((ids[0], len(prompt)))
+    del model
+    gc.collect()
+    return logits, continued
+
+
+def largest_difference(model, rows, theirs, vocab_size: int, progress) -> float:
+    """Return the largest absolute difference of logits over all rows."""
+    largest = 0.0
+    for done, (row, logits) in enumerate(zip(rows, theirs, strict=True), 1):
+        largest = max(largest, float((megatron_logits(model, row, vocab_size) - logits).abs().max()))
+        progress("parity: Megatron", done, len(rows))
+    return largest
+
+
+def megatron_logits(model, row: torch.Tensor, vocab_size: int) -> torch.Tensor:
+    """Return logits [length, vocabulary] of one row, without padding."""
+    return model(row[None], torch.arange(len(row))[None], None)[0, :, :vocab_size].float()
+
+
+def strays_in(model, row: torch.Tensor, prompt: int, vocab_size: int, difference: float) -> int:
+    """Count the tokens after the prompt that are not Megatron's own choice given those before: one pass shows all.
+
+    While each is its choice, its own greedy continuation is this row. Two logits closer than the models are count as one.
+    """
+    logits = megatron_logits(model, row, vocab_size)[prompt - 1 : -1]
+    chosen = logits.gather(1, row[prompt:, None])[:, 0]
+    return int((logits.max(dim=1).values - chosen > 2 * difference).sum())
+
+
+def megatron_model(source: CheckpointSource) -> torch.nn.Module:
+    """Return the checkpoint's model on one rank in fp32."""
+    model = build_model(model_recipe(source.model), source.tokenizer.vocab_size, torch.device("cpu"))[0].eval()
+    state = {"model0": model.sharded_state_dict()}
+    model.load_state_dict(dist_checkpointing.load(state, str(source.checkpoint), validate_access_integrity=False)["model0"])
+    return model
+
+
+def model_recipe(model) -> Recipe:
+    """Return a recipe that holds nothing but a model, for building it on one rank in fp32."""
+    return Recipe(
+        name="",
+        model=replace(model, precision="fp32"),
+        parallel=Parallel(device="cpu"),
+        batch=Batch(global_sequences=1),
+        tokenizer=Tokenizer(path=""),
+        corpora={},
+        phases=(),
+    )

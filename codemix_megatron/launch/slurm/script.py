@@ -1,0 +1,107 @@
+"""Batch scripts: a site's options and environment, then one line of Python that does the rest."""
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from codemix_megatron.launch.slurm.site import Container, Site
+
+__all__ = ["ARRAY_TASK", "Job", "render_script"]
+
+ARRAY_TASK = "$SLURM_ARRAY_TASK_ID"
+WHO_DECIDES = """\
+# Rendered by `codemix launch`. Nothing is decided in bash: codemix_megatron/launch/slurm/batch.py says where ranks meet, follows
+# them, passes signals on, and decides whether the job is done, runs again or is given up."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a script asks Slurm for, and the commands it runs one after the other, each under launch/slurm/batch.py."""
+
+    name: str
+    log: Path  # %j, %A and %a stand for the job's and the array task's number
+    nodes: int
+    ranks_per_node: int
+    commands: tuple[tuple[str, ...], ...]  # words after `python -m codemix_megatron`
+    follow: tuple[str, ...]  # options of `python -m codemix_megatron.launch.slurm.batch`
+    gpus_per_node: int = 0
+    array_tasks: int | None = None
+
+
+def render_script(job: Job, site: Site) -> str:
+    """Return the text of a batch script."""
+    options = [f"#SBATCH {option}" for option in sbatch_options(job, site)]
+    lines = [*site.setup, *(f"module load {shlex.quote(name)}" for name in site.modules)]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in variables(site).items()]
+    python = shlex.quote(site.batch_python or sys.executable)
+    batch = f"{python} -m codemix_megatron.launch.slurm.batch {words_of(job.follow)} --"
+    commands = [f"{batch} \\\n    {words_of(srun_words(job, site))} \\\n    {task_command(command, job, site)}" for command in job.commands]
+    lines += [*(f"{command} || exit" for command in commands[:-1]), f"exec {commands[-1]}"]
+    return "\n".join(["#!/usr/bin/env bash", *options, "", WHO_DECIDES, *lines, ""])
+
+
+def sbatch_options(job: Job, site: Site) -> list[str]:
+    """Return what stands behind #SBATCH, one option each."""
+    named = {
+        "job-name": job.name,
+        "output": job.log,
+        "nodes": job.nodes,
+        "ntasks-per-node": job.ranks_per_node,
+        "cpus-per-task": site.cpus_per_rank,
+        "gres": f"gpu:{job.gpus_per_node}" if job.gpus_per_node else None,
+        "mem": site.memory_per_node,
+        "time": in_minutes(site.time_limit_hours),
+        "partition": site.partition,
+        "account": site.account,
+        "qos": site.qos,
+        "exclude": ",".join(site.exclude) or None,
+        "array": f"0-{job.array_tasks - 1}" if job.array_tasks else None,
+        "signal": f"B:USR1@{site.save_seconds}",
+        "open-mode": "append",
+    }
+    return [*(f"--{name}={shlex.quote(str(value))}" for name, value in named.items() if value is not None), "--requeue", *site.sbatch]
+
+
+def in_minutes(hours: float | None) -> int | None:
+    """Return hours as the whole minutes that Slurm counts in."""
+    return None if hours is None else max(1, round(hours * 60))
+
+
+def variables(site: Site) -> dict[str, str]:
+    """Return the environment variables a script sets."""
+    interface = site.network_interface
+    named = {"NCCL_SOCKET_IFNAME": interface, "GLOO_SOCKET_IFNAME": interface} if interface else {}
+    return {**named, **site.environment}
+
+
+def srun_words(job: Job, site: Site) -> list[str]:
+    """Return srun's words: one task per rank; the first that fails ends all, and none outlives the first by a minute."""
+    total = job.nodes * job.ranks_per_node
+    words = ["srun", f"--nodes={job.nodes}", f"--ntasks={total}", "--kill-on-bad-exit=1", "--wait=60"]
+    words += [f"--cpus-per-task={site.cpus_per_rank}"] if site.cpus_per_rank else []  # since 22.05 srun does not inherit it
+    return [*words, *container_words(site.container), *site.srun]
+
+
+def container_words(container: Container | None) -> list[str]:
+    """Return the options that pyxis adds to srun."""
+    if container is None:
+        return []
+    words = [f"--container-image={container.image}"]
+    words += [f"--container-mounts={','.join(container.mounts)}"] if container.mounts else []
+    words += [f"--container-workdir={container.workdir}"] if container.workdir else []
+    words.append("--container-writable" if container.writable else "--container-readonly")
+    words.append("--container-mount-home" if container.mount_home else "--no-container-mount-home")
+    return words
+
+
+def task_command(command: tuple[str, ...], job: Job, site: Site) -> str:
+    """Return the command each task runs; a command that is no rank is not told that it is part of a step."""
+    python = site.python or ("python" if site.container else sys.executable)
+    alone = [] if job.follow[0] == "train" else ["env", "-u", "SLURM_STEP_ID"]
+    return words_of([*alone, python, "-m", "codemix_megatron", *command])
+
+
+def words_of(words) -> str:
+    """Quote words for bash; the number of an array task is left to bash."""
+    return " ".join(f'"{word}"' if ARRAY_TASK in str(word) else shlex.quote(str(word)) for word in words)

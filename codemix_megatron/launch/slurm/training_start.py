@@ -1,0 +1,199 @@
+"""One start of a run's job: what is looked at before the ranks, what is decided after them, both written into attempts.jsonl."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from codemix_megatron.errors import LaunchError, machine_fault
+from codemix_megatron.launch.slurm.attempts import Attempts, checkpoint_step
+from codemix_megatron.launch.slurm.bad_nodes import lost_node, nodes_to_exclude
+from codemix_megatron.launch.slurm.commands import exclude_nodes, job_details, node_names, node_states, requeue
+from codemix_megatron.launch.slurm.failed_rank import FailedRank, first_failed_rank
+from codemix_megatron.launch.slurm.job_facts import was_cancelled, was_preempted
+from codemix_megatron.launch.slurm.rendezvous import free_port, master_address
+from codemix_megatron.launch.slurm.restart_policy import Ending, Verdict, decide
+from codemix_megatron.records.journal import read_journal
+from codemix_megatron.records.run_folder import RunFolder
+
+__all__ = ["TrainingStart"]
+
+SECONDS_BETWEEN_LOOKS = 2
+FENCE_SECONDS = 6  # an earlier start that Slurm lost has so long to see this one and end its ranks
+TRIES, SECONDS_BETWEEN_TRIES = 6, 15  # to queue the job again while the controller restarts
+
+
+@dataclass
+class TrainingStart:
+    """The N-th start of one job in one run folder."""
+
+    run: RunFolder
+    job: str
+    restarts: int
+    nodes: tuple[str, ...]
+    max_starts: int
+    excludes_bad_nodes: bool
+    say: Callable[[str], None]
+    began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    looked_at: float = 0.0
+    log_start: int = 0
+
+    @property
+    def name(self) -> str:
+        """The start's name, which its ranks derive from Slurm's variables too."""
+        return f"{self.job}.{self.restarts}"
+
+    @property
+    def log(self) -> Path:
+        """The job's log."""
+        return self.run.launch / f"job-{self.job}.log"
+
+    def begin(self) -> Verdict | None:
+        """Write down that ranks are started; or return a verdict when none should be."""
+        self.run.launch.mkdir(parents=True, exist_ok=True)
+        self.attempts = Attempts.of(self.run)
+        is_after_loss = self.tell_of_lost_start()
+        step = checkpoint_step(self.run)
+        ending = Ending(
+            0, self.steps(), step, starts_without_progress=self.attempts.without_progress(self.job, step), max_starts=self.max_starts
+        )
+        if self.last_event()["event"] == "end":
+            return decide(Ending(0, self.steps(), step, event="end"))
+        if ending.starts_without_progress >= ending.max_starts:
+            return decide(ending)
+        self.master = (master_address(self.nodes[0]), free_port(int(self.job), self.restarts))
+        begun = {"job": self.job, "nodes": list(self.nodes), "master": "{}:{}".format(*self.master), "checkpoint_step": step}
+        self.attempts.add("begin", start=self.name, **begun, at=self.began_at.isoformat(timespec="seconds"))
+        self.run.stop.unlink(missing_ok=True)  # one from an earlier start; from here on it means these ranks
+        self.log_start = self.log.stat().st_size if self.log.exists() else 0
+        self.say(f"start {self.name} on {', '.join(self.nodes)}; ranks meet at {begun['master']}; checkpoint of step {step or 'none'}")
+        if is_after_loss:
+            time.sleep(FENCE_SECONDS)
+        return None
+
+    def tell_of_lost_start(self) -> bool:
+        """Write down the end of a start that could not do so itself; return whether there was one."""
+        lost = self.attempts.unended(self.job)
+        if lost is None:
+            return False
+        node = lost_node(lost["nodes"], self.node_states())
+        why = f"{node} was lost" if node else "Slurm ended it: preempted, queued again by hand, or a node that is back"
+        self.attempts.add("end", start=lost["start"], action="lost", why=why, **({"bad_node": node} if node else {}))
+        self.say(f"start {lost['start']} has no end: {why}")
+        return True
+
+    def environment(self) -> dict[str, str]:
+        """Return what the ranks are told beside Slurm's own variables."""
+        address, port = self.master
+        told = {"MASTER_ADDR": address, "MASTER_PORT": str(port), "PYTHONUNBUFFERED": "1", "CODEMIX_BATCH": self.name}
+        return told if "OMP_NUM_THREADS" in os.environ else {**told, "OMP_NUM_THREADS": "1"}  # ranks choose their threads themselves
+
+    def ask_to_stop(self) -> None:
+        """Have the ranks finish their step, save and leave."""
+        try:
+            self.run.stop.touch()
+        except OSError as fault:
+            self.say(f"warning: {machine_fault(fault)}")
+
+    def is_overtaken(self) -> bool:
+        """Say whether a later start works on the run: this one was given up by Slurm, which could not reach its nodes to end it."""
+        if time.monotonic() - self.looked_at < SECONDS_BETWEEN_LOOKS:
+            return False
+        self.looked_at = time.monotonic()
+        return Attempts.of(self.run).latest_start() != self.name
+
+    def end(self, code: int, signal: str | None) -> Verdict:
+        """Decide, write it down, and queue the job again where that is the verdict."""
+        details, failed = self.details(), self.first_failure(code)
+        self.attempts = Attempts.of(self.run)
+        step = checkpoint_step(self.run)
+        verdict = decide(
+            Ending(
+                exit_code=code,
+                steps=self.steps(),
+                checkpoint_step=step,
+                event=self.own_last_event(),
+                signal=signal,
+                is_requeued=int(details.get("Restarts", self.restarts)) > self.restarts,
+                is_cancelled=was_cancelled(details),
+                is_preempted=was_preempted(details),
+                is_overtaken=self.attempts.latest_start() != self.name,
+                failure=failed.describe() if failed else None,
+                failure_exit_code=failed.exit_code if failed else 1,
+                starts_without_progress=self.attempts.without_progress(self.job, step),
+                max_starts=self.max_starts,
+            )
+        )
+        blamed = {"bad_node": failed.node} if failed and failed.blames_node and verdict.action in ("requeue", "fail") else {}
+        ended = {"action": verdict.action, "why": verdict.why, "exit_code": code, "checkpoint_step": step, **blamed}
+        self.attempts.add("end", start=self.name, **ended, at=datetime.now(UTC).isoformat(timespec="seconds"))
+        self.say(f"{verdict.action}: {verdict.why}")
+        return self.queue_again(verdict, details) if verdict.action == "requeue" else verdict
+
+    def queue_again(self, verdict: Verdict, details: dict[str, str]) -> Verdict:
+        """Queue the job again, away from nodes that are blamed."""
+        states = self.node_states() if self.excludes_bad_nodes else {}
+        for tries_left in range(TRIES - 1, -1, -1):
+            try:
+                requeue(self.job)
+                break
+            except LaunchError as fault:
+                if not tries_left:
+                    self.say(f"Slurm does not queue the job again: {fault}")
+                    return Verdict("fail", verdict.why, 1)
+                time.sleep(SECONDS_BETWEEN_TRIES)
+        self.leave_out_bad_nodes(details, states)
+        return verdict
+
+    def leave_out_bad_nodes(self, details: dict[str, str], states: dict[str, str]) -> None:
+        """Have the job, which waits now, avoid nodes that are blamed, as far as enough others are there."""
+        blamed = self.attempts.bad_nodes()
+        if not blamed or not states:
+            return
+        try:
+            excluded, told = nodes_to_exclude(blamed, node_list(details.get("ExcNodeList")), states, len(self.nodes))
+            if excluded:
+                exclude_nodes(self.job, excluded)
+        except LaunchError as fault:
+            told = f"nodes could not be left out: {fault}"
+        self.say(told)
+
+    def node_states(self) -> dict[str, str]:
+        """Return the states of this partition's nodes; none when Slurm does not answer."""
+        try:
+            return node_states(os.environ.get("SLURM_JOB_PARTITION"))
+        except LaunchError:
+            return {}
+
+    def details(self) -> dict[str, str]:
+        """Return what Slurm says of this job; nothing when it does not answer."""
+        try:
+            return job_details(self.job)
+        except LaunchError as fault:
+            self.say(f"warning: {fault}")
+            return {}
+
+    def first_failure(self, code: int) -> FailedRank | None:
+        """Return what failed first in this start, if anything did."""
+        return first_failed_rank(self.run, self.name, self.log, self.log_start) if code else None
+
+    def last_event(self) -> dict:
+        """Return the last event of the journal."""
+        return (read_journal(self.run.journal) or [{"event": "none"}])[-1]
+
+    def own_last_event(self) -> str:
+        """Return `end`, `stop` or `other`; a stop counts when it is of this start."""
+        last = self.last_event()
+        is_own = last["event"] == "stop" and last["at"] >= self.began_at.isoformat(timespec="seconds")
+        return last["event"] if last["event"] == "end" or is_own else "other"
+
+    def steps(self) -> int:
+        """Return how far the run has come."""
+        return max((event.get("step", 0) for event in read_journal(self.run.journal)), default=0)
+
+
+def node_list(compressed: str | None) -> list[str]:
+    """Return the nodes of a field of `scontrol show job`."""
+    return node_names(compressed) if compressed and compressed != "(null)" else []

@@ -1,0 +1,160 @@
+"""Git histories: each commit's message and diff as one document, oldest first, without merges.
+
+Names and addresses of authors are left out. `git` itself writes the diffs; settings of the machine and its user have
+no say in them, so that equal histories give equal documents.
+"""
+
+import functools
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from codemix_megatron.errors import MACHINE_FAULT, CorpusError
+from codemix_megatron.readers.documents import BadDocument, Document, InputFile, Position, Span
+
+__all__ = ["COMMIT", "divide_git_history", "git_input", "read_git_history"]
+
+COMMIT = "commit"
+LARGEST_COMMIT_BYTES = 1 << 20
+MARK = re.compile(rb"\0([0-9a-f]{40,64})\n")  # messages hold no NUL, and no line of a diff is one and a hash
+FORMAT = "--format=tformat:%x00%H%n%B"
+SECONDS_TO_END = 10
+
+
+def git_input(repository: Path, kind: str | None) -> InputFile:
+    """Return the history of a repository (or bare repository) as an input; raises CorpusError when there is none."""
+    head = run_git(repository, "rev-parse", "--verify", "HEAD^{commit}").strip().decode()
+    folder = Path(os.fsdecode(run_git(repository, "rev-parse", "--absolute-git-dir").rstrip(b"\n")))
+    num_bytes = sum(path.stat().st_size for path in (folder / "objects").rglob("*") if path.is_file())
+    if not num_bytes:  # a work tree's objects are those of the repository it belongs to
+        num_bytes = 1 << 20
+    reader = functools.partial(read_git_history, kind=kind, num_bytes=num_bytes)
+    return InputFile(repository, f"git:{repository.name}", num_bytes, head, reader, divide_git_history)
+
+
+def divide_git_history(path, num_bytes: int, part_bytes: int) -> list[Span]:
+    """Return spans of commits, oldest first, of equal numbers."""
+    count = len(commits(path))
+    parts = max(1, min(count, -(-num_bytes // part_bytes)))
+    edges = [count * i // parts for i in range(parts + 1)]
+    sizes = [num_bytes * i // parts for i in range(parts + 1)]
+    return [Span(edges[i], edges[i + 1], sizes[i + 1] - sizes[i]) for i in range(parts)]
+
+
+def commits(repository) -> list[bytes]:
+    """Return the hashes of all commits that HEAD comes from, parents first."""
+    return run_git(repository, "rev-list", "--reverse", "--topo-order", "--no-merges", "HEAD").split()
+
+
+def read_git_history(
+    path, name: str, position: Position, *, kind: str | None = None, num_bytes: int = 0, span: Span | None = None
+) -> Iterator[Document | BadDocument]:
+    """Yield one document per commit: its message, a blank line, its diff. Commits that change no text are left out."""
+    hashes = commits(path)
+    hashes = hashes[span.begin : span.end] if span else hashes
+    if not hashes:
+        return
+    words = [
+        "log",
+        "--stdin",
+        "--no-walk=unsorted",
+        "--patch",
+        FORMAT,
+        "--no-color",
+        "--no-ext-diff",
+        "--no-textconv",
+        "--no-show-signature",
+    ]
+    done = 0
+    with piped_git(path, hashes, *words) as output:
+        for commit, content in split_commits(output):
+            done += 1
+            position.bytes_read = (span.num_bytes if span else num_bytes) * done // len(hashes)
+            yield commit_document(content, f"{path}:{commit.decode()[:12]}", name, kind)
+    if done != len(hashes):
+        raise CorpusError(f"{path}: git gave {done} of {len(hashes)} commits; `git fsck` says what is damaged", exit_code=MACHINE_FAULT)
+
+
+def split_commits(output) -> Iterator[tuple[bytes, bytes | None]]:
+    """Yield (hash, message and diff) from git's output; None instead of a content that is too large to keep."""
+    commit, lines, size = None, [], 0
+    for line in output:
+        if line.startswith(b"\0") and (mark := MARK.fullmatch(line)):
+            if commit is not None:
+                yield commit, b"".join(lines) if size <= LARGEST_COMMIT_BYTES else None
+            commit, lines, size = mark[1], [], 0
+        elif size <= LARGEST_COMMIT_BYTES:
+            lines.append(line)
+            size += len(line)
+    if commit is not None:
+        yield commit, b"".join(lines) if size <= LARGEST_COMMIT_BYTES else None
+
+
+def commit_document(content: bytes | None, place: str, origin: str, kind: str | None) -> Document | BadDocument:
+    """Return the document of one commit; what a history holds cannot be mended, so nothing of it is damage."""
+    if content is None:
+        return BadDocument(place, f"commit larger than {LARGEST_COMMIT_BYTES >> 20} MiB", harmless=True)
+    message, has_diff, diff = content.partition(b"\ndiff --git ")
+    if not has_diff:
+        return BadDocument(place, "commit without a diff", harmless=True)
+    try:
+        text = f"{message.decode('utf-8').strip()}\n\ndiff --git {diff.decode('utf-8')}"
+    except UnicodeDecodeError:
+        return BadDocument(place, "commit that is not UTF-8", harmless=True)
+    if "\0" in text:
+        return BadDocument(place, "binary file", harmless=True)
+    return Document(text.rstrip("\n") + "\n", place, language=COMMIT, origin=origin, kind=kind)
+
+
+def command(repository, *words: str) -> list[str]:
+    """Return the words of a git command that looks at this repository and at nobody's settings."""
+    settings = ("core.quotePath=false", "core.fsmonitor=false", f"safe.directory={Path(repository).absolute()}", "diff.algorithm=myers")
+    return ["git", *(word for setting in settings for word in ("-c", setting)), "-C", str(repository), *words]
+
+
+def environment() -> dict[str, str]:
+    """Return the environment without git's variables and with no user's or machine's settings."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    return {**kept, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+
+
+def run_git(repository, *words: str) -> bytes:
+    """Return what a git command prints; raises CorpusError with its own words when it fails."""
+    try:
+        done = subprocess.run(command(repository, *words), env=environment(), capture_output=True, stdin=subprocess.DEVNULL)
+    except FileNotFoundError:
+        raise CorpusError(f"git:{repository}: the program git is not here; install it, or take the history out of `documents`") from None
+    if done.returncode:
+        raise failure(repository, done.stderr)
+    return done.stdout
+
+
+def failure(repository, stderr: bytes) -> CorpusError:
+    """Return the error for a git command that failed."""
+    said = stderr.decode("utf-8", "replace").strip().split("\n")[-1]
+    return CorpusError(f"git:{repository}: no git history can be read there ({said}); give the folder of a repository with commits")
+
+
+@contextmanager
+def piped_git(repository, hashes: list[bytes], *words: str):
+    """Give the output of a git command that reads hashes; however the block is left, the command has ended."""
+    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as complaints:
+        asked.write(b"\n".join(hashes) + b"\n")
+        asked.seek(0)
+        process = subprocess.Popen(
+            command(repository, *words), env=environment(), stdin=asked, stdout=subprocess.PIPE, stderr=complaints, bufsize=1 << 20
+        )
+        try:
+            yield process.stdout
+            process.stdout.close()
+            if process.wait(SECONDS_TO_END):
+                complaints.seek(0)
+                raise failure(repository, complaints.read())
+        finally:
+            process.kill()
+            process.stdout.close()
+            process.wait(SECONDS_TO_END)

@@ -1,0 +1,250 @@
+"""From what a recipe names (files, folders, globs, URLs, git:REPOSITORY, python:code) to the files that are read."""
+
+import functools
+import glob
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from codemix_megatron.errors import CorpusError
+from codemix_megatron.readers.documents import InputFile, unreadable
+from codemix_megatron.readers.git_histories import git_input
+from codemix_megatron.readers.issue_threads import read_issue_threads
+from codemix_megatron.readers.json_lines import JSON_LINES_SUFFIXES, divide_lines, is_json_lines, is_shard, read_json_lines, read_text_lines
+from codemix_megatron.readers.notebooks import read_notebook
+from codemix_megatron.readers.record_documents import RecordKeys
+from codemix_megatron.readers.remote_files import FoundFile, remote_files
+from codemix_megatron.readers.source_files import (
+    LANGUAGES,
+    PROSE_SUFFIXES,
+    is_wanted,
+    licence_of_folder,
+    read_docstrings,
+    read_paragraphs,
+    read_prose,
+    read_source,
+    walk_folder,
+)
+from codemix_megatron.readers.stack_exchange import read_posts
+from codemix_megatron.readers.standard_library import find_library_inputs
+from codemix_megatron.readers.streams import PACKED_SUFFIXES, is_url, plain_suffix
+from codemix_megatron.readers.tables import ARROW_SUFFIXES, PARQUET_SUFFIXES, divide_parquet, read_arrow, read_parquet
+from codemix_megatron.recipe.schema import CorpusSpec, as_plain
+
+__all__ = ["find_inputs", "fingerprint_inputs"]
+
+READING_VERSION = 2  # count up when the same files would give other documents
+ABOUT_A_FOLDER = ("readme", "license", "licence", "notice", "changelog", "citation")
+TABLE_SUFFIXES = (*PARQUET_SUFFIXES, *ARROW_SUFFIXES)
+POSTS = "posts.xml"
+
+
+def find_inputs(spec: CorpusSpec, *, where: str) -> list[InputFile]:
+    """Return the files of a corpus in a stable order; raises CorpusError for a spec that names nothing.
+
+    `where` is the recipe key for messages, such as `corpora.text.documents`.
+    """
+    inputs = []
+    for index, named in enumerate(spec.documents):
+        try:
+            inputs += inputs_of(named, spec)
+        except CorpusError as fault:
+            raise CorpusError(f"{where}[{index}]: {fault}", exit_code=fault.exit_code) from None
+        except OSError as fault:
+            raise CorpusError(f"{where}[{index}]: {unreadable(fault.filename or named, fault)}") from None
+    return inputs
+
+
+def inputs_of(named: str, spec: CorpusSpec) -> list[InputFile]:
+    """Return the files behind one entry of `documents`."""
+    reader, colon, rest = named.partition(":")
+    if reader == "python" and colon:
+        return find_library_inputs(named)
+    if reader in READERS and colon:
+        return READERS[reader](rest, spec)
+    if is_url(named):
+        return remote_inputs(named, spec)
+    path = Path(named).expanduser()
+    if path.is_dir():
+        return folder_inputs(path, spec)
+    if path.is_file():
+        return [as_input(local_file(path), spec)]
+    if path.exists():
+        raise CorpusError(f"{named}: neither a file nor a folder; copy the documents into a file")
+    if glob.has_magic(str(path)):
+        return list(glob_inputs(str(path), spec))
+    raise CorpusError(
+        f"{named}: nothing is there; give a file, a folder, a glob such as data/*.jsonl, a URL, git:REPOSITORY, python:text or python:code"
+    )
+
+
+def local_file(path: Path, name: str | None = None) -> FoundFile:
+    """Return a file of this machine; `name` is its path below the folder it was looked for in."""
+    status = path.stat()
+    return FoundFile(path, name or path.name, status.st_size, str(status.st_mtime_ns))
+
+
+def glob_inputs(pattern: str, spec: CorpusSpec) -> Iterator[InputFile]:
+    """Yield the files a glob matches; folders among them are searched, files of unknown suffix passed over."""
+    matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
+    files = [path for path in matches if path.is_file() and is_known(path)]
+    # `**` matches folders as well as what is in them; only when no file matched are folders meant.
+    folders = [] if files else [path for path in matches if path.is_dir()]
+    if not files and not folders:
+        found = f"{len(matches)} files, none of a known suffix" if matches else "nothing"
+        raise CorpusError(f"{pattern}: matches {found}; known are {', '.join(known_suffixes())}")
+    for path in files:
+        yield as_input(local_file(path), spec)
+    for path in folders:
+        yield from folder_inputs(path, spec)
+
+
+def folder_inputs(folder: Path, spec: CorpusSpec) -> list[InputFile]:
+    """Return the files of a folder: its documents of this kind, or its shards when it is a folder of those."""
+    files = list(walk_folder(folder))
+    sources = [path for path in files if is_wanted(path, spec.kind)]
+    chosen = shards_or_sources(str(folder), files, sources, spec.kind)
+    licences = {}
+    return [
+        as_input(local_file(path, path.relative_to(folder).as_posix()), spec, nearest_licence(path.parent, folder, licences))
+        for path in chosen
+    ]
+
+
+def shards_or_sources(folder: str, files: list[Path], sources: list[Path], kind: str) -> list[Path]:
+    """Return the shards among the files of a folder, or else its sources; raises CorpusError where both could be meant."""
+    shards = [path for path in files if is_shard(path) or path.suffix.lower() in TABLE_SUFFIXES]
+    if shards and any(not path.name.lower().startswith(ABOUT_A_FOLDER) for path in sources):
+        raise CorpusError(
+            f"{folder}: holds JSON lines or tables ({len(shards)}, such as {shards[0].name}) and other documents ({len(sources)}, such as"
+            f" {sources[0].name}); say which are meant with a glob, {folder}/**/*{shards[0].suffix} or {folder}/**/*{sources[0].suffix}"
+        )
+    if not shards and not sources:
+        wanted = ", ".join(sorted(LANGUAGES[kind]))
+        raise CorpusError(
+            f"{folder}: {len(files)} files, none a document of kind {kind}; searched for .jsonl, .jsonl.gz, .parquet, {wanted}"
+        )
+    return shards or sources
+
+
+def nearest_licence(folder: Path, top: Path, known: dict[Path, str | None]) -> str | None:
+    """Return the licence a folder or one around it names, up to the folder that was named."""
+    if folder not in known:
+        own = licence_of_folder(folder)
+        known[folder] = own or (nearest_licence(folder.parent, top, known) if folder != top else None)
+    return known[folder]
+
+
+def remote_inputs(url: str, spec: CorpusSpec) -> list[InputFile]:
+    """Return the files behind a URL: one, those of a glob, or those of a folder."""
+    files, is_folder = remote_files(url)
+    if is_folder:
+        paths = {Path(file.name): file for file in files}
+        sources = [path for path in paths if path.suffix.lower() in LANGUAGES[spec.kind]]
+        files = [paths[path] for path in shards_or_sources(url, list(paths), sources, spec.kind)]
+    elif len(files) != 1:
+        files = [file for file in files if is_known(file.name)]
+    if not files:
+        raise CorpusError(f"{url}: matches no file of a known suffix; known are {', '.join(known_suffixes())}")
+    return [as_input(file, spec) for file in files]
+
+
+def as_input(file: FoundFile, spec: CorpusSpec, licence: str | None = None) -> InputFile:
+    """Return a file with the reader that fits its suffix and the kind of its corpus."""
+    suffix, name, kind = plain_suffix(file.name), file.name.lower(), spec.kind
+    keys, divider = RecordKeys.of(spec), None
+    is_packed = name.endswith(PACKED_SUFFIXES)
+    if is_json_lines(name):
+        reader, divider = functools.partial(read_json_lines, keys=keys), divide_lines
+    elif suffix in PARQUET_SUFFIXES and not is_packed:
+        reader, divider = functools.partial(read_parquet, keys=keys), divide_parquet
+    elif suffix in ARROW_SUFFIXES and not is_packed:
+        reader = functools.partial(read_arrow, keys=keys)
+    elif suffix == ".ipynb":
+        reader = functools.partial(read_notebook, kind=adjacent(kind), licence=licence)
+    elif not is_known(file.name) and (is_packed or not isinstance(file.path, Path) or not is_wanted(file.path, kind)):
+        raise CorpusError(f"{file.path}: unknown suffix {suffix or 'none'!r}; known are {', '.join(known_suffixes())}")
+    elif suffix == ".txt" and spec.text_documents == "line":
+        reader, divider = read_text_lines, divide_lines
+    elif suffix == ".txt" and spec.text_documents == "paragraph":
+        reader = read_paragraphs
+    elif kind == "text" and suffix == ".py":
+        reader = read_docstrings
+    elif suffix in PROSE_SUFFIXES and kind == "text":
+        reader = read_prose
+    else:
+        reader = functools.partial(read_source, kind=kind, licence=licence)
+    return InputFile(file.path, file.name, file.num_bytes, file.stamp, reader, None if is_packed else divider)
+
+
+def adjacent(kind: str) -> str | None:
+    """Return what a commit, an issue, a notebook or a post is inside a corpus of code; elsewhere they are what their corpus is."""
+    return "code_adjacent" if kind == "code" else None
+
+
+def is_known(path) -> bool:
+    """Say whether a file is named like one of a kind that is read."""
+    return str(path).lower().endswith(known_suffixes()) and bool(plain_suffix(path))
+
+
+@functools.cache
+def known_suffixes() -> tuple[str, ...]:
+    """Return every suffix a file named by itself may have."""
+    sources = sorted({suffix for table in LANGUAGES.values() for suffix in table})
+    return (*JSON_LINES_SUFFIXES, *TABLE_SUFFIXES, *(f".txt{packed}" for packed in PACKED_SUFFIXES), *sources)
+
+
+def named_files(named: str) -> list[FoundFile]:
+    """Return the files of a path, a glob or a URL whatever their suffix; raises CorpusError for none."""
+    if is_url(named):
+        return remote_files(named)[0]
+    path = Path(named).expanduser()
+    matches = [path] if path.exists() else [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+    if not matches:
+        raise CorpusError(f"{named}: nothing is there")
+    return [local_file(match) for match in matches]
+
+
+def git_inputs(named: str, spec: CorpusSpec) -> list[InputFile]:
+    """Return the histories of the repositories a path or a glob names."""
+    return [git_input(file.path, adjacent(spec.kind)) for file in named_files(named)]
+
+
+def issue_inputs(named: str, spec: CorpusSpec) -> list[InputFile]:
+    """Return exports of issues and pull requests as inputs."""
+    inputs = []
+    for file in named_files(named):
+        if not is_json_lines(file.name):
+            raise CorpusError(f"issues:{file.path}: not JSON lines (.jsonl, .jsonl.gz, .jsonl.zst)")
+        divider = None if file.name.lower().endswith(PACKED_SUFFIXES) else divide_lines
+        reader = functools.partial(read_issue_threads, kind=adjacent(spec.kind))
+        inputs.append(InputFile(file.path, file.name, file.num_bytes, file.stamp, reader, divider))
+    return inputs
+
+
+def posts_inputs(named: str, spec: CorpusSpec) -> list[InputFile]:
+    """Return the Posts.xml of StackExchange dumps as inputs; a folder of a site stands for its own."""
+    inputs = []
+    for file in named_files(named):
+        if isinstance(file.path, Path) and file.path.is_dir():
+            posts = next((path for path in sorted(file.path.iterdir()) if path.name.lower().startswith(POSTS)), None)
+            if posts is None:
+                raise CorpusError(f"stackexchange:{file.path}: no Posts.xml in it; unpack the .7z of a site")
+            file = local_file(posts, f"{file.path.name}/{posts.name}")
+        reader = functools.partial(read_posts, kind=adjacent(spec.kind), num_bytes=file.num_bytes)
+        inputs.append(InputFile(file.path, file.name, file.num_bytes, file.stamp, reader))
+    return inputs
+
+
+READERS = {"git": git_inputs, "issues": issue_inputs, "stackexchange": posts_inputs}
+
+
+def fingerprint_inputs(spec: CorpusSpec, inputs: list[InputFile]) -> str:
+    """Return a hash of what is read and how: names, sizes and times of the files, not their folder; keys and filters."""
+    keys = (spec.text_key, spec.language_key, spec.licence_key, spec.origin_key, spec.text_documents)
+    how = json.dumps([READING_VERSION, spec.kind, keys, as_plain(spec.filters)], sort_keys=True)
+    digest = hashlib.sha256(how.encode())
+    for file in sorted(inputs, key=lambda file: (file.name, file.num_bytes, file.stamp)):
+        digest.update(f"\0{file.name}\0{file.num_bytes}\0{file.stamp}".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

@@ -1,0 +1,167 @@
+"""Files of lines, plain or packed: JSON lines with an object per line, or text with a document per line."""
+
+import json
+from collections.abc import Iterator
+
+import orjson
+
+from codemix_megatron.readers.documents import BadDocument, Document, Position, Span, decode_file
+from codemix_megatron.readers.record_documents import RecordKeys, record_document
+from codemix_megatron.readers.streams import open_input, open_unpacked
+
+__all__ = [
+    "JSON_LINES_SUFFIXES",
+    "divide_lines",
+    "is_json_lines",
+    "is_shard",
+    "name_lines",
+    "parse_record",
+    "placed_lines",
+    "read_json_lines",
+    "read_text_lines",
+]
+
+JSON_LINES_SUFFIXES = tuple(f".{name}{packed}" for name in ("jsonl", "ndjson", "json") for packed in ("", ".gz", ".zst"))
+POSITION_EVERY_LINES = 64
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# A line is held in memory as bytes, as text and as ids at once: nine times its length and more.
+LONGEST_LINE_BYTES = 64 << 20
+LONG_LINE = f"line longer than {LONGEST_LINE_BYTES:,} bytes"
+MOST_BYTES_COUNTED = 4 << 30  # of a file, to say in which line a document stands
+
+
+def is_json_lines(path) -> bool:
+    """Say whether a file's name is that of JSON lines."""
+    return str(path).lower().endswith(JSON_LINES_SUFFIXES)
+
+
+def is_shard(path) -> bool:
+    """Say the same of a file met in a folder, where a plain .json is rather somebody's settings."""
+    return is_json_lines(path) and not str(path).lower().endswith(".json")
+
+
+def read_json_lines(
+    path, name: str, position: Position, *, keys: RecordKeys | None = None, span: Span | None = None
+) -> Iterator[Document | BadDocument]:
+    """Yield one document or bad document per line that is not blank; raises CorpusError for a damaged archive."""
+    keys = keys or RecordKeys()
+    for line, place in placed_lines(path, position, span):
+        yield parse_line(line, place, keys)
+
+
+def read_text_lines(path, name: str, position: Position, *, span: Span | None = None) -> Iterator[Document | BadDocument]:
+    """Yield one document per line of a text file that is not blank; raises CorpusError for a damaged archive."""
+    for line, place in placed_lines(path, position, span):
+        if len(line) >= LONGEST_LINE_BYTES and not line.endswith(b"\n"):
+            yield BadDocument(place, LONG_LINE)
+        else:
+            yield decode_file(line.rstrip(b"\r\n"), place)
+
+
+def placed_lines(path, position: Position, span: Span | None) -> Iterator[tuple[bytes, str]]:
+    """Yield the lines that are not blank and their places; with a span, those that begin inside it.
+
+    Lines before a span are not counted, so places inside one are `file@offset of the line in bytes`.
+    """
+    if span is not None:
+        yield from lines_of_span(path, position, span)
+        return
+    with open_unpacked(path) as (lines, raw):
+        for number, line in enumerate(bounded_lines(lines), 1):
+            if number % POSITION_EVERY_LINES == 0:
+                position.bytes_read = raw.tell()
+            if number == 1:
+                line = line.removeprefix(BYTE_ORDER_MARK)
+            if line.strip():
+                yield line, f"{path}:{number}"
+
+
+def lines_of_span(path, position: Position, span: Span) -> Iterator[tuple[bytes, str]]:
+    """Yield the lines that begin inside a span of a plain file."""
+    with open_input(path) as lines:
+        bounded, offset = bounded_lines(lines), span.begin
+        if span.begin:
+            lines.seek(span.begin - 1)  # the line of that byte, be it only a line end, is of the span before
+            next(bounded, b"")
+            offset = lines.tell()
+        while offset < span.end and (line := next(bounded, b"")):
+            content = line.removeprefix(BYTE_ORDER_MARK) if offset == 0 else line
+            if content.strip():
+                yield content, f"{path}@{offset}"
+            offset = lines.tell()
+            position.bytes_read = min(offset, span.end) - span.begin
+
+
+def bounded_lines(stream) -> Iterator[bytes]:
+    """Yield the lines of a binary stream; of one that is too long the beginning, without its line end."""
+    while line := stream.readline(LONGEST_LINE_BYTES):
+        if len(line) == LONGEST_LINE_BYTES and not line.endswith(b"\n"):
+            while (rest := stream.readline(LONGEST_LINE_BYTES)) and not rest.endswith(b"\n"):
+                pass
+        yield line
+
+
+def divide_lines(path, num_bytes: int, part_bytes: int) -> list[Span]:
+    """Return spans of bytes; a line belongs to the span its first byte is in, so that none is looked for."""
+    return [Span(begin, end, end - begin) for begin in range(0, num_bytes, part_bytes) for end in [min(begin + part_bytes, num_bytes)]]
+
+
+def name_lines(places: list[str]) -> list[str]:
+    """Return places with `file@offset` of a line turned into `file:line`, where counting the lines before is cheap enough."""
+    wanted: dict[str, set[int]] = {}
+    for place in places:
+        path, at, offset = place.rpartition("@")
+        if at and offset.isdigit() and int(offset) <= MOST_BYTES_COUNTED:
+            wanted.setdefault(path, set()).add(int(offset))
+    named = {
+        f"{path}@{offset}": f"{path}:{line}" for path, offsets in wanted.items() for offset, line in count_lines(path, sorted(offsets))
+    }
+    return [named.get(place, place) for place in places]
+
+
+def count_lines(path: str, offsets: list[int]) -> Iterator[tuple[int, int]]:
+    """Yield (offset, number of the line that begins there) for rising offsets; nothing for a file that is gone."""
+    try:
+        with open(path, "rb") as handle:
+            line = 1
+            for offset in offsets:
+                while left := offset - handle.tell():
+                    block = handle.read(min(left, 1 << 20))
+                    if not block:
+                        return
+                    line += block.count(b"\n")
+                yield offset, line
+    except OSError:
+        return
+
+
+def parse_line(line: bytes, place: str, keys: RecordKeys) -> Document | BadDocument:
+    """Return the document of one line, or why there is none."""
+    record, is_strict = parse_object(line, place)
+    return record if isinstance(record, BadDocument) else record_document(record, place, keys, encodable=is_strict)
+
+
+def parse_record(line: bytes, place: str) -> dict | BadDocument:
+    """Return the object of one line, or why there is none."""
+    return parse_object(line, place)[0]
+
+
+def parse_object(line: bytes, place: str) -> tuple[dict | BadDocument, bool]:
+    """Return the object of one line, or why there is none, and whether it is strict JSON, which has no lone surrogates."""
+    try:
+        record, is_strict = orjson.loads(line), True
+    except orjson.JSONDecodeError:
+        record, is_strict = parse_leniently(line, place), False
+    return (record if isinstance(record, (dict, BadDocument)) else BadDocument(place, "not an object")), is_strict
+
+
+def parse_leniently(line: bytes, place: str):
+    """Return the value of a line that is not strict JSON (NaN, a lone surrogate in some other key), or what is wrong with it."""
+    if len(line) >= LONGEST_LINE_BYTES and not line.endswith(b"\n"):
+        return BadDocument(place, LONG_LINE)
+    try:
+        return json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        return BadDocument(place, "invalid UTF-8")
+    except (ValueError, RecursionError):
+        return BadDocument(place, "broken JSON")

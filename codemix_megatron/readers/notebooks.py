@@ -1,0 +1,67 @@
+"""Jupyter notebooks: prose cells as they stand, code cells in fences of their language; outputs are left out."""
+
+import functools
+from collections.abc import Iterator
+
+import orjson
+
+from codemix_megatron.readers.documents import BadDocument, Document, Position, check_text
+from codemix_megatron.readers.streams import open_unpacked
+
+__all__ = ["NOTEBOOK", "notebook_text", "read_notebook"]
+
+NOTEBOOK = "notebook"
+LARGEST_NOTEBOOK_BYTES = 64 << 20  # pictures are most of it
+
+
+def read_notebook(
+    path, name: str, position: Position, *, kind: str | None = None, licence: str | None = None
+) -> Iterator[Document | BadDocument]:
+    """Yield a notebook (nbformat 3 or 4) as one document."""
+    with open_unpacked(path) as (stream, _):
+        data = stream.read(LARGEST_NOTEBOOK_BYTES + 1)
+    if len(data) > LARGEST_NOTEBOOK_BYTES:
+        yield BadDocument(str(path), f"notebook larger than {LARGEST_NOTEBOOK_BYTES >> 20} MiB", harmless=True)
+        return
+    try:
+        text = notebook_text(orjson.loads(data.removeprefix(b"\xef\xbb\xbf")))
+    except orjson.JSONDecodeError:
+        yield BadDocument(str(path), "broken JSON")
+    except (AttributeError, KeyError, TypeError):
+        yield BadDocument(str(path), "no Jupyter notebook")
+    else:
+        yield check_text(text, str(path), language=NOTEBOOK, kind=kind, licence=licence, origin=name)
+
+
+def notebook_text(notebook: dict) -> str:
+    """Return the cells of a notebook as one text; raises KeyError or TypeError for what is none."""
+    cells = notebook["cells"] if "cells" in notebook else [cell for sheet in notebook["worksheets"] for cell in sheet["cells"]]
+    language = kernel_language(notebook.get("metadata") or {})
+    parts = (cell_text(cell, language) for cell in cells)
+    return "\n\n".join(part for part in parts if part) + "\n" if cells else ""
+
+
+def kernel_language(metadata: dict) -> str:
+    """Return the language of the code cells; python where a notebook does not say."""
+    info, kernel = metadata.get("language_info") or {}, metadata.get("kernelspec") or {}
+    return str(info.get("name") or kernel.get("language") or "python").lower()
+
+
+def cell_text(cell: dict, language: str) -> str:
+    """Return one cell: code in a fence longer than any inside it, a heading of old notebooks with its signs."""
+    source = cell.get("source", cell.get("input", ""))
+    text = (source if isinstance(source, str) else "".join(source)).strip("\n").rstrip()
+    if not text:
+        return ""
+    if cell["cell_type"] == "heading":
+        return f"{'#' * int(cell.get('level', 1))} {text}"
+    if cell["cell_type"] != "code":
+        return text
+    fence = next(fence for fence in fences() if fence not in text)
+    return f"{fence}{str(cell.get('language') or language).lower()}\n{text}\n{fence}"
+
+
+@functools.cache
+def fences() -> tuple[str, ...]:
+    """Return fences of three backticks and more."""
+    return tuple("`" * length for length in range(3, 200))

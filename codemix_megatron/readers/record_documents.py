@@ -1,0 +1,77 @@
+"""From records - lines of JSON, rows of tables - to documents: under which keys data sets keep what we need."""
+
+import functools
+from dataclasses import dataclass
+
+from codemix_megatron.readers.documents import BadDocument, Document, check_text
+from codemix_megatron.recipe.languages import ADJACENT, MARKUP, canonical_language
+from codemix_megatron.recipe.schema import KINDS, CorpusSpec
+
+__all__ = ["RecordKeys", "first_word", "kind_of_language", "record_document"]
+
+ADJACENT_WORDS = ("commit", "notebook", "issue", "pull request", "stackexchange")
+
+
+@dataclass(frozen=True)
+class RecordKeys:
+    """Keys of a record, the first that holds something counting; `corpus_kind` is what documents are unless they say."""
+
+    corpus_kind: str = "text"
+    text: str = "text"
+    language: tuple[str, ...] = ("lang", "language", "programming_language")
+    licence: tuple[str, ...] = ("license", "licence", "max_stars_repo_licenses", "detected_licenses", "licenses")
+    origin: tuple[str, ...] = ("source", "url", "max_stars_repo_name", "repo_name", "repository")
+
+    @classmethod
+    def of(cls, spec: CorpusSpec) -> "RecordKeys":
+        """Return the keys a corpus names, and the usual ones where it names none."""
+        named = {name: getattr(spec, f"{name}_key") for name in ("language", "licence", "origin")}
+        return cls(spec.kind, spec.text_key, **{name: (key,) for name, key in named.items() if key})
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every key that is looked at."""
+        return (self.text, *self.language, *self.licence, *self.origin, "kind")
+
+
+def record_document(record: dict, place: str, keys: RecordKeys, *, encodable: bool = False) -> Document | BadDocument:
+    """Return the document of one record, or why there is none; `encodable` as in `check_text`."""
+    if keys.text not in record:
+        return BadDocument(place, f"no key {keys.text!r}")
+    language = first_word(record, keys.language)
+    kind = record.get("kind")
+    return check_text(
+        record[keys.text],
+        place,
+        encodable=encodable,
+        language=language,
+        licence=first_word(record, keys.licence),
+        origin=first_word(record, keys.origin),
+        kind=kind if kind in KINDS else kind_of_language(language, keys.corpus_kind) if language else None,
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def kind_of_language(language: str, corpus_kind: str) -> str | None:
+    """Return markup or code_adjacent for such a document inside a corpus of code; None where it is what its corpus is.
+
+    >>> kind_of_language("Markdown", "code"), kind_of_language("python", "code"), kind_of_language("Markdown", "text")
+    ('markup', None, None)
+    """
+    if corpus_kind != "code":
+        return None
+    name = canonical_language(language)
+    return "markup" if name in MARKUP and name != "latex" else "code_adjacent" if name in ADJACENT or name in ADJACENT_WORDS else None
+
+
+def first_word(record: dict, keys: tuple[str, ...]) -> str | None:
+    """Return what the first of the keys holds that holds a word, or several: a file under all of a repository's licences."""
+    for key in keys:
+        value = record.get(key)
+        if value is None:
+            continue
+        if isinstance(value, str) and value.strip():
+            return value
+        if isinstance(value, list) and value and all(isinstance(word, str) for word in value):
+            return " AND ".join(value)
+    return None

@@ -1,0 +1,262 @@
+"""Folders and single files: source code as it stands, prose files, and the prose inside Python files."""
+
+import ast
+import itertools
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from codemix_megatron.readers.documents import BadDocument, Document, Position, check_text, decode_file
+from codemix_megatron.readers.licences import licence_of_text
+from codemix_megatron.readers.record_documents import kind_of_language
+from codemix_megatron.readers.streams import open_unpacked
+from codemix_megatron.recipe.languages import ADJACENT, FILE_NAMES, INTERPRETERS, MARKUP, PROGRAMMING, by_suffix
+
+__all__ = [
+    "LANGUAGES",
+    "PROSE_SUFFIXES",
+    "docstrings_of",
+    "is_wanted",
+    "language_of",
+    "licence_of_folder",
+    "read_docstrings",
+    "read_paragraphs",
+    "read_prose",
+    "read_source",
+    "walk_folder",
+]
+
+LARGEST_SOURCE_BYTES = 1 << 20
+PROSE_SUFFIXES = (".txt", ".md", ".rst")
+SKIPPED_FOLDERS = {"__pycache__", "node_modules", "site-packages"}
+LICENCE_NAMES = ("license", "licence", "copying", "unlicense")
+SPDX = re.compile(r"SPDX-License-Identifier:\s*([\w.+() -]+?)\s*(?:\*/|-->|$)", re.MULTILINE)
+HEAD_CHARACTERS = 4096
+
+# What a folder of each kind is searched for; a file named by itself may be of any of these languages.
+LANGUAGES = {
+    "text": by_suffix({"": " ".join((*PROSE_SUFFIXES, ".py"))}),
+    "code": by_suffix(PROGRAMMING, {"latex": MARKUP["latex"], "make": ADJACENT["make"]}),
+    "synthetic": by_suffix(PROGRAMMING),
+    "markup": by_suffix(MARKUP),
+    "code_adjacent": by_suffix(ADJACENT, MARKUP, PROGRAMMING),
+}
+# Suffixes several languages share: what tells the others from the one of the table, looked for in the first 4,096 characters.
+BY_CONTENT = {
+    ".h": (
+        ("objective-c", re.compile(r"^\s*(?:@interface|@protocol|@class|#import)\b", re.MULTILINE)),
+        ("c++", re.compile(r"^\s*(?:class\s+\w|namespace\b|template\s*<|using\s+\w|public:|private:|protected:)|\bstd::", re.MULTILINE)),
+    ),
+    ".m": (
+        ("objective-c", re.compile(r"^\s*(?:@interface|@implementation|@protocol|@end|#import|#include)\b", re.MULTILINE)),
+        ("mathematica", re.compile(r"^\s*\(\*|:=|\[\[", re.MULTILINE)),
+    ),
+    ".pl": (("prolog", re.compile(r"^\s*:-|^[a-z]\w*\(.*\)\s*:-", re.MULTILINE)),),
+    ".ts": (("xml", re.compile(r"\A\s*(?:<\?xml|<!DOCTYPE TS)")),),
+    ".v": (("coq", re.compile(r"^\s*(?:Require|Lemma|Theorem|Definition|Proof|Inductive|Module)\b.*\.\s*$", re.MULTILINE)),),
+    ".fs": (("glsl", re.compile(r"^\s*#version\s+\d|gl_FragColor", re.MULTILINE)), ("forth", re.compile(r"^:\s+\S+\s", re.MULTILINE))),
+    ".sc": (("supercollider", re.compile(r"\bSynthDef\b|\|\w+\|")),),
+    ".r": (("rebol", re.compile(r"\A\s*REBOL\b", re.IGNORECASE)),),
+}
+FIRST_LINES = (
+    ("php", re.compile(r"\A<\?php")),
+    ("xml", re.compile(r"\A<\?xml")),
+    ("html", re.compile(r"\A\s*<!doctype html", re.IGNORECASE)),
+)
+SHEBANG = re.compile(r"\A#!\s*(?:\S*/)?(?:env\s+(?:-S\s+)?)?([A-Za-z_-]+)")
+
+
+def is_wanted(path: Path, kind: str) -> bool:
+    """Say whether a folder of this kind is searched for files of that name; one without a suffix may be a script."""
+    suffix = path.suffix.lower()
+    if suffix in LANGUAGES[kind]:
+        return True
+    named = FILE_NAMES.get(path.name.lower())
+    if named is not None:
+        return kind == "code_adjacent" or named in LANGUAGES[kind].values()
+    return not suffix and kind in ("code", "synthetic", "code_adjacent") and starts_script(path)
+
+
+def starts_script(path: Path) -> bool:
+    """Say whether a file begins with the two characters of a script."""
+    try:
+        with open(path, "rb") as handle:
+            return handle.read(2) == b"#!"
+    except OSError:
+        return False
+
+
+def language_of(path, text: str) -> str | None:
+    """Return the language of a source file, by its name and, where that leaves a choice, by its content."""
+    path = Path(str(path))
+    head, suffix = text[:HEAD_CHARACTERS], path.suffix.lower()
+    for language, sign in BY_CONTENT.get(suffix, ()):
+        if sign.search(head):
+            return language
+    by_name = FILE_NAMES.get(path.name.lower()) or LANGUAGES["code_adjacent"].get(suffix)
+    if by_name is not None:
+        return by_name
+    if shebang := SHEBANG.match(head):
+        return INTERPRETERS.get(shebang[1].lower().rstrip("-"))
+    return next((language for language, sign in FIRST_LINES if sign.search(head)), None)
+
+
+def walk_folder(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder in a stable order, without hidden ones, links, installed packages and what git ignores."""
+
+    def refuse(fault: OSError):
+        raise fault
+
+    ignored = IgnoreRules(folder)
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        ignored.enter(Path(place), files)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if name not in SKIPPED_FOLDERS and not name.startswith(".") and not ignored.covers(Path(place, name), True)
+        )
+        for name in sorted(files):
+            path = Path(place, name)
+            if not name.startswith(".") and not path.is_symlink() and path.is_file() and not ignored.covers(path, False):
+                yield path
+
+
+class IgnoreRules:
+    """What the .gitignore files of a tree, of the repository around it, and .git/info/exclude say about its files."""
+
+    def __init__(self, folder: Path):
+        self.specs: dict[Path, object] = {}
+        folder = folder.absolute()
+        above = next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), None)
+        if above is None:
+            return
+        self.read(above, above / ".git/info/exclude")
+        for parent in reversed(folder.parents):
+            if parent.is_relative_to(above):
+                self.read(parent, parent / ".gitignore")
+        inside = [parent for parent in (folder, *folder.parents) if parent != above and parent.is_relative_to(above)]
+        if any(self.covers(parent, True) for parent in inside):
+            self.specs = {}  # a folder that was named is read, though the repository around it ignores it
+
+    def read(self, folder: Path, path: Path) -> None:
+        """Take up the rules of one file, for the paths below `folder`."""
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return
+        from pathspec import GitIgnoreSpec
+
+        rules = self.specs.setdefault(folder, [])
+        rules.append(GitIgnoreSpec.from_lines(lines))
+
+    def enter(self, folder: Path, files: list[str]) -> None:
+        """Take up the rules of a folder the walk has come to."""
+        if ".gitignore" in files:
+            self.read(folder.absolute(), folder / ".gitignore")
+
+    def covers(self, path: Path, is_folder: bool) -> bool:
+        """Say whether a path is ignored; of the files that say something, the deepest counts."""
+        if not self.specs:
+            return False
+        path = path.absolute()
+        for folder in path.parents:
+            for rules in reversed(self.specs.get(folder, ())):
+                found = rules.check_file(path.relative_to(folder).as_posix() + ("/" if is_folder else ""))
+                if found.include is not None:
+                    return found.include
+        return False
+
+
+def licence_of_folder(folder: Path) -> str | None:
+    """Return the SPDX name of the licence file that lies in a folder, None where there is none or it is not known."""
+    try:
+        files = sorted(path for path in folder.iterdir() if path.name.lower().startswith(LICENCE_NAMES) and path.is_file())
+    except OSError:
+        return None
+    texts = (path.read_text(encoding="utf-8", errors="replace") for path in files)
+    found = dict.fromkeys(licence for licence in map(licence_of_text, texts) if licence)
+    return " OR ".join(found) or None
+
+
+def read_source(
+    path, name: str, position: Position, *, kind: str | None = None, licence: str | None = None
+) -> Iterator[Document | BadDocument]:
+    """Yield a source file as one document; binaries and files above 1 MiB are left out.
+
+    `kind` is that of the corpus; a file in it whose content is not what its name says is left out too.
+    """
+    with open_unpacked(path) as (stream, _):
+        data = stream.read(LARGEST_SOURCE_BYTES + 1)
+    if len(data) > LARGEST_SOURCE_BYTES:
+        yield BadDocument(str(path), "larger than 1 MiB", harmless=True)
+    elif b"\0" in data[:8192]:
+        yield BadDocument(str(path), "binary file", harmless=True)
+    else:
+        document = decode_file(data, str(path), licence=licence, origin=name)
+        yield document if isinstance(document, BadDocument) else told_source(document, path, kind)
+
+
+def told_source(document: Document, path, kind: str | None) -> Document:
+    """Return a source with its language, kind and the licence it names itself."""
+    tag = SPDX.search(document.text[:HEAD_CHARACTERS])
+    language = language_of(path, document.text)
+    return replace(
+        document,
+        language=language,
+        licence=tag[1] if tag else document.licence,
+        kind=kind_of_language(language, kind) if language and kind else None,
+    )
+
+
+def read_prose(path, name: str, position: Position) -> Iterator[Document | BadDocument]:
+    """Yield a text file as one document."""
+    with open_unpacked(path) as (stream, _):
+        data = stream.read()
+    if b"\0" in data[:8192]:
+        yield BadDocument(str(path), "binary file", harmless=True)
+    else:
+        yield decode_file(data, str(path), origin=name)
+
+
+def read_paragraphs(path, name: str, position: Position) -> Iterator[Document | BadDocument]:
+    """Yield the paragraphs of a text file, parted by blank lines, each as one document placed at its first line."""
+    with open_unpacked(path) as (lines, raw):
+        paragraph, begin = [], 0
+        for number, line in enumerate(itertools.chain(lines, [b""]), 1):
+            if line.strip():
+                begin = begin if paragraph else number
+                paragraph.append(line)
+            elif paragraph:
+                yield decode_file(b"".join(paragraph).rstrip(), f"{path}:{begin}")
+                position.bytes_read, paragraph = raw.tell(), []
+
+
+def read_docstrings(path: Path, name: str, position: Position) -> Iterator[Document | BadDocument]:
+    """Yield the docstrings of a Python file as one document; nothing when it has none."""
+    with open_unpacked(path) as (stream, _):
+        source = decode_file(stream.read(), str(path))
+    if isinstance(source, BadDocument):
+        if not source.harmless:
+            yield source
+        return
+    try:
+        prose = docstrings_of(source.text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        yield BadDocument(str(path), "Python that does not parse", harmless=True)
+        return
+    if prose:
+        yield check_text(prose, str(path))
+
+
+def docstrings_of(source: str) -> str:
+    """Return all docstrings of a module, cleaned of indentation, in their order, with a blank line between."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # invalid escapes in somebody else's file
+        tree = ast.parse(source)
+    owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = [node for node in ast.walk(tree) if isinstance(node, owners) and ast.get_docstring(node, clean=False)]
+    found.sort(key=lambda node: node.body[0].lineno)
+    return "\n\n".join(text for text in (ast.get_docstring(node).strip() for node in found) if text)

@@ -1,0 +1,70 @@
+"""The checkpoints of a run while it trains: begun at a step, written at once or behind training, finished together."""
+
+import time
+from threading import Thread
+
+from codemix_megatron.checkpoint.loading import list_checkpoints, prune
+from codemix_megatron.checkpoint.retention import why_kept
+from codemix_megatron.checkpoint.writing import Saving
+from codemix_megatron.parallel.ranks import Ranks, on_main
+from codemix_megatron.plan.plan import Plan
+from codemix_megatron.recipe.schema import CheckpointPolicy
+from codemix_megatron.records.run_folder import RunFolder, step_of
+from codemix_megatron.train.engine import Engine
+
+__all__ = ["Saves"]
+
+
+class Saves:
+    """At most one save is under way; the next one waits for it."""
+
+    def __init__(self, run: RunFolder, policy: CheckpointPolicy, plan: Plan, ranks: Ranks, tell):
+        self.run, self.policy, self.plan, self.ranks, self.tell = run, policy, plan, ranks, tell
+        self.saving: Saving | None = None
+        self.thread: Thread | None = None
+        self.stall_seconds = 0.0  # of the save under way, as the training loop felt it
+
+    def begin(self, step: int, engine: Engine, card: dict, wait: bool) -> None:
+        """Save this step: to the end with `wait` or a synchronous policy, else only as far as training has to stand still.
+
+        Every rank calls this. Raises CheckpointError on every rank when this
+        save (when waited for) or the one before it failed.
+        """
+        self.finish()
+        began = time.perf_counter()
+        behind = self.policy.asynchronous and not wait
+        self.saving = Saving(self.run.checkpoint(step), engine.sharded_state(), card, self.ranks.device, behind)
+        if behind:
+            self.thread = Thread(target=self.saving.write, name=f"save-step-{step}", daemon=True)
+            self.thread.start()
+        else:
+            self.saving.write()
+        self.stall_seconds = time.perf_counter() - began
+        if not behind:
+            self.finish()
+
+    @property
+    def is_writing(self) -> bool:
+        """Say whether this rank's part of a save is still on its way to disk."""
+        return self.thread is not None and self.thread.is_alive()
+
+    def finish(self) -> None:
+        """Wait until all ranks have written the save under way, make it a checkpoint, prune. Every rank calls this."""
+        if self.saving is None:
+            return
+        began, saving, behind = time.perf_counter(), self.saving, self.thread is not None
+        if behind:
+            self.thread.join()
+        self.saving = self.thread = None
+        card = saving.finish()
+        on_main(self.ranks, self.prune)
+        stalled = self.stall_seconds + time.perf_counter() - began
+        size = sum(f["bytes"] for f in card["files"].values())
+        event = {"step": card["step"], "seconds": card["seconds"], "stall_seconds": round(stalled, 3), "bytes": size}
+        self.tell("checkpoint", {**event, "asynchronous": behind})
+
+    def prune(self) -> None:
+        """Remove the checkpoints that the policy does not keep."""
+        phase_ends = {p.first_step + p.steps - 1 for p in self.plan.phases}
+        steps = [step_of(p) for p in list_checkpoints(self.run.checkpoints)]
+        prune(self.run.checkpoints, why_kept(steps, self.policy, self.plan.batch_tokens, phase_ends, self.plan.first_step))
