@@ -24,7 +24,7 @@ def save_both_ways(folder: Path) -> None:
     from codemix_megatron.checkpoint.writing import save_checkpoint
     from codemix_megatron.parallel.ranks import join_ranks, leave_ranks
     from codemix_megatron.records.manifest import TokenizerCard
-    from codemix_megatron.train.batches import Batch, own_share
+    from codemix_megatron.train.batches import Batch, data_parallel_slice
     from codemix_megatron.train.engine import Engine
 
     gathering = DistributedOptimizer.sharded_param_state_fully_reshardable
@@ -36,7 +36,7 @@ def save_both_ways(folder: Path) -> None:
     assert holding is not gathering
 
     def step(rows) -> None:
-        share = own_share(torch.from_numpy(rows), ranks)
+        share = data_parallel_slice(torch.from_numpy(rows), ranks)
         engine.train_step(Batch(share, torch.zeros(len(share), dtype=torch.int64)), 1e-2, False)
 
     def save(name: str) -> None:

@@ -47,7 +47,7 @@ def train(job: dict) -> dict:
 
     from codemix_megatron.parallel.ranks import join_ranks, leave_ranks
     from codemix_megatron.records.manifest import TokenizerCard
-    from codemix_megatron.train.batches import Batch, own_share
+    from codemix_megatron.train.batches import Batch, data_parallel_slice
     from codemix_megatron.train.engine import Engine
 
     recipe = recipe_of(job.get("model", {}), job.get("parallel", {}), job.get("batch", {}))
@@ -63,7 +63,7 @@ def train(job: dict) -> dict:
         card = TokenizerCard(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0)
         engine, results = Engine(recipe, card, 1, ranks), []
         for rows in batches(job.get("steps", 5)):
-            share = own_share(torch.from_numpy(rows), ranks)
+            share = data_parallel_slice(torch.from_numpy(rows), ranks)
             count[0] = 0
             results.append(engine.train_step(Batch(share, torch.zeros(len(share), dtype=torch.int64)), 1e-2, False))
         return {"losses": [r.losses.mean for r in results], "norms": [r.gradient_norm for r in results], "all_reduces": count[0]}

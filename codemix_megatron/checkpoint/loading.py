@@ -9,7 +9,7 @@ from codemix_megatron.errors import CheckpointError
 from codemix_megatron.records.checksum import file_sha256
 from codemix_megatron.records.run_folder import CARD, step_of
 
-__all__ = ["clear_partial", "find_fault", "list_checkpoints", "load_checkpoint", "newest_sound", "prune", "set_aside"]
+__all__ = ["clear_partial", "find_fault", "list_checkpoints", "load_checkpoint", "newest_valid", "prune", "set_aside"]
 
 
 def list_checkpoints(folder) -> list[Path]:
@@ -40,7 +40,7 @@ def find_fault(checkpoint, checksums: bool = True) -> str | None:
     return None
 
 
-def newest_sound(folder) -> tuple[Path | None, list[str]]:
+def newest_valid(folder) -> tuple[Path | None, list[str]]:
     """Return the newest checkpoint without a fault, and a line for each newer one that has one."""
     complaints = []
     for checkpoint in reversed(named_like_checkpoints(folder)):

@@ -3,7 +3,7 @@
 import sys
 
 from codemix_megatron.errors import CodemixError
-from codemix_megatron.plan.branch import known_branch_point
+from codemix_megatron.plan.branch import recorded_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.atomic import write_json
@@ -34,7 +34,7 @@ def run(arguments) -> int:
         raise CodemixError(f"{folder.journal}: no step yet, nothing to count")
     recipe = read_recipe(folder.recipe)
     manifests = read_manifests(recipe)
-    plan = make_plan(recipe, manifests, branch=known_branch_point(folder))
+    plan = make_plan(recipe, manifests, branch=recorded_branch_point(folder))
     skipped = [((e["step"] - 1) * plan.global_sequences, e["step"] * plan.global_sequences) for e in events if e["event"] == "skipped"]
     counted = recount(recipe, plan, [manifests[name] for name in plan.sources], steps[-1]["sequences"], skipped)
     print_table(plan, counted)

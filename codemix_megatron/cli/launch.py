@@ -15,7 +15,7 @@ from codemix_megatron.launch.slurm.training_job import (
     render_training,
     submit_training,
 )
-from codemix_megatron.plan.branch import known_branch_point
+from codemix_megatron.plan.branch import recorded_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.reading import read_recipe, write_recipe
 from codemix_megatron.recipe.schema import Recipe
@@ -123,7 +123,7 @@ def check_training(recipe: Recipe, folder: RunFolder, num_ranks: int) -> int:
     from codemix_megatron.train.folder import check_run
     from codemix_megatron.train.starting import check_start
 
-    plan = make_plan(recipe, read_manifests(recipe), num_ranks, known_branch_point(folder))
+    plan = make_plan(recipe, read_manifests(recipe), num_ranks, recorded_branch_point(folder))
     if not check_run(folder, recipe, plan):
         check_start(recipe, plan.branch)
     return plan.steps

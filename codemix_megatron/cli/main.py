@@ -83,11 +83,11 @@ def dispatch(argv: list[str]) -> int:
     """Parse and run one command; errors are raised."""
     parser = build_parser(argv)
     arguments = parse(parser, argv)
-    hush_megatron()
+    filter_megatron_warnings()
     return arguments.run(arguments) or 0
 
 
-def hush_megatron() -> None:
+def filter_megatron_warnings() -> None:
     """Hide megatron-core's and torch's warnings about what is not installed or renamed; `codemix doctor` says what is active."""
     for module in ("megatron", "torch.distributed", "torch.nn.parallel", "torch.autograd"):
         warnings.filterwarnings("ignore", module=rf"{module}(\..*)?")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from codemix_megatron.errors import STOPPED_EARLY, LaunchError, RankCrashed
 from codemix_megatron.launch.local import follow_ranks, start_ranks
-from codemix_megatron.plan.branch import known_branch_point
+from codemix_megatron.plan.branch import recorded_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.checks import ranks_fault
 from codemix_megatron.recipe.pretrained import PREFIX
@@ -95,7 +95,7 @@ def train_here(recipe, arguments, folder: RunFolder, num_ranks: int) -> int:
     from codemix_megatron.train.folder import check_run
     from codemix_megatron.train.starting import check_start
 
-    plan = make_plan(recipe, read_manifests(recipe), num_ranks, known_branch_point(folder))
+    plan = make_plan(recipe, read_manifests(recipe), num_ranks, recorded_branch_point(folder))
     resumed = check_run(folder, recipe, plan)
     for steps in filter(None, (arguments.profile, arguments.memory_snapshot)):
         if int(STEPS.fullmatch(steps)[1]) > plan.steps:

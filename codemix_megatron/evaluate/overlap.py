@@ -52,14 +52,14 @@ def find_overlaps(
         index = build_contamination_index(data, NGRAM_WORDS)
     except CorpusError:
         return {file: [] for file in data}  # no item is long enough to be looked for
-    met = met_runs(index, corpora, progress)
+    met = matched_ngrams(index, corpora, progress)
     found = {file: [at for at, texts in enumerate(texts_of(file)) if overlaps(texts, index, met)] for file in data}
     if writes:
         write_json(path, {file.name: items for file, items in found.items()})
     return found
 
 
-def met_runs(index: ContaminationIndex, corpora: dict[str, CorpusManifest], progress: Progress) -> np.ndarray:
+def matched_ngrams(index: ContaminationIndex, corpora: dict[str, CorpusManifest], progress: Progress) -> np.ndarray:
     """Return the index's runs, by hash, that stand in training documents."""
     met = [np.zeros(0, np.uint64)]
     for name, manifest in corpora.items():

@@ -122,7 +122,7 @@ def build_contamination_index(against, ngram_words: int = 13, keys: tuple[str, .
     names, runs, owners = [], [], []
     for path in evaluation_files(against):
         for number, texts in read_items(path, keys):
-            found = [telling_runs(text, ngram_words) for text in texts if len(text) >= 2 * ngram_words - 1]
+            found = [informative_ngrams(text, ngram_words) for text in texts if len(text) >= 2 * ngram_words - 1]
             runs += found
             owners += [np.full(len(hashes), len(names), dtype=np.int32) for hashes in found]
             names.append(f"{path.name}:{number}" if number else path.name)
@@ -137,7 +137,7 @@ def build_contamination_index(against, ngram_words: int = 13, keys: tuple[str, .
     return ContaminationIndex(hashes, np.append(first, len(pairs)), pairs["item"].copy(), tuple(names), ngram_words)
 
 
-def telling_runs(text: str, ngram_words: int) -> np.ndarray:
+def informative_ngrams(text: str, ngram_words: int) -> np.ndarray:
     """Return the hashes of the runs that tell an item from others: `1, 2, 3, ...` stands in every corpus."""
     runs = run_hashes(word_hashes(text), ngram_words)
     words = [word if NAMED_WORD.match(word) else None for word in normalized(text).split()] if len(runs) else []

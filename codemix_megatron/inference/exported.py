@@ -89,7 +89,7 @@ class ExportedModel:
         """Return the token ids of a text; of a whole one with the first token that some tokenizers put there."""
         return self.tokenizer.encode(text, **({} if is_whole else {"add_special_tokens": False}))
 
-    def spell(self, ids) -> str:
+    def decode_without_end(self, ids) -> str:
         """Return the text of generated ids as a reader wants it: without special tokens."""
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 

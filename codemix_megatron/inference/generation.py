@@ -145,10 +145,10 @@ def has_stopped(model, ids: list[int], sampling: Sampling) -> bool:
     """Say whether a stop sequence has come up, looking at the last tokens only."""
     if not sampling.stop:
         return False
-    tail = model.spell(ids[-(max(map(len, sampling.stop)) + LOOK_BACK) :])
+    tail = model.decode_without_end(ids[-(max(map(len, sampling.stop)) + LOOK_BACK) :])
     if not any(stop in tail for stop in sampling.stop):
         return False
-    text = model.spell(ids)
+    text = model.decode_without_end(ids)
     return cut_at_stop(text, sampling) != text
 
 
@@ -160,9 +160,9 @@ def finish(model, prompt: list[int], ids: list[int], sampling: Sampling) -> str:
     """
     if ids and ids[-1] == model.end_id:
         ids = ids[:-1]
-    before = model.spell(prompt[-LOOK_BACK:])
-    text = model.spell([*prompt[-LOOK_BACK:], *ids])
-    return cut_at_stop(text[len(before) :] if text.startswith(before) else model.spell(ids), sampling)
+    before = model.decode_without_end(prompt[-LOOK_BACK:])
+    text = model.decode_without_end([*prompt[-LOOK_BACK:], *ids])
+    return cut_at_stop(text[len(before) :] if text.startswith(before) else model.decode_without_end(ids), sampling)
 
 
 def cut_at_stop(text: str, sampling: Sampling) -> str:

@@ -47,7 +47,7 @@ class LiveModel:
         """Return the text of ids, special tokens spelled out."""
         return self.tokenizer.decode([int(i) for i in ids])
 
-    def spell(self, ids) -> str:
+    def decode_without_end(self, ids) -> str:
         """Return the text of ids without the end-of-document token."""
         return self.decode([i for i in ids if i != self.end_id])
 

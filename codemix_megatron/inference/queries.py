@@ -2,7 +2,7 @@
 
 A language model here is anything with
     vocab_size, max_length, prefix_id, end_id      numbers; the first is the end of document token where there is no other
-    encode(text, is_whole) -> ids, decode(ids) -> text exactly, spell(ids) -> text without special tokens
+    encode(text, is_whole) -> ids, decode(ids) -> text exactly, decode_without_end(ids) -> text without special tokens
     share, shares                                  which of how many copies of the model this process belongs to
     gather(values) -> list of every copy's values
     cost(query) -> (positions run, logits rows)    and room_for(...) -> how many queries go through at once

@@ -158,7 +158,7 @@ def end_with_parent(parent: int) -> None:
 def what_failed(run: RunFolder, first: Failure | None, returncode: int, log_start: int) -> LaunchError:
     """Name what failed first, and why: a rank's own words before those of ranks it dragged along."""
     log = run.logs / "ranks.log"
-    if first and first.known and not first.is_dragged:
+    if first and first.known and not first.is_secondary:
         return LaunchError(first.sentence, exit_code=first.exit_code)
     text = read_from(log, log_start)
     dead = DEAD_RANK.search(text)

@@ -37,12 +37,12 @@ class FlashAttention(MegatronModule):
         mask = attention_mask if self.window is None else within_window(query.size(2), self.window, attention_mask, query.device)
         options = {"is_causal": True} if mask is None else {"attn_mask": mask}
         options |= {"dropout_p": self.dropout if self.training else 0.0, "enable_gqa": query.size(1) != key.size(1)}
-        with self.own_stream():
+        with self.tensor_parallel_rng():
             context = torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=self.softmax_scale, **options)
         batch, heads, sequence, size = context.shape
         return context.permute(2, 0, 1, 3).reshape(sequence, batch, heads * size)
 
-    def own_stream(self):
+    def tensor_parallel_rng(self):
         """Draw dropout from this tensor rank's own stream: its heads are others. Under sequence parallel the whole block does."""
         is_drawing = self.training and self.dropout > 0 and not self.config.sequence_parallel
         return get_cuda_rng_tracker().fork() if is_drawing else nullcontext()

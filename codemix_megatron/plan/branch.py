@@ -8,7 +8,7 @@ from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.run_folder import RunFolder, is_run_folder
 
-__all__ = ["BranchPoint", "branch_from", "data_order", "find_branch_point", "known_branch_point"]
+__all__ = ["BranchPoint", "branch_from", "data_order", "find_branch_point", "recorded_branch_point"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def find_branch_point(recipe: Recipe, corpora: dict, per_epoch: dict[str, int]) 
     return branch_from(parent, str(folder), recipe.branch.step)
 
 
-def known_branch_point(run: RunFolder) -> BranchPoint | None:
+def recorded_branch_point(run: RunFolder) -> BranchPoint | None:
     """Return where a run that has begun branched off: from then on it needs its parent no more."""
     if not is_run_folder(run):
         return None

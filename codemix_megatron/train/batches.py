@@ -13,7 +13,7 @@ from codemix_megatron.mixture.sequence_reader import SequenceReader
 from codemix_megatron.parallel.ranks import Ranks
 from codemix_megatron.train.timing import timed
 
-__all__ = ["Batch", "Batches", "own_share"]
+__all__ = ["Batch", "Batches", "data_parallel_slice"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Batch:
     sources: torch.Tensor
 
 
-def own_share(values, ranks: Ranks):
+def data_parallel_slice(values, ranks: Ranks):
     """Return the part of a global batch's array that this data-parallel rank trains on."""
     size = len(values) // ranks.data
     begin = parallel_state.get_data_parallel_rank() * size
@@ -82,7 +82,7 @@ class Batches:
 
     def fetch(self, first: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Locate this rank's positions and read them if this rank reads."""
-        located = self.mixture.locate(own_share(np.arange(first, first + self.global_sequences), self.ranks))
+        located = self.mixture.locate(data_parallel_slice(np.arange(first, first + self.global_sequences), self.ranks))
         return located.source, self.reader.read(located.source, located.sequence, located.epoch) if self.is_reader else None
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from codemix_megatron.parallel.random_state import restore_random_state, sharded
 from codemix_megatron.parallel.ranks import Ranks
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.manifest import TokenizerCard
-from codemix_megatron.train.batches import Batch, own_share
+from codemix_megatron.train.batches import Batch, data_parallel_slice
 from codemix_megatron.train.timing import timed
 
 __all__ = ["Engine", "Losses", "StepResult"]
@@ -144,7 +144,7 @@ class Engine:
         sources = np.concatenate([np.full(len(rows), source), np.full(missing, self.num_sources)])
         rows = np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)]).astype(np.int64)
         device = self.ranks.device
-        share = Batch(*(torch.from_numpy(own_share(values, self.ranks)).to(device) for values in (rows, sources)))
+        share = Batch(*(torch.from_numpy(data_parallel_slice(values, self.ranks)).to(device) for values in (rows, sources)))
         losses, _ = self.reduce(self.run_schedule(share, forward_only=True))
         return losses
 
@@ -257,14 +257,14 @@ def forward_step(iterator, model, num_sources: int, document_end: int | None):
         return output, None
     inputs, labels = batch.rows[:, :-1], batch.rows[:, 1:]
     positions = torch.arange(inputs.size(1), device=inputs.device).expand_as(inputs)
-    inputs, labels, positions = (own_context(values) for values in (inputs, labels, positions))
+    inputs, labels, positions = (context_parallel_slice(values) for values in (inputs, labels, positions))
     mask = None if document_end is None else within_documents(inputs, document_end)
     # Rows that are not full end in -1: there is nothing to predict there.
     output = model(inputs.clamp(min=0), positions, mask, labels=labels.clamp(min=0))
     return output, partial(mean_loss, counted=labels >= 0, sources=batch.sources, num_sources=num_sources)
 
 
-def own_context(values: torch.Tensor) -> torch.Tensor:
+def context_parallel_slice(values: torch.Tensor) -> torch.Tensor:
     """Return this context parallel rank's part of [sequences, length]: an early and a late stretch, so that all attend to as much."""
     size, rank = parallel_state.get_context_parallel_world_size(), parallel_state.get_context_parallel_rank()
     if size == 1:

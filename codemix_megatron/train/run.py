@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from codemix_megatron.checkpoint.card import read_card
-from codemix_megatron.checkpoint.loading import load_checkpoint, newest_sound
+from codemix_megatron.checkpoint.loading import load_checkpoint, newest_valid
 from codemix_megatron.errors import STOPPED_EARLY
 from codemix_megatron.mixture.batch_documents import documents_at
 from codemix_megatron.mixture.fill_in_the_middle import middle_filler
@@ -20,7 +20,7 @@ from codemix_megatron.mixture.sequence_reader import SequenceReader
 from codemix_megatron.model.config import require_engines
 from codemix_megatron.parallel.device import active_kernels, slow_paths
 from codemix_megatron.parallel.ranks import Ranks, join_ranks, leave_ranks, on_main
-from codemix_megatron.plan.branch import known_branch_point
+from codemix_megatron.plan.branch import recorded_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.schema import Parallel, Recipe, as_plain
 from codemix_megatron.records.run_folder import RunFolder
@@ -37,7 +37,7 @@ from codemix_megatron.train.profiling import Profiling
 from codemix_megatron.train.starting import find_start, has_random_state, initial_checkpoint, parent_checkpoint, rollbacks_until
 from codemix_megatron.train.state import TrainState
 from codemix_megatron.train.stragglers import StragglerWatch
-from codemix_megatron.watch.heartbeat import Heart, end_when_hung
+from codemix_megatron.watch.heartbeat import HeartbeatWriter, end_when_hung
 from codemix_megatron.watch.rank import report_failure
 from codemix_megatron.watch.rank_environment import start_id
 
@@ -59,11 +59,11 @@ def train(recipe: Recipe, run: RunFolder) -> int:
         lock.release()
 
 
-def begin_to_beat(parallel: Parallel, run: RunFolder, ranks: Ranks) -> Heart:
+def begin_to_beat(parallel: Parallel, run: RunFolder, ranks: Ranks) -> HeartbeatWriter:
     """Begin this rank's heartbeat; without a launching process that watches, the first and the last rank watch all."""
     followed = os.environ.get("CODEMIX_NOTES")
     folder = Path(followed) if followed else on_main(ranks, partial(fresh_folder, run.logs / "heartbeats"))
-    heart = Heart(folder, run.logs, ranks.rank, ranks.size, parallel.heartbeat_seconds)
+    heart = HeartbeatWriter(folder, run.logs, ranks.rank, ranks.size, parallel.heartbeat_seconds)
     heart.beat("starting", max(parallel.heartbeat_seconds, parallel.timeout_seconds))
     if not followed and ranks.rank in (0, ranks.size - 1):
         end_when_hung(folder, heart.state.tick_seconds, partial(report_failure, run))
@@ -80,10 +80,10 @@ def fresh_folder(path: Path) -> Path:
 class RankOfRun:
     """What one rank holds while a run trains."""
 
-    def __init__(self, recipe: Recipe, run: RunFolder, ranks: Ranks, heart: Heart):
+    def __init__(self, recipe: Recipe, run: RunFolder, ranks: Ranks, heart: HeartbeatWriter):
         self.recipe, self.run, self.ranks, self.heart = recipe, run, ranks, heart
         self.manifests = read_manifests(recipe)
-        self.plan = make_plan(recipe, self.manifests, ranks.size, on_main(ranks, partial(known_branch_point, run)))
+        self.plan = make_plan(recipe, self.manifests, ranks.size, on_main(ranks, partial(recorded_branch_point, run)))
         require_engines(recipe, ranks.device)  # before the folder becomes a run
         on_main(ranks, partial(open_run, run, recipe, self.plan, ranks.size, ranks.device.type))
         self.names = list(self.plan.sources)
@@ -164,7 +164,7 @@ class RankOfRun:
     def roll_back(self) -> bool:
         """Load the newest sound checkpoint again; False when there is none. Every rank calls this."""
         self.finish_save()
-        checkpoint, complaints = on_main(self.ranks, partial(newest_sound, self.run.checkpoints))
+        checkpoint, complaints = on_main(self.ranks, partial(newest_valid, self.run.checkpoints))
         for text in complaints:
             self.tell("warning", {"step": self.state.step, "text": text})
         if checkpoint is not None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from codemix_megatron.checkpoint.card import read_card
-from codemix_megatron.checkpoint.loading import clear_partial, find_fault, list_checkpoints, newest_sound, set_aside
+from codemix_megatron.checkpoint.loading import clear_partial, find_fault, list_checkpoints, newest_valid, set_aside
 from codemix_megatron.errors import CheckpointError, CodemixError
 from codemix_megatron.plan.branch import BranchPoint
 from codemix_megatron.recipe.pretrained import PREFIX
@@ -24,7 +24,7 @@ def find_start(run: RunFolder) -> tuple[Path | None, list[str]]:
     What is torn or half written is out of the way then. Raises CheckpointError when all that the run has saved is lost.
     """
     clear_partial(run.checkpoints)
-    checkpoint, complaints = newest_sound(run.checkpoints)
+    checkpoint, complaints = newest_valid(run.checkpoints)
     saved = [event["step"] for event in read_journal(run.journal) if event["event"] == "checkpoint"]
     if checkpoint is None and saved:
         lost = "".join(f"\n  {complaint}" for complaint in complaints)

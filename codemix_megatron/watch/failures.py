@@ -36,7 +36,7 @@ class Failure:
     carried: bool = False  # another rank's fault, raised here too
 
     @property
-    def is_dragged(self) -> bool:
+    def is_secondary(self) -> bool:
         """Say whether this rank failed because another one was gone."""
         return NEVER_CAME in self.message if self.known else DRAGGED.search(self.message) is not None
 
@@ -57,7 +57,7 @@ class Failure:
             return self.message
         if self.known:
             return f"{self.message} ({self.place})"
-        return f"{self.place}: {'lost another rank, which left no word of its own: ' if self.is_dragged else ''}{self.message}"
+        return f"{self.place}: {'lost another rank, which left no word of its own: ' if self.is_secondary else ''}{self.message}"
 
 
 def describe_failure(fault: BaseException) -> Failure:
@@ -111,7 +111,7 @@ def read_failures(run: RunFolder, start: str, notes: Path | None = None) -> list
                 found.append(Failure(**read_json(path)))
             except (OSError, ValueError, TypeError):
                 continue
-    return sorted(found, key=lambda f: (f.is_dragged, not f.known, f.carried, f.at))
+    return sorted(found, key=lambda f: (f.is_secondary, not f.known, f.carried, f.at))
 
 
 def first_failure(run: RunFolder, start: str, notes: Path | None = None) -> Failure | None:

@@ -22,7 +22,7 @@ from threading import Event, Thread
 from codemix_megatron.errors import LaunchError
 from codemix_megatron.watch.rank_environment import node_name
 
-__all__ = ["Beat", "Heart", "Watch", "end_when_hung"]
+__all__ = ["Beat", "HeartbeatWriter", "Watch", "end_when_hung"]
 
 MOST_TICK_SECONDS = 5.0
 SILENT_TICKS = 4  # a rank that missed so many does not run any more
@@ -57,7 +57,7 @@ def open_stacks(logs: Path, rank: int):
         return open(os.path.join(tempfile.gettempdir(), f"codemix-stacks-rank-{rank}.txt"), "w", encoding="utf-8")
 
 
-class Heart:
+class HeartbeatWriter:
     """This rank's beats, written to `folder` until `stop`."""
 
     def __init__(self, folder: Path, logs: Path, rank: int, size: int, patience_seconds: float):

@@ -32,7 +32,7 @@ def as_rank(run: RunFolder | None, function):
         raise known from fault
     except BaseException as fault:
         failure = report_failure(run, fault)
-        if run and failure.is_dragged and not failure.known:
+        if run and failure.is_secondary and not failure.known:
             say_inside(traceback.format_exc())
             raise LaunchError(
                 f"{failure.place}: lost another rank; see {run.logs}/failures and rank-N.log beside it ({failure.message})"
@@ -45,6 +45,6 @@ def as_rank(run: RunFolder | None, function):
 def report_failure(run: RunFolder | None, fault: BaseException) -> Failure:
     """Note what went wrong here and return it; what only this rank knows is also said where its output went before."""
     failure = note_failure(run, fault)
-    if not (failure.is_dragged or failure.carried or failure.is_users):
+    if not (failure.is_secondary or failure.carried or failure.is_users):
         say_outside(f"codemix: {failure.sentence}")
     return failure

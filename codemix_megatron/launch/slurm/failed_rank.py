@@ -23,7 +23,7 @@ class FailedRank:
     log: Path | None = None
 
     @property
-    def blames_node(self) -> bool:
+    def is_node_to_blame(self) -> bool:
         """Say whether the next start had better avoid the node: the machine failed, or nobody knows."""
         return self.exit_code != 2
 
@@ -42,7 +42,7 @@ def first_failed_rank(run: RunFolder, start: str, log: Path, log_start: int) -> 
     """
     failure = first_failure(run, start)
     task = first_failed_task(read_from(log, log_start)) if log.exists() else None
-    if failure and (not failure.is_dragged or task is None or not task.was_killed):
+    if failure and (not failure.is_secondary or task is None or not task.was_killed):
         return from_failure(run, failure)
     return from_task(run, task) if task else None
 

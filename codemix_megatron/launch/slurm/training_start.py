@@ -126,7 +126,7 @@ class TrainingStart:
                 max_starts=self.max_starts,
             )
         )
-        blamed = {"bad_node": failed.node} if failed and failed.blames_node and verdict.action in ("requeue", "fail") else {}
+        blamed = {"bad_node": failed.node} if failed and failed.is_node_to_blame and verdict.action in ("requeue", "fail") else {}
         ended = {"action": verdict.action, "why": verdict.why, "exit_code": code, "checkpoint_step": step, **blamed}
         self.attempts.add("end", start=self.name, **ended, at=datetime.now(UTC).isoformat(timespec="seconds"))
         self.say(f"{verdict.action}: {verdict.why}")

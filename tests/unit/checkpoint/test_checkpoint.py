@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from codemix_megatron.checkpoint.card import read_card
-from codemix_megatron.checkpoint.loading import clear_partial, find_fault, list_checkpoints, newest_sound, prune, set_aside
+from codemix_megatron.checkpoint.loading import clear_partial, find_fault, list_checkpoints, newest_valid, prune, set_aside
 from codemix_megatron.checkpoint.retention import is_token_mark, why_kept
 from codemix_megatron.checkpoint.writing import Saving, save_checkpoint
 from codemix_megatron.errors import CheckpointError
@@ -60,7 +60,7 @@ def test_a_card_that_is_not_as_it_was_written_is_a_fault(ranks, tmp_path, there,
     text = path.read_text()
     assert there in text and find_fault(tmp_path / "step-2") is None
     path.write_text(text.replace(there, instead))
-    found, complaints = newest_sound(tmp_path)
+    found, complaints = newest_valid(tmp_path)
     assert found == tmp_path / "step-1" and len(complaints) == 1 and "card.json" in complaints[0]
 
 
@@ -74,7 +74,7 @@ def test_damage_is_named_and_the_checkpoint_before_is_taken(ranks, tmp_path, har
         shard.unlink()
     else:
         shard.write_bytes(content[:-1] if harm == "cut" else content[:-1] + bytes([content[-1] ^ 1]))
-    found, complaints = newest_sound(tmp_path)
+    found, complaints = newest_valid(tmp_path)
     assert found == tmp_path / "step-1"
     assert len(complaints) == 1 and shard.name in complaints[0]
 
@@ -133,7 +133,7 @@ def test_leftovers_of_cut_off_saves_go_and_torn_checkpoints_no_longer_count_as_t
     (tmp_path / ".step-3.partial").mkdir()
     next((tmp_path / "step-2").glob("__0_*")).unlink()
     assert [p.name for p in clear_partial(tmp_path)] == [".step-3.partial"]
-    found, _ = newest_sound(tmp_path)
+    found, _ = newest_valid(tmp_path)
     set_aside(tmp_path, after=found)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-1", "step-2.torn"]
     prune(tmp_path, why_kept([1], CheckpointPolicy(keep_last=1), 100, set()))

@@ -69,7 +69,7 @@ def greedy_alone(exported, prompt, steps):
         if ids[-1] == exported.end_id:
             ids.pop()
             break
-    return exported.spell(ids)[len(exported.spell(prompt)) :]
+    return exported.decode_without_end(ids)[len(exported.decode_without_end(prompt)) :]
 
 
 def test_batched_greedy_generation_equals_one_at_a_time(exported):

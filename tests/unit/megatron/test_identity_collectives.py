@@ -5,20 +5,20 @@ from types import SimpleNamespace
 import torch
 from megatron.core.tensor_parallel import layers
 
-from codemix_megatron.megatron import identity_collectives as fewer_calls
+from codemix_megatron.megatron import identity_collectives as identity_collectives
 
 
 def test_a_group_of_one_gets_back_what_it_gave_and_others_go_the_whole_way(monkeypatch):
     one, two, values = SimpleNamespace(size=lambda: 1), SimpleNamespace(size=lambda: 2), torch.zeros(1)
-    for way, whole in ((fewer_calls.into_tensor_ranks, "copy_into"), (fewer_calls.out_of_tensor_ranks, "sum_out")):
-        monkeypatch.setattr(fewer_calls, whole, lambda values, group: values + 1)
+    for way, whole in ((identity_collectives.into_tensor_ranks, "copy_into"), (identity_collectives.out_of_tensor_ranks, "sum_out")):
+        monkeypatch.setattr(identity_collectives, whole, lambda values, group: values + 1)
         assert way(values, group=one) is values
         assert way(values, group=two).item() == way(values).item() == 1
 
 
 def test_installing_again_changes_nothing():
-    fewer_calls.install_fewer_calls()
+    identity_collectives.install_fewer_calls()
     product = layers.LinearWithGradAccumulationAndAsyncCommunication
     first = product.forward, product.backward, layers.copy_to_tensor_model_parallel_region
-    fewer_calls.install_fewer_calls()
+    identity_collectives.install_fewer_calls()
     assert first == (product.forward, product.backward, layers.copy_to_tensor_model_parallel_region)
