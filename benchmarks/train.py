@@ -10,7 +10,6 @@ processor, which other work on the machine disturbs less. The last line is JSON.
 import argparse
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from codemix_megatron.megatron.importing import import_megatron
 from codemix_megatron.parallel.ranks import join_ranks, leave_ranks, one_rank
 from codemix_megatron.plan.cost import count_parameters, training_flops_per_token
 from codemix_megatron.plan.devices import DEVICES
+from codemix_megatron.ports import reserve_port
 from codemix_megatron.recipe.schema import Batch, LearningRate, Model, Optimizer, Parallel, Phase, Recipe
 from codemix_megatron.recipe.shapes import SHAPES
 from codemix_megatron.records.manifest import TokenizerCard
@@ -229,10 +229,8 @@ def blocks_at_tensor_2(arguments) -> dict:
     """Measure the sequential and the parallel block on two tensor ranks."""
     import torch.multiprocessing
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, reserve_port() as held:
+        port = held.getsockname()[1]
         out = Path(folder) / "found.json"
         torch.multiprocessing.spawn(block_rank, (port, arguments, str(out)), nprocs=2)
         found = json.loads(out.read_text())

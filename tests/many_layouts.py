@@ -7,7 +7,6 @@ JOBS.json: name -> {"model", "parallel", "batch", "steps"}; OUT.json: name -> {"
 
 import json
 import os
-import random
 import socket
 import sys
 from dataclasses import replace
@@ -15,8 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from codemix_megatron.ports import reserve_port
+
 VOCABULARY, ROWS, LENGTH = 256, 8, 32
 SHAPE = {"num_layers": 4, "hidden_size": 64, "num_attention_heads": 4, "num_query_groups": 2, "ffn_hidden_size": 128}
+held: list[socket.socket] = []  # open until this process has ended
 
 
 def batches(steps: int):
@@ -83,18 +85,10 @@ def run_rank(rank: int, size: int, jobs: dict, ports: list[int], out: str) -> No
         Path(out).write_text(json.dumps(found))
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports nobody listens on, from below those that the kernel gives to whoever asks before we come to ours."""
-    found = []
-    while len(found) < count:
-        with socket.socket() as probe:
-            port = random.randint(20_000, 32_000)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        found += [port] if port not in found else []
-    return found
+def held_ports(count: int) -> list[int]:
+    """Return ports that nobody but ranks started by this process can listen on."""
+    held.extend(reserve_port() for _ in range(count))
+    return [port.getsockname()[1] for port in held[-count:]]
 
 
 def train_on(num_ranks: int, jobs: dict, folder: Path) -> dict:
@@ -115,4 +109,4 @@ if __name__ == "__main__":
     import torch.multiprocessing
 
     size, jobs = int(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text())
-    torch.multiprocessing.spawn(run_rank, (size, jobs, free_ports(len(jobs)), sys.argv[3]), nprocs=size)
+    torch.multiprocessing.spawn(run_rank, (size, jobs, held_ports(len(jobs)), sys.argv[3]), nprocs=size)

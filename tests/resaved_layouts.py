@@ -11,7 +11,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from many_layouts import free_ports
+from many_layouts import held_ports
 
 NUM_RANKS = 2
 
@@ -54,4 +54,4 @@ if __name__ == "__main__":
     import torch.multiprocessing
 
     jobs = json.loads(Path(sys.argv[1]).read_text())
-    torch.multiprocessing.spawn(run_rank, (jobs, free_ports(len(jobs))), nprocs=NUM_RANKS)
+    torch.multiprocessing.spawn(run_rank, (jobs, held_ports(len(jobs))), nprocs=NUM_RANKS)

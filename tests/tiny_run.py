@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from codemix_megatron.ports import reserve_port
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 RECIPE = {
@@ -182,11 +184,13 @@ def ranks_of(run: Path) -> list[int]:
     return [pids[rank] for rank in sorted(pids)]
 
 
-def free_port() -> int:
-    """Return a port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+held_ports: list[socket.socket] = []  # open until the tests have ended
+
+
+def held_port() -> int:
+    """Return a port that nobody but ranks started by these tests can listen on."""
+    held_ports.append(reserve_port())
+    return held_ports[-1].getsockname()[1]
 
 
 def kill(pid: int) -> None:

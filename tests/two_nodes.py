@@ -3,12 +3,12 @@
 import subprocess
 import sys
 
-from tiny_run import clean_environment, free_port
+from tiny_run import clean_environment, held_port
 
 
 def start_two_nodes(tiny, words, before=(), environment=None) -> list[subprocess.Popen]:
     """Start both ranks of `codemix train`; on the second node with `before` in front of the command and another environment."""
-    port, started = str(free_port()), []
+    port, started = str(held_port()), []
     outer = {k: v for k, v in clean_environment().items() if not k.startswith(("CODEMIX_", "SLURM", "TORCHELASTIC"))}
     outer |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     for rank in range(2):

@@ -10,7 +10,6 @@ import ctypes
 import importlib
 import os
 import signal
-import socket
 import sys
 import time
 
@@ -24,7 +23,7 @@ NAME_THIS_PROCESS = 15  # PR_SET_NAME of prctl(2): what ps and top show
 
 def main(words: list[str]) -> int:
     """Fork the ranks; return 0 when none failed, else the exit code of the first that did. In a rank, return its own."""
-    size, port, command = int(words[0]), int(words[1]) or free_port(), words[2:]
+    size, port, command = int(words[0]), int(words[1]), words[2:]
     import_before_forking(command)
     here, ranks = os.getpid(), {}  # process id -> rank
     for rank in range(size):
@@ -35,13 +34,6 @@ def main(words: list[str]) -> int:
             return be_rank(rank, size, port, command)
         ranks[process] = rank
     return wait_for(ranks)
-
-
-def free_port() -> int:
-    """Return a port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def import_before_forking(command: list[str]) -> None:

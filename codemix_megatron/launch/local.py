@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from codemix_megatron.errors import LaunchError, RankCrashed
+from codemix_megatron.ports import reserve_port
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.watch.failures import Failure, first_failure
 from codemix_megatron.watch.heartbeat import Watch
@@ -42,6 +43,7 @@ class Launch:
     name: str
     process: subprocess.Popen
     notes: Path
+    port: socket.socket  # held until the ranks have ended
 
 
 def start_ranks(run: RunFolder, command: list[str], num_ranks: int, port: int, launch: str) -> Launch:
@@ -49,14 +51,14 @@ def start_ranks(run: RunFolder, command: list[str], num_ranks: int, port: int, l
 
     `launch`, their name for this start, is written into the journal's start event, so that the caller finds where its part begins.
     """
-    check_port(port)
+    held = hold_port(port)
     try:
         run.logs.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
         raise LaunchError(f"{run}: cannot be made ({fault.strerror.lower()}); give another --folder", exit_code=2) from None
     run.stop.unlink(missing_ok=True)  # one from an earlier start; from here on it means these ranks
     notes = Path(tempfile.mkdtemp(prefix="codemix-notes-"))
-    words = [sys.executable, "-m", "codemix_megatron.cli.ranks", str(num_ranks), str(port), *command]
+    words = [sys.executable, "-m", "codemix_megatron.cli.ranks", str(num_ranks), str(held.getsockname()[1]), *command]
     environment = {**os.environ, "CODEMIX_FOLLOWED": launch, "CODEMIX_NOTES": str(notes), "CODEMIX_RUN": str(run), "PYTHONUNBUFFERED": "1"}
     environment.setdefault("OMP_NUM_THREADS", "1")  # no threads before the fork; ranks choose theirs themselves
     with open(run.logs / "ranks.log", "ab") as log:
@@ -69,20 +71,17 @@ def start_ranks(run: RunFolder, command: list[str], num_ranks: int, port: int, l
             start_new_session=True,
             preexec_fn=partial(end_with_parent, os.getpid()),
         )
-    return Launch(launch, process, notes)
+    return Launch(launch, process, notes, held)
 
 
-def check_port(port: int) -> None:
-    """Raise LaunchError when a port other than 0 (any free one) is taken."""
+def hold_port(port: int) -> socket.socket:
+    """Hold the port that ranks meet at (0: any free one), so that no other start gets it; raises LaunchError when it is taken."""
     if not 0 <= port <= 65535:
         raise LaunchError(f"--port: found {port}, allowed are 0 (any free one) to 65535", exit_code=2)
-    if port:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError as fault:
-                raise LaunchError(f"--port {port}: {fault.strerror.lower()}; choose another, or 0 for any free one", exit_code=2) from None
+    try:
+        return reserve_port(port, "127.0.0.1")
+    except OSError as fault:
+        raise LaunchError(f"--port {port}: {fault.strerror.lower()}; choose another, or 0 for any free one", exit_code=2) from None
 
 
 def follow_ranks(run: RunFolder, launch: Launch, on_tick) -> None:
@@ -118,6 +117,7 @@ def follow_ranks(run: RunFolder, launch: Launch, on_tick) -> None:
             signal.signal(name, handler)
         first = first_failure(run, launch.name, launch.notes)
         shutil.rmtree(launch.notes, ignore_errors=True)
+        launch.port.close()
     if ranks.returncode:
         raise what_failed(run, first, ranks.returncode, log_start)
 

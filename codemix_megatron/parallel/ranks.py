@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import socket
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from codemix_megatron.errors import CodemixError, LaunchError
 from codemix_megatron.megatron import cpu
 from codemix_megatron.megatron.adam import install_adam
 from codemix_megatron.parallel.device import active_engines, choose_device, transformer_engine_fault
+from codemix_megatron.ports import listen_on
 from codemix_megatron.recipe.checks import ranks_fault
 from codemix_megatron.recipe.schema import Parallel
 
@@ -93,7 +95,7 @@ def meeting_place(rank: int, size: int, wait: datetime.timedelta) -> dist.Store:
         return dist.HashStore()
     env = os.environ
     hosted = rank == 0 and env.get("TORCHELASTIC_USE_AGENT_STORE") != "True"  # else torchrun has it already
-    store = dist.TCPStore(env["MASTER_ADDR"], int(env["MASTER_PORT"]), size, hosted, wait, wait_for_workers=False, multi_tenant=True)
+    store = open_store(env["MASTER_ADDR"], int(env["MASTER_PORT"]), size, hosted, wait)
     store = dist.PrefixStore(f"codemix/{env.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     store.set(f"rank-{rank}", "came")
     try:
@@ -106,6 +108,20 @@ def meeting_place(rank: int, size: int, wait: datetime.timedelta) -> dist.Store:
             f"rank {rank} of {size} could not join the others within {seconds}: {who} never came; see logs/rank-N.log of those"
         ) from None
     return store
+
+
+def open_store(address: str, port: int, size: int, hosted: bool, wait: datetime.timedelta) -> dist.TCPStore:
+    """Return a client of the store at an address; with `hosted` this process serves it, on a port that its launcher may hold for it."""
+    if not hosted:
+        return dist.TCPStore(address, port, size, False, wait, wait_for_workers=False)
+    try:
+        server = listen_on(port, address)
+    except OSError as fault:
+        raise LaunchError(
+            f"rank 0: MASTER_PORT {port} on {socket.gethostname()}: {fault.strerror.lower()}; give ranks a port that nobody uses"
+        ) from fault
+    bound = server.getsockname()[1]
+    return dist.TCPStore(address, bound, size, True, wait, wait_for_workers=False, multi_tenant=True, master_listen_fd=server.detach())
 
 
 def require_transformer_engine(parallel: Parallel, device: torch.device) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny_run import clean_environment, free_port, ranks_of
+from tiny_run import clean_environment, held_port, ranks_of
 
 pytestmark = pytest.mark.distributed
 WATCHED = ["parallel.data=2", "parallel.heartbeat_seconds=5", "parallel.timeout_seconds=90"]
@@ -56,7 +56,7 @@ def test_rank_in_an_endless_loop_is_named_with_its_line_and_stacks_of_all_are_ke
 
 def test_stopped_process_is_named_by_another_rank_where_nobody_launched_them(tiny):
     """As under srun or a bare torchrun, where there is no launching process of ours to watch."""
-    run, port = tiny.folder / "frozen", free_port()
+    run, port = tiny.folder / "frozen", held_port()
     words = [sys.executable, "-m", "codemix_megatron", "train", str(tiny.recipe), "--folder", str(run), *WATCHED]
     place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     ranks = [

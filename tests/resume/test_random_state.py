@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from many_layouts import batches, free_ports, recipe_of
+from many_layouts import batches, recipe_of
 
 from codemix_megatron.checkpoint.loading import load_checkpoint
 from codemix_megatron.parallel.ranks import join_ranks, leave_ranks
@@ -16,12 +16,11 @@ pytestmark = pytest.mark.distributed
 @pytest.fixture
 def start(monkeypatch):
     """Call it with a model and a layout for a fresh engine on one rank, seeded as a run is."""
-    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}.items():
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}.items():
         monkeypatch.setenv(name, value)
 
     def begin(model: dict, parallel: dict | None = None):
         leave_ranks()
-        monkeypatch.setenv("MASTER_PORT", str(free_ports(1)[0]))
         recipe = recipe_of(model, parallel or {}, {})
         card = TokenizerCard(type="none", path="", sha256="", vocab_size=256, end_of_document_id=0)
         return Engine(recipe, card, 1, join_ranks(recipe.parallel, recipe.seed))

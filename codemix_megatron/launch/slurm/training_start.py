@@ -13,7 +13,7 @@ from codemix_megatron.launch.slurm.bad_nodes import lost_node, nodes_to_exclude
 from codemix_megatron.launch.slurm.commands import exclude_nodes, job_details, node_names, node_states, requeue
 from codemix_megatron.launch.slurm.failed_rank import FailedRank, first_failed_rank
 from codemix_megatron.launch.slurm.job_facts import was_cancelled, was_preempted
-from codemix_megatron.launch.slurm.rendezvous import free_port, master_address
+from codemix_megatron.launch.slurm.rendezvous import hold_port, master_address
 from codemix_megatron.launch.slurm.restart_policy import Ending, Verdict, decide
 from codemix_megatron.records.journal import read_journal
 from codemix_megatron.records.run_folder import RunFolder
@@ -63,7 +63,8 @@ class TrainingStart:
             return decide(Ending(0, self.steps(), step, event="end"))
         if ending.starts_without_progress >= ending.max_starts:
             return decide(ending)
-        self.master = (master_address(self.nodes[0]), free_port(int(self.job), self.restarts))
+        self.port = hold_port(int(self.job), self.restarts)  # open until this process ends
+        self.master = (master_address(self.nodes[0]), self.port.getsockname()[1])
         begun = {"job": self.job, "nodes": list(self.nodes), "master": "{}:{}".format(*self.master), "checkpoint_step": step}
         self.attempts.add("begin", start=self.name, **begun, at=self.began_at.isoformat(timespec="seconds"))
         self.run.stop.unlink(missing_ok=True)  # one from an earlier start; from here on it means these ranks

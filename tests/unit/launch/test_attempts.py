@@ -1,14 +1,12 @@
 """The starts of a job: which came further, which node is blamed, where ranks meet."""
 
-import socket
-
 import pytest
 
 from codemix_megatron.launch.slurm.attempts import Attempts, checkpoint_step
 from codemix_megatron.launch.slurm.bad_nodes import lost_node, nodes_to_exclude
 from codemix_megatron.launch.slurm.failed_rank import first_failed_rank
 from codemix_megatron.launch.slurm.failed_task import first_failed_task
-from codemix_megatron.launch.slurm.rendezvous import free_port
+from codemix_megatron.launch.slurm.rendezvous import hold_port
 from codemix_megatron.records.atomic import write_json
 from codemix_megatron.records.journal import Journal
 from codemix_megatron.records.run_folder import RunFolder
@@ -84,11 +82,8 @@ def test_of_several_bad_nodes_the_latest_is_left_out_first():
 
 
 def test_starts_of_a_job_meet_on_different_ports_and_pass_over_taken_ones():
-    first, second = free_port(1234, 0), free_port(1234, 1)
-    assert first != second
-    with socket.socket() as taken:
-        taken.bind(("", first))
-        assert free_port(1234, 0) not in (first, second)
+    with hold_port(1234, 0) as first, hold_port(1234, 1) as second, hold_port(1234, 0) as again:
+        assert len({port.getsockname()[1] for port in (first, second, again)}) == 3
 
 
 @pytest.mark.parametrize(
