@@ -12,6 +12,7 @@ from codemix_megatron.readers.documents import InputFile, unreadable
 from codemix_megatron.readers.git_histories import git_input
 from codemix_megatron.readers.issue_threads import read_issue_threads
 from codemix_megatron.readers.json_lines import JSON_LINES_SUFFIXES, divide_lines, is_json_lines, is_shard, read_json_lines, read_text_lines
+from codemix_megatron.readers.licence_texts import licence_of_folder
 from codemix_megatron.readers.notebooks import read_notebook
 from codemix_megatron.readers.record_documents import RecordKeys
 from codemix_megatron.readers.remote_files import FoundFile, remote_files
@@ -19,7 +20,6 @@ from codemix_megatron.readers.source_files import (
     LANGUAGES,
     PROSE_SUFFIXES,
     is_wanted,
-    licence_of_folder,
     read_docstrings,
     read_paragraphs,
     read_prose,
@@ -34,7 +34,7 @@ from codemix_megatron.recipe.schema import CorpusSpec, as_plain
 
 __all__ = ["find_inputs", "fingerprint_inputs"]
 
-READING_VERSION = 2  # count up when the same files would give other documents
+READING_VERSION = 3  # count up when the same files would give other documents
 ABOUT_A_FOLDER = ("readme", "license", "licence", "notice", "changelog", "citation")
 TABLE_SUFFIXES = (*PARQUET_SUFFIXES, *ARROW_SUFFIXES)
 POSTS = "posts.xml"
@@ -246,5 +246,6 @@ def fingerprint_inputs(spec: CorpusSpec, inputs: list[InputFile]) -> str:
     how = json.dumps([READING_VERSION, spec.kind, keys, as_plain(spec.filters)], sort_keys=True)
     digest = hashlib.sha256(how.encode())
     for file in sorted(inputs, key=lambda file: (file.name, file.num_bytes, file.stamp)):
-        digest.update(f"\0{file.name}\0{file.num_bytes}\0{file.stamp}".encode("utf-8", "surrogateescape"))
+        licence = getattr(file.reader, "keywords", {}).get("licence") or ""  # that of its folder, which no size and time tells
+        digest.update(f"\0{file.name}\0{file.num_bytes}\0{file.stamp}\0{licence}".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

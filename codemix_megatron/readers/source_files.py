@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from codemix_megatron.readers.documents import BadDocument, Document, Position, check_text, decode_file
-from codemix_megatron.readers.licences import licence_of_text
 from codemix_megatron.readers.record_documents import kind_of_language
 from codemix_megatron.readers.streams import open_unpacked
 from codemix_megatron.recipe.languages import ADJACENT, FILE_NAMES, INTERPRETERS, MARKUP, PROGRAMMING, by_suffix
@@ -21,7 +20,6 @@ __all__ = [
     "docstrings_of",
     "is_wanted",
     "language_of",
-    "licence_of_folder",
     "read_docstrings",
     "read_paragraphs",
     "read_prose",
@@ -32,8 +30,8 @@ __all__ = [
 LARGEST_SOURCE_BYTES = 1 << 20
 PROSE_SUFFIXES = (".txt", ".md", ".rst")
 SKIPPED_FOLDERS = {"__pycache__", "node_modules", "site-packages"}
-LICENCE_NAMES = ("license", "licence", "copying", "unlicense")
-SPDX = re.compile(r"SPDX-License-Identifier:\s*([\w.+() -]+?)\s*(?:\*/|-->|$)", re.MULTILINE)
+# A tag of the file itself: behind the signs of a comment, not inside a string.
+SPDX = re.compile(r"^[^\w\"'`\n]{0,20}(?:(?:dnl|rem) )?SPDX-License-Identifier:[ \t]*([\w.+(-][\w.+() -]{0,200})", re.MULTILINE)
 HEAD_CHARACTERS = 4096
 
 # What a folder of each kind is searched for; a file named by itself may be of any of these languages.
@@ -170,17 +168,6 @@ class IgnoreRules:
         return False
 
 
-def licence_of_folder(folder: Path) -> str | None:
-    """Return the SPDX name of the licence file that lies in a folder, None where there is none or it is not known."""
-    try:
-        files = sorted(path for path in folder.iterdir() if path.name.lower().startswith(LICENCE_NAMES) and path.is_file())
-    except OSError:
-        return None
-    texts = (path.read_text(encoding="utf-8", errors="replace") for path in files)
-    found = dict.fromkeys(licence for licence in map(licence_of_text, texts) if licence)
-    return " OR ".join(found) or None
-
-
 def read_source(
     path, name: str, position: Position, *, kind: str | None = None, licence: str | None = None
 ) -> Iterator[Document | BadDocument]:
@@ -206,7 +193,7 @@ def told_source(document: Document, path, kind: str | None) -> Document:
     return replace(
         document,
         language=language,
-        licence=tag[1] if tag else document.licence,
+        licence=tag[1].rstrip(" -") if tag else document.licence,
         kind=kind_of_language(language, kind) if language and kind else None,
     )
 

@@ -14,7 +14,6 @@ from codemix_megatron.filters.near_duplicates import document_signature, find_ne
 from codemix_megatron.filters.word_hashes import BLOCK_BYTES, run_hashes, word_hashes
 from codemix_megatron.readers.documents import BadDocument, Document
 from codemix_megatron.readers.inputs import find_inputs
-from codemix_megatron.readers.licences import licence_of_text
 from codemix_megatron.recipe.filtering import Decontamination, FilterSpec, LineLength, NearDuplicates
 from codemix_megatron.recipe.reading import build_recipe
 from codemix_megatron.recipe.schema import CorpusSpec
@@ -97,8 +96,6 @@ def test_permissive_licences_are_kept_whatever_their_spelling(licence, kept):
 
 def test_licences_may_be_listed():
     assert dropped("x", None, "GPL-3.0", licences=("permissive", "gpl-3.0")) is None
-    assert licence_of_text("                  Apache License\n     Version 2.0, January 2004") == "Apache-2.0"
-    assert licence_of_text("MIT License\n\nPermission is hereby granted, free of charge, to any\nperson obtaining a copy of") == "MIT"
 
 
 def test_tokenizers_are_trained_on_what_filters_leave(write_lines):
