@@ -17,14 +17,14 @@ study-demo: $(STAMP)  ## the paper's runs in small, as one study with its report
 	$(BIN)/codemix study report runs/mini
 
 test: $(STAMP)  ## all tests that need no GPU, about 15 minutes on two cores
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(PYTEST) -m "not gpu and not slow"
 
 test-all: $(STAMP)  ## slow tests too
 	$(PYTEST)
 
-lint: $(STAMP)
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+lint: $(STAMP)  ## style, format, import rules, types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy
 
 docs: $(VENV)/.installed-docs  ## the documentation as HTML in site/
 	$(BIN)/mkdocs build --strict

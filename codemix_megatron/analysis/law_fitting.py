@@ -7,6 +7,7 @@ Every law comes with the error on runs it has not seen: cross-validated, never t
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class Law:
     metric: str
     domains: list[str]
     sizes: tuple[str, ...]
-    predictor: object = field(repr=False)
+    predictor: Any = field(repr=False)
 
     def predict(self, shares: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarray:
         """Return predicted values [points]."""
@@ -55,7 +56,7 @@ class LogLinear:
         from scipy.optimize import least_squares
 
         spread = max(float(y.max() - y.min()), 1e-9)
-        best = None
+        best: tuple[float, float, np.ndarray] | None = None
         for below in np.geomspace(0.02, 20, FLOORS):
             floor = float(y.min()) - below * spread
             design = np.column_stack([np.ones(len(x)), x])
@@ -64,6 +65,7 @@ class LogLinear:
             error = float(((floor + np.exp(design @ start) - y) ** 2).sum())
             if best is None or error < best[0]:
                 best = error, floor, start
+        assert best is not None
         _, floor, start = best
 
         def residuals(parameters):

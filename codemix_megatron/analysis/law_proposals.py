@@ -1,5 +1,6 @@
 """The next mixtures to try: the best a law knows of within an epoch bound, some for exploring, and controls to hold them against."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ def largest_shares(domains: list[str], sizes_tokens: dict[str, int] | None, toke
 def sample_mixtures(prior: np.ndarray, bounds: np.ndarray, number: int = SAMPLES, seed: int = SEED) -> np.ndarray:
     """Return mixtures [number, domains] drawn around a prior with all strengths, within bounds: what is too much goes to the others."""
     random = np.random.default_rng(seed)
-    strengths = np.exp(random.uniform(*np.log(STRENGTHS), number))
+    strengths = np.exp(random.uniform(math.log(STRENGTHS[0]), math.log(STRENGTHS[1]), number))
     drawn = random.standard_gamma(strengths[:, None] * np.maximum(prior, 1e-3) * len(prior)) + 1e-12
     return within(drawn / drawn.sum(axis=1, keepdims=True), bounds)
 

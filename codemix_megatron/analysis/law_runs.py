@@ -8,7 +8,7 @@ from codemix_megatron.analysis.law_tables import MixtureTable
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.journal import read_journal
-from codemix_megatron.records.run_folder import RunFolder, step_of
+from codemix_megatron.records.run_folder import RunFolder, saved_step, step_of
 from codemix_megatron.records.scores import Scores
 
 __all__ = ["find_runs", "table_of_runs"]
@@ -72,7 +72,7 @@ def row_of(run: RunFolder) -> dict | None:
 
 def metrics_of(run: RunFolder, events: list[dict]) -> dict[str, float]:
     """Return the newest scores by name."""
-    files = sorted((p for p in run.scores.glob("step-*.json") if step_of(p.stem) is not None), key=lambda p: step_of(p.stem))
+    files = sorted((p for p in run.scores.glob("step-*.json") if step_of(p.stem) is not None), key=lambda p: saved_step(p.stem))
     if files:
         scores = Scores.read(files[-1])
         found = {f"{b.corpus} bits_per_byte": b.value for b in scores.bits_per_byte}

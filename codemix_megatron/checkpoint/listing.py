@@ -9,7 +9,7 @@ from codemix_megatron.checkpoint.retention import why_kept
 from codemix_megatron.errors import CheckpointError
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.atomic import read_json
-from codemix_megatron.records.run_folder import RunFolder, is_run_folder, step_of
+from codemix_megatron.records.run_folder import RunFolder, is_run_folder, saved_step, step_of
 
 __all__ = ["Listed", "list_run"]
 
@@ -35,7 +35,7 @@ def list_run(run: RunFolder, verify: bool, progress=lambda done, total: None) ->
     there = list_checkpoints(run.checkpoints)
     kept, entries = reasons(run, there), []
     for number, path in enumerate(there):
-        entries.append(describe(path, kept.get(step_of(path)), find_fault(path, checksums=verify)))
+        entries.append(describe(path, kept.get(saved_step(path)), find_fault(path, checksums=verify)))
         progress(number + 1, len(there))
     for path in sorted(p for p in run.checkpoints.iterdir() if p.is_dir() and p not in there):
         what = "set aside: found torn at a start" if path.name.endswith(".torn") else "a save that is under way or was cut off"
@@ -64,4 +64,6 @@ def reasons(run: RunFolder, there: list[Path]) -> dict[int, str]:
         return {}
     recipe, plan = read_recipe(run.recipe), read_json(run.plan)
     phase_ends = {phase["first_step"] + phase["steps"] - 1 for phase in plan["phases"]}
-    return why_kept([step_of(p) for p in there], recipe.checkpoint, plan["batch_tokens"], phase_ends, plan["phases"][0]["first_step"] - 1)
+    return why_kept(
+        [saved_step(p) for p in there], recipe.checkpoint, plan["batch_tokens"], phase_ends, plan["phases"][0]["first_step"] - 1
+    )

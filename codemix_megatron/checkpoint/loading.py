@@ -7,7 +7,7 @@ from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.root_cause import root_cause
 from codemix_megatron.errors import CheckpointError
 from codemix_megatron.records.checksum import file_sha256
-from codemix_megatron.records.run_folder import CARD, step_of
+from codemix_megatron.records.run_folder import CARD, saved_step, step_of
 
 __all__ = ["clear_partial", "find_fault", "list_checkpoints", "load_checkpoint", "newest_valid", "prune", "set_aside"]
 
@@ -19,7 +19,7 @@ def list_checkpoints(folder) -> list[Path]:
 
 def named_like_checkpoints(folder) -> list[Path]:
     """Return everything with a checkpoint's name, oldest first; what lost its card is among it."""
-    return sorted((p for p in Path(folder).glob("step-*") if step_of(p) is not None), key=step_of)
+    return sorted((p for p in Path(folder).glob("step-*") if step_of(p) is not None), key=saved_step)
 
 
 def find_fault(checkpoint, checksums: bool = True) -> str | None:
@@ -42,7 +42,7 @@ def find_fault(checkpoint, checksums: bool = True) -> str | None:
 
 def newest_valid(folder) -> tuple[Path | None, list[str]]:
     """Return the newest checkpoint without a fault, and a line for each newer one that has one."""
-    complaints = []
+    complaints: list[str] = []
     for checkpoint in reversed(named_like_checkpoints(folder)):
         fault = find_fault(checkpoint)
         if fault is None:
@@ -57,7 +57,7 @@ def set_aside(folder, after: Path | None) -> None:
     They stay to be looked at, and no longer count as the newest, in whose favour sound ones are removed.
     """
     for checkpoint in named_like_checkpoints(folder):
-        if after is None or step_of(checkpoint) > step_of(after):
+        if after is None or saved_step(checkpoint) > saved_step(after):
             shutil.rmtree(torn := checkpoint.with_name(f"{checkpoint.name}.torn"), ignore_errors=True)
             checkpoint.rename(torn)
 

@@ -11,6 +11,7 @@ import math
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any, cast
 
 import torch
 from torch.distributed.checkpoint import filesystem, metadata
@@ -76,7 +77,8 @@ class ShardReader:
     """The tensors of one checkpoint by name."""
 
     def __init__(self, folder: Path):
-        self.folder, self.files = folder, {}
+        self.folder = folder
+        self.files: dict[str, IO[bytes]] = {}
         try:
             with open(folder / METADATA, "rb") as handle:
                 found = MetadataUnpickler(handle).load()
@@ -105,6 +107,7 @@ class ShardReader:
         if filled != math.prod(shape):
             where = "" if layer is None else f" of layer {layer}"
             raise ConversionError(f"{self.folder}: {name}{where} has {filled} of {math.prod(shape)} numbers; the checkpoint is not whole")
+        assert whole is not None
         return whole
 
     def read_part(self, name: str, sizes: tuple, file_name: str, first: int, length: int) -> torch.Tensor:
@@ -112,7 +115,8 @@ class ShardReader:
         try:
             if file_name not in self.files:
                 self.files[file_name] = open(self.folder / Path(file_name).name, "rb")  # noqa: SIM115 - closed in close
-            part = torch.load(_create_file_view(self.files[file_name], first, length), map_location="cpu", weights_only=True)
+            view: Any = _create_file_view(cast("io.IOBase", self.files[file_name]), first, length)
+            part = torch.load(view, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, ValueError, pickle.UnpicklingError, EOFError) as fault:
             raise ConversionError(
                 f"{self.folder}/{file_name}: {name} cannot be read ({(str(fault) or type(fault).__name__).splitlines()[0]})"
@@ -145,7 +149,8 @@ class ShardWriter:
 
     def __init__(self, folder: Path):
         self.folder, self.file = folder, WrittenFile(folder / SHARD, hashed=True)
-        self.entries, self.storage = {}, {}
+        self.entries: dict[str, Any] = {}
+        self.storage: dict[metadata.MetadataIndex, Any] = {}
 
     def add(self, name: str, shape: tuple, offsets: tuple, part: torch.Tensor) -> None:
         """Append one part of a tensor of `shape`; parts of one tensor have one dtype."""
@@ -162,7 +167,7 @@ class ShardWriter:
     def append(self, index: metadata.MetadataIndex, value) -> None:
         """Write a value as torch's writer does and remember where it is."""
         first = self.file.tell()
-        torch.save(value, self.file)
+        torch.save(value, cast("IO[bytes]", self.file))  # it has what torch calls: write, tell, flush
         self.storage[index] = filesystem._StorageInfo(SHARD, first, self.file.tell() - first)
 
     def __enter__(self) -> "ShardWriter":

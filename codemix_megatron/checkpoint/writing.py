@@ -13,6 +13,7 @@ import shutil
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -96,7 +97,10 @@ class Saving:
         """
         self.folder, self.card, self.device = Path(folder), card, device
         self.partial, self.began = partial_path(self.folder), time.perf_counter()
-        self.fault, self.notes, self.files, self.strategy = None, [], {}, LocalWrite(behind)
+        self.fault: BaseException | None = None
+        self.notes: list = []
+        self.files: dict[str, dict] = {}
+        self.strategy = LocalWrite(behind)
         with self.kept_fault():
             if dist.get_rank() == 0:
                 shutil.rmtree(self.partial, ignore_errors=True)
@@ -126,7 +130,7 @@ class Saving:
 
         Raises CheckpointError on every rank when one of them failed; nothing is left under the final name then.
         """
-        parts = [None] * dist.get_world_size()
+        parts: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(parts, (getattr(self.strategy, "plan", None), self.notes, self.files, root_cause(self.fault)))
         plans, notes, files, causes = zip(*parts, strict=True)
         self.card["files"] = {name: entry for part in files for name, entry in part.items()}
@@ -135,7 +139,7 @@ class Saving:
             with self.kept_fault():
                 self.make_whole(list(plans), list(notes))
             cause = root_cause(self.fault)
-        box = [self.card, cause]
+        box: list[Any] = [self.card, cause]
         dist.broadcast_object_list(box, device=self.device)
         if box[1]:
             failed = self.failed(box[1])

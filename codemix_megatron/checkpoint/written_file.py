@@ -16,7 +16,9 @@ class WrittenFile:
 
     def __init__(self, path: Path, hashed: bool):
         self.path, self.file = path, open(path, "w+b", buffering=0)  # noqa: SIM115 - closed in close
-        self.written, self.done, self.fault, self.sha256 = 0, False, None, None
+        self.written, self.done = 0, False
+        self.fault: OSError | None = None
+        self.sha256: str | None = None
         self.grown = threading.Condition()
         works = [self.bring_to_disk, self.hash] if hashed else [self.bring_to_disk]
         self.threads = [threading.Thread(target=self.follow, args=(work,), daemon=True) for work in works]

@@ -83,5 +83,7 @@ def age(at: str | None) -> str:
 def layout(parts: dict | None) -> str:
     """Return a layout in short: what is more than 1."""
     names = {"tensor": "TP", "pipeline": "PP", "virtual_pipeline": "VPP", "context": "CP", "data": "DP"}
-    known = [f"{short}{parts[name]}" for name, short in names.items() if (parts or {}).get(name, 1) > 1]
-    return "" if parts is None else " x ".join(known) or "1 rank"
+    if parts is None:
+        return ""
+    known = [f"{short}{parts[name]}" for name, short in names.items() if parts.get(name, 1) > 1]
+    return " x ".join(known) or "1 rank"

@@ -72,11 +72,11 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def call(*words) -> None:
+def call(*parts) -> None:
     """Print a codemix command and run it in this process; a failure ends the demo with its message."""
     from codemix_megatron.cli.main import dispatch
 
-    words = [str(word) for word in words]
+    words = [str(part) for part in parts]
     say("codemix " + shlex.join(words))
     dispatch(words)
 

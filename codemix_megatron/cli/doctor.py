@@ -15,7 +15,16 @@ EPILOG = """examples:
   codemix doctor
   codemix doctor --recipe-keys      every key of a recipe with its default and meaning"""
 
-PACKAGES = ("torch", "megatron-core", "transformer-engine", "numpy", "sentencepiece", "tokenizers", "transformers", "safetensors")
+PACKAGES: tuple[str, ...] = (
+    "torch",
+    "megatron-core",
+    "transformer-engine",
+    "numpy",
+    "sentencepiece",
+    "tokenizers",
+    "transformers",
+    "safetensors",
+)
 PACKAGES += ("lm-eval", "wandb", "tensorboard", "matplotlib", "rich")
 
 

@@ -209,6 +209,6 @@ def write(folder: Path, table, errors: dict, laws: dict, proposals) -> None:
 def rounded(shares: dict[str, float]) -> dict[str, float]:
     """Return shares of six digits that add up to 1, without domains that get nothing."""
     kept = {name: round(share, 6) for name, share in shares.items() if share >= 1e-4}
-    largest = max(kept, key=kept.get)
+    largest = max(kept, key=lambda name: kept[name])
     kept[largest] = round(kept[largest] + 1 - sum(kept.values()), 6)
     return kept

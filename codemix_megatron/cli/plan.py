@@ -111,7 +111,8 @@ def run_diff(arguments) -> int:
     for i, path in enumerate(arguments.diff):
         if plans[i] is None:
             plans[i] = json.loads(json.dumps(plan_recipe(path, overrides, arguments, names)[2].as_json()))
-    difference = compare_plans(*plans)
+    ours, theirs = (plan or {} for plan in plans)
+    difference = compare_plans(ours, theirs)
     if arguments.json:
         sys.stdout.write(json.dumps(difference, indent=2, ensure_ascii=False) + "\n")
     else:

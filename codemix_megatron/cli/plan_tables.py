@@ -45,7 +45,7 @@ def machine_lines(plan) -> list[str]:
         f" about {size_text(sum(memory.values()))} on the fullest ({parts})"
     ]
     fits = plan.device["fits"] if plan.device else {}
-    verdict = {True: " (fits)", False: " (does not fit)"}
+    verdict: dict[bool | None, str] = {True: " (fits)", False: " (does not fit)"}
     choices = [f"{choice} {size_text(others + size)}{verdict.get(fits.get(choice), '')}" for choice, size in plan.activations.items()]
     lines.append(f"the same by parallel.recompute: {', '.join(choices)}")
     if plan.device:

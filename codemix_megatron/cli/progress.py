@@ -43,7 +43,8 @@ class JournalProgress:
     def __init__(self, run: RunFolder, plan: Plan, every_steps: int, launch: str):
         self.path, self.launch = run.journal, launch
         self.lines = ConsoleLines(every_steps, plan.steps)
-        self.offset, self.inode, self.begun = 0, None, False
+        self.offset, self.begun = 0, False
+        self.inode: int | None = None
         self.batch_tokens, whole = plan.batch_tokens, plan.steps * plan.batch_tokens
         self.bar = training_bar()
         self.task = self.bar.add_task("starting ranks", total=whole, tokens=format_tokens(whole), speed="", loss="")
@@ -77,7 +78,7 @@ class JournalProgress:
                 self.task,
                 completed=event["tokens"],
                 description=event["phase"],
-                tokens=f"{format_tokens(event['tokens'])} of {format_tokens(whole)}",
+                tokens=f"{format_tokens(event['tokens'])} of {format_tokens(whole or 0)}",
                 speed=f"{format_tokens(round(event['tokens_per_second']))} tokens/s",
                 loss=f"loss {event['loss']:.3f}",
             )

@@ -98,7 +98,8 @@ def train_here(recipe, arguments, folder: RunFolder, num_ranks: int) -> int:
     plan = make_plan(recipe, read_manifests(recipe), num_ranks, recorded_branch_point(folder))
     resumed = check_run(folder, recipe, plan)
     for steps in filter(None, (arguments.profile, arguments.memory_snapshot)):
-        if int(STEPS.fullmatch(steps)[1]) > plan.steps:
+        asked = STEPS.fullmatch(steps)
+        if asked and int(asked[1]) > plan.steps:
             raise LaunchError(f"steps {steps} are to be recorded, the run has {plan.steps}", exit_code=2)
     if not resumed:
         check_start(recipe, plan.branch)

@@ -66,14 +66,16 @@ class CheckpointSource:
 
     def find_names(self) -> dict[Row, str]:
         """Return row -> name in this checkpoint; missing, misshapen and unknown tensors are named one by one."""
-        there, names, faults = self.shards.tensors, {}, []
+        there, faults = self.shards.tensors, []
+        names: dict[Row, str] = {}
         for row in self.rows:
             name = next((n for n in row.stacked_names if n in there), None)
             stack = (self.model.num_layers,) if row.in_layers else ()
             wanted = (*stack, *self.dimensions.megatron_shape(row))
             if name is None:
                 faults.append(f"{row.stacked_names[-1]} is missing")
-            elif there[name].shape != wanted:
+                continue
+            if there[name].shape != wanted:
                 faults.append(f"{name} has shape {list(there[name].shape)}, the model block makes it {list(wanted)}")
             names[row] = name
         known = {name for row in self.rows for name in row.stacked_names}
@@ -92,7 +94,7 @@ class CheckpointSource:
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield (Hugging Face name, tensor), the next Megatron tensor being read meanwhile; then close the files, whatever happened."""
-        ahead = deque()
+        ahead: deque[tuple[Row, int | None, Future]] = deque()
         try:
             with ThreadPoolExecutor(1) as pool:
                 for row, layer in places(self.rows, self.model.num_layers):

@@ -72,6 +72,7 @@ def import_initial(recipe: Recipe, run: RunFolder, progress=lambda what, done, t
     """Convert the public model a recipe starts from into the run folder, unless it is there; return the checkpoint."""
     if (run.initial / CARD).is_file():
         return run.initial
+    assert recipe.initial_weights is not None and recipe.tokenizer is not None
     folder = Path(recipe.initial_weights.removeprefix(PREFIX))
     model, weights = pretrained_model(folder, recipe.parallel), SafetensorsFolder(folder)
     tokenizer = load_tokenizer(recipe.tokenizer.path, recipe.tokenizer.end_of_document).card
@@ -160,7 +161,9 @@ def parts_of(weights: SafetensorsFolder, dimensions: Dimensions, row: Row, layer
             yield number * (length // 2), weights.read(name)
     elif kind == "vocabulary":
         have, width = weights.shape(names[0])
-        step = max(1, VOCABULARY_PART_BYTES // (width * weights.dtype(names[0]).itemsize))
+        dtype = weights.dtype(names[0])
+        assert dtype is not None, "checked before anything is read"
+        step = max(1, VOCABULARY_PART_BYTES // (width * dtype.itemsize))
         for first in range(0, have, step):
             yield first, weights.read(names[0], first, first + step)
         if length > have:  # padding rows

@@ -8,6 +8,7 @@ import gc
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -167,9 +168,9 @@ def strays_in(model, row: torch.Tensor, prompt: int, vocab_size: int, difference
     return int((logits.max(dim=1).values - chosen > 2 * difference).sum())
 
 
-def megatron_model(source: CheckpointSource) -> torch.nn.Module:
+def megatron_model(source: CheckpointSource) -> Any:
     """Return the checkpoint's model on one rank in fp32."""
-    model = build_model(model_recipe(source.model), source.tokenizer.vocab_size, torch.device("cpu"))[0].eval()
+    model: Any = build_model(model_recipe(source.model), source.tokenizer.vocab_size, torch.device("cpu"))[0].eval()
     state = {"model0": model.sharded_state_dict()}
     model.load_state_dict(dist_checkpointing.load(state, str(source.checkpoint), validate_access_integrity=False)["model0"])
     return model

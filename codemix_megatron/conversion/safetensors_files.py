@@ -33,7 +33,7 @@ class SafetensorsFolder:
         files = sorted(folder.glob("*.safetensors"))
         if not files:
             raise ConversionError(f"{folder}: holds no *.safetensors; pickled weights are not read, save them as safetensors")
-        self.places = {}
+        self.places: dict[str, dict] = {}
         for path in files:
             for name, entry in read_header(path).items():
                 if name in self.places:
@@ -57,7 +57,7 @@ class SafetensorsFolder:
         row_bytes = math.prod(shape[1:]) * tensor.itemsize
         with open(place["path"], "rb") as handle:
             handle.seek(place["start"] + rows[0] * row_bytes)
-            found = handle.readinto(tensor.view(-1).view(torch.uint8).numpy())
+            found = handle.readinto(tensor.view(-1).view(torch.uint8).numpy().data)
         if found != tensor.nbytes:
             raise ConversionError(f"{place['path']}: ends inside {name}; it was cut off")
         return tensor
@@ -95,7 +95,9 @@ class SafetensorsWriter:
         self.folder, self.dtype, self.plan = folder, dtype, plan
         self.shards = list(cut_shards(plan, dtype, max_shard_bytes))
         self.names = list(plan)
-        self.file, self.files, self.position = None, [], 0
+        self.file: WrittenFile | None = None
+        self.files: list[WrittenFile] = []
+        self.position = 0
 
     @property
     def parameters(self) -> int:
@@ -109,30 +111,31 @@ class SafetensorsWriter:
     def add(self, name: str, tensor: torch.Tensor) -> None:
         """Write the next tensor of the plan, converted to the dtype of the files block by block."""
         assert self.names[self.position] == name and tuple(tensor.shape) == self.plan[name]
-        if self.file is None:
-            self.open_shard()
+        file = self.file = self.file or self.opened_shard()
         step = max(1, BLOCK_BYTES // max(1, tensor[:1].nbytes))
         for first in range(0, len(tensor), step):
             block = tensor[first : first + step].to(self.dtype).contiguous()
-            self.file.write(block.view(-1).view(torch.uint8).numpy())
+            file.write(block.view(-1).view(torch.uint8).numpy())
         self.position += 1
         if name == self.shards[len(self.files)][-1]:
             if self.files:
                 self.files[-1].close()  # it had a shard's time to reach the disk
-            self.files.append(self.file)
+            self.files.append(file)
             self.file = None
 
-    def open_shard(self) -> None:
-        """Start the next file with its header."""
-        header, offset = {"__metadata__": {"format": "pt"}}, 0
+    def opened_shard(self) -> WrittenFile:
+        """Return the next file, begun with its header."""
+        header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
+        offset = 0
         for name in self.shards[len(self.files)]:
             size = math.prod(self.plan[name]) * self.dtype.itemsize
             header[name] = {"dtype": NAMES[self.dtype], "shape": self.plan[name], "data_offsets": [offset, offset + size]}
             offset += size
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
-        self.file = WrittenFile(self.folder / self.file_name(len(self.files)), hashed=False)
-        self.file.write(struct.pack("<Q", len(text)) + text)
+        file = WrittenFile(self.folder / self.file_name(len(self.files)), hashed=False)
+        file.write(struct.pack("<Q", len(text)) + text)
+        return file
 
     def __enter__(self) -> "SafetensorsWriter":
         return self
@@ -150,7 +153,8 @@ class SafetensorsWriter:
 
 def cut_shards(plan: TensorPlan, dtype: torch.dtype, max_shard_bytes: int):
     """Yield the names of each shard; a tensor larger than a shard has one of its own."""
-    names, held = [], 0
+    names: list[str] = []
+    held = 0
     for name, shape in plan.items():
         size = math.prod(shape) * dtype.itemsize
         if names and held + size > max_shard_bytes:

@@ -119,8 +119,10 @@ class Finishing:
             lowest = min(filter(None, (lowest, (fractions[low], bytes(digests[low])))))
             highest = max(filter(None, (highest, (fractions[high], bytes(digests[high])))))
         if total and num_held == total:
+            assert highest is not None
             return HeldOutRule(rule.share, never=highest[1])
         if rule.share > 0 and total > 1 and not num_held:
+            assert lowest is not None
             return HeldOutRule(rule.share, always=lowest[1])
         return rule
 

@@ -62,7 +62,8 @@ class PartProgress:
 
     def __init__(self, work: PartEncoding, number: int, writer: PartWriter):
         self.work, self.writer, self.files = work, writer, work.parts[number]
-        self.dropped, self.rewritten = Dropped(), Counter()
+        self.dropped = Dropped()
+        self.rewritten: Counter[str] = Counter()
         self.groups: dict[tuple, int] = {}
         self.part = FinishedPart()
         self.seen: set[bytes] = set()
@@ -97,19 +98,23 @@ class PartProgress:
         """Return (document, digest, bytes) of a document to keep; count any other."""
         if isinstance(document, BadDocument):
             if document.reason != EMPTY or not self.work.every_document:
-                return self.drop(document)
+                self.drop(document)
+                return None
             document = Document(document.example, document.place)
         if self.work.filters:
             document = self.work.filters.apply(document)
             if isinstance(document, BadDocument):
-                return self.drop(document)
+                self.drop(document)
+                return None
         data = document.text.encode()
         if len(data) > LONGEST_RUN_BYTES and longest_run(data) > LONGEST_RUN_BYTES:
-            return self.drop(BadDocument(document.identity, LONGEST_RUN, harmless=True))
+            self.drop(BadDocument(document.identity, LONGEST_RUN, harmless=True))
+            return None
         digest = text_digest(data) if not self.work.every_document else bytes(DIGEST_BYTES)
         if not self.work.every_document:
             if digest in self.seen:
-                return self.drop(BadDocument(document.identity, DUPLICATE, harmless=True))
+                self.drop(BadDocument(document.identity, DUPLICATE, harmless=True))
+                return None
             if len(self.seen) < DIGESTS_REMEMBERED:
                 self.seen.add(digest)
         return document, digest, len(data)

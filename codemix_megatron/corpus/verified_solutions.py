@@ -11,7 +11,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -129,7 +129,7 @@ def run_all(verification: Verification, sandbox: Sandbox, results: dict[int, tup
     waiting = ((i, c) for i, c in enumerate(read_candidates(verification.paths, verification.keys)) if i not in results)
     with ThreadPoolExecutor(verification.workers) as pool:
         try:
-            running = {}
+            running: dict[Future, int] = {}
             while True:
                 for index, candidate in islice(waiting, 2 * verification.workers - len(running)):
                     running[pool.submit(run_one, candidate, sandbox, verification.limits)] = index

@@ -6,6 +6,7 @@ signal that is already smooth at sizes where multiple choice is a coin toss.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def bits_per_byte(
     ids = [document.ids for document in chosen]
     check_ids(model, corpus, ids)
     nats = document_nats(model, ids, end_of_document_id, lambda done, total: progress(f"bits per byte: {corpus}", done, total))
-    counts = {"bits": nats / math.log(2), "bytes": [d.bytes for d in chosen], "tokens": [len(d.ids) for d in chosen]}
+    counts: dict[str, Any] = {"bits": nats / math.log(2), "bytes": [d.bytes for d in chosen], "tokens": [len(d.ids) for d in chosen]}
     metrics = {
         name: MetricItems(value=float(np.sum(values)), standard_error=None, values=[float(v) for v in values], higher_is_better=False)
         for name, values in counts.items()
@@ -76,14 +77,14 @@ def bits_per_byte(
 
 def bits_per_byte_of(items: ItemScores, corpus: str, item_file: str | None = None) -> BitsPerByte:
     """Return total bits / total bytes of scored documents, with the errors of a ratio; the standard error of one document is NaN."""
-    bits, sizes = items.metrics["bits"].values, items.metrics["bytes"].values
+    bits, sizes = items.metrics["bits"].values or [], items.metrics["bytes"].values or []
     estimate = estimate_ratio(bits, sizes)
     return BitsPerByte(
         corpus=corpus,
         value=estimate.value,
         standard_error=math.nan if estimate.standard_error is None else estimate.standard_error,
         documents=estimate.items,
-        tokens=int(sum(items.metrics["tokens"].values)),
+        tokens=int(sum(items.metrics["tokens"].values or [])),
         bytes=int(sum(sizes)),
         low=estimate.low,
         high=estimate.high,
@@ -110,7 +111,8 @@ def choose_documents(model, documents, *, limit_documents: int, limit_bytes: int
     if not documents:
         return []
     most = max(limit_bytes // DOCUMENT_SHARE, limit_bytes // len(documents), 1)
-    chosen, total = [], 0
+    chosen: list = []
+    total = 0
     for index in np.random.default_rng(CHOICE_SEED).permutation(len(documents)):
         if len(chosen) >= limit_documents or total >= limit_bytes:
             break

@@ -113,7 +113,8 @@ def cut_passages(document: int, text: str, num_tokens: int, context_tokens: int 
     if wanted < min(SHORTEST_CONTEXT_TOKENS, context_tokens):
         return []
     context_size, size = round(wanted * characters), max(4, round(CONTINUATION_TOKENS * characters))
-    passages, start = [], 0
+    passages: list = []
+    start = 0
     while len(passages) < PASSAGES_PER_DOCUMENT and start + context_size < len(text):
         cut = next_gap(text, start + context_size, size)
         end = next_gap(text, cut + size * 3 // 4, size * 3 // 4) if cut else None

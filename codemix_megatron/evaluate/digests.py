@@ -34,7 +34,8 @@ def task_digest(model: str, **what) -> str:
 
 def text_keys(texts: Iterable[str]) -> list[str]:
     """Return a short name of each text's content; copies are numbered, so that every name is there once."""
-    keys, seen = [], {}
+    keys: list[str] = []
+    seen: dict[str, int] = {}
     for text in texts:
         key = hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()[:KEY_CHARACTERS]
         seen[key] = seen.get(key, -1) + 1

@@ -59,7 +59,7 @@ def read_answers(path, prompts: list[str]) -> list[str]:
     missing = [prompt for prompt in prompts if not isinstance(known.get(prompt), str)]
     if missing:
         raise EvaluationError(f"{path}: no answer to {len(missing)} of {len(prompts)} prompts, the first is {missing[0][:60]!r}")
-    return [known[prompt] for prompt in prompts]
+    return [str(known[prompt]) for prompt in prompts]
 
 
 def lines_of(path) -> Iterable[tuple[int, dict]]:
@@ -127,7 +127,8 @@ def judge_pairs(
         stopped = threading.Event()
         for waiting in [pool.submit(settle, digest) for digest in todo]:
             waiting.result()
-    return [tuple(preferred(known[questions[number, order][1]], order) for order in ORDERS) for number in range(len(pairs))]
+    judged = [[preferred(known[questions[number, order][1]], order) for order in ORDERS] for number in range(len(pairs))]
+    return [(first, second) for first, second in judged]
 
 
 def preferred(reply: str, order: str) -> str | None:

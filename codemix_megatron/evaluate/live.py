@@ -12,7 +12,7 @@ from codemix_megatron.inference.live import load_live
 from codemix_megatron.inference.progress import Progress, silent
 from codemix_megatron.parallel.ranks import join_ranks, leave_ranks, on_main
 from codemix_megatron.recipe.reading import read_recipe
-from codemix_megatron.records.run_folder import RunFolder, step_of
+from codemix_megatron.records.run_folder import RunFolder, saved_step
 from codemix_megatron.records.scores import Scores
 
 __all__ = ["evaluate_live"]
@@ -42,6 +42,6 @@ def evaluate_live(
             corpora=read_corpora(recipe, wanted),
         )
         told = progress if ranks.is_main else silent
-        return evaluate_subject(subject, wanted, run.scores, run.score_file(step_of(checkpoint)), told, force, writes=ranks.is_main)
+        return evaluate_subject(subject, wanted, run.scores, run.score_file(saved_step(checkpoint)), told, force, writes=ranks.is_main)
     finally:
         leave_ranks()

@@ -54,7 +54,7 @@ def read_program_task(name: str, plain: dict) -> ProgramTask:
 
 def read_problems(path: Path, limit: int | None) -> list[dict]:
     """Return the problems of a JSON lines file, at most `limit`."""
-    problems = []
+    problems: list = []
     with open(path, encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if limit is not None and len(problems) >= limit:
@@ -153,7 +153,7 @@ def counted(task: ProgramTask, problems, completions: list[str], outcomes: list[
     for k in (k for k in (1, 10, 100) if k <= samples):
         estimate = estimate_mean(values := [pass_at_k(samples, number, k) for number in passed])
         metrics[f"pass@{k}"] = MetricItems(value=estimate.value, standard_error=estimate.standard_error, values=values)
-    ends = {}
+    ends: dict = {}
     for outcome in outcomes:
         ends[outcome.status.value] = ends.get(outcome.status.value, 0) + 1
     about = {"samples": str(samples)} | {f"ended: {status}": str(number) for status, number in sorted(ends.items())}

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from codemix_megatron.analysis.aggregates import aggregate
 from codemix_megatron.cores import available_cores
@@ -27,7 +28,7 @@ from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.manifest import CorpusManifest
-from codemix_megatron.records.run_folder import RunFolder, step_of
+from codemix_megatron.records.run_folder import RunFolder, saved_step
 from codemix_megatron.records.scores import AggregateScore, BitsPerByte, Scores, TaskScore
 from codemix_megatron.sandbox.running import find_sandbox
 
@@ -94,7 +95,7 @@ class Subject:
 def wanted_of(recipe: Recipe, **changes) -> Wanted:
     """Return what a recipe asks for, with what the command line changes; a change of None leaves it alone."""
     evaluation = recipe.evaluation
-    asked = {
+    asked: dict[str, Any] = {
         "suites": evaluation.suites,
         "items": evaluation.items,
         "data": Path(evaluation.data_directory) if evaluation.data_directory else None,
@@ -123,7 +124,7 @@ def evaluate_export(
         corpora=read_corpora(recipe, wanted),
         **card,
     )
-    return evaluate_subject(subject, wanted, run.scores, run.score_file(step_of(export)), progress, force, copies.is_main)
+    return evaluate_subject(subject, wanted, run.scores, run.score_file(saved_step(export)), progress, force, copies.is_main)
 
 
 def evaluate_folder(
@@ -205,7 +206,7 @@ class Scorer:
         self.not_scored: list[str] = []
         self.loaded = None
         self.private = None if store.writes else tempfile.TemporaryDirectory(prefix="codemix-suites-")  # gone with this object
-        self.suites = folder / "suites" if store.writes else Path(self.private.name)
+        self.suites = Path(self.private.name) if self.private else folder / "suites"
 
     @property
     def model(self):
@@ -256,17 +257,17 @@ class Scorer:
     def add_folder_task(self, name: str, directory, suite: str, digest: str) -> None:
         """Score one task (or group) of a folder of lm-eval files."""
         if self.store.knows(name, digest):
-            items, file = self.store.get_or_score(name, digest, lambda: None)
-            self.tasks += task_scores(items, file, suite=suite)
+            known, file = self.store.get(name, digest)
+            self.tasks += task_scores(known, file, suite=suite)
             return
-        for items in run_folder_tasks(self.model, [name], directory, items=self.wanted.items, progress=self.progress):
-            kept, file = self.store.get_or_score(items.task, digest, lambda items=items: items)
+        for items in run_folder_tasks(self.model, [name], directory, items=self.wanted.items or ALL_ITEMS, progress=self.progress):
+            kept, file = self.store.keep(items.task, digest, items)
             self.tasks += task_scores(kept, file, suite=suite)
 
     def score_folder_tasks(self) -> None:
         """Score the user's own lm-eval tasks."""
         if self.wanted.tasks:
-            directory = Path(self.wanted.tasks_directory)
+            directory = Path(str(self.wanted.tasks_directory))
             digest = tasks_folder_digest(directory)
             for name in self.wanted.tasks:
                 self.add_folder_task(name, directory, "tasks", self.digest(task=name, data=digest))
@@ -312,7 +313,8 @@ class Scorer:
             return self.score_code_task(task, data, limit)
         where = file_digest(data) if data else task.hub
         digest = task_digest(self.subject.digest, task=task.lm_eval, bits=task.bits_per_byte, data=where, items=limit)
-        definition = {**task.lm_eval, **dataset_of(task, data), "num_fewshot": task.lm_eval.get("num_fewshot", 0)}
+        asked = task.lm_eval or {}
+        definition = {**asked, **dataset_of(task, data), "num_fewshot": asked.get("num_fewshot", 0)}
         return self.store.get_or_score(
             task.name,
             digest,
@@ -327,7 +329,7 @@ class Scorer:
 
         if data is None:
             raise EvaluationError(f"needs {' or '.join(task.files)} in the data folder; programs are not fetched from the hub")
-        wanted, described = self.wanted, read_program_task(task.name, task.code)
+        wanted, described = self.wanted, read_program_task(task.name, task.code or {})
         digest = task_digest(self.subject.digest, task=task.code, data=file_digest(data), items=limit, samples=wanted.samples)
         if not self.store.knows(task.name, digest):
             sandbox = find_sandbox(unsandboxed=wanted.unsandboxed)
@@ -345,8 +347,9 @@ def dataset_of(task: SuiteTask, data: Path | None) -> dict:
     """Return where lm-eval finds a task's items."""
     if data is not None:
         return {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(data)}}, "test_split": "test"}
-    name = {"dataset_name": task.hub["name"]} if task.hub.get("name") else {}
-    return {"dataset_path": task.hub["path"], **name, "test_split": task.hub["split"]}
+    hub = task.hub or {}
+    name = {"dataset_name": hub["name"]} if hub.get("name") else {}
+    return {"dataset_path": hub["path"], **name, "test_split": hub["split"]}
 
 
 def no_data(suite: Suite, task: SuiteTask, wanted: Wanted) -> str:
@@ -379,7 +382,7 @@ def request_digest(subject: Subject, wanted: Wanted, suites: list[Suite]) -> str
         wanted=[wanted.suites, wanted.items, wanted.hub, wanted.samples, wanted.tasks, wanted.contamination],
         suites=[repr(suite) for suite in suites],
         data=data,
-        tasks=tasks_folder_digest(Path(wanted.tasks_directory)) if wanted.tasks else "",
+        tasks=tasks_folder_digest(Path(str(wanted.tasks_directory))) if wanted.tasks else "",
         corpora={name: [manifest.bin_sha256, manifest.held_out_share] for name, manifest in subject.corpora.items()},
     )
 

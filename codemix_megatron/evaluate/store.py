@@ -21,12 +21,18 @@ class ItemStore:
         """Say whether a task need not be scored."""
         return not self.force and item_file(self.folder, task, digest).is_file()
 
+    def get(self, task: str, digest: str) -> tuple[ItemScores, str]:
+        """Return the items that `knows` has said are there, and the name of their file."""
+        path = item_file(self.folder, task, digest)
+        return ItemScores.read(path), path.name
+
     def get_or_score(self, task: str, digest: str, score: Callable[[], ItemScores]) -> tuple[ItemScores, str]:
         """Return the items and the name of their file; `score` is called when they are not there or `force` is set."""
+        return self.get(task, digest) if self.knows(task, digest) else self.keep(task, digest, score())
+
+    def keep(self, task: str, digest: str, items: ItemScores) -> tuple[ItemScores, str]:
+        """Write items under their digest; return them and the name of their file."""
         path = item_file(self.folder, task, digest)
-        if self.knows(task, digest):
-            return ItemScores.read(path), path.name
-        items = score()
         items = replace(items, about={**items.about, "digest": digest})
         if self.writes:
             items.write(path)

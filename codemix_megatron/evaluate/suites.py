@@ -87,8 +87,11 @@ def read_suite(name) -> Suite:
 
 def take_over(plain) -> list[str]:
     """Fill entries that say `from: SUITE` with that suite's task of the same name; return the faults of those that cannot."""
-    faults, tasks = [], plain.get("tasks") if isinstance(plain, dict) else None
-    for name, entry in tasks.items() if isinstance(tasks, dict) else ():
+    faults: list[str] = []
+    tasks = plain.get("tasks") if isinstance(plain, dict) else None
+    if not isinstance(tasks, dict):
+        return faults
+    for name, entry in tasks.items():
         if not isinstance(entry, dict) or "from" not in entry:
             continue
         source = entry["from"]

@@ -119,7 +119,9 @@ def build_contamination_index(against, ngram_words: int = 13, keys: tuple[str, .
 
     Of a JSON item every string counts, at any depth, each by itself; `keys` names the top-level ones that do.
     """
-    names, runs, owners = [], [], []
+    names: list[str] = []
+    runs: list[np.ndarray] = []
+    owners: list[np.ndarray] = []
     for path in evaluation_files(against):
         for number, texts in read_items(path, keys):
             found = [informative_ngrams(text, ngram_words) for text in texts if len(text) >= 2 * ngram_words - 1]

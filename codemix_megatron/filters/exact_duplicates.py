@@ -48,7 +48,7 @@ def spread(blocks: Iterable[np.ndarray], paths: list[Path]) -> None:
             order = np.argsort(bucket, kind="stable")
             bounds = np.searchsorted(bucket[order], np.arange(len(paths) + 1, dtype=np.uint64))
             for handle, begin, end in zip(handles, bounds, bounds[1:], strict=False):
-                handle.write(placed[order[begin:end]])
+                handle.write(placed[order[begin:end]].tobytes())
 
 
 def mark_repeated(digests: np.ndarray, indices: np.ndarray, duplicate: np.ndarray) -> None:

@@ -74,6 +74,7 @@ class Filters:
 
     def shared_with_evaluation(self, document: Document) -> str | None:
         """Say which evaluation item a document shares runs of words with."""
+        assert self.contamination is not None and self.spec.decontamination is not None
         runs = self.contamination.shared_runs(document.text)
         if len(runs) > self.spec.decontamination.most_shared:
             return f"{len(runs)} runs of words, the first of {self.contamination.items_of(runs[0])[0]}"

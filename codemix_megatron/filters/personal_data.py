@@ -58,7 +58,7 @@ def mask_personal_data(text: str, what: tuple[str, ...]) -> tuple[str, tuple[str
 
     Addresses of example domains, of private networks and of versions are left; so are keys that look made up.
     """
-    done = []
+    done: list[str] = []
     if "key" in what:
         text = mask_keys(text, done)
     if "email" in what and "@" in text:

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,8 +25,8 @@ class ExportedModel:
     """A model in eval mode on its device, with the tokenizer that lies beside it."""
 
     folder: Path
-    model: object  # transformers.PreTrainedModel
-    tokenizer: object  # transformers.PreTrainedTokenizerBase
+    model: Any  # transformers.PreTrainedModel
+    tokenizer: Any  # transformers.PreTrainedTokenizerBase
     device: str
     share: int = 0
     shares: int = 1
@@ -67,7 +68,7 @@ class ExportedModel:
         """Return what every copy of the model holds; every copy calls this."""
         if self.shares == 1:
             return [values]
-        every = [None] * self.shares
+        every: list[Any] = [None] * self.shares
         torch.distributed.all_gather_object(every, values)
         return every
 
@@ -75,7 +76,7 @@ class ExportedModel:
     def score(self, queries: list[Query]) -> list[list[Likelihood]]:
         """Score continuations, reading each context once: its continuations are branches that do not see each other."""
         rows: Rows = lay_out(queries, self.model.dtype)
-        options = {} if rows.mask is None else {"attention_mask": rows.mask.to(self.device)}
+        options: dict[str, Any] = {} if rows.mask is None else {"attention_mask": rows.mask.to(self.device)}
         if rows.logits_kept < rows.inputs.shape[1]:
             options["logits_to_keep"] = rows.logits_kept
         output = self.model(input_ids=rows.inputs.to(self.device), position_ids=rows.positions.to(self.device), use_cache=False, **options)
@@ -124,4 +125,4 @@ def load_exported(folder, device: str = "auto", share: int = 0, shares: int = 1)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as fault:
         reason = " ".join(str(fault).split())[:300]
         raise EvaluationError(f"{folder}: not a readable Hugging Face model ({reason}); run `codemix export` again") from None
-    return ExportedModel(folder=folder, model=model.to(device).eval(), tokenizer=tokenizer, device=device, share=share, shares=shares)
+    return ExportedModel(folder=folder, model=model, tokenizer=tokenizer, device=device, share=share, shares=shares)

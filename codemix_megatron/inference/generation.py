@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -34,7 +35,7 @@ class CachedDecoder:
         for row, prompt in enumerate(prompts):
             self.inputs[row, length - len(prompt) :] = torch.tensor(prompt)
             self.seen[row, length - len(prompt) :] = 1
-        self.cache = None
+        self.cache: Any = None
 
     @torch.inference_mode()
     def logits(self) -> torch.Tensor:
@@ -112,7 +113,8 @@ def batches_of(model, prompts, order: list[int], max_tokens: int) -> list[list[i
 
 def generate_batch(model, prompts: list[list[int]], numbers: list[int], sampling: Sampling) -> list[str]:
     """Continue prompts together; rows that have ended leave the batch."""
-    decoder, made = model.decoder(prompts), [[] for _ in prompts]
+    decoder = model.decoder(prompts)
+    made: list[list[int]] = [[] for _ in prompts]
     draws = [torch.Generator().manual_seed(sampling.seed * 1_000_003 + number) for number in numbers]
     alive = list(range(len(prompts)))
     for step in range(sampling.max_tokens):

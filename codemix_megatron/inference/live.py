@@ -1,6 +1,7 @@
 """A Megatron checkpoint asked as it is, on the ranks it is spread over, without export."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -104,7 +105,7 @@ def load_live(recipe: Recipe, checkpoint: Path, tokenizer_path: Path, ranks: Ran
     """Return the model of a checkpoint on these ranks. Every rank calls this."""
     tokenizer = load_tokenizer(tokenizer_path, recipe.tokenizer.end_of_document if recipe.tokenizer else None)
     chunks = build_model(recipe, tokenizer.vocab_size, ranks.device)
-    state = load_checkpoint(checkpoint, {f"model{i}": chunk.sharded_state_dict() for i, chunk in enumerate(chunks)})
+    state = load_checkpoint(checkpoint, {f"model{i}": cast("Any", chunk).sharded_state_dict() for i, chunk in enumerate(chunks)})
     for i, chunk in enumerate(chunks):
         chunk.load_state_dict(state[f"model{i}"])
     return LiveModel(SpreadLogits(chunks, tokenizer.vocab_size, ranks.device), tokenizer, recipe.model.sequence_length, checkpoint)

@@ -27,4 +27,4 @@ def go_offline() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning at every fork
     for name in ("huggingface_hub.constants", "datasets.config"):
         if name in sys.modules:
-            sys.modules[name].HF_HUB_OFFLINE = True
+            setattr(sys.modules[name], "HF_HUB_OFFLINE", True)  # noqa: B010 - a module's attribute

@@ -100,7 +100,8 @@ def log_likelihoods(model, pairs, on_done: Callable[[int], None] = lambda number
 def batches_of(model, queries: list[Query]) -> list[list[int]]:
     """Return the numbers of the queries in batches, longest first, each as large as fits."""
     order = sorted(range(len(queries)), key=lambda number: model.cost(queries[number]), reverse=True)
-    batches, positions, logits = [], 0, 0
+    batches: list[list[int]] = []
+    positions, logits = 0, 0
     for number in order:
         cost = model.cost(queries[number])
         wider, more = max(positions, cost[0]), max(logits, cost[1])

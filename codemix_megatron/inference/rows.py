@@ -86,7 +86,8 @@ def visibility(branch: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 def read_logits(logits: torch.Tensor, rows: Rows) -> list[list[Likelihood]]:
     """Return the likelihoods of all continuations from logits [rows, kept, vocabulary]."""
     offset, kept = rows.inputs.shape[1] - logits.shape[1], logits.shape[1]
-    where, targets = [], []
+    where: list[int] = []
+    targets: list[int] = []
     for row, (reads, continuations) in enumerate(zip(rows.reads, rows.targets, strict=True)):
         for places, continuation in zip(reads, continuations, strict=True):
             where += [row * kept + place - offset for place in places]
@@ -98,7 +99,8 @@ def read_logits(logits: torch.Tensor, rows: Rows) -> list[list[Likelihood]]:
 
 def sum_by_continuation(nats: torch.Tensor, greedy: torch.Tensor, targets) -> list[list[Likelihood]]:
     """Return the likelihoods of whole continuations from those of their tokens, in the order of `targets`."""
-    values, at = [], 0
+    values: list[list[Likelihood]] = []
+    at = 0
     for continuations in targets:
         values.append([])
         for continuation in continuations:

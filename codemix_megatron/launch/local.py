@@ -55,7 +55,7 @@ def start_ranks(run: RunFolder, command: list[str], num_ranks: int, port: int, l
     try:
         run.logs.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
-        raise LaunchError(f"{run}: cannot be made ({fault.strerror.lower()}); give another --folder", exit_code=2) from None
+        raise LaunchError(f"{run}: cannot be made ({str(fault.strerror).lower()}); give another --folder", exit_code=2) from None
     run.stop.unlink(missing_ok=True)  # one from an earlier start; from here on it means these ranks
     notes = Path(tempfile.mkdtemp(prefix="codemix-notes-"))
     words = [sys.executable, "-m", "codemix_megatron.cli.ranks", str(num_ranks), str(held.getsockname()[1]), *command]
@@ -81,7 +81,7 @@ def hold_port(port: int) -> socket.socket:
     try:
         return reserve_port(port, "127.0.0.1")
     except OSError as fault:
-        raise LaunchError(f"--port {port}: {fault.strerror.lower()}; choose another, or 0 for any free one", exit_code=2) from None
+        raise LaunchError(f"--port {port}: {str(fault.strerror).lower()}; choose another, or 0 for any free one", exit_code=2) from None
 
 
 def follow_ranks(run: RunFolder, launch: Launch, on_tick) -> None:

@@ -119,7 +119,7 @@ def install() -> None:
         if not hasattr(owner, name):
             raise mismatch(f"{owner.__name__}.{name}", "is no longer there")
         setattr(owner, name, replacement)
-    torch.cuda._codemix_cpu = True
+    setattr(torch.cuda, "_codemix_cpu", True)  # noqa: B010 - an attribute of ours
 
 
 def replace_constants(module: str, path: str) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import contextmanager
+from typing import Any, cast
 
 __all__ = ["import_megatron"]
 
@@ -23,7 +24,7 @@ def import_megatron() -> None:
         return
     compile_function = torch.compile
     if not torch.cuda.is_available():
-        torch.compile = lambda function: function
+        setattr(torch, "compile", lambda function: function)  # noqa: B010
     try:
         with hidden(UNUSED):
             from megatron.core import jit
@@ -41,7 +42,7 @@ def import_megatron() -> None:
 def hidden(modules: tuple[str, ...]):
     """Let imports of these modules fail for a while."""
     before = {name: sys.modules.get(name) for name in modules}
-    sys.modules.update(dict.fromkeys(modules))
+    cast("dict[str, Any]", sys.modules).update(dict.fromkeys(modules))  # None: an import fails
     try:
         yield
     finally:

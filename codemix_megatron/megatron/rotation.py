@@ -19,7 +19,8 @@ class Rotation(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: torch.Tensor):
         """Return the gradient of the channels."""
-        return turn(gradient, *ctx.saved_tensors, ctx.interleaved, -1), None, None, None
+        cos, sin = ctx.saved_tensors
+        return turn(gradient, cos, sin, ctx.interleaved, -1), None, None, None
 
 
 def turn(channels: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, interleaved: bool, sign: int) -> torch.Tensor:
@@ -35,7 +36,10 @@ def turn(channels: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, interleav
 
 def pairs(values: torch.Tensor, interleaved: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the first and the second channel of every pair: neighbours, or halves."""
-    return (values[..., ::2], values[..., 1::2]) if interleaved else values.chunk(2, dim=-1)
+    if interleaved:
+        return values[..., ::2], values[..., 1::2]
+    first, second = values.chunk(2, dim=-1)
+    return first, second
 
 
 def rotate(t, freqs, rotary_interleaved=False, multi_latent_attention=False, mscale=1.0):

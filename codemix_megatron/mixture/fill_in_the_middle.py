@@ -62,8 +62,9 @@ def find_sentinels(tokenizer: DocumentTokenizer, names: tuple[str, ...], where: 
     """Return the ids of the named tokens, or of the first family the tokenizer has; raises CorpusError when one is missing."""
     for family in [names] if names else SENTINEL_FAMILIES:
         ids = [tokenizer.token_id(name) for name in family]
-        if None not in ids:
-            return Sentinels(*ids)
+        known = [i for i in ids if i is not None]
+        if len(known) == len(ids):
+            return Sentinels(*known)
     missing = [name for name in names if tokenizer.token_id(name) is None]
     found = f"no token {', '.join(missing)}" if missing else f"none of {'; '.join(', '.join(family) for family in SENTINEL_FAMILIES)}"
     raise CorpusError(
@@ -116,32 +117,33 @@ class MiddleFiller:
         for row, (s, n, e) in enumerate(zip(source.tolist(), sequence.tolist(), epoch.tolist(), strict=True)):
             if self.specs[s] is not None:
                 drawn += self.draw(rows[row], row, s, n, e, pieces)
-        for rewriting, parts in zip(drawn, self.cut(rows, drawn), strict=True):
-            new = arranged(*parts, rewriting.sentinels, rewriting.is_spm, rewriting.end - rewriting.begin)
+        for rewriting, (before, middle, after) in zip(drawn, self.cut(rows, drawn), strict=True):
+            new = arranged(before, middle, after, rewriting.sentinels, rewriting.is_spm, rewriting.end - rewriting.begin)
             if new is not None:
                 rows[rewriting.row, rewriting.begin : rewriting.end] = new
 
     def draw(self, ids: np.ndarray, row: int, source: int, sequence: int, epoch: int, pieces: Callable) -> list[Rewriting]:
         """Return the documents of one row that are to be rewritten, and how."""
-        spec, rates = self.specs[source], self.languages[source]
+        spec, rates, sentinels = self.specs[source], self.languages[source], self.sentinels[source]
+        assert spec is not None and sentinels is not None
         random = np.random.default_rng([self.keys[source], epoch, sequence])
         places, tokens = pieces(source, sequence) if rates else (None, None)
-        drawn = []
+        drawn: list[Rewriting] = []
         for begin, end in documents_of(ids, self.tokenizer.end_of_document_id):
             chance, order, *cuts = random.random(4)
             rate = spec.rate
-            if rates:
+            if rates and places is not None and tokens is not None:
                 piece = int(np.searchsorted(places, begin, side="right")) - 1
                 rate = rates.at(int(tokens[piece] + begin - places[piece]))
             if chance < rate and end - begin >= SHORTEST_DOCUMENT:
-                is_spm, cuts = order < spec.spm_share, np.sort(cuts) * (1 - LEAST_SUFFIX / (end - begin))
-                drawn.append(Rewriting(row, begin, end, is_spm, cuts, spec.cut == "token", self.sentinels[source]))
+                is_spm, places_cut = order < spec.spm_share, np.sort(cuts) * (1 - LEAST_SUFFIX / (end - begin))
+                drawn.append(Rewriting(row, begin, end, is_spm, places_cut, spec.cut == "token", sentinels))
         return drawn
 
     def cut(self, rows: np.ndarray, drawn: list[Rewriting]) -> list[list[np.ndarray]]:
         """Return the ids of prefix, middle and suffix of each document; all pieces are encoded together."""
         found: list = []
-        texts = []
+        texts: list[str] = []
         for rewriting in drawn:
             ids = rows[rewriting.row, rewriting.begin : rewriting.end]
             text = BROKEN if rewriting.at_tokens else self.tokenizer.decode(ids)
@@ -161,9 +163,9 @@ def arranged(prefix, middle, suffix, sentinels: Sentinels, is_spm: bool, length:
     if not 0 <= surplus <= len(suffix):
         return None
     suffix = suffix[: len(suffix) - surplus]
-    order = ([sentinels.prefix, sentinels.suffix], suffix, [sentinels.middle], prefix, middle)
-    if not is_spm:
-        order = ([sentinels.prefix], prefix, [sentinels.suffix], suffix, [sentinels.middle], middle)
+    order: tuple = ([sentinels.prefix], prefix, [sentinels.suffix], suffix, [sentinels.middle], middle)
+    if is_spm:
+        order = ([sentinels.prefix, sentinels.suffix], suffix, [sentinels.middle], prefix, middle)
     return np.concatenate([np.asarray(part, dtype=np.int64) for part in order])
 
 

@@ -123,7 +123,7 @@ class PackedReader(SequenceReader):
             packing, at = self.packings[s], 0
             for piece in range(packing.first[number], packing.first[number + 1]):
                 tokens = np.empty(packing.length[piece], dtype=self.files[s].dtype)
-                self.files[s].read_into(memoryview(tokens).cast("B"), int(packing.start[piece]))
+                self.files[s].read_into(tokens.data.cast("B"), int(packing.start[piece]))
                 row[at : at + len(tokens)] = tokens
                 at += len(tokens)
         return rows

@@ -46,7 +46,7 @@ class BlockCache:
         self.data = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         os.ftruncate(self.data, self.num_bytes)
         self.marks = os.open(self.path.with_suffix(".blocks"), os.O_RDWR | os.O_CREAT, 0o644)
-        self.present = set()
+        self.present: set[int] = set()
 
     def ensure(self, start: int, count: int) -> None:
         """Make bytes [start, start + count) readable from `path`."""

@@ -115,7 +115,7 @@ class SequenceReader:
         if self.is_cold or self.has_remote:
             for s, start in zip(sources, starts, strict=True):
                 self.files[s].announce(start, width)
-        flat, descriptors, item, pread = memoryview(rows.reshape(-1).view(np.uint8)), self.descriptors, self.dtype.itemsize, os.preadv
+        flat, descriptors, item, pread = rows.reshape(-1).view(np.uint8).data, self.descriptors, self.dtype.itemsize, os.preadv
         began, at = time.perf_counter(), 0
         for s, start in zip(sources, starts, strict=True):
             row = flat[at : at + size]

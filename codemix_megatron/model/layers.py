@@ -59,11 +59,11 @@ class RMSNorm(torch.nn.RMSNorm):
 
     def __init__(self, config: TransformerConfig, hidden_size: int, eps: float = 1e-5):
         super().__init__(hidden_size, eps=eps, dtype=config.params_dtype)
-        self.weight.sequence_parallel = config.sequence_parallel
+        setattr(self.weight, "sequence_parallel", config.sequence_parallel)  # noqa: B010 - an attribute of Megatron's, not of torch's
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalize over the last dimension."""
-        return normalize(x, self.weight, self.eps)
+        return normalize(x, self.weight, float(self.eps or 0))
 
 
 class LayerNorm(torch.nn.LayerNorm):
@@ -71,13 +71,13 @@ class LayerNorm(torch.nn.LayerNorm):
 
     def __init__(self, config: TransformerConfig, hidden_size: int, eps: float = 1e-5):
         super().__init__(hidden_size, eps=eps, bias=False, dtype=config.params_dtype)
-        self.weight.sequence_parallel = config.sequence_parallel
+        setattr(self.weight, "sequence_parallel", config.sequence_parallel)  # noqa: B010
 
 
 def decoder_spec(config: TransformerConfig, model: Model, device: torch.device, chunk: int | None) -> TransformerBlockSubmodules:
     """Return the spec of this rank's decoder layers; `chunk` is the virtual pipeline stage, if there is one."""
     on_transformer_engine = device.type == "cuda" and active_engines()["transformer_engine"]
-    norm = {"rmsnorm": RMSNorm, "layernorm": LayerNorm}[model.normalization]
+    norm: type = {"rmsnorm": RMSNorm, "layernorm": LayerNorm}[model.normalization]
     if on_transformer_engine:
         layer, norm = transformer_engine_layer(model, norm)
     else:

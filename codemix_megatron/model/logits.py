@@ -53,6 +53,7 @@ class SpreadLogits:
     def to_all_stages(self, values: torch.Tensor | None, shape: tuple, dtype: torch.dtype) -> torch.Tensor:
         """Return on every stage what the last one holds."""
         if parallel_state.get_pipeline_model_parallel_world_size() == 1:
+            assert values is not None
             return values
         values = torch.empty(shape, dtype=dtype, device=self.device) if values is None else values.contiguous()
         source = parallel_state.get_pipeline_model_parallel_last_rank()

@@ -3,6 +3,8 @@
 x + attention(norm(x)) + mlp(norm(x)), as in GPT-J, PaLM and Cohere's models. megatron-core has no such layer.
 """
 
+from typing import Any
+
 import torch
 from megatron.core.tensor_parallel import gather_from_sequence_parallel_region, reduce_scatter_to_sequence_parallel_region
 from megatron.core.transformer import TransformerConfig
@@ -48,7 +50,7 @@ class ParallelLayer(TransformerLayer):
         return out_of_tensor_ranks(partial_sums, group=self.tp_group)
 
 
-def silence(linear: torch.nn.Module) -> None:
+def silence(linear: Any) -> None:
     """Keep a column- or row-parallel linear from communicating; it returns what its own shard gives."""
     if hasattr(linear, "parallel_mode"):  # Transformer Engine
         linear.parallel_mode = None

@@ -18,6 +18,7 @@ def scaled_frequencies(frequencies: torch.Tensor, scaling: RopeScaling) -> torch
     if scaling.kind == "linear":
         return frequencies / scaling.factor
     low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+    assert low is not None and high is not None and scaling.original_sequence_length is not None, "rope_scaling_faults refuses it"
     waves = scaling.original_sequence_length * frequencies / (2 * math.pi)
     kept = ((waves - low) / (high - low)).clamp(0, 1)
     return (1 - kept) * frequencies / scaling.factor + kept * frequencies

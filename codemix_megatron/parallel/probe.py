@@ -24,7 +24,7 @@ class Probe:
         precision = torch.bfloat16 if device.type == "cuda" else torch.float32
         self.matrix = torch.ones(WIDTH[device.type], WIDTH[device.type], dtype=precision, device=device)
         self.product, self.copy = torch.empty_like(self.matrix), torch.empty_like(self.matrix)
-        self.pending = []
+        self.pending: list = []
 
     @torch.no_grad()
     def run(self) -> None:

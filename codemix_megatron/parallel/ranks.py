@@ -5,6 +5,7 @@ import os
 import socket
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -72,8 +73,8 @@ def join_ranks(parallel: Parallel, seed: int) -> Ranks:
             context_parallel_size=parallel.context,
             distributed_timeout_minutes=max(1, -(-parallel.timeout_seconds // 60)),
         )
-    except (RuntimeError, ValueError) as fault:
-        raise LaunchError(f"rank {rank} of {size} could not join the others within {parallel.timeout_seconds} s: {fault}") from fault
+    except (RuntimeError, ValueError) as refusal:
+        raise LaunchError(f"rank {rank} of {size} could not join the others within {parallel.timeout_seconds} s: {refusal}") from refusal
     model_parallel_cuda_manual_seed(seed, force_reset_rng=True)
     return Ranks(
         rank=rank,
@@ -95,8 +96,8 @@ def meeting_place(rank: int, size: int, wait: datetime.timedelta) -> dist.Store:
         return dist.HashStore()
     env = os.environ
     hosted = rank == 0 and env.get("TORCHELASTIC_USE_AGENT_STORE") != "True"  # else torchrun has it already
-    store = open_store(env["MASTER_ADDR"], int(env["MASTER_PORT"]), size, hosted, wait)
-    store = dist.PrefixStore(f"codemix/{env.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    server = open_store(env["MASTER_ADDR"], int(env["MASTER_PORT"]), size, hosted, wait)
+    store = dist.PrefixStore(f"codemix/{env.get('TORCHELASTIC_RESTART_COUNT', 0)}", server)
     store.set(f"rank-{rank}", "came")
     try:
         store.wait([f"rank-{other}" for other in range(size)], wait)
@@ -118,7 +119,7 @@ def open_store(address: str, port: int, size: int, hosted: bool, wait: datetime.
         server = listen_on(port, address)
     except OSError as fault:
         raise LaunchError(
-            f"rank 0: MASTER_PORT {port} on {socket.gethostname()}: {fault.strerror.lower()}; give ranks a port that nobody uses"
+            f"rank 0: MASTER_PORT {port} on {socket.gethostname()}: {str(fault.strerror).lower()}; give ranks a port that nobody uses"
         ) from fault
     bound = server.getsockname()[1]
     return dist.TCPStore(address, bound, size, True, wait, wait_for_workers=False, multi_tenant=True, master_listen_fd=server.detach())
@@ -143,7 +144,7 @@ def leave_ranks() -> None:
 
 
 @contextmanager
-def one_rank(seed: int = 0, device: str = "auto"):
+def one_rank(seed: int = 0, device: Literal["auto", "cpu", "cuda"] = "auto"):
     """Be a group of one for a while: export, import and parity build a whole model this way."""
     saved = {key: os.environ.get(key) for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")}
     os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
@@ -186,7 +187,7 @@ def any_rank(flag: bool, device: torch.device) -> bool:
 
 def gather(ranks: Ranks, value) -> list:
     """Return the values of all ranks; they are pickled. Every rank calls this."""
-    values = [None] * ranks.size
+    values: list[Any] = [None] * ranks.size
     dist.all_gather_object(values, value)
     return values
 
@@ -196,7 +197,8 @@ def on_main(ranks: Ranks, function):
 
     Every rank calls this. Only CodemixError and OSError are carried; the value is pickled.
     """
-    box, fault = [None, None], None
+    box: list[Any] = [None, None]
+    fault: CodemixError | OSError | None = None
     if ranks.is_main:
         try:
             box[0] = function()

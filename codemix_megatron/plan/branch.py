@@ -1,5 +1,6 @@
 """Where a branched run begins: at a step of another run, whose reading of the corpora it goes on with."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from codemix_megatron.errors import CodemixError, RecipeError
@@ -42,7 +43,7 @@ def branch_from(parent: dict, run: str, step: int | None) -> BranchPoint:
     return BranchPoint(run, step, {**branch["consumed"], **counts})
 
 
-def find_branch_point(recipe: Recipe, corpora: dict, per_epoch: dict[str, int]) -> BranchPoint | None:
+def find_branch_point(recipe: Recipe, corpora: Mapping, per_epoch: dict[str, int]) -> BranchPoint | None:
     """Return where the recipe branches off, or None when it begins by itself.
 
     Reads the parent's plan.json. Raises RecipeError, naming all that differs, when the parent's reading cannot be gone on with.
@@ -70,7 +71,7 @@ def recorded_branch_point(run: RunFolder) -> BranchPoint | None:
     return BranchPoint(**branch) if branch else None
 
 
-def other_reading(recipe: Recipe, parent: dict, corpora: dict, per_epoch: dict[str, int]) -> list[str]:
+def other_reading(recipe: Recipe, parent: dict, corpora: Mapping, per_epoch: dict[str, int]) -> list[str]:
     """Say what keeps a branch from drawing on where its parent stopped."""
     settings = {
         "seed": (recipe.seed, parent["seed"]),

@@ -1,6 +1,7 @@
 """One picture of a plan: who is read when, and at which learning rate."""
 
 from pathlib import Path
+from typing import Any
 
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.recipe.quantity import format_tokens
@@ -23,7 +24,13 @@ def draw_plan(plan, path) -> Path:
         raise CodemixError(f"--figure {path}: suffix {path.suffix or 'missing'}; allowed are {', '.join(FORMATS)}")
     import matplotlib
 
-    settings = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "hatch.linewidth": 0.6, "svg.fonttype": "none"}
+    settings: dict[Any, Any] = {
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "hatch.linewidth": 0.6,
+        "svg.fonttype": "none",
+    }
     with matplotlib.rc_context(settings):
         figure = compose(plan)
         path.parent.mkdir(parents=True, exist_ok=True)

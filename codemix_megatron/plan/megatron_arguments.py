@@ -100,7 +100,7 @@ def model_arguments(recipe: Recipe) -> list[tuple]:
 def layout_arguments(recipe: Recipe, plan: Plan) -> list[tuple]:
     """Return how the model is spread; data parallel ranks are those left over, as here."""
     parallel, layout = recipe.parallel, plan.layout
-    arguments = [("--tensor-model-parallel-size", layout["tensor"]), ("--pipeline-model-parallel-size", layout["pipeline"])]
+    arguments: list[tuple] = [("--tensor-model-parallel-size", layout["tensor"]), ("--pipeline-model-parallel-size", layout["pipeline"])]
     if parallel.context > 1:
         arguments.append(("--context-parallel-size", parallel.context))
     if layout["virtual_pipeline"] > 1:
@@ -173,7 +173,7 @@ def tokenizer_arguments(recipe: Recipe, corpora: dict) -> list[tuple]:
 def blend(recipe: Recipe, phase: PhasePlan) -> list:
     """Return weight, prefix, weight, prefix, ...; weights are whole sequences, and Megatron takes no weight of 0."""
     drawn = {name: source.sequences for name, source in phase.sources.items() if source.sequences}
-    return [word for name, sequences in drawn.items() for word in (sequences, os.path.normpath(recipe.corpora[name].prefix))]
+    return [word for name, sequences in drawn.items() for word in (sequences, os.path.normpath(recipe.prefix(name)))]
 
 
 def safe_split(recipe: Recipe, phase: PhasePlan, corpora: dict) -> tuple[str, list[str]]:

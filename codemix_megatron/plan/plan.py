@@ -1,5 +1,6 @@
 """Recipe + manifests -> Plan: every number of a run before it starts. No torch."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from codemix_megatron.errors import CorpusError, RecipeError
@@ -116,7 +117,7 @@ def find_corpora(recipe: Recipe, sizes: dict[str, int], vocab_size: int | None =
 
 def make_plan(
     recipe: Recipe,
-    manifests: dict[str, CorpusManifest | AssumedCorpus],
+    manifests: Mapping[str, CorpusManifest | AssumedCorpus],
     num_ranks: int | None = None,
     branch: BranchPoint | None = None,
 ) -> Plan:

@@ -70,8 +70,8 @@ class InputFile:
     name: str
     num_bytes: int
     stamp: str
-    reader: Callable[[Path, str, Position], Iterator[Document | BadDocument]] = field(compare=False)
-    divider: Callable[[Path, int, int], list["Span"]] | None = field(default=None, compare=False)
+    reader: Callable[..., Iterator[Document | BadDocument]] = field(compare=False)
+    divider: Callable[..., list["Span"]] | None = field(default=None, compare=False)
 
     def divide(self, part_bytes: int) -> list["InputFile"]:
         """Return parts of about `part_bytes` that read one after the other give the documents of the file, in its order.

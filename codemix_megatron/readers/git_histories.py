@@ -81,7 +81,9 @@ def read_git_history(
 
 def split_commits(output) -> Iterator[tuple[bytes, bytes | None]]:
     """Yield (hash, message and diff) from git's output; None instead of a content that is too large to keep."""
-    commit, lines, size = None, [], 0
+    commit: bytes | None = None
+    lines: list[bytes] = []
+    size = 0
     for line in output:
         if line.startswith(b"\0") and (mark := MARK.fullmatch(line)):
             if commit is not None:
@@ -148,6 +150,7 @@ def piped_git(repository, hashes: list[bytes], *words: str):
         process = subprocess.Popen(
             command(repository, *words), env=environment(), stdin=asked, stdout=subprocess.PIPE, stderr=complaints, bufsize=1 << 20
         )
+        assert process.stdout is not None
         try:
             yield process.stdout
             process.stdout.close()

@@ -4,8 +4,9 @@ import functools
 import glob
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.readers.documents import InputFile, unreadable
@@ -105,7 +106,7 @@ def folder_inputs(folder: Path, spec: CorpusSpec) -> list[InputFile]:
     files = list(walk_folder(folder))
     sources = [path for path in files if is_wanted(path, spec.kind)]
     chosen = shards_or_sources(str(folder), files, sources, spec.kind)
-    licences = {}
+    licences: dict[Path, str | None] = {}
     return [
         as_input(local_file(path, path.relative_to(folder).as_posix()), spec, nearest_licence(path.parent, folder, licences))
         for path in chosen
@@ -153,7 +154,9 @@ def remote_inputs(url: str, spec: CorpusSpec) -> list[InputFile]:
 def as_input(file: FoundFile, spec: CorpusSpec, licence: str | None = None) -> InputFile:
     """Return a file with the reader that fits its suffix and the kind of its corpus."""
     suffix, name, kind = plain_suffix(file.name), file.name.lower(), spec.kind
-    keys, divider = RecordKeys.of(spec), None
+    keys = RecordKeys.of(spec)
+    reader: Callable[..., Any]
+    divider: Callable[..., Any] | None = None
     is_packed = name.endswith(PACKED_SUFFIXES)
     if is_json_lines(name):
         reader, divider = functools.partial(read_json_lines, keys=keys), divide_lines
@@ -208,7 +211,7 @@ def named_files(named: str) -> list[FoundFile]:
 
 def git_inputs(named: str, spec: CorpusSpec) -> list[InputFile]:
     """Return the histories of the repositories a path or a glob names."""
-    return [git_input(file.path, adjacent(spec.kind)) for file in named_files(named)]
+    return [git_input(Path(file.path), adjacent(spec.kind)) for file in named_files(named)]
 
 
 def issue_inputs(named: str, spec: CorpusSpec) -> list[InputFile]:

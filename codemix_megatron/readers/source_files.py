@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from codemix_megatron.readers.documents import BadDocument, Document, Position, check_text, decode_file
 from codemix_megatron.readers.record_documents import kind_of_language
@@ -126,7 +127,7 @@ class IgnoreRules:
     """What the .gitignore files of a tree, of the repository around it, and .git/info/exclude say about its files."""
 
     def __init__(self, folder: Path):
-        self.specs: dict[Path, object] = {}
+        self.specs: dict[Path, list[Any]] = {}
         folder = folder.absolute()
         above = next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), None)
         if above is None:
@@ -211,7 +212,8 @@ def read_prose(path, name: str, position: Position) -> Iterator[Document | BadDo
 def read_paragraphs(path, name: str, position: Position) -> Iterator[Document | BadDocument]:
     """Yield the paragraphs of a text file, parted by blank lines, each as one document placed at its first line."""
     with open_unpacked(path) as (lines, raw):
-        paragraph, begin = [], 0
+        paragraph: list[bytes] = []
+        begin = 0
         for number, line in enumerate(itertools.chain(lines, [b""]), 1):
             if line.strip():
                 begin = begin if paragraph else number
@@ -246,4 +248,4 @@ def docstrings_of(source: str) -> str:
     owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     found = [node for node in ast.walk(tree) if isinstance(node, owners) and ast.get_docstring(node, clean=False)]
     found.sort(key=lambda node: node.body[0].lineno)
-    return "\n\n".join(text for text in (ast.get_docstring(node).strip() for node in found) if text)
+    return "\n\n".join(text for text in ((ast.get_docstring(node) or "").strip() for node in found) if text)

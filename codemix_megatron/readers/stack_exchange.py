@@ -68,7 +68,8 @@ def deal_out(path, position: Position, files: list) -> Iterator[BadDocument]:
 
 def threads(file, path, name: str, kind: str | None) -> Iterator[Document | BadDocument]:
     """Yield the documents of the rows in one file, by the number of the question."""
-    questions, answers = {}, {}
+    questions: dict[int, tuple] = {}
+    answers: dict[int, list] = {}
     for line in file:
         number, _, row = line.partition(b"\t")
         place = f"{path}:{number.decode()}"
@@ -82,7 +83,8 @@ def threads(file, path, name: str, kind: str | None) -> Iterator[Document | BadD
         except (ElementTree.ParseError, KeyError, ValueError):
             yield BadDocument(place, "broken XML")
     for number in sorted(questions):
-        yield thread_document(*questions[number], answers.get(number, []), f"{name}:{number}", kind)
+        place, post = questions[number]
+        yield thread_document(place, post, answers.get(number, []), f"{name}:{number}", kind)
 
 
 def thread_document(place: str, post: dict, answers: list, origin: str, kind: str | None) -> Document | BadDocument:

@@ -82,8 +82,9 @@ def rope_scaling_faults(scaling: RopeScaling | None) -> list[str]:
         faults = [f"model.rope_scaling.{name}: missing; kind llama3 needs it" for name, value in given.items() if value is None]
     numbers = {"factor": scaling.factor, **given}
     faults += [f"model.rope_scaling.{n}: found {v}, must be above 0" for n, v in numbers.items() if v is not None and not 0 < v < math.inf]
-    if not faults and scaling.kind == "llama3" and scaling.high_frequency_factor <= scaling.low_frequency_factor:
-        faults.append(f"model.rope_scaling.high_frequency_factor: {scaling.high_frequency_factor} is not above low_frequency_factor")
+    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+    if not faults and low is not None and high is not None and high <= low:
+        faults.append(f"model.rope_scaling.high_frequency_factor: {high} is not above low_frequency_factor")
     return faults
 
 
@@ -190,7 +191,9 @@ def optimizer_faults(recipe: Recipe) -> list[str]:
 
 def corpus_faults(recipe: Recipe) -> list[str]:
     """Check corpora among themselves."""
-    faults, owners, readers = [], {}, {}
+    faults: list[str] = []
+    owners: dict[str | None, str] = {}
+    readers: dict[str, str] = {}
     for name, spec in recipe.corpora.items():
         if spec.prefix in owners:
             faults.append(f"corpora.{name}.prefix: {spec.prefix} is also that of corpora.{owners[spec.prefix]}")

@@ -1,7 +1,7 @@
 """What a corpus leaves out or masks: the blocks under `corpora.NAME.filters`."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 from codemix_megatron.recipe.fields import says
 
@@ -61,7 +61,7 @@ class FilterSpec:
     near_duplicates: NearDuplicates | None = says("drop documents nearly alike to an earlier one", None)
 
 
-PRESETS = {
+PRESETS: dict[str, dict[str, object]] = {
     "paper": {"max_floats": 1000, "hexadecimal": True, "top_level_domains": True, "generated_by": True},
     "starcoder": {"line_length": LineLength(), "alphabet_share": 0.25},
 }
@@ -70,7 +70,7 @@ PRESETS = {
 def with_presets(spec: FilterSpec) -> FilterSpec:
     """Return the filters with those of its presets filled in where nothing else is set."""
     unset = {f.name: f.default for f in fields(spec)}
-    filled = {
+    filled: dict[str, Any] = {
         name: value for preset in spec.presets for name, value in PRESETS[preset].items() if getattr(spec, name) == unset[name]
     }  # fmt: skip
     return replace(spec, **filled)

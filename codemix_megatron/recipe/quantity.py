@@ -23,7 +23,7 @@ def parse_tokens(value) -> int:
     return int(count)
 
 
-def format_tokens(count: int) -> str:
+def format_tokens(count: float) -> str:
     """Return a short human form, three significant digits: 1.25M."""
     for suffix in ("T", "B", "M", "K"):
         if count >= SUFFIXES[suffix]:

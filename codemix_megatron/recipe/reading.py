@@ -4,7 +4,7 @@ import difflib
 import types
 from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -94,13 +94,14 @@ def apply_overrides(plain: dict, overrides, *, where: str = "override") -> dict:
     return plain
 
 
-def set_at(node, keys: list[str], value) -> None:
+def set_at(node: Any, keys: list[str], value) -> None:
     """Set one value in nested dicts and lists; missing mappings are made."""
-    for key, after in zip(keys, [*keys[1:], None], strict=True):
+    for word, after in zip(keys, [*keys[1:], None], strict=True):
+        key: Any = word
         if isinstance(node, list):
-            if not key.isdigit() or int(key) >= len(node):
-                raise IndexError(f"{key!r} is not an index; there are {len(node)} entries, from 0")
-            key = int(key)
+            if not word.isdigit() or int(word) >= len(node):
+                raise IndexError(f"{word!r} is not an index; there are {len(node)} entries, from 0")
+            key = int(word)
         elif not isinstance(node, dict):
             raise TypeError(f"{key!r} cannot be set inside {kind_of(node)}")
         if after is None:
@@ -327,11 +328,13 @@ def resolve_paths(recipe: Recipe, directory: Path) -> Recipe:
         for name, spec in recipe.corpora.items()
     }
     evaluation = recipe.evaluation
-    for key in ("tasks_directory", "data_directory"):
-        if getattr(evaluation, key):
-            evaluation = replace(evaluation, **{key: absolute(getattr(evaluation, key))})
-    suites = tuple(absolute(suite) if suite.endswith((".yaml", ".yml")) else suite for suite in evaluation.suites)
-    evaluation = replace(evaluation, suites=suites)
+    tasks, data = evaluation.tasks_directory, evaluation.data_directory
+    evaluation = replace(
+        evaluation,
+        tasks_directory=absolute(tasks) if tasks else tasks,
+        data_directory=absolute(data) if data else data,
+        suites=tuple(absolute(suite) if suite.endswith((".yaml", ".yml")) else suite for suite in evaluation.suites),
+    )
     return replace(
         recipe,
         corpora=corpora,

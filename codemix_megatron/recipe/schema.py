@@ -4,7 +4,7 @@ The comment beside a field is its documentation: `codemix doctor --recipe-keys` 
 """
 
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from codemix_megatron.recipe.fields import says, tokens
 from codemix_megatron.recipe.filtering import FilterSpec
@@ -35,7 +35,8 @@ __all__ = [
 ]
 
 
-KINDS = ("text", "code", "markup", "code_adjacent", "synthetic")
+Kind = Literal["text", "code", "markup", "code_adjacent", "synthetic"]
+KINDS: tuple[str, ...] = get_args(Kind)
 NAMED_READERS = ("git", "issues", "stackexchange")  # what may stand before a path of `documents`, with a colon
 
 
@@ -183,7 +184,7 @@ class FillInTheMiddle:
 class CorpusSpec:
     """One corpus: documents in, PREFIX.bin and PREFIX.idx out."""
 
-    kind: Literal[KINDS] = says("which side of the mixture it is on", "text")
+    kind: Kind = says("which side of the mixture it is on", "text")
     documents: tuple[str, ...] = says(
         "files, folders, globs, URLs; git:REPOSITORY, issues:FILE, stackexchange:POSTS.XML; python:text and python:code", ()
     )
@@ -321,10 +322,12 @@ class Recipe:
 
     def prefix(self, corpus: str) -> str:
         """Return the path of a corpus without .bin/.idx."""
-        return self.corpora[corpus].prefix
+        prefix = self.corpora[corpus].prefix
+        assert prefix is not None, "read_recipe gives every corpus a prefix"
+        return prefix
 
 
-def flatten_mixture(mixture: dict, phase_tokens: int, sizes: dict[str, int]) -> dict[str, float]:
+def flatten_mixture(mixture: dict, phase_tokens: float, sizes: dict[str, int]) -> dict[str, float]:
     """Return corpus -> share of the phase; groups are multiplied out.
 
     `phase_tokens` turns shares given as tokens into shares, `sizes` (corpus -> training tokens) is what
@@ -338,7 +341,7 @@ def flatten_mixture(mixture: dict, phase_tokens: int, sizes: dict[str, int]) -> 
     if "proportional" in mixture:
         heights = {name: sizes[name] ** (1 / mixture["temperature"]) for name in mixture["corpora"]}
         return {name: height / sum(heights.values()) for name, height in heights.items()}
-    shares = {}
+    shares: dict[str, float] = {}
     for name, entry in mixture.items():
         share = entry_share(entry, phase_tokens)
         inner = entry.get("mixture") if isinstance(entry, dict) else None

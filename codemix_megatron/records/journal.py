@@ -56,7 +56,7 @@ def read_journal(path) -> list[dict]:
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
-    events = []
+    events: list[dict] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

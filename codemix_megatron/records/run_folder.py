@@ -22,7 +22,7 @@ from pathlib import Path
 
 from codemix_megatron.errors import CodemixError
 
-__all__ = ["CARD", "RunFolder", "is_run_folder", "step_of"]
+__all__ = ["CARD", "RunFolder", "is_run_folder", "saved_step", "step_of"]
 
 CARD = "card.json"  # in a checkpoint, written last
 STEP_NAME = re.compile(r"^step-(\d+)$")
@@ -75,12 +75,19 @@ class RunFolder:
     def latest_export(self) -> Path | None:
         """Return the newest finished export, or None."""
         done = [p for p in self.exports.glob("step-*") if step_of(p) is not None and (p / "export.json").is_file()]
-        return max(done, key=step_of, default=None)
+        return max(done, key=saved_step, default=None)
 
 
 def is_run_folder(folder: RunFolder) -> bool:
     """Say whether a run has begun there; a recipe alone may be a user's own."""
     return folder.recipe.is_file() and folder.environment.is_file()
+
+
+def saved_step(path) -> int:
+    """Return N of a path that is known to be named step-N."""
+    step = step_of(path)
+    assert step is not None, path
+    return step
 
 
 def step_of(path) -> int | None:

@@ -56,8 +56,8 @@ def draw_figure(name: str, caption: str, description: str, draw, height: float =
 
     wide, png = render(WIDE, "svg", "png")
     (narrow,) = render(NARROW, "svg")
-    wide, narrow = (inline(svg.decode(), f"{name}-{i}") for i, svg in enumerate((wide, narrow)))
-    return Figure(name=name, caption=caption, description=description, wide_svg=wide, narrow_svg=narrow, png=png)
+    wide_svg, narrow_svg = (inline(svg.decode(), f"{name}-{i}") for i, svg in enumerate((wide, narrow)))
+    return Figure(name=name, caption=caption, description=description, wide_svg=wide_svg, narrow_svg=narrow_svg, png=png)
 
 
 def save(canvas, kind: str) -> bytes:

@@ -1,6 +1,7 @@
 """A run that was trained in segments, each in a folder of its own, read as the one run it is."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from codemix_megatron.report.blocks import Paragraph, Section, Table
 from codemix_megatron.report.run_data import RunData
@@ -41,14 +42,14 @@ def own_events(segment: RunData, is_first: bool, is_last: bool) -> list[dict]:
 
 def join_recipes(name: str, segments: list[RunData]):
     """Return the recipe of the whole run."""
-    first = segments[0].recipe
-    phases = tuple(phase for segment in segments for phase in segment.recipe.phases)
-    return replace(segments[-1].recipe, name=name, phases=phases, branch=first.branch, initial_weights=first.initial_weights)
+    recipes = [segment.recipe for segment in segments if segment.recipe]
+    phases = tuple(phase for recipe in recipes for phase in recipe.phases)
+    return replace(recipes[-1], name=name, phases=phases, branch=recipes[0].branch, initial_weights=recipes[0].initial_weights)
 
 
 def join_plans(name: str, segments: list[RunData]) -> dict:
     """Return the plan of the whole run: phases and costs joined; epochs, which count what a parent read, are the last one's."""
-    plans = [segment.plan for segment in segments]
+    plans = [segment.plan for segment in segments if segment.plan]
     joined = {**plans[-1], "name": name, "branch": plans[0].get("branch")}
     joined["phases"] = [phase for plan in plans for phase in plan["phases"]]
     joined["tokens"] = sum(plan["tokens"] for plan in plans)
@@ -69,7 +70,9 @@ def lineage_section(runs: list[RunData], labels: list[str]) -> list[Section]:
     """Return a section on segments that several runs went through, when there are runs of segments."""
     if not any(run.ancestors for run in runs):
         return []
-    tokens, users, rows = {}, {}, []
+    tokens: dict[Path, int] = {}
+    users: dict[Path, list[str]] = {}
+    rows: list[list] = []
     for run, label in zip(runs, labels, strict=True):
         path = [*run.ancestors[::-1], run.folder.path]
         for folder, phase in zip(path, (run.plan or {}).get("phases", []), strict=False):

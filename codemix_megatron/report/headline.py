@@ -39,7 +39,7 @@ def headline_cards(run: RunData) -> list[Card]:
     else:
         made = [kind_card(run, kind) for kind in dict.fromkeys(map(run.kind, sources))]
     if run.parameters:
-        bare = run.plan["parameters"].get("without_embedding")
+        bare = (run.plan or {}).get("parameters", {}).get("without_embedding")
         made.append(
             Card(label="parameters", value=short_count(run.parameters), note=f"{short_count(bare)} without embedding" if bare else "")
         )

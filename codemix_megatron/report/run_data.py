@@ -68,7 +68,7 @@ class RunData:
     @property
     def first_token(self) -> int:
         """Tokens that its parent had trained on."""
-        return self.branch["step"] * self.plan["batch_tokens"] if self.branch else 0
+        return self.branch["step"] * self.plan["batch_tokens"] if self.plan and self.branch else 0
 
     @property
     def tokens_before(self) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from codemix_megatron.records.run_folder import step_of
+from codemix_megatron.records.run_folder import saved_step, step_of
 from codemix_megatron.report.blocks import Bullets, Cards, Cell, Details, Missing, Paragraph, Report, Section, Table
 from codemix_megatron.report.consumption import SourceUse, use_of_sources
 from codemix_megatron.report.figures import held_out_figure, loss_figure, mixture_figure, tasks_figure
@@ -265,7 +265,7 @@ def checkpoint_lines(run: RunData) -> list[str]:
     if saves:
         seconds, largest = sum(e.get("seconds") or 0 for e in saves), max(e.get("bytes") or 0 for e in saves)
         lines.append(f"Saved {plural(len(saves), 'time')}, {size(largest)} each, {duration(seconds / len(saves))} on average")
-    exports = sorted(step_of(p) for p in run.folder.exports.glob("step-*") if step_of(p) is not None and (p / "export.json").is_file())
+    exports = sorted(saved_step(p) for p in run.folder.exports.glob("step-*") if step_of(p) is not None and (p / "export.json").is_file())
     return [*lines, "Exports: steps " + ", ".join(map(count, exports))] if exports else lines
 
 

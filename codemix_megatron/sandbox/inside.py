@@ -97,7 +97,7 @@ def failure(fault: BaseException) -> tuple[str, str]:
         frames = [f for f in traceback.extract_tb(fault.__traceback__) if f.filename == "program.py"]
         where = f" (line {frames[-1].lineno})" if frames else ""
         message = traceback.format_exception_only(type(fault), fault)[-1].strip() + where
-        fault.__traceback__ = fault.__traceback__.tb_next
+        fault.__traceback__ = fault.__traceback__ and fault.__traceback__.tb_next
         traceback.print_exception(fault)
     except BaseException as again:  # even str(fault) may be the program's
         message = f"{type(fault).__name__}, which cannot be printed ({type(again).__name__})"

@@ -27,7 +27,7 @@ class Interpreter:
 @cache
 def find_interpreter(python: str | None = None) -> Interpreter:
     """Return the interpreter at `python` with its packages, or this one's base with the standard library alone."""
-    path = python or getattr(sys, "_base_executable", sys.executable)
+    path: str = python or getattr(sys, "_base_executable", None) or sys.executable
     try:
         done = subprocess.run([path, "-c", SAY_WHERE], capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError) as fault:

@@ -12,6 +12,7 @@ import tempfile
 import time
 from functools import cache
 from pathlib import Path
+from typing import IO, cast
 
 from codemix_megatron.errors import SandboxError
 from codemix_megatron.sandbox.interpreter import Interpreter, find_interpreter
@@ -109,8 +110,9 @@ class Watch:
             process.stderr: (self.stderr, limits.output_bytes),
             answers: (self.answers, ANSWER_BYTES),
         }
-        self.started_at, self.ready_at = time.monotonic(), None
-        self.first = None  # descriptor of the sandbox's first process, with which all others end
+        self.started_at = time.monotonic()
+        self.ready_at: float | None = None
+        self.first: int | None = None  # descriptor of the sandbox's first process, with which all others end
 
     def follow(self) -> Outcome:
         """Return how the program ended; whatever happens here, it does not run on."""
@@ -127,6 +129,7 @@ class Watch:
     def watch(self) -> tuple[Status, str] | None:
         """Serve the pipes until the program has ended; return the limit that it passed, if one."""
         looked_at = 0.0
+        assert self.process.stdin is not None
         with selectors.DefaultSelector() as selector, open(os.pidfd_open(self.process.pid), "rb", buffering=0) as ended:
             selector.register(ended, selectors.EVENT_READ)
             for pipe in (self.process.stdin, *self.pipes):
@@ -139,7 +142,7 @@ class Watch:
                         return None
                     if not (self.write() if key.fileobj is self.process.stdin else self.read(key.fileobj)):
                         selector.unregister(key.fileobj)
-                        key.fileobj.close()
+                        cast("IO[bytes]", key.fileobj).close()
                 if self.first is None and self.answers.startswith(b"waiting\n"):
                     self.first = self.first_process()
                     selector.register(self.process.stdin, selectors.EVENT_WRITE)
@@ -158,6 +161,7 @@ class Watch:
 
     def write(self) -> bool:
         """Hand over what the pipe takes of the request; False when nothing is left to do."""
+        assert self.process.stdin is not None
         try:
             self.asked = self.asked[os.write(self.process.stdin.fileno(), self.asked) :]
         except BrokenPipeError:

@@ -23,7 +23,7 @@ def graph_in(folder: StudyFolder, study: Study) -> Graph:
     state = folder.read()
     begun = {name: key_in(folder, state, name) for name in state["segments"] if has_begun(folder, state, name)}
     graph = build_graph(study, {key: name for name, key in begun.items()})
-    faults = {}
+    faults: dict[str, str] = {}
     for variant, path in graph.paths.items():
         for old, new in zip(state["variants"].get(variant, []), path, strict=False):
             if old in begun and begun[old] != graph.segments[new].key:

@@ -1,6 +1,7 @@
 """One picture of a study: who goes on from whom, over tokens, coloured by the share of code."""
 
 from pathlib import Path
+from typing import Any
 
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.recipe.quantity import format_tokens
@@ -22,7 +23,13 @@ def draw_study(name: str, plan: StudyPlan, path) -> Path:
         raise CodemixError(f"--figure {path}: suffix {path.suffix or 'missing'}; allowed are {', '.join(FORMATS)}")
     import matplotlib
 
-    settings = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False, "svg.fonttype": "none"}
+    settings: dict[Any, Any] = {
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.spines.left": False,
+        "svg.fonttype": "none",
+    }
     with matplotlib.rc_context(settings):
         figure = compose(name, plan)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +68,7 @@ def place_rows(graph: Graph, parent: str | None = None, rows: dict[str, int] | N
     rows = {} if rows is None else rows
     for i, child in enumerate(graph.children(parent)):
         goes_on = i == 0 and parent is not None and not graph.segments[parent].ends
-        rows[child.name] = rows[parent] if goes_on else max(rows.values(), default=-1) + 1
+        rows[child.name] = rows[parent] if goes_on and parent else max(rows.values(), default=-1) + 1
         place_rows(graph, child.name, rows)
     return rows
 

@@ -13,6 +13,7 @@ import os
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.recipe.reading import write_recipe
@@ -104,7 +105,7 @@ class StudyFolder:
 
 def open_study(folder: StudyFolder, study: Study, graph: Graph) -> dict:
     """Write the recipes of segments that have not begun, and study.json; return its content. What begun segments did stays."""
-    before = folder.read() if folder.state.is_file() else {"version": VERSION, "tasks": {}}
+    before: dict[str, Any] = folder.read() if folder.state.is_file() else {"version": VERSION, "tasks": {}}
     for name, segment in graph.segments.items():
         if not is_run_folder(folder.run(name)):
             replace_text(folder.recipe(name), write_recipe(segment_recipe(segment, folder.runs)))

@@ -19,7 +19,8 @@ class Machine:
         self.jobs = jobs
         self.cores = sorted(os.sched_getaffinity(0)) if cores is None else list(cores)
         self.gpus = find_gpus() if gpus is None else list(gpus)
-        self.free_cores, self.free_gpus, self.taken = set(self.cores), set(self.gpus), {}
+        self.free_cores, self.free_gpus = set(self.cores), set(self.gpus)
+        self.taken: dict[str, dict] = {}
 
     def take(self, name: str, recipe: Recipe, ranks: int) -> dict | None:
         """Return {gpus: [...]} or {cores: [...]} for a run, or None when it has to wait."""

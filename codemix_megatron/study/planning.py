@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from codemix_megatron.errors import CodemixError, RecipeError
 from codemix_megatron.plan.branch import branch_from
@@ -55,7 +56,7 @@ class StudyPlan:
     def describe(self, segment: Segment) -> dict:
         """Return one segment's numbers."""
         plan = self.plans[segment.name]
-        known = {"device_hours": plan.device["device_hours"]} if self.device else {}
+        known = {"device_hours": plan.device["device_hours"]} if plan.device else {}
         return {
             "phase": segment.phase.name,
             "parent": segment.parent,
@@ -74,7 +75,8 @@ def plan_study(graph: Graph, find_corpora: Callable[[Recipe], dict], runs: Path,
 
     `find_corpora` gives a recipe's corpora: manifests, or assumed ones.
     """
-    plans, faults = {}, {}
+    plans: dict[str, Plan] = {}
+    faults: dict[str, str] = {}
     for segment in graph.segments.values():
         if segment.parent is not None and segment.parent not in plans:
             continue  # its parent's fault is told already
@@ -94,7 +96,7 @@ def plan_study(graph: Graph, find_corpora: Callable[[Recipe], dict], runs: Path,
 
 def remember_corpora(find: Callable[[Recipe], dict]) -> Callable[[Recipe], dict]:
     """Return `find` that looks once for recipes with the same corpora; what went wrong once is raised again."""
-    found = {}
+    found: dict[Any, dict | CodemixError] = {}
 
     def look(recipe: Recipe) -> dict:
         key = corpora_key(recipe)
@@ -103,9 +105,10 @@ def remember_corpora(find: Callable[[Recipe], dict]) -> Callable[[Recipe], dict]
                 found[key] = find(recipe)
             except CodemixError as fault:
                 found[key] = fault
-        if isinstance(found[key], CodemixError):
-            raise found[key]
-        return found[key]
+        outcome = found[key]
+        if isinstance(outcome, CodemixError):
+            raise outcome
+        return outcome
 
     return look
 

@@ -52,7 +52,10 @@ def build_graph(study: Study, known: dict[str, str] | None = None) -> Graph:
     """Cut the variants into segments. `known` (key -> name) keeps the names of those that were named before."""
     keys = {variant.name: [key_of(variant.recipe, i) for i in range(len(variant.recipe.phases))] for variant in study.variants}
     names = name_segments(study.variants, keys, known or {})
-    users, ends, parents, firsts = {}, {}, {}, {}
+    users: dict[str, list[str]] = {}
+    ends: dict[str, list[str]] = {}
+    parents: dict[str, str | None] = {}
+    firsts: dict[str, tuple] = {}
     for variant in study.variants:
         for i, key in enumerate(keys[variant.name]):
             firsts.setdefault(key, (variant, i))
@@ -65,7 +68,7 @@ def build_graph(study: Study, known: dict[str, str] | None = None) -> Graph:
             name=names[key],
             key=key,
             phase=variant.recipe.phases[i],
-            parent=names.get(parents[key]),
+            parent=names[before] if (before := parents[key]) else None,
             recipe=variant.recipe,
             variants=tuple(users[key]),
             ends=tuple(ends.get(key, ())),

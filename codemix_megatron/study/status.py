@@ -35,13 +35,14 @@ def find_standings(
     graph: Graph, folder: StudyFolder, tasks: dict[str, dict], with_scores: bool, working: Callable[[str], bool]
 ) -> dict[str, Standing]:
     """Return segment -> standing. `tasks` is that of study.json; `working` says whether a task really is under way."""
-    found, ends = {}, {}
+    found: dict[str, Standing] = {}
+    ends: dict[str | None, int] = {}
     for name, segment in graph.segments.items():
         batch = segment.recipe.batch.global_sequences * segment.recipe.model.sequence_length
         first, steps = ends.get(segment.parent, 0), whole_batches(segment.phase.tokens, batch)
         ends[name] = first + steps
         last = read_tail(folder.run(name).journal) if is_run_folder(folder.run(name)) else {}
-        state, note = state_of(name, last.get("status", {}).get("event") == "end", found.get(segment.parent), tasks, working)
+        state, note = state_of(name, last.get("status", {}).get("event") == "end", found.get(segment.parent or ""), tasks, working)
         step = last.get("step", {})
         found[name] = Standing(
             segment=name,
@@ -98,7 +99,7 @@ def read_tail(path: Path) -> dict[str, dict]:
             lines = handle.read().split(b"\n")
     except FileNotFoundError:
         return {}
-    found = {}
+    found: dict[str, dict] = {}
     for line in reversed(lines):
         try:
             event = json.loads(line)

@@ -242,7 +242,8 @@ def by_index(keys: list[str], phases: list) -> list[str]:
 
 def refuse_other_documents(variants: list[Variant], where: str) -> None:
     """Raise RecipeError when two variants make different corpora under one prefix."""
-    owners, faults = {}, []
+    owners: dict[str | None, tuple] = {}
+    faults: list[str] = []
     for variant in variants:
         for name, spec in variant.recipe.corpora.items():
             made = (
@@ -252,8 +253,8 @@ def refuse_other_documents(variants: list[Variant], where: str) -> None:
                 spec.shuffle,
                 spec.text_documents,
                 variant.recipe.evaluation.held_out_share,
+                variant.recipe.tokenizer,
             )
-            made = (*made, variant.recipe.tokenizer)
             other, before = owners.setdefault(spec.prefix, (variant.name, made))
             if before != made:
                 faults.append(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.journal import read_journal
-from codemix_megatron.records.run_folder import RunFolder, step_of
+from codemix_megatron.records.run_folder import RunFolder, saved_step
 from codemix_megatron.study.folder import StudyFolder
 from codemix_megatron.study.segments import Graph
 
@@ -64,7 +64,7 @@ def is_finished(run: RunFolder) -> bool:
 def is_scored(run: RunFolder) -> bool:
     """Say whether the newest export of a run has scores."""
     newest = run.latest_export()
-    return newest is not None and run.score_file(step_of(newest)).is_file()
+    return newest is not None and run.score_file(saved_step(newest)).is_file()
 
 
 def command_line(words: tuple[str, ...]) -> list[str]:

@@ -60,11 +60,12 @@ class Batches:
     def share(self, rows: np.ndarray | None, sources: np.ndarray) -> Batch:
         """Move rows to the device and to the other tensor ranks. `rows` counts on reading ranks only."""
         device = self.ranks.device
-        sources = torch.from_numpy(sources).to(device)
+        on_device = torch.from_numpy(sources).to(device)
         if not self.needs_rows:
-            return Batch(None, sources)
+            return Batch(None, on_device)
         shape = (len(sources), self.reader.sequence_length + 1)
         if self.is_reader:
+            assert rows is not None
             ids = torch.from_numpy(rows.astype(np.int64))
             ids = ids.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else ids
         else:
@@ -72,7 +73,7 @@ class Batches:
         if parallel_state.get_tensor_model_parallel_world_size() > 1:
             group = parallel_state.get_tensor_model_parallel_group()
             dist.broadcast(ids, parallel_state.get_tensor_model_parallel_src_rank(), group=group)
-        return Batch(ids, sources)
+        return Batch(ids, on_device)
 
     def fetched(self, first: int):
         """Return what was read ahead, or read it now."""

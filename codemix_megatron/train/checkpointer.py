@@ -9,7 +9,7 @@ from codemix_megatron.checkpoint.writing import Saving
 from codemix_megatron.parallel.ranks import Ranks, on_main
 from codemix_megatron.plan.plan import Plan
 from codemix_megatron.recipe.schema import CheckpointPolicy
-from codemix_megatron.records.run_folder import RunFolder, step_of
+from codemix_megatron.records.run_folder import RunFolder, saved_step
 from codemix_megatron.train.engine import Engine
 
 __all__ = ["Saves"]
@@ -53,7 +53,7 @@ class Saves:
         if self.saving is None:
             return
         began, saving, behind = time.perf_counter(), self.saving, self.thread is not None
-        if behind:
+        if self.thread is not None:
             self.thread.join()
         self.saving = self.thread = None
         card = saving.finish()
@@ -66,5 +66,5 @@ class Saves:
     def prune(self) -> None:
         """Remove the checkpoints that the policy does not keep."""
         phase_ends = {p.first_step + p.steps - 1 for p in self.plan.phases}
-        steps = [step_of(p) for p in list_checkpoints(self.run.checkpoints)]
+        steps = [saved_step(p) for p in list_checkpoints(self.run.checkpoints)]
         prune(self.run.checkpoints, why_kept(steps, self.policy, self.plan.batch_tokens, phase_ends, self.plan.first_step))

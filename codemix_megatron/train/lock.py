@@ -4,6 +4,7 @@ import fcntl
 import os
 import time
 from pathlib import Path
+from typing import IO
 
 from codemix_megatron.errors import LaunchError
 
@@ -16,7 +17,8 @@ class RunLock:
     """Keeps other starts out of a run folder, from `take` until `release` or the end of this process."""
 
     def __init__(self, folder: Path, patience: float = DYING_SECONDS):
-        self.path, self.patience, self.file = folder / ".lock", patience, None
+        self.path, self.patience = folder / ".lock", patience
+        self.file: IO[str] | None = None
 
     def take(self) -> None:
         """Take the lock, or raise LaunchError naming who has it.
@@ -27,8 +29,9 @@ class RunLock:
         if "CODEMIX_BATCH" in os.environ:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file, limit = open(self.path, "a+", encoding="utf-8"), time.monotonic() + self.patience  # noqa: SIM115 - open as long as the run
-        while not self.is_taken():
+        file = self.file = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115 - open as long as the run
+        limit = time.monotonic() + self.patience
+        while not self.is_taken(file):
             if time.monotonic() > limit:
                 self.release()
                 raise LaunchError(
@@ -37,14 +40,14 @@ class RunLock:
                     exit_code=2,
                 )
             time.sleep(0.2)
-        self.file.truncate(0)
-        self.file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-        self.file.flush()
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+        file.flush()
 
-    def is_taken(self) -> bool:
+    def is_taken(self, file: IO[str]) -> bool:
         """Try to take the lock; say whether this process has it, or the file system has none."""
         try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         except OSError:

@@ -25,7 +25,8 @@ class Measuring:
     def begin_phase(self) -> None:
         """Forget what was summed."""
         self.steps, self.seconds, self.tokens = 0, 0.0, 0.0
-        self.losses, self.counted = Counter(), Counter()
+        self.losses: Counter[str] = Counter()
+        self.counted: Counter[str] = Counter()
 
     def enriched(self, event: str, values: dict) -> dict:
         """Return the event's values with what is measured here; hears every event, of which those between steps stop the clock."""

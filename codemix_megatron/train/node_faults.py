@@ -32,8 +32,8 @@ def differences(facts: list[NodeFacts]) -> list[Complaint]:
 def odd_ones(facts: list[NodeFacts], what: str, values: dict[int, str], remedy: str) -> list[Complaint]:
     """Return a complaint for each value that most nodes do not have; where there is no majority the main rank's counts as usual."""
     counts = Counter(values[f.rank] for f in facts)  # in order of ranks, the main one first
-    usual = max(counts, key=counts.get)
-    complaints = []
+    usual = max(counts, key=lambda value: counts[value])
+    complaints: list[Complaint] = []
     for value in counts:
         if value != usual:
             odd = [f for f in facts if values[f.rank] == value]
@@ -45,7 +45,7 @@ def odd_ones(facts: list[NodeFacts], what: str, values: dict[int, str], remedy: 
 
 def wrong_clocks(facts: list[NodeFacts], ahead_seconds: dict[int, float]) -> list[Complaint]:
     """Return which clocks differ from the main rank's; `ahead_seconds` are those of each rank."""
-    complaints = []
+    complaints: list[Complaint] = []
     for f in facts:
         seconds = ahead_seconds[f.rank]
         if abs(seconds) > MOST_CLOCK_SECONDS:
@@ -68,7 +68,7 @@ def clock_seconds(read_at: float, written_at: float, gathered_at: float) -> floa
 
 def slow_nodes(facts: list[NodeFacts], rates: list[ExchangeRates], nodes: list[str]) -> list[Complaint]:
     """Return which nodes exchange data much more slowly than the others; `rates` and `nodes` are those of all ranks."""
-    complaints = []
+    complaints: list[Complaint] = []
     for what, words in (("within", "its ranks exchange"), ("between", "it exchanges with its neighbours")):
         slowest = rate_per_node(rates, nodes, what)
         for f in facts:
@@ -86,8 +86,8 @@ def rate_per_node(rates: list[ExchangeRates], nodes: list[str], what: str) -> di
     """Return node -> bytes per second of its slowest rank, of those that were measured."""
     slowest: dict[str, float] = {}
     for node, seen in zip(nodes, rates, strict=True):
-        if seen[what] is not None:
-            slowest[node] = min(seen[what], slowest.get(node, float("inf")))
+        if (rate := seen[what]) is not None:
+            slowest[node] = min(rate, slowest.get(node, float("inf")))
     return slowest
 
 

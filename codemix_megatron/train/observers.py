@@ -99,7 +99,7 @@ class WandbObserver:
             project=recipe.observers.wandb_project,
             name=recipe.name,
             dir=str(run.trackers),
-            mode=mode,
+            mode="disabled" if mode == "off" else mode,
             config=as_plain(recipe),
             settings=wandb.Settings(silent=True, console="off"),
         )
@@ -117,7 +117,7 @@ class WandbObserver:
 
 def open_observers(recipe: Recipe, run: RunFolder, num_steps: int) -> list:
     """Return the observers the recipe asks for."""
-    observers = [JournalObserver(run)]
+    observers: list = [JournalObserver(run)]
     if not os.environ.get("CODEMIX_FOLLOWED"):  # set by `codemix train`, which follows the journal itself
         observers.append(ConsoleObserver(recipe, num_steps))
     if recipe.observers.tensorboard:

@@ -5,6 +5,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from codemix_megatron.errors import LaunchError
 from codemix_megatron.parallel.exchange import exchange_rates
@@ -32,7 +33,9 @@ def check_nodes(recipe: Recipe, run: RunFolder, ranks: Ranks) -> Preflight:
     if mode == "off":
         return Preflight({"nodes": None}, [])
     nodes = gather(ranks, node_name())
-    figures, refusals, warnings = {"nodes": len(set(nodes)), "ranks": ranks.size}, [], []
+    figures: dict[str, Any] = {"nodes": len(set(nodes)), "ranks": ranks.size}
+    refusals: list[Complaint] = []
+    warnings: list[Complaint] = []
     if len(set(nodes)) > 1:
         figures, refusals, warnings = compare_nodes(recipe, run, ranks, nodes, figures)
     figures = {**figures, "seconds": round(time.perf_counter() - began, 4)}
@@ -85,7 +88,7 @@ def write_token(run: RunFolder) -> Token:
 
 def unseen_answers(token: Token, facts: list[NodeFacts]) -> list[Complaint]:
     """Return which nodes wrote into the run folder what the main rank does not see."""
-    complaints = []
+    complaints: list[Complaint] = []
     for f in facts:
         if f.folder_fault is None and (fault := wait_for_text(token.answer(f.rank), token.text)):
             complaints.append(((f.node,), f"{f.node} (rank {f.rank}): the run folder: here {fault}; mount the same file system there"))

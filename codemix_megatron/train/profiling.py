@@ -22,7 +22,8 @@ class Profiling:
     def __init__(self, run: RunFolder, ranks: Ranks):
         self.run, self.ranks = run, ranks
         self.trace, self.memory = (named_steps(os.environ.get(name)) for name in ("CODEMIX_PROFILE", "CODEMIX_MEMORY_SNAPSHOT"))
-        self.profiler, self.recording = None, False
+        self.profiler: torch.profiler.profile | None = None
+        self.recording = False
         if self.memory and ranks.device.type != "cuda":
             raise LaunchError(
                 "--memory-snapshot: torch records allocations of CUDA devices only, and this run is on the CPU;"
@@ -42,9 +43,9 @@ class Profiling:
         if self.memory and step == self.memory[0] - 1:
             torch.cuda.memory._record_memory_history()
             self.recording = True
-        if self.profiler and step >= self.trace[1]:
+        if self.profiler and self.trace and step >= self.trace[1]:
             yield "profile", {"step": step, "what": "profile", "path": self.end_trace()}
-        if self.recording and step >= self.memory[1]:
+        if self.recording and self.memory and step >= self.memory[1]:
             yield "profile", {"step": step, "what": "memory snapshot", "path": self.end_memory()}
 
     def missed(self, step: int) -> Iterator[tuple[str, dict]]:
@@ -79,6 +80,7 @@ class Profiling:
 
     def end_trace(self) -> str:
         """Stop the profiler and write its trace."""
+        assert self.trace is not None and self.profiler is not None
         path = self.path(self.trace, ".json.gz")
         self.profiler.stop()
         self.profiler.export_chrome_trace(str(path))
@@ -87,6 +89,7 @@ class Profiling:
 
     def end_memory(self) -> str:
         """Write the allocations and stop recording them."""
+        assert self.memory is not None
         path = self.path(self.memory, "-memory.pickle")
         torch.cuda.memory._dump_snapshot(str(path))
         torch.cuda.memory._record_memory_history(enabled=None)

@@ -97,7 +97,8 @@ class RankOfRun:
         self.saves = Saves(run, recipe.checkpoint, self.plan, ranks, self.tell)
         self.measuring, self.profiling = Measuring(recipe, ranks), Profiling(run, ranks)
         self.stragglers = StragglerWatch(recipe.observers, ranks)
-        self.observers, self.signalled = [], False
+        self.observers: list = []
+        self.signalled = False
         self.origin = None  # of a public model: its family and special tokens, for the export
 
     def train(self, preflight: Preflight) -> int:

@@ -56,9 +56,11 @@ def initial_checkpoint(recipe: Recipe, run: RunFolder | None) -> Path:
 
     A public model (hf:FOLDER) is converted into `run` first, unless that was done.
     """
+    assert recipe.initial_weights is not None
     if recipe.initial_weights.startswith(PREFIX):
         from codemix_megatron.conversion.importing import import_initial  # torch: only where there is something to convert
 
+        assert run is not None, "a public model is converted into a run folder"
         return import_initial(recipe, run)
     folder = RunFolder(recipe.initial_weights)
     found = list_checkpoints(folder.checkpoints) or ([folder.path] if (folder.path / CARD).is_file() else [])

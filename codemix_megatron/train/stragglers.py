@@ -57,15 +57,17 @@ class StragglerWatch:
         self.data_seconds += values["seconds_per_part"]["data"]
         self.step_seconds += values["seconds"]
         if self.steps % max(1, self.every // PROBES_PER_WINDOW) == 0:
+            assert self.probe is not None
             self.probe.run()
         return self.end_window(values["step"]) if self.steps == self.every else []
 
     def end_window(self, step: int) -> list[tuple[str, dict]]:
         """Share what was measured, and judge; all ranks come to the same result."""
         ran, waited = (now - before for now, before in zip(core_seconds(), self.cores, strict=True))
+        assert self.probe is not None
         windows = self.share(Window(self.probe.take(), ran, waited, self.data_seconds, self.step_seconds))
         self.begin_window()
-        new = []
+        new: list[dict] = []
         for rank in range(self.ranks.size):
             factor, why = slowness(windows, rank)
             streak = self.streaks[rank]
@@ -95,7 +97,7 @@ def slowness(windows: list[Window], rank: int) -> tuple[float, str]:
         "its process waits for a core": ratio(crowding(own), [crowding(w) for w in others]),
         "its data come late": lateness(own, statistics.median(w.data_seconds for w in others)),
     }
-    why = max(found, key=found.get)
+    why = max(found, key=lambda name: found[name])
     return found[why], why
 
 

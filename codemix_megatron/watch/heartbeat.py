@@ -213,7 +213,8 @@ def main_thread(stacks: Path) -> list[tuple[str, str, str]]:
         _, _, dump = stacks.read_text(errors="replace").rpartition("Timeout (")
     except OSError:
         return []
-    return [FRAME.match(line).groups() for line in dump.strip().split("\n\n")[-1].splitlines() if FRAME.match(line)]
+    found = (FRAME.match(line) for line in dump.strip().split("\n\n")[-1].splitlines())
+    return [(match[1], match[2], match[3]) for match in found if match]
 
 
 def is_waiting(stacks: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from typing import Any
 
 from codemix_megatron.cli.study.tables import tree_lines
 from codemix_megatron.recipe.quantity import format_tokens
@@ -74,9 +75,10 @@ class LiveTable:
     def __init__(self, graph: Graph):
         from rich.console import Console
 
-        self.graph, self.before = graph, {}
+        self.graph = graph
+        self.before: dict[str, tuple[str, str]] = {}
         self.console = Console()
-        self.live = None
+        self.live: Any = None
 
     def __enter__(self) -> "LiveTable":
         if self.console.is_terminal:

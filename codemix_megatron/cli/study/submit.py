@@ -42,12 +42,12 @@ def submit_study(study: Study, graph: Graph, folder: StudyFolder, arguments) -> 
 
 def find_unprepared(tasks: dict[str, Task]) -> Task | None:
     """Return a task whose corpora are missing, or None; raises CorpusError where there are several sets of them."""
-    missing = {}
+    missing: dict[tuple, Task] = {}
     for task in tasks.values():
         try:
             read_manifests(task.recipe)
         except CorpusError:
-            missing.setdefault(tuple(sorted(spec.prefix for spec in task.recipe.corpora.values())), task)
+            missing.setdefault(tuple(sorted(str(spec.prefix) for spec in task.recipe.corpora.values())), task)
     if len(missing) > 1:
         names = ", ".join(task.segment for task in missing.values())
         raise CorpusError(

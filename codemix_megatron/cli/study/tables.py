@@ -32,13 +32,15 @@ def saving_lines(plan: StudyPlan) -> list[str]:
     shared = {name: s for name, s in plan.graph.segments.items() if len(s.variants) > 1}
     tokens, alone = plan.total(lambda p: p.tokens), plan.alone(lambda p: p.tokens)
     lines = [f"tokens to train: {format_tokens(tokens)}; each variant alone: {format_tokens(alone)}; {saved(tokens, alone)}"]
-    if plan.device:
+    if plan.device and plan.mfu:
         hours, hours_alone = plan.total(device_hours), plan.alone(device_hours)
         lines.append(
             f"on {plan.device} at {100 * plan.mfu:g} % of peak: {time_text(hours)} of devices; alone: {time_text(hours_alone)};"
             f" {time_text(hours_alone - hours)} saved"
         )
-        unfit = [name for name, p in plan.plans.items() if not p.device["fits"][plan.graph.segments[name].recipe.parallel.recompute]]
+        unfit = [
+            name for name, p in plan.plans.items() if p.device and not p.device["fits"][plan.graph.segments[name].recipe.parallel.recompute]
+        ]
         if unfit:
             others = f" and {len(unfit) - 2} more" if len(unfit) > 2 else ""
             lines.append(

@@ -18,7 +18,8 @@ def nodes_to_exclude(blamed: dict[str, str], kept_out: list[str], states: dict[s
     `blamed` is oldest first; the latest is left out first, and none without which fewer than `needed` nodes that work would be left.
     """
     working = {node for node, state in states.items() if not GONE.search(state)} - set(kept_out)
-    chosen, spared = [], []
+    chosen: list[str] = []
+    spared: list[str] = []
     for node in reversed(blamed):
         if node in kept_out:
             continue

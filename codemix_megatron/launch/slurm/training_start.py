@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from codemix_megatron.errors import LaunchError, machine_fault
 from codemix_megatron.launch.slurm.attempts import Attempts, checkpoint_step
@@ -184,11 +185,13 @@ class TrainingStart:
         """Return the last event of the journal."""
         return (read_journal(self.run.journal) or [{"event": "none"}])[-1]
 
-    def own_last_event(self) -> str:
+    def own_last_event(self) -> Literal["end", "stop", "other"]:
         """Return `end`, `stop` or `other`; a stop counts when it is of this start."""
         last = self.last_event()
         is_own = last["event"] == "stop" and last["at"] >= self.began_at.isoformat(timespec="seconds")
-        return last["event"] if last["event"] == "end" or is_own else "other"
+        if last["event"] == "end":
+            return "end"
+        return "stop" if is_own else "other"
 
     def steps(self) -> int:
         """Return how far the run has come."""
