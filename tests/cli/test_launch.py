@@ -24,7 +24,7 @@ def launch(tiny, tmp_path, capsys):
 def test_dry_run_prints_the_script_and_writes_nothing(launch, tiny, tmp_path):
     code, printed = launch(tiny.recipe, "--folder", tmp_path / "run", "--nodes", 2, "--dry-run", "parallel.tensor=2")
     assert code == 0, printed
-    assert "#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=2\n" in printed and "launch.batch train" in printed
+    assert "#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=2\n" in printed and "launch.slurm.batch train" in printed
     assert not (tmp_path / "run").exists()
 
 

@@ -64,7 +64,7 @@ def test_main_ranks_lines_also_go_where_they_went_before(run):
 def test_what_only_another_rank_knows_is_one_line_outside_and_a_traceback_in_its_file(run):
     done = live(run, 3, "raise KeyError('no such shard')")
     assert done.returncode == 1
-    said = r"codemix: rank 3 on node3, codemix_megatron/launch/rank\.py:\d+: KeyError: 'no such shard'\n"
+    said = r"codemix: rank 3 on node3, codemix_megatron/watch/rank\.py:\d+: KeyError: 'no such shard'\n"
     assert re.fullmatch(said, done.stderr)
     assert "Traceback" in (run.logs / "rank-3.log").read_text()
     assert first_failure(run, "77.0").message == "KeyError: 'no such shard'"
