@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from codemix_megatron.placement import LAUNCHER_VARIABLES
 from codemix_megatron.ports import reserve_port
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -165,7 +166,7 @@ class Tiny:
 
 def clean_environment() -> dict:
     """Return this environment without what a launcher may have left in it; the checkout is importable."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")}
+    kept = {k: v for k, v in os.environ.items() if k not in LAUNCHER_VARIABLES}
     return {**kept, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
 
 

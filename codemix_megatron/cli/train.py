@@ -8,6 +8,7 @@ from pathlib import Path
 
 from codemix_megatron.errors import STOPPED_EARLY, LaunchError, RankCrashed
 from codemix_megatron.launch.local import follow_ranks, start_ranks
+from codemix_megatron.placement import find_place
 from codemix_megatron.plan.branch import recorded_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.checks import ranks_fault
@@ -16,7 +17,6 @@ from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.journal import read_journal
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.watch.rank import as_rank
-from codemix_megatron.watch.rank_environment import is_a_rank
 
 __all__ = ["add_arguments", "run", "train_here"]
 
@@ -46,7 +46,13 @@ def add_arguments(parser) -> None:
 
 def run(arguments) -> int:
     """Train as one of several ranks, or start the ranks and follow them."""
-    if is_a_rank():
+    if place := find_place():
+        if arguments.nproc not in (None, place.size):
+            raise LaunchError(
+                f"--nproc {arguments.nproc}: this is rank {place.rank} of {place.size} ({place.launcher}); leave --nproc out to join"
+                f" those, or start the command without {place.launcher}",
+                exit_code=2,
+            )
         return as_rank(folder_of(arguments), lambda: train_as_rank(arguments))
     recipe, folder = read_recipe(arguments.recipe, arguments.overrides), folder_of(arguments)
     pass_on_steps(arguments)

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 
 from codemix_megatron.errors import LaunchError
+from codemix_megatron.placement import Place
 
-__all__ = ["APEX_MODULES", "active_engines", "active_kernels", "choose_device", "slow_paths", "transformer_engine_fault"]
+__all__ = ["APEX_MODULES", "active_engines", "active_kernels", "choose_device", "device_of_rank", "slow_paths", "transformer_engine_fault"]
 
 # apex is built in parts; each of the three switches something else in megatron-core.
 APEX_MODULES = ("amp_C", "fused_weight_gradient_mlp_cuda", "fused_layer_norm_cuda")
@@ -19,6 +20,22 @@ def choose_device(wanted: str) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise LaunchError("parallel.device: cuda is asked for, torch finds none; set parallel.device=auto or cpu", exit_code=2)
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def device_of_rank(place: Place, visible: int) -> torch.device:
+    """Return the GPU of a rank, out of those it sees: the one of its number, or the only one where each task was given its own.
+
+    Slurm shows a task all GPUs of the job on its node, or with --gpus-per-task, --gpu-bind and the like its own alone, as number 0.
+    """
+    if visible == 1:
+        return torch.device("cuda", 0)
+    if place.local_rank >= visible:
+        raise LaunchError(
+            f"rank {place.rank} is number {place.local_rank} of {place.local_size} on its node and sees {visible} GPUs; start as many ranks on"
+            " a node as it has GPUs, and show each of them all (or its own alone)",
+            exit_code=2,
+        )
+    return torch.device("cuda", place.local_rank)
 
 
 def is_there(module: str) -> bool:

@@ -2,7 +2,6 @@
 
 import datetime
 import os
-import socket
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,8 +13,10 @@ from codemix_megatron.cores import available_cores
 from codemix_megatron.errors import CodemixError, LaunchError
 from codemix_megatron.megatron import cpu
 from codemix_megatron.megatron.adam import install_adam
-from codemix_megatron.parallel.device import active_engines, choose_device, transformer_engine_fault
-from codemix_megatron.ports import listen_on
+from codemix_megatron.parallel.device import active_engines, choose_device, device_of_rank, transformer_engine_fault
+from codemix_megatron.parallel.limits import raise_limits
+from codemix_megatron.parallel.meeting import meet
+from codemix_megatron.placement import ALONE, find_place, threads_of_rank
 from codemix_megatron.recipe.checks import ranks_fault
 from codemix_megatron.recipe.schema import Parallel
 
@@ -41,12 +42,13 @@ class Ranks:
 
 
 def join_ranks(parallel: Parallel, seed: int) -> Ranks:
-    """Join the process group torchrun or srun describes, build Megatron's groups and seed them.
+    """Join the process group that torchrun, mpirun or srun describes, build Megatron's groups and seed them.
 
     Every rank calls this. Raises LaunchError when the number of ranks does not fit the layout or
     the others do not come within `parallel.timeout_seconds`.
     """
-    rank, size, local_rank = place_from_environment()
+    place = find_place() or ALONE
+    rank, size, local_rank = place.rank, place.size, place.local_rank
     if fault := ranks_fault(parallel, size) or transformer_engine_fault():
         raise LaunchError(fault, exit_code=2)
     device = choose_device(parallel.device)
@@ -56,15 +58,16 @@ def join_ranks(parallel: Parallel, seed: int) -> Ranks:
 
     if device.type == "cpu":
         cpu.install()
-        torch.set_num_threads(parallel.threads_per_rank or max(1, available_cores() // local_size(size)))
+        torch.set_num_threads(parallel.threads_per_rank or threads_of_rank(available_cores(), place))
     else:
         if not (active_engines()["transformer_engine"] or active_engines()["amp_C"]):
             install_adam()
-        torch.cuda.set_device(local_rank)
-        device = torch.device("cuda", local_rank)
+        device = device_of_rank(place, torch.cuda.device_count())
+        torch.cuda.set_device(device)
+    raise_limits(size)
     wait = datetime.timedelta(seconds=parallel.timeout_seconds)
     try:
-        store = meeting_place(rank, size, wait)
+        store = meet(place, wait)
         dist.init_process_group("gloo" if device.type == "cpu" else "nccl", store=store, rank=rank, world_size=size, timeout=wait)
         parallel_state.initialize_model_parallel(
             tensor_model_parallel_size=parallel.tensor,
@@ -85,44 +88,6 @@ def join_ranks(parallel: Parallel, seed: int) -> Ranks:
         is_loss_stage=parallel_state.is_pipeline_last_stage(ignore_virtual=True),
         is_first_stage=parallel_state.is_pipeline_first_stage(ignore_virtual=True),
     )
-
-
-def meeting_place(rank: int, size: int, wait: datetime.timedelta) -> dist.Store:
-    """Return the store through which ranks find each other, once all of them have come to it.
-
-    Raises LaunchError naming those that have not; torch, which makes one by itself, says only how many.
-    """
-    if size == 1:
-        return dist.HashStore()
-    env = os.environ
-    hosted = rank == 0 and env.get("TORCHELASTIC_USE_AGENT_STORE") != "True"  # else torchrun has it already
-    server = open_store(env["MASTER_ADDR"], int(env["MASTER_PORT"]), size, hosted, wait)
-    store = dist.PrefixStore(f"codemix/{env.get('TORCHELASTIC_RESTART_COUNT', 0)}", server)
-    store.set(f"rank-{rank}", "came")
-    try:
-        store.wait([f"rank-{other}" for other in range(size)], wait)
-    except RuntimeError:
-        absent = [str(other) for other in range(size) if not store.check([f"rank-{other}"])]
-        who = f"rank {absent[0]}" if len(absent) == 1 else f"ranks {', '.join(absent)}"
-        seconds = f"{wait.total_seconds():.0f} s"
-        raise LaunchError(
-            f"rank {rank} of {size} could not join the others within {seconds}: {who} never came; see logs/rank-N.log of those"
-        ) from None
-    return store
-
-
-def open_store(address: str, port: int, size: int, hosted: bool, wait: datetime.timedelta) -> dist.TCPStore:
-    """Return a client of the store at an address; with `hosted` this process serves it, on a port that its launcher may hold for it."""
-    if not hosted:
-        return dist.TCPStore(address, port, size, False, wait, wait_for_workers=False)
-    try:
-        server = listen_on(port, address)
-    except OSError as fault:
-        raise LaunchError(
-            f"rank 0: MASTER_PORT {port} on {socket.gethostname()}: {str(fault.strerror).lower()}; give ranks a port that nobody uses"
-        ) from fault
-    bound = server.getsockname()[1]
-    return dist.TCPStore(address, bound, size, True, wait, wait_for_workers=False, multi_tenant=True, master_listen_fd=server.detach())
 
 
 def require_transformer_engine(parallel: Parallel, device: torch.device) -> None:
@@ -157,25 +122,6 @@ def one_rank(seed: int = 0, device: Literal["auto", "cpu", "cuda"] = "auto"):
                 os.environ.pop(key, None)
             else:
                 os.environ[key] = value
-
-
-def place_from_environment() -> tuple[int, int, int]:
-    """Return (rank, size, local rank) as torchrun or, without it, srun gives them; (0, 1, 0) alone."""
-    env = os.environ
-    if "RANK" in env:
-        return int(env["RANK"]), int(env["WORLD_SIZE"]), int(env.get("LOCAL_RANK", 0))
-    if "SLURM_PROCID" in env and "SLURM_STEP_ID" in env:
-        if "MASTER_ADDR" not in env or "MASTER_PORT" not in env:
-            raise LaunchError("started by srun without MASTER_ADDR and MASTER_PORT; export them in the batch script")
-        return int(env["SLURM_PROCID"]), int(env["SLURM_NTASKS"]), int(env["SLURM_LOCALID"])
-    env.setdefault("MASTER_ADDR", "127.0.0.1")
-    env.setdefault("MASTER_PORT", "0")
-    return 0, 1, 0
-
-
-def local_size(size: int) -> int:
-    """Return how many ranks share this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("SLURM_NTASKS_PER_NODE") or size)
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:

@@ -13,6 +13,7 @@ from typing import IO
 
 from codemix_megatron.errors import STOPPED_EARLY
 from codemix_megatron.launch.local import end_with_parent
+from codemix_megatron.placement import LAUNCHER_VARIABLES
 from codemix_megatron.study.folder import StudyFolder
 from codemix_megatron.study.machine import Machine
 from codemix_megatron.study.tasks import Task, command_line, is_done
@@ -21,7 +22,6 @@ __all__ = ["LocalStudy", "said_last"]
 
 POLL_SECONDS = 0.25
 STOP_SECONDS = 120  # beside a run's own longest wait
-LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_ID")  # of a launcher around us
 
 
 @dataclass
@@ -89,7 +89,7 @@ class LocalStudy:
 
     def start(self, words: tuple[str, ...], given: dict, log: IO) -> subprocess.Popen:
         """Start one codemix command on what the machine gave it, in a session of its own."""
-        environment = {key: value for key, value in os.environ.items() if key not in LAUNCHED}
+        environment = {key: value for key, value in os.environ.items() if key not in LAUNCHER_VARIABLES}
         if "gpus" in given:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(given["gpus"])
         log.write(f"$ codemix {' '.join(words)}\n".encode())

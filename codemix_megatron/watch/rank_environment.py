@@ -4,17 +4,20 @@ import os
 import re
 import socket
 
+from codemix_megatron.placement import find_place
+
 __all__ = ["is_a_rank", "node_name", "own_rank", "start_id"]
 
 
 def is_a_rank() -> bool:
-    """Say whether this process was started by torchrun or srun as one of several ranks."""
-    return "RANK" in os.environ or "SLURM_STEP_ID" in os.environ
+    """Say whether this process was started by torchrun, mpirun or srun as one of several ranks."""
+    return find_place() is not None
 
 
 def own_rank() -> int:
     """Return this process's rank, 0 when it is alone."""
-    return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+    place = find_place()
+    return place.rank if place else 0
 
 
 def node_name() -> str:

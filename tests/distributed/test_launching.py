@@ -52,3 +52,57 @@ def test_busy_port_is_refused_before_any_rank_starts(tiny):
     assert done.returncode == 2
     assert f"--port {port}: address already in use" in done.stderr
     assert not os.path.exists(tiny.folder / "busy" / "recipe.yaml")
+
+
+def test_processes_of_mpirun_are_ranks_of_one_training(tiny):
+    """Each with the variables Open MPI sets; they meet without MASTER_ADDR."""
+    words = [
+        sys.executable,
+        "-m",
+        "codemix_megatron",
+        "train",
+        str(tiny.recipe),
+        "--folder",
+        str(tiny.folder / "mpirun"),
+        "parallel.tensor=2",
+    ]
+    shared = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_SIZE": "2", "PMIX_NAMESPACE": f"{os.getpid()}"}
+    ranks = [
+        subprocess.Popen(
+            words,
+            cwd=tiny.folder,
+            env={**clean_environment(), **shared, "OMPI_COMM_WORLD_RANK": str(n), "OMPI_COMM_WORLD_LOCAL_RANK": str(n)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for n in range(2)
+    ]
+    said = [rank.communicate(timeout=120)[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
+    assert [event["ranks"] for event in tiny.events("mpirun", "start")] == [2] and len(tiny.losses("mpirun")) == 20
+
+
+def test_ranks_to_start_are_refused_in_a_process_that_is_a_rank_itself(tiny, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    done = tiny.codemix_here("train", tiny.recipe, "--nproc", 2)
+    assert done.returncode == 2 and "--nproc 2: this is rank 0 of 1 (torchrun); leave --nproc out" in done.stderr
+
+
+def test_hard_limit_of_open_files_is_told_before_ranks_lose_each_other(tiny):
+    code = """
+import resource
+from codemix_megatron.errors import LaunchError
+from codemix_megatron.parallel.limits import raise_limits
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 1024))
+raise_limits(100)
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+try:
+    raise_limits(2000)
+except LaunchError as fault:
+    print(fault)
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=clean_environment(), capture_output=True, text=True, timeout=60)
+    soft, said = done.stdout.splitlines()
+    assert soft == "612" and "at most 1024 open files are allowed (ulimit -Hn), and 2000 ranks need 2512" in said, done.stderr
