@@ -94,18 +94,16 @@ def kernels() -> str:
     return "".join([f"on {device.type}: {parts}", *(f"\n  slower than it could be: {line}" for line in slow_paths(device))])
 
 
-def megatron_on_cpu() -> str:
-    """Apply the CPU tables, which raise when this megatron-core does not match them."""
-    import torch
+def megatron_changes() -> str:
+    """Make the changes to megatron-core that apply here, which raises when this version does not match them, and list them all."""
+    from codemix_megatron.megatron.installing import active_changes, change_lines, install_changes
+    from codemix_megatron.parallel.device import active_engines, choose_device
 
-    if torch.cuda.is_available():
-        return "not needed: CUDA is there"
-    from codemix_megatron.megatron import cpu
-    from codemix_megatron.megatron.importing import import_megatron
-
-    import_megatron()
-    cpu.install()
-    return f"{len(cpu.CONSTANT_SITES)} functions and {len(cpu.attribute_sites())} attributes fit megatron-core {cpu.SUPPORTED_MEGATRON}"
+    engines, device = active_engines(), choose_device("auto").type
+    install_changes(device, device == "cuda" and (engines["transformer_engine"] or engines["amp_C"]))
+    active = active_changes()
+    what = f"{len(active)} changes at {sum(len(change.sites) for change in active)} places fit megatron-core"
+    return "".join([f"{what} {importlib.metadata.version('megatron-core')} on {device}", *(f"\n  {line}" for line in change_lines())])
 
 
 def one_step() -> str:
@@ -153,7 +151,7 @@ PROBES = {
     "devices": devices,
     "engines": engines,
     "kernels": kernels,
-    "megatron-core on CPU": megatron_on_cpu,
+    "megatron-core": megatron_changes,
     "training": one_step,
     "slurm": slurm,
     "sandbox": sandbox,

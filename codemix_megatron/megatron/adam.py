@@ -5,31 +5,10 @@ AdamW, versions 0.16.1 and 0.19.2 alike raise on a fresh state, lose `step` on s
 tensor between all parameters after loading, which advances bias correction once per parameter.
 """
 
-import importlib
-
 import torch
 from torch.optim.adamw import adamw
 
-__all__ = ["Adam", "adam_sites", "install_adam"]
-
-
-def adam_sites() -> list[tuple]:
-    """Return (module, attribute, replacement) for what makes megatron-core take our Adam as it takes FusedAdam."""
-    optimizer = importlib.import_module("megatron.core.optimizer")
-    distributed_optimizer = importlib.import_module("megatron.core.optimizer.distrib_optimizer")
-    return [
-        (optimizer, "Adam", Adam),
-        (optimizer, "USING_PYTORCH_OPTIMIZER", False),
-        (distributed_optimizer, "Adam", Adam),
-        (distributed_optimizer, "HAVE_APEX_OR_TE", True),
-        (distributed_optimizer, "USING_TE_OPTIMIZER", True),
-    ]
-
-
-def install_adam() -> None:
-    """Put our Adam where neither Transformer Engine's nor apex's FusedAdam can be used."""
-    for module, name, replacement in adam_sites():
-        setattr(module, name, replacement)
+__all__ = ["Adam"]
 
 
 class Adam(torch.optim.Optimizer):

@@ -1,9 +1,8 @@
 """Megatron's cross-entropy over a split vocabulary, with a faster first step."""
 
 import torch
-from megatron.core.tensor_parallel.cross_entropy import VocabParallelCrossEntropy
 
-__all__ = ["install_cross_entropy"]
+__all__ = ["largest_logits"]
 
 
 def largest_logits(vocab_parallel_logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -13,8 +12,3 @@ def largest_logits(vocab_parallel_logits: torch.Tensor) -> tuple[torch.Tensor, t
     """
     logits = vocab_parallel_logits.float()
     return logits, logits.amax(dim=-1)
-
-
-def install_cross_entropy() -> None:
-    """Take this way from now on."""
-    VocabParallelCrossEntropy.calculate_logits_max = staticmethod(largest_logits)

@@ -7,9 +7,8 @@ import types
 
 import torch
 from megatron.core.models.gpt import GPTModel
-from megatron.core.tensor_parallel import layers
 
-__all__ = ["install_embedding", "share_gradients"]
+__all__ = ["functional", "share_gradients"]
 
 
 class Rows(torch.autograd.Function):
@@ -45,8 +44,6 @@ def share_gradients(chunk: GPTModel) -> None:
         weight.zero_out_wgrad, weight.output_layer_tells = False, True
 
 
-def install_embedding() -> None:
-    """Take this way from now on."""
-    functional = types.ModuleType(torch.nn.functional.__name__)
-    vars(functional).update({**vars(torch.nn.functional), "embedding": embedding})
-    layers.F = functional
+# torch.nn.functional for megatron-core's layers alone, with this embedding in it
+functional = types.ModuleType(torch.nn.functional.__name__)
+vars(functional).update({**vars(torch.nn.functional), "embedding": embedding})

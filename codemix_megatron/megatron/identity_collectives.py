@@ -3,14 +3,11 @@
 On one tensor rank nothing has to be summed on entering or leaving the split part of a layer, and autocast is never used.
 """
 
-import inspect
-
 import torch
-from megatron.core.tensor_parallel import layers
+from megatron.core.tensor_parallel import copy_to_tensor_model_parallel_region as copy_into
+from megatron.core.tensor_parallel import reduce_from_tensor_model_parallel_region as sum_out
 
-__all__ = ["install_fewer_calls", "into_tensor_ranks", "out_of_tensor_ranks"]
-
-copy_into, sum_out = layers.copy_to_tensor_model_parallel_region, layers.reduce_from_tensor_model_parallel_region
+__all__ = ["into_tensor_ranks", "out_of_tensor_ranks"]
 
 
 def into_tensor_ranks(values: torch.Tensor, group=None) -> torch.Tensor:
@@ -26,11 +23,3 @@ def out_of_tensor_ranks(values: torch.Tensor, group=None) -> torch.Tensor:
 def is_alone(group) -> bool:
     """Say whether a group is known to be one rank."""
     return group is not None and group.size() == 1
-
-
-def install_fewer_calls() -> None:
-    """Leave them out from now on."""
-    layers.copy_to_tensor_model_parallel_region = into_tensor_ranks
-    layers.reduce_from_tensor_model_parallel_region = out_of_tensor_ranks
-    product = layers.LinearWithGradAccumulationAndAsyncCommunication
-    product.forward, product.backward = (staticmethod(inspect.unwrap(way)) for way in (product.forward, product.backward))

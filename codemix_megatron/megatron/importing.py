@@ -1,8 +1,12 @@
 """Importing megatron-core without what no rank here uses."""
 
+import inspect
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
+
+from codemix_megatron.megatron.switches import is_left_out
 
 __all__ = ["import_megatron"]
 
@@ -22,24 +26,24 @@ def import_megatron() -> None:
 
     if "megatron.core" in sys.modules:
         return
-    compile_function = torch.compile
-    if not torch.cuda.is_available():
+    compile_function, compiles = torch.compile, torch.cuda.is_available() or is_left_out("compiler at import")
+    if not compiles:
         setattr(torch, "compile", lambda function: function)  # noqa: B010
     try:
-        with hidden(UNUSED):
+        with hidden(() if is_left_out("trackers at import") else UNUSED):
             from megatron.core import jit
 
-        if not torch.cuda.is_available():
+        if not compiles and hasattr(jit, "disable_jit_fuser"):  # installing.py says so where it is not
             jit.disable_jit_fuser()  # for modules of megatron-core that are imported later
             for name in NEVER_COMPILED:
-                function = getattr(torch.optim.Optimizer, name).__wrapped__
+                function = inspect.unwrap(getattr(torch.optim.Optimizer, name))
                 setattr(function, "__dynamo_disable", function)  # where torch._compile looks for it
     finally:
         torch.compile = compile_function
 
 
 @contextmanager
-def hidden(modules: tuple[str, ...]):
+def hidden(modules: tuple[str, ...]) -> Iterator[None]:
     """Let imports of these modules fail for a while."""
     before = {name: sys.modules.get(name) for name in modules}
     cast("dict[str, Any]", sys.modules).update(dict.fromkeys(modules))  # None: an import fails

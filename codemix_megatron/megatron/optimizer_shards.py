@@ -15,9 +15,7 @@ from megatron.core.dist_checkpointing.mapping import ShardedTensor, ShardedTenso
 from megatron.core.dist_checkpointing.utils import extract_sharded_tensors_and_factories
 from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 
-from codemix_megatron.errors import LaunchError
-
-__all__ = ["install_optimizer_shards", "rectangles"]
+__all__ = ["load_states", "rectangles", "sharded_states"]
 
 STATES = ("param", "exp_avg", "exp_avg_sq")
 
@@ -86,15 +84,6 @@ def load_states(optimizer: DistributedOptimizer, loaded: dict) -> None:
             parts = list(loaded[number][name].values())
             if parts[0].data_ptr() != tensors[name].data_ptr():
                 tensors[name].detach().copy_(torch.cat([part.flatten() for part in parts]))
-
-
-def install_optimizer_shards() -> None:
-    """Take this way from now on. Raises LaunchError where megatron-core has none that it replaces."""
-    ways = {"sharded_param_state_fully_reshardable": sharded_states, "load_parameter_state_from_fully_reshardable": load_states}
-    for name, way in ways.items():
-        if not hasattr(DistributedOptimizer, name):
-            raise LaunchError(f"megatron-core's DistributedOptimizer.{name} is no longer there; install the version in constraints.txt")
-        setattr(DistributedOptimizer, name, way)
 
 
 def rectangles(shape: tuple[int, ...], start: int, stop: int) -> list[tuple[tuple[int, ...], torch.Size]]:

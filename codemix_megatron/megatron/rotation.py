@@ -3,7 +3,7 @@
 import torch
 from megatron.core.models.common.embeddings import rope_utils
 
-__all__ = ["install_rotary"]
+__all__ = ["rotate"]
 
 
 class Rotation(torch.autograd.Function):
@@ -58,8 +58,3 @@ def cos_and_sin(freqs: torch.Tensor, dtype: torch.dtype, mscale: float) -> tuple
 
 
 megatrons_own = rope_utils._apply_rotary_pos_emb_bshd
-
-
-def install_rotary() -> None:
-    """Take this way from now on; Transformer Engine's fused kernel does not come by here."""
-    rope_utils._apply_rotary_pos_emb_bshd = rotate

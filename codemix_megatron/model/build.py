@@ -5,10 +5,8 @@ from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
 from megatron.core.transformer.module import Float16Module
 
-from codemix_megatron.megatron.cross_entropy import install_cross_entropy
-from codemix_megatron.megatron.embedding import install_embedding, share_gradients
-from codemix_megatron.megatron.identity_collectives import install_fewer_calls
-from codemix_megatron.megatron.rotation import install_rotary
+from codemix_megatron.megatron.embedding import share_gradients
+from codemix_megatron.megatron.installing import is_active
 from codemix_megatron.model.config import transformer_config
 from codemix_megatron.model.initial import initialize_weights
 from codemix_megatron.model.layers import decoder_spec
@@ -23,10 +21,6 @@ def build_model(recipe: Recipe, vocab_size: int, device: torch.device) -> list[t
 
     `vocab_size` is the tokenizer's; the embedding is padded to `model.vocab_padding_multiple`.
     """
-    install_rotary()
-    install_cross_entropy()
-    install_embedding()
-    install_fewer_calls()
     config = transformer_config(recipe, device)
     stages = recipe.parallel.virtual_pipeline
     chunks = [build_chunk(recipe, config, vocab_size, device, stage if stages > 1 else None) for stage in range(stages)]
@@ -68,6 +62,6 @@ def build_chunk(recipe: Recipe, config, vocab_size: int, device: torch.device, s
     )
     if recipe.model.rope_scaling:
         chunk.rotary_pos_emb.inv_freq = scaled_frequencies(chunk.rotary_pos_emb.inv_freq, recipe.model.rope_scaling)
-    if device.type == "cpu":
+    if is_active("embedding gradients"):
         share_gradients(chunk)
     return chunk.to(device)

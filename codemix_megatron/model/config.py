@@ -4,6 +4,8 @@ import torch
 from megatron.core.transformer import TransformerConfig
 
 from codemix_megatron.errors import RecipeError
+from codemix_megatron.megatron.installing import is_active
+from codemix_megatron.megatron.switches import is_left_out
 from codemix_megatron.parallel.device import active_engines
 from codemix_megatron.recipe.schema import Model, Recipe
 
@@ -53,7 +55,8 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
         layernorm_epsilon=model.normalization_epsilon,
         gated_linear_unit=True,
         activation_func=torch.nn.functional.silu,
-        use_te_activation_func=not transformer_engine,  # a module of ours, see activation.py; Megatron's name for any module there
+        # A module of ours, see activation.py; this is Megatron's name for any module there.
+        use_te_activation_func=not transformer_engine and not is_left_out("SwiGLU"),
         add_bias_linear=False,
         rotary_interleaved=model.rotary_interleaved,
         hidden_dropout=model.dropout,
@@ -87,6 +90,6 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
         persist_layer_norm=transformer_engine,
         cross_entropy_loss_fusion=transformer_engine,
         cross_entropy_fusion_impl="te" if transformer_engine else "native",
-        gradient_accumulation_fusion=not on_cuda or engines["fused_weight_gradient_mlp_cuda"],  # on CPU by megatron/cpu.py
+        gradient_accumulation_fusion=engines["fused_weight_gradient_mlp_cuda"] if on_cuda else is_active("weight gradients"),
         deterministic_mode=False,
     )

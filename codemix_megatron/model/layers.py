@@ -12,6 +12,7 @@ from megatron.core.transformer.transformer_block import TransformerBlockSubmodul
 
 from codemix_megatron.megatron.activation import SwiGLU
 from codemix_megatron.megatron.root_mean_square import normalize
+from codemix_megatron.megatron.switches import is_left_out
 from codemix_megatron.model.parallel_block import ParallelLayer
 from codemix_megatron.parallel.device import active_engines
 from codemix_megatron.recipe.schema import Model
@@ -60,10 +61,11 @@ class RMSNorm(torch.nn.RMSNorm):
     def __init__(self, config: TransformerConfig, hidden_size: int, eps: float = 1e-5):
         super().__init__(hidden_size, eps=eps, dtype=config.params_dtype)
         setattr(self.weight, "sequence_parallel", config.sequence_parallel)  # noqa: B010 - an attribute of Megatron's, not of torch's
+        self.is_ours = not is_left_out("root mean square")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalize over the last dimension."""
-        return normalize(x, self.weight, float(self.eps or 0))
+        return normalize(x, self.weight, float(self.eps or 0)) if self.is_ours else super().forward(x)
 
 
 class LayerNorm(torch.nn.LayerNorm):
@@ -98,7 +100,8 @@ def local_layer(model: Model, norm: type) -> ModuleSpec:
     attention.core_attention = ModuleSpec(module=FlashAttention)
     if model.qk_norm:
         attention.q_layernorm, attention.k_layernorm = norm, norm
-    layer.submodules.mlp.submodules.activation_func = SwiGLU
+    if not is_left_out("SwiGLU"):
+        layer.submodules.mlp.submodules.activation_func = SwiGLU
     return layer
 
 

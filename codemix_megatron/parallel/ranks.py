@@ -11,8 +11,7 @@ import torch.distributed as dist
 
 from codemix_megatron.cores import available_cores
 from codemix_megatron.errors import CodemixError, LaunchError
-from codemix_megatron.megatron import cpu
-from codemix_megatron.megatron.adam import install_adam
+from codemix_megatron.megatron.installing import install_changes
 from codemix_megatron.parallel.device import active_engines, choose_device, device_of_rank, transformer_engine_fault
 from codemix_megatron.parallel.limits import raise_limits
 from codemix_megatron.parallel.meeting import meet
@@ -56,12 +55,11 @@ def join_ranks(parallel: Parallel, seed: int) -> Ranks:
     from megatron.core import parallel_state
     from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
 
+    engines = active_engines()
+    install_changes(device.type, device.type == "cuda" and (engines["transformer_engine"] or engines["amp_C"]))
     if device.type == "cpu":
-        cpu.install()
         torch.set_num_threads(parallel.threads_per_rank or threads_of_rank(available_cores(), place))
     else:
-        if not (active_engines()["transformer_engine"] or active_engines()["amp_C"]):
-            install_adam()
         device = device_of_rank(place, torch.cuda.device_count())
         torch.cuda.set_device(device)
     raise_limits(size)

@@ -14,7 +14,6 @@ from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.utils import get_model_config
 
-from codemix_megatron.megatron.optimizer_shards import install_optimizer_shards
 from codemix_megatron.model.build import build_model
 from codemix_megatron.parallel.random_state import restore_random_state, sharded_random_state
 from codemix_megatron.parallel.ranks import Ranks
@@ -61,7 +60,6 @@ class Engine:
     """One model over all ranks. Every method is called by every rank."""
 
     def __init__(self, recipe: Recipe, tokenizer: TokenizerCard, num_sources: int, ranks: Ranks):
-        install_optimizer_shards()
         self.recipe, self.ranks, self.num_sources = recipe, ranks, num_sources
         self.document_end = tokenizer.end_of_document_id if recipe.sequences.attention_within_documents else None
         chunks = build_model(recipe, tokenizer.vocab_size, ranks.device)
@@ -80,12 +78,7 @@ class Engine:
             overlap_param_gather=parallel.overlap,
             use_distributed_optimizer=parallel.distributed_optimizer,
         )
-        wrapped = DistributedDataParallel(self.config, ddp, chunk, disable_bucketing=not first)
-        if parallel_state.get_data_parallel_world_size(with_context_parallel=True) == 1 and not parallel.overlap:
-            for group in wrapped.bucket_groups:
-                # Collectives of one rank copy every gradient and every weight onto itself.
-                group.start_grad_sync = group.start_param_sync = do_nothing
-        return wrapped
+        return DistributedDataParallel(self.config, ddp, chunk, disable_bucketing=not first)
 
     def connect(self) -> None:
         """Tell the pipeline schedule how gradients are finished, scaled and overlapped."""
@@ -243,10 +236,6 @@ class Engine:
             self.optimizer.reload_model_params()
         if "random_state" in state:
             restore_random_state(state["random_state"])
-
-
-def do_nothing(*args, **kwargs) -> None:
-    """Stand where a collective of one rank was."""
 
 
 def forward_step(iterator, model, num_sources: int, document_end: int | None):

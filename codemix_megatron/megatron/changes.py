@@ -1,0 +1,310 @@
+"""Every change this package makes to megatron-core, as one table: where, what instead, when, why, and what upstream says of it.
+
+Nothing else in the package replaces anything of megatron-core. `installing.py` checks and applies the table.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from codemix_megatron.megatron.sites import CudaNames, Mark, Replaced, Site, Unwrapped
+
+__all__ = ["CHANGES", "SUPPORTED_MEGATRON", "Change"]
+
+SUPPORTED_MEGATRON = ("0.16.1",)
+
+When = Literal["always", "on CPU", "without FusedAdam", "at import"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that is done otherwise; all its sites are replaced, or none."""
+
+    name: str
+    when: When
+    why: str
+    sites: tuple[Site, ...]
+    upstream: str = "no issue known"
+    needs: str = ""  # a change without which this one is left out too
+    is_needed: bool = False  # nothing trains without it where it applies
+
+
+CORE = "megatron.core"
+LAYERS = f"{CORE}.tensor_parallel.layers"
+LINEAR = f"{LAYERS}:LinearWithGradAccumulationAndAsyncCommunication"
+RANDOM = f"{CORE}.tensor_parallel.random"
+CLIPPING = f"{CORE}.optimizer.clip_grads"
+OPTIMIZER = f"{CORE}.optimizer"
+DISTRIBUTED_OPTIMIZER = f"{CORE}.optimizer.distrib_optimizer"
+BUCKETS = f"{CORE}.distributed.param_and_grad_buffer:_ParamAndGradBucketGroup"
+SCHEDULES = f"{CORE}.pipeline_parallel.schedules"
+OURS = "codemix_megatron.megatron"
+
+NAMES_CUDA = (
+    f"{SCHEDULES}:forward_backward_no_pipelining",
+    f"{SCHEDULES}:forward_backward_pipelining_with_interleaving",
+    f"{SCHEDULES}:forward_backward_pipelining_without_interleaving",
+    f"{CLIPPING}:get_grad_norm_fp32",
+    f"{CLIPPING}:clip_grad_by_total_norm_fp32",
+    f"{CLIPPING}:count_zeros_fp32",
+    f"{CORE}.optimizer.optimizer:MixedPrecisionOptimizer.__init__",
+    f"{CORE}.optimizer.optimizer:Float16OptimizerWithFloat16Params.__init__",
+    f"{CORE}.optimizer.optimizer:FP32Optimizer.__init__",
+    f"{DISTRIBUTED_OPTIMIZER}:DistributedOptimizer._build_model_and_main_param_groups",
+    f"{DISTRIBUTED_OPTIMIZER}:DistributedOptimizer.__init__",
+    f"{CORE}.utils:local_multi_tensor_l2_norm",
+)
+
+CHANGES = (
+    Change(
+        "trackers at import",
+        "at import",
+        "its inference engine imports wandb and its timers tensorboard; a rank uses neither: 9.4 CPU-seconds of importing become 5.6,"
+        " together with the next",
+        (),
+        "takes an ImportError of both",
+    ),
+    Change(
+        "compiler at import",
+        "at import",
+        "on CPU: torch.compile of its fused functions loads dynamo and inductor, and compiling would need a C++ compiler on every machine",
+        (Replaced(f"{CORE}.jit:disable_jit_fuser", None, ("()",)),),
+        "offers disable_jit_fuser, which its own import comes too early for",
+    ),
+    Change(
+        "device names",
+        "on CPU",
+        'two dozen places name "cuda" outright',
+        (
+            *(CudaNames(target) for target in NAMES_CUDA),
+            Replaced("torch.cuda:current_device", f"{OURS}.cpu:cpu_device", ("()",)),
+            Replaced("torch:Tensor.cuda", f"{OURS}.cpu:stay_on_cpu", ("method_descriptor",)),
+        ),
+        "https://github.com/NVIDIA/Megatron-LM/pull/6270 (open; conversion only)",
+        is_needed=True,
+    ),
+    Change(
+        "streams",
+        "on CPU",
+        "schedules wait for CUDA streams; on CPU everything is in order already",
+        (
+            Replaced("torch.cuda:synchronize", f"{OURS}.cpu:synchronize_cpu", ("(device=None)",)),
+            Replaced("torch.cuda:current_stream", f"{OURS}.cpu:cpu_stream", ("(device=None)",)),
+        ),
+        "https://github.com/NVIDIA/Megatron-LM/pull/6270 (open; conversion only)",
+        is_needed=True,
+    ),
+    Change(
+        "random streams",
+        "on CPU",
+        "tensor ranks draw dropout from tracked streams, which it keeps as states of CUDA generators",
+        (
+            Replaced("torch.cuda:manual_seed", f"{OURS}.cpu:seed_cpu", ("(seed)",)),
+            Replaced("torch.cuda:get_rng_state", f"{OURS}.cpu:cpu_random_state", ("(device='cuda')",)),
+            Replaced(
+                f"{RANDOM}:_get_cuda_rng_state",
+                f"{OURS}.cpu:tracked_random_state",
+                ("(device='cuda', clone=False, graph_safe=False)",),
+                read_by=f"{RANDOM}:CudaRNGStatesTracker.add",
+            ),
+            Replaced(
+                f"{RANDOM}:_set_cuda_rng_state",
+                f"{OURS}.cpu:set_cpu_random_state",
+                ("(new_state, device=-1, graph_safe=False)",),
+                read_by=f"{RANDOM}:CudaRNGStatesTracker.add",
+            ),
+            Replaced(f"{RANDOM}:CudaRNGStatesTracker.fork", f"{OURS}.cpu:fork_on_cpu", ("(self, name='model-parallel-rng')",)),
+        ),
+        is_needed=True,
+    ),
+    Change(
+        "weight gradients",
+        "on CPU",
+        "a product that adds to the gradient itself, where it takes apex's kernel: one pass over every weight less",
+        (
+            Replaced(
+                f"{LAYERS}:fused_weight_gradient_mlp_cuda",
+                f"{OURS}.cpu:WeightGradients",
+                ("absent",),
+                read_by=f"{LINEAR}.backward",
+            ),
+            Replaced(f"{LAYERS}:_grad_accum_fusion_available", True, ("bool",), read_by=f"{LAYERS}:ColumnParallelLinear.__init__"),
+        ),
+        "apex only",
+    ),
+    Change(
+        "gradient scaling",
+        "on CPU",
+        "clipping multiplies into a copy and copies back",
+        (
+            Replaced(
+                f"{CLIPPING}:multi_tensor_scale_impl",
+                f"{OURS}.cpu:scale_in_place",
+                ("(chunk_size, noop_flag, tensor_lists, scale)",),
+                read_by=f"{CLIPPING}:clip_grad_by_total_norm_fp32",
+            ),
+        ),
+    ),
+    Change(
+        "embedding gradients",
+        "on CPU",
+        "rows are added where they belong, not to a table of zeros first: 3 % of a step",
+        (
+            Replaced(f"{LAYERS}:F", f"{OURS}.embedding:functional", ("module",), read_by=f"{LAYERS}:VocabParallelEmbedding.forward"),
+            Mark(f"{LAYERS}:VocabParallelEmbedding.forward", "embedding"),
+            Mark(f"{CORE}.distributed:DistributedDataParallel._make_backward_post_hook", "grad_added_to_main_grad"),
+            Mark(f"{CORE}.distributed:DistributedDataParallel._make_backward_post_hook", "zero_out_wgrad"),
+        ),
+        needs="weight gradients",  # what the output layer adds itself is told to the hooks by the embedding
+    ),
+    Change(
+        "Adam",
+        "without FusedAdam",
+        "with torch's AdamW its distributed optimizer raises on a fresh state, loses `step` on saving and shares one step tensor after loading",
+        (
+            Replaced(
+                f"{OPTIMIZER}:Adam", f"{OURS}.adam:Adam", ("class",), read_by=f"{OPTIMIZER}:_get_megatron_optimizer_based_on_param_groups"
+            ),
+            Replaced(
+                f"{OPTIMIZER}:USING_PYTORCH_OPTIMIZER",
+                False,
+                ("bool",),
+                read_by=f"{OPTIMIZER}:_get_megatron_optimizer_based_on_param_groups",
+            ),
+            Replaced(
+                f"{DISTRIBUTED_OPTIMIZER}:Adam",
+                f"{OURS}.adam:Adam",
+                ("class",),
+                read_by=f"{DISTRIBUTED_OPTIMIZER}:DistributedOptimizer.__init__",
+            ),
+            Replaced(f"{DISTRIBUTED_OPTIMIZER}:HAVE_APEX_OR_TE", True, ("bool",), read_by=f"{DISTRIBUTED_OPTIMIZER}:DistributedOptimizer"),
+            Replaced(
+                f"{DISTRIBUTED_OPTIMIZER}:USING_TE_OPTIMIZER", True, ("bool",), read_by=f"{DISTRIBUTED_OPTIMIZER}:DistributedOptimizer"
+            ),
+        ),
+        is_needed=True,
+    ),
+    Change(
+        "rotary positions",
+        "always",
+        "joins two halves twice for each rotation; ours goes over memory once. Fused rotation (Transformer Engine) does not come by here",
+        (
+            Replaced(
+                f"{CORE}.models.common.embeddings.rope_utils:_apply_rotary_pos_emb_bshd",
+                f"{OURS}.rotation:rotate",
+                ("(t, freqs, rotary_interleaved=False, multi_latent_attention=False, mscale=1.0)",),
+                read_by=f"{CORE}.models.common.embeddings.rope_utils:apply_rotary_pos_emb",
+            ),
+        ),
+    ),
+    Change(
+        "largest logits",
+        "always",
+        "torch.max finds places too: 10 ms instead of 1.5 for 512 tokens and 8192 logits on one core",
+        (
+            Replaced(
+                f"{CORE}.tensor_parallel.cross_entropy:VocabParallelCrossEntropy.calculate_logits_max",
+                f"{OURS}.cross_entropy:largest_logits",
+                ("(vocab_parallel_logits)",),
+            ),
+        ),
+    ),
+    Change(
+        "collectives of one tensor rank",
+        "always",
+        "on one tensor rank nothing is summed on entering or leaving a layer, and autocast is never used: a tenth of a small step's Python",
+        (
+            Replaced(
+                f"{LAYERS}:copy_to_tensor_model_parallel_region",
+                f"{OURS}.identity_collectives:into_tensor_ranks",
+                ("(input_, group=None)",),
+                read_by=f"{LAYERS}:ColumnParallelLinear.forward",
+            ),
+            Replaced(
+                f"{LAYERS}:reduce_from_tensor_model_parallel_region",
+                f"{OURS}.identity_collectives:out_of_tensor_ranks",
+                ("(input_, group=None)",),
+                read_by=f"{LAYERS}:RowParallelLinear.forward",
+            ),
+            Unwrapped(
+                f"{LINEAR}.forward",
+                (
+                    "(ctx, input, weight, bias, gradient_accumulation_fusion, allreduce_dgrad, sequence_parallel, grad_output_buffer,"
+                    " wgrad_deferral_limit, tp_group)",
+                ),
+            ),
+            Unwrapped(f"{LINEAR}.backward", ("(ctx, grad_output)",)),
+        ),
+    ),
+    Change(
+        "collectives of one data rank",
+        "always",
+        "they copy every gradient and every weight onto itself",
+        (
+            Replaced(f"{BUCKETS}.start_grad_sync", f"{OURS}.one_data_rank:start_grad_sync", ("(self, force_all_reduce=False)",)),
+            Replaced(f"{BUCKETS}.start_param_sync", f"{OURS}.one_data_rank:start_param_sync", ("(self, force_sync=False)",)),
+        ),
+    ),
+    Change(
+        "optimizer shards",
+        "always",
+        "its fully reshardable format gathers the whole state on every data-parallel rank; ours writes and reads what a rank holds",
+        (
+            Replaced(
+                f"{DISTRIBUTED_OPTIMIZER}:DistributedOptimizer.sharded_param_state_fully_reshardable",
+                f"{OURS}.optimizer_shards:sharded_states",
+                ("(self, model_sharded_state_dict, is_loading=False, metadata=None)",),
+            ),
+            Replaced(
+                f"{DISTRIBUTED_OPTIMIZER}:DistributedOptimizer.load_parameter_state_from_fully_reshardable",
+                f"{OURS}.optimizer_shards:load_states",
+                ("(self, state_dict)",),
+            ),
+            Mark(f"{DISTRIBUTED_OPTIMIZER}:DistributedOptimizer.sharded_state_dict", "sharded_param_state_fully_reshardable"),
+        ),
+    ),
+    Change(
+        "SwiGLU",
+        "always",
+        "autograd's own way computes the two halves apart and copies them together; in local layers, not in Transformer Engine's",
+        (Mark(f"{CORE}.transformer.mlp:MLP.__init__", "activation_func"),),
+        "layers take an activation module",
+    ),
+    Change(
+        "root mean square",
+        "always",
+        "torch puts RMSNorm together from single operations on CPU: 0.56 ms instead of 0.96 for 512 tokens of 320 channels",
+        (),
+        "layers take a norm of ours",
+    ),
+    Change(
+        "parallel block",
+        "always",
+        "attention and MLP side by side with one reduction: their linears are kept from communicating, as its shared experts' are",
+        (
+            Mark(f"{LAYERS}:ColumnParallelLinear.forward", "explicit_expert_comm"),
+            Mark(f"{LAYERS}:RowParallelLinear.forward", "explicit_expert_comm"),
+        ),
+        "has no such layer",
+        is_needed=True,
+    ),
+    Change(
+        "logit scale",
+        "always",
+        "Cohere's models multiply logits by a constant; done to the hidden states, at a fraction of their size",
+        (
+            Mark(f"{CORE}.models.gpt:GPTModel.forward", "_postprocess"),
+            Replaced(
+                f"{CORE}.models.gpt:GPTModel._postprocess",
+                None,
+                (
+                    "(self, hidden_states, input_ids, position_ids, labels, rotary_pos_emb, rotary_pos_cos, rotary_pos_sin,"
+                    " mtp_in_postprocess=None, loss_mask=None, decoder_input=None, attention_mask=None, inference_params=None,"
+                    " packed_seq_params=None, sequence_len_offset=None, runtime_gather_output=None, extra_block_kwargs=None,"
+                    " inference_context=None)",
+                ),
+            ),
+        ),
+        "scales logits by muP only",
+        is_needed=True,
+    ),
+)
