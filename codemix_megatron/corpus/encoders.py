@@ -8,6 +8,7 @@ import functools
 import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from codemix_megatron.corpus.tokenizers import DocumentTokenizer, HuggingFaceTok
 from codemix_megatron.readers.documents import BadDocument, InputFile
 from codemix_megatron.records.manifest import EncoderCard
 
-__all__ = ["Encoder", "FastokensEncoder", "KitokenEncoder", "ReferenceEncoder", "choose_encoder", "sample_for_proof"]
+__all__ = ["Encoder", "FastokensEncoder", "KitokenEncoder", "ReferenceEncoder", "choose_encoder", "library_versions", "sample_for_proof"]
 
 SMALLEST_FOR_FAST_BYTES = 1 << 20  # below it the reference is done before a second library is loaded
 SAMPLED_PLACES = 16
@@ -26,6 +27,9 @@ PROBES = (
     " leading and trailing ", "\n\n\tif x:\n\t\treturn  1\r\n", "1234567890 3.14 0x1F", "naïve Grüße 你好 👩‍👩‍👧 \u00a0\u200b\ufeff",
     "don't I'LL we've", "a" * 3000, "\0\x01\x7f", "<s> </s> <unk> <pad> [INST] ▁x ▁▁", "=" * 100 + "\n" * 50 + " " * 70 + "x",
 )  # fmt: skip
+
+
+REFERENCE_LIBRARIES = {"huggingface": "tokenizers", "sentencepiece": "sentencepiece"}  # by type of tokenizer
 
 
 class Encoder(ABC):
@@ -43,8 +47,7 @@ class ReferenceEncoder(Encoder):
 
     def __init__(self, tokenizer: DocumentTokenizer):
         self.tokenizer = tokenizer
-        library = {"huggingface": "tokenizers"}.get(tokenizer.card.type, tokenizer.card.type)
-        self.name = f"{library} {importlib.metadata.version(library)}"
+        self.name = installed(REFERENCE_LIBRARIES[tokenizer.card.type])
 
     def encode_flat(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids of all texts end to end, and the number of ids of each text."""
@@ -60,7 +63,7 @@ class LoadedWhenUsed(Encoder):
     def __init__(self, tokenizer: DocumentTokenizer):
         self.source = tokenizer.model_bytes
         self.adds_special_tokens = getattr(tokenizer, "adds_special_tokens", False)
-        self.name = f"{self.library} {importlib.metadata.version(self.library)}"
+        self.name = installed(self.library)
         self.loaded = None
 
     def __getstate__(self):
@@ -121,25 +124,37 @@ class KitokenEncoder(LoadedWhenUsed):
 FAST_ENCODERS = {HuggingFaceTokenizer: FastokensEncoder, SentencePieceTokenizer: KitokenEncoder}
 
 
+def installed(library: str) -> str:
+    """Return the name and the version of an installed library."""
+    return f"{library} {importlib.metadata.version(library)}"
+
+
+def library_versions(tokenizer: DocumentTokenizer) -> list[str]:
+    """Return the libraries that may make the ids of a tokenizer, that which defines them first."""
+    fast = FAST_ENCODERS.get(type(tokenizer))
+    return [installed(REFERENCE_LIBRARIES[tokenizer.card.type]), *([installed(fast.library)] if fast else [])]
+
+
 def choose_encoder(tokenizer: DocumentTokenizer, sample: Sequence[str]) -> tuple[Encoder, EncoderCard]:
     """Return the fast encoder when it gives the reference's ids for all of `sample`, else the reference; and what was found.
 
     An empty sample asks for the reference: a corpus so small that loading a second library would cost more than it saves.
     """
     reference = ReferenceEncoder(tokenizer)
+    slow = EncoderCard(library=reference.name, reference=reference.name)
     if not sample or type(tokenizer) not in FAST_ENCODERS:
-        return reference, EncoderCard(library=reference.name)
+        return reference, slow
     try:
         fast = fast_encoder(tokenizer)
         different = first_difference(fast, reference, [*sample, *PROBES, *tokenizer.special_names()])
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as fault:  # whatever a library says about a file it does not know; Rust's panics are no Exceptions
-        return reference, EncoderCard(library=reference.name, refused=f"{FAST_ENCODERS[type(tokenizer)].library}: {fault}"[:300])
+        return reference, replace(slow, refused=f"{FAST_ENCODERS[type(tokenizer)].library}: {fault}"[:300])
     checked = {"checked_texts": len(sample), "checked_bytes": sum(len(text.encode()) for text in sample)}
     if different is not None:
-        return reference, EncoderCard(library=reference.name, refused=f"{fast.name} gives other ids for {different[:60]!r}", **checked)
-    return fast, EncoderCard(library=fast.name, **checked)
+        return reference, replace(slow, refused=f"{fast.name} gives other ids for {different[:60]!r}", **checked)
+    return fast, replace(slow, library=fast.name, **checked)
 
 
 @functools.lru_cache(maxsize=1)  # all corpora of a recipe have one tokenizer, and loading takes half a second

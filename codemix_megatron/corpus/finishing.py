@@ -19,6 +19,7 @@ from codemix_megatron.filters.near_duplicates import NEAR_DUPLICATE, find_near_d
 from codemix_megatron.readers.json_lines import name_lines
 from codemix_megatron.recipe.filtering import NearDuplicates
 from codemix_megatron.records.atomic import writing
+from codemix_megatron.records.manifest import EncoderCard
 
 __all__ = ["Finishing"]
 
@@ -51,6 +52,11 @@ class Finishing:
     def kept(self) -> np.ndarray:
         """Say of each document whether it is written."""
         return self.fate == KEPT
+
+    @property
+    def encoder(self) -> EncoderCard:
+        """Which library made the ids of all parts."""
+        return EncoderCard(**self.parts[0].encoder)
 
     def decide(self, rule: HeldOutRule) -> None:
         """Decide which documents are kept and which of them are held out, and count both."""

@@ -6,16 +6,17 @@ import sys
 from pathlib import Path
 
 from codemix_megatron.corpus.disk import explaining_write_faults
-from codemix_megatron.corpus.encoders import choose_encoder, sample_for_proof
+from codemix_megatron.corpus.encoders import choose_encoder, library_versions, sample_for_proof
 from codemix_megatron.corpus.finishing import Finishing
 from codemix_megatron.corpus.held_out import HeldOutRule
 from codemix_megatron.corpus.indexed import IndexedWriter, token_dtype
+from codemix_megatron.corpus.input_identity import fingerprint_inputs
 from codemix_megatron.corpus.part_encoding import PartEncoding
 from codemix_megatron.corpus.parts import PartsFolder, cut_into_parts
 from codemix_megatron.corpus.tokenizers import DocumentTokenizer, HuggingFaceTokenizer, load_gpt2_tokenizer, load_tokenizer
 from codemix_megatron.corpus.workers import encode_parts, worthwhile_workers
 from codemix_megatron.errors import CodemixError, CorpusError
-from codemix_megatron.readers.inputs import find_inputs, fingerprint_inputs
+from codemix_megatron.readers.inputs import find_inputs
 from codemix_megatron.recipe.schema import CorpusSpec
 
 __all__ = ["main"]
@@ -120,13 +121,13 @@ def write_key(arguments, key: str, tokenizer: DocumentTokenizer) -> None:
     inputs = find_inputs(spec, where="--input")
     parts, dtype = cut_into_parts(inputs), token_dtype(tokenizer.vocab_size)
     end = tokenizer.end_of_document_id if arguments.append_eod else None
-    settings = (fingerprint_inputs(spec, inputs), tokenizer.card.sha256, end, getattr(tokenizer, "adds_special_tokens", False), len(parts))
-    folder = PartsFolder(prefix, repr(settings), dtype)
+    of_tokenizer = (tokenizer.card.sha256, end, getattr(tokenizer, "adds_special_tokens", False), library_versions(tokenizer))
+    folder = PartsFolder(prefix, repr((fingerprint_inputs(spec, inputs), of_tokenizer, len(parts))), dtype)
     with explaining_write_faults(f"{prefix}.bin"), folder.held(alone=True):
         encoder, card = choose_encoder(tokenizer, sample_for_proof(inputs))
         if card.refused:
             print(f"{prefix}: slow tokenizer {card.library}, for {card.refused}")
-        work = PartEncoding(folder, parts, encoder, end, spec.kind, every_document=True)
+        work = PartEncoding(folder, parts, encoder, end, spec.kind, every_document=True, card=card)
         workers = worthwhile_workers(sum(file.num_bytes for file in inputs))
         encode_parts(work, folder.unfinished(len(parts)), min(workers, arguments.workers or workers), lambda *_: None)
         finishing = Finishing(folder, [folder.finished(number) for number in range(len(parts))], parts, every_document=True)

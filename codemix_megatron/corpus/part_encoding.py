@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from codemix_megatron.corpus.encoders import Encoder
 from codemix_megatron.corpus.held_out import DIGEST_BYTES, text_digest
+from codemix_megatron.corpus.input_identity import check_unchanged
 from codemix_megatron.corpus.parts import RECORD, FinishedPart, PartsFolder, PartWriter
 from codemix_megatron.corpus.tally import DUPLICATE, Dropped
 from codemix_megatron.errors import CorpusError
@@ -15,6 +16,7 @@ from codemix_megatron.filters.filters import Filters
 from codemix_megatron.filters.near_duplicates import document_signature
 from codemix_megatron.readers.documents import EMPTY, BadDocument, Document, InputFile, Position
 from codemix_megatron.recipe.filtering import NearDuplicates
+from codemix_megatron.records.manifest import EncoderCard
 
 __all__ = ["Advance", "PartEncoding", "encode_part"]
 
@@ -42,6 +44,7 @@ class PartEncoding:
     filters: Filters | None = None
     near_duplicates: NearDuplicates | None = None  # how documents nearly alike are told; None tells none
     every_document: bool = False  # keep empty texts and duplicates, as Megatron's tool does
+    card: EncoderCard = field(default_factory=lambda: EncoderCard(library=""))  # of the encoder
 
     def encode(self, number: int, advance: Advance) -> None:
         """Do one part."""
@@ -49,11 +52,12 @@ class PartEncoding:
 
 
 def encode_part(work: PartEncoding, number: int, advance: Advance) -> None:
-    """Write the files of one part; raises CorpusError when an input cannot be read, OSError when the disk is full."""
+    """Write the files of one part; raises CorpusError when an input cannot be read or changes meanwhile, OSError when the disk is full."""
     with PartWriter(work.folder, number) as writer:
         progress = PartProgress(work, number, writer)
         for batch in progress.batches(advance):
             progress.write(batch)
+        check_unchanged(work.parts[number])
         progress.finish()
 
 
@@ -155,6 +159,7 @@ class PartProgress:
         """Give the files their names."""
         self.part.groups = [list(group) for group in self.groups]
         self.part.dropped, self.part.rewritten = self.dropped.as_plain(), dict(self.rewritten)
+        self.part.encoder = asdict(self.work.card)
         self.writer.finish(self.part)
 
 

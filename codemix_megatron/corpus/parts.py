@@ -1,7 +1,6 @@
 """The work on a corpus cut into parts, each done by any process at any time, and the folder their results wait in."""
 
 import contextlib
-import errno
 import glob
 import hashlib
 import itertools
@@ -13,21 +12,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
-from codemix_megatron.errors import MACHINE_FAULT, CorpusError
+from codemix_megatron.corpus.prefix_lock import PrefixLock
+from codemix_megatron.errors import CorpusError
 from codemix_megatron.readers.documents import InputFile
-
-try:
-    import fcntl
-except ImportError:  # not on Windows; then two commands at once are not noticed
-    fcntl = None
 
 __all__ = ["RECORD", "FinishedPart", "PartsFolder", "PartWriter", "Shard", "cut_into_parts"]
 
 PART_BYTES = 32 << 20
 MOST_PARTS = 4096  # files in one folder: four per part
-FORMAT_VERSION = 2  # count up when the files of a part would differ for the same inputs
+FORMAT_VERSION = 3  # count up when the files of a part would differ for the same inputs
 
+CHECKED_AT_ONCE = 4 << 20
+FILES = ("done", "tokens", "records", "identities", "signatures", "damaged")
 # What is kept of each document that was tokenized; `group` is its place in the part's table of (kind, language, licence).
 RECORD = np.dtype([("digest", "V16"), ("num_bytes", "<u4"), ("num_tokens", "<u4"), ("group", "<u4")])
 
@@ -75,7 +73,7 @@ class Shard:
 
 @dataclass
 class FinishedPart:
-    """What the done-file of a part says: sizes of its files, and what was left out."""
+    """What the done-file of a part says: sizes of its files, which encoder made its ids, and what was left out."""
 
     num_documents: int = 0
     num_tokens: int = 0
@@ -83,69 +81,53 @@ class FinishedPart:
     groups: list = field(default_factory=list)  # (kind, language, licence)
     dropped: dict = field(default_factory=dict)  # see tally.Dropped
     rewritten: dict[str, int] = field(default_factory=dict)
+    encoder: dict = field(default_factory=dict)  # see records.manifest.EncoderCard
 
 
 class PartsFolder:
-    """`.NAME.parts-KEY` beside a corpus; another KEY for other documents, tokenizer or filters, so that nothing stale is taken.
+    """`.NAME.parts-KEY` beside a corpus; another KEY for other documents, tokenizer, filters or libraries, so that nothing stale is taken.
 
     Files of part 7: 00007.tokens (ids), .records (RECORD per document), .identities (a line per document),
-    .signatures (where near duplicates are looked for), and .done, written last.
+    .signatures (where near duplicates are looked for), and .done, written last, with the size and the checksum of each.
     """
 
     def __init__(self, prefix, key: str, dtype):
         self.prefix, self.dtype = Path(prefix), np.dtype(dtype)
-        digest = hashlib.sha256(f"{FORMAT_VERSION}\0{self.dtype}\0{key}".encode()).hexdigest()[:12]
-        self.path = self.prefix.with_name(f".{self.prefix.name}.parts-{digest}")
-        self.lock = None
+        self.key = hashlib.sha256(f"{FORMAT_VERSION}\0{self.dtype}\0{key}".encode()).hexdigest()
+        self.path = self.prefix.with_name(f".{self.prefix.name}.parts-{self.key[:12]}")
+        self.lock = PrefixLock(prefix)
+        self.checked: dict[int, tuple] = {}  # part -> (times and sizes of its files, what it holds)
+        self.faults: dict[int, str] = {}  # part -> why it counts as not done although there is a done-file
 
     def __getstate__(self):
-        return {**self.__dict__, "lock": None}  # workers write under the lock of the process that started them
+        return {**self.__dict__, "checked": {}}
 
     def file(self, number: int, what: str) -> Path:
         """Return the path of one file of a part."""
         return self.path / f"{number:05}.{what}"
 
-    def open(self, *, alone: bool) -> None:
-        """Make the folder and hold it: alone, or beside other shards."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.lock = open(self.path / "lock", "ab")  # noqa: SIM115 - held until `close`
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self.lock, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.lock.close()
-            raise CorpusError(
-                f"{self.prefix}.bin: another command is writing it; wait for it or give another prefix", exit_code=MACHINE_FAULT
-            ) from None
-        except OSError as fault:
-            if fault.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # file systems without locks
-                raise
-        if alone:
-            self.sweep()
-
     @contextlib.contextmanager
     def held(self, *, alone: bool):
-        """Hold the folder while the block runs."""
-        self.open(alone=alone)
+        """Hold everything under the prefix while the block runs: alone, or beside other shards."""
+        self.lock.acquire(alone=alone)
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if alone:
+                self.sweep()
             yield
         finally:
             self.close()
 
     def sweep(self) -> None:
-        """Remove what killed processes left of unfinished parts; only for who holds the folder alone."""
+        """Remove what killed processes left of unfinished parts; only for who holds the prefix alone."""
         for path in self.path.glob("*.*.*"):
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of the folder; one without a finished part is removed."""
-        if self.lock is None:
-            return
-        if self.path.is_dir() and not any(self.path.glob("*.done")):
+        """Let go of the prefix; a folder without a finished part is removed, unless another shard is at work in it."""
+        if self.path.is_dir() and not any(self.path.glob("*.done")) and self.lock.become_alone():
             shutil.rmtree(self.path, ignore_errors=True)
-        self.lock.close()
-        self.lock = None
+        self.lock.release()
 
     def siblings(self) -> list[Path]:
         """Return the folders of this corpus that are there, those of other settings too."""
@@ -157,13 +139,42 @@ class PartsFolder:
             shutil.rmtree(folder, ignore_errors=True)
 
     def finished(self, number: int) -> FinishedPart | None:
-        """Return what a part holds, or None when it is not done or its files are not as large as promised."""
+        """Return what a part holds, or None when it is not done, or any byte of its files is not as it was written."""
+        state = self.state(number)
+        known = self.checked.get(number)
+        if known is None or known[0] != state:
+            self.faults.pop(number, None)
+            known = self.checked[number] = (state, self.check(number))
+        return known[1]
+
+    def state(self, number: int) -> list:
+        """Return size and time of each file of a part, which say whether it has to be read again."""
+        found = []
+        for what in FILES:
+            with contextlib.suppress(OSError):
+                status = self.file(number, what).stat()
+                found.append((what, status.st_size, status.st_mtime_ns, status.st_ino))
+        return found
+
+    def check(self, number: int) -> FinishedPart | None:
+        """Read the files of a part and compare them with its done-file."""
         try:
-            part = FinishedPart(**json.loads(self.file(number, "done").read_bytes()))
-            sizes = [self.file(number, what).stat().st_size for what in ("tokens", "records")]
-        except (OSError, ValueError, TypeError):
+            data = self.file(number, "done").read_bytes()
+        except OSError:
             return None
-        return part if sizes == [part.num_tokens * self.dtype.itemsize, part.num_documents * RECORD.itemsize] else None
+        try:
+            told = json.loads(data)
+            part, files = FinishedPart(**told["part"]), told["files"]
+            is_ours = (told["key"], told["number"], told["checksum"]) == (self.key, number, done_checksum(told))
+        except (ValueError, TypeError, KeyError):
+            is_ours = False
+        if not is_ours:
+            self.faults[number] = f"{self.file(number, 'done').name} is damaged"
+            return None
+        wrong = next((what for what, expected in files.items() if size_and_checksum(self.file(number, what)) != expected), None)
+        if wrong is not None:
+            self.faults[number] = f"{self.file(number, wrong).name} is damaged"
+        return part if wrong is None else None
 
     def unfinished(self, num_parts: int) -> list[int]:
         """Return the numbers of the parts that are not done."""
@@ -180,13 +191,32 @@ class PartsFolder:
         return rest[1:] if rest.startswith("\t") else f"{files[int(index)].path}{rest}"
 
 
+def size_and_checksum(path: Path) -> list | None:
+    """Return [bytes, hash] of a file, None where it cannot be read."""
+    digest, size = xxhash.xxh3_128(), 0
+    try:
+        with open(path, "rb", buffering=0) as handle:
+            while block := handle.read(CHECKED_AT_ONCE):
+                digest.update(block)
+                size += len(block)
+    except OSError:
+        return None
+    return [size, digest.hexdigest()]
+
+
+def done_checksum(told: dict) -> str:
+    """Return the checksum of everything else a done-file says."""
+    rest = {name: value for name, value in told.items() if name != "checksum"}
+    return xxhash.xxh3_128_hexdigest(json.dumps(rest, sort_keys=True).encode())
+
+
 class PartWriter:
     """Writes the files of one part under names of this process alone, and gives them their names when the part is whole."""
 
     def __init__(self, folder: PartsFolder, number: int):
         self.folder, self.number = folder, number
         self.mine = f"{socket.gethostname()}-{os.getpid()}"
-        self.handles = {}
+        self.handles, self.written = {}, {}  # written: what -> [bytes, running hash]
 
     def __enter__(self) -> "PartWriter":
         return self
@@ -205,17 +235,24 @@ class PartWriter:
         """Append to one file of the part."""
         if what not in self.handles:
             self.handles[what] = open(self.partial(what), "wb", buffering=1 << 20)  # noqa: SIM115 - closed with the writer
-        self.handles[what].write(data)
+            self.written[what] = [0, xxhash.xxh3_128()]
+        view = data.view(np.uint8) if isinstance(data, np.ndarray) else data
+        self.handles[what].write(view)
+        self.written[what][0] += len(view)
+        self.written[what][1].update(view)
 
     def finish(self, part: FinishedPart) -> None:
         """Flush everything to disk, rename, and write the done-file."""
         for what in ("tokens", "records", "identities"):
             self.write(what, b"")
-        self.write("done", json.dumps(asdict(part)).encode())  # renamed last, for it was opened last
+        files = {what: [size, digest.hexdigest()] for what, (size, digest) in self.written.items()}
+        told = json.loads(json.dumps({"key": self.folder.key, "number": self.number, "files": files, "part": asdict(part)}))
+        self.write("done", json.dumps({**told, "checksum": done_checksum(told)}).encode())  # renamed last, for it was opened last
         for handle in self.handles.values():
             handle.flush()
             os.fsync(handle.fileno())
             handle.close()
+        self.folder.file(self.number, "done").unlink(missing_ok=True)  # of a part that was damaged
         for what in self.handles:
             os.replace(self.partial(what), self.folder.file(self.number, what))
         self.handles = {}

@@ -3,15 +3,16 @@
 import difflib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from codemix_megatron.corpus.disk import explaining_write_faults
-from codemix_megatron.corpus.encoders import Encoder, choose_encoder, sample_for_proof
+from codemix_megatron.corpus.encoders import choose_encoder, library_versions, sample_for_proof
 from codemix_megatron.corpus.finishing import Finishing
 from codemix_megatron.corpus.held_out import HeldOutRule
 from codemix_megatron.corpus.indexed import IndexedWriter, token_dtype
+from codemix_megatron.corpus.input_identity import fingerprint_inputs
 from codemix_megatron.corpus.part_encoding import PartEncoding
 from codemix_megatron.corpus.parts import PartsFolder, Shard, cut_into_parts
 from codemix_megatron.corpus.tokenizers import SENTINEL_FAMILIES, DocumentTokenizer, load_tokenizer, train_tokenizer
@@ -20,10 +21,9 @@ from codemix_megatron.corpus.workers import encode_parts, worthwhile_workers
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.filters.filters import filtered_inputs, load_filters
 from codemix_megatron.readers.documents import InputFile
-from codemix_megatron.readers.inputs import find_inputs, fingerprint_inputs
+from codemix_megatron.readers.inputs import find_inputs
 from codemix_megatron.recipe.schema import CorpusSpec, Recipe
-from codemix_megatron.records.atomic import read_json, write_json
-from codemix_megatron.records.manifest import CorpusManifest, EncoderCard, manifest_path
+from codemix_megatron.records.manifest import CorpusManifest, manifest_path
 
 __all__ = ["MAX_BAD_SHARE", "HowToPrepare", "Progress", "ProgressState", "prepare_corpus", "prepare_recipe", "prepare_tokenizer"]
 
@@ -185,10 +185,8 @@ class Preparation:
         self.filters = load_filters(spec.filters)
         self.settings = json.loads(json.dumps(self.filters.settings()))  # as the manifest gives them back
         card = tokenizer.card
-        key = (
-            f"{self.fingerprint}\0{card.sha256}\0{card.end_of_document_id}\0{len(self.parts)}\0{json.dumps(self.settings, sort_keys=True)}"
-        )
-        self.folder = PartsFolder(spec.prefix, key, self.dtype)
+        decisive = [self.fingerprint, card.sha256, card.end_of_document_id, len(self.parts), self.settings, library_versions(tokenizer)]
+        self.folder = PartsFolder(spec.prefix, json.dumps(decisive, sort_keys=True), self.dtype)
 
     def refuse_to_overwrite(self) -> None:
         """Raise CorpusError when files that no unfinished preparation can have left stand under the corpus's name."""
@@ -215,7 +213,10 @@ class Preparation:
         if manifest.filters != self.settings:
             return None, "its filters have changed"
         if manifest.input_fingerprint != self.fingerprint:
-            return None, "its documents or how they are read have changed"
+            return None, "its documents, their order or how they are read have changed"
+        made, now = manifest.encoder.reference if manifest.encoder else "", library_versions(self.tokenizer)[0]
+        if made != now:
+            return None, f"its ids are those of {made or 'another library'}, now {now}"
         return manifest, ""
 
     def estimate_bytes(self) -> int:
@@ -232,13 +233,11 @@ class Preparation:
         self.advance(sum(file.num_bytes for number in done for file in self.parts[number]), 0, 0)
         if done:
             self.how.say(f"{self.name}: {len(done)} of {len(mine)} parts were done before")
+        for number, fault in self.folder.faults.items():
+            self.how.say(f"{self.name}: part {number} is made again, {fault}")
         if missing:
             num_bytes = sum(file.num_bytes for number in missing for file in self.parts[number])
-            work = PartEncoding(
-                self.folder, self.parts, self.encoder(), self.tokenizer.end_of_document_id, self.spec.kind,
-                self.filters, self.spec.filters.near_duplicates,
-            )  # fmt: skip
-            encode_parts(work, missing, self.how.workers or worthwhile_workers(num_bytes), self.advance)
+            encode_parts(self.work(), missing, self.how.workers or worthwhile_workers(num_bytes), self.advance)
 
     def advance(self, num_bytes: int, documents: int, tokens: int) -> None:
         """Tell how far the work has come."""
@@ -247,13 +246,15 @@ class Preparation:
         self.state.num_tokens += tokens
         self.how.progress(replace(self.state))
 
-    def encoder(self) -> Encoder:
-        """Return the encoder of this corpus; every shard comes to the same, for all look at the same sample."""
+    def work(self) -> PartEncoding:
+        """Return what the parts have in common; every shard comes to the same encoder, for all look at the same sample."""
         encoder, card = choose_encoder(self.tokenizer, sample_for_proof(self.inputs))
-        write_json(self.folder.path / "encoder.json", asdict(card))
         if card.refused:
             self.how.say(f"{self.name}: slow tokenizer {card.library}, for {card.refused}")
-        return encoder
+        return PartEncoding(
+            self.folder, self.parts, encoder, self.tokenizer.end_of_document_id, self.spec.kind,
+            self.filters, self.spec.filters.near_duplicates, card=card,
+        )  # fmt: skip
 
     def finish(self) -> CorpusManifest:
         """Write .bin, .idx and the manifest under their names; raises CorpusError when too much is damaged or nothing is left."""
@@ -277,8 +278,9 @@ class Preparation:
         """Raise CorpusError when parts are missing, naming the shards that should have done them."""
         missing = [number for number, part in enumerate(finished) if part is None]
         if missing:
+            why = f", {self.folder.faults[missing[0]]}" if missing[0] in self.folder.faults else ""
             raise CorpusError(
-                f"corpora.{self.name}: {len(missing)} of {len(finished)} parts are not done (such as part {missing[0]}); run the shards that"
+                f"corpora.{self.name}: {len(missing)} of {len(finished)} parts are not done (such as part {missing[0]}{why}); run the shards that"
                 f" are missing again, or `codemix prepare` without --shard, which does the rest; finished parts are in {self.folder.path}"
             )
 
@@ -320,7 +322,7 @@ class Preparation:
             train_bytes=train_bytes,
             held_out_share=self.how.held_out_share,
             tokenizer=self.tokenizer.card,
-            encoder=EncoderCard(**read_json(self.folder.path / "encoder.json")),
+            encoder=finishing.encoder,
             bin_sha256=writer.bin_sha256,
             idx_sha256=writer.idx_sha256,
             documents=list(self.spec.documents),

@@ -72,6 +72,12 @@ class InputFile:
     stamp: str
     reader: Callable[..., Iterator[Document | BadDocument]] = field(compare=False)
     divider: Callable[..., list["Span"]] | None = field(default=None, compare=False)
+    file_bytes: int | None = None  # of the file that this is a part of
+
+    @property
+    def whole_bytes(self) -> int:
+        """Bytes of the whole file."""
+        return self.num_bytes if self.file_bytes is None else self.file_bytes
 
     def divide(self, part_bytes: int) -> list["InputFile"]:
         """Return parts of about `part_bytes` that read one after the other give the documents of the file, in its order.
@@ -83,7 +89,7 @@ class InputFile:
         return [
             replace(
                 self, name=f"{self.name}[{span.begin}:{span.end}]", num_bytes=span.num_bytes,
-                reader=partial(self.reader, span=span), divider=None,
+                reader=partial(self.reader, span=span), divider=None, file_bytes=self.num_bytes,
             )
             for span in self.divider(self.path, self.num_bytes, part_bytes)
         ]  # fmt: skip

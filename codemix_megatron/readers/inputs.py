@@ -2,8 +2,6 @@
 
 import functools
 import glob
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,9 +29,9 @@ from codemix_megatron.readers.stack_exchange import read_posts
 from codemix_megatron.readers.standard_library import find_library_inputs
 from codemix_megatron.readers.streams import PACKED_SUFFIXES, is_url, plain_suffix
 from codemix_megatron.readers.tables import ARROW_SUFFIXES, PARQUET_SUFFIXES, divide_parquet, read_arrow, read_parquet
-from codemix_megatron.recipe.schema import CorpusSpec, as_plain
+from codemix_megatron.recipe.schema import CorpusSpec
 
-__all__ = ["find_inputs", "fingerprint_inputs"]
+__all__ = ["READING_VERSION", "find_inputs"]
 
 READING_VERSION = 3  # count up when the same files would give other documents
 ABOUT_A_FOLDER = ("readme", "license", "licence", "notice", "changelog", "citation")
@@ -241,14 +239,3 @@ def posts_inputs(named: str, spec: CorpusSpec) -> list[InputFile]:
 
 
 READERS = {"git": git_inputs, "issues": issue_inputs, "stackexchange": posts_inputs}
-
-
-def fingerprint_inputs(spec: CorpusSpec, inputs: list[InputFile]) -> str:
-    """Return a hash of what is read and how: names, sizes and times of the files, not their folder; keys and filters."""
-    keys = (spec.text_key, spec.language_key, spec.licence_key, spec.origin_key, spec.text_documents)
-    how = json.dumps([READING_VERSION, spec.kind, keys, as_plain(spec.filters)], sort_keys=True)
-    digest = hashlib.sha256(how.encode())
-    for file in sorted(inputs, key=lambda file: (file.name, file.num_bytes, file.stamp)):
-        licence = getattr(file.reader, "keywords", {}).get("licence") or ""  # that of its folder, which no size and time tells
-        digest.update(f"\0{file.name}\0{file.num_bytes}\0{file.stamp}\0{licence}".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()

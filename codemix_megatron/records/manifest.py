@@ -1,5 +1,6 @@
 """CorpusManifest: what stands beside PREFIX.bin and PREFIX.idx, as PREFIX.manifest.json."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -10,6 +11,7 @@ from codemix_megatron.records.atomic import read_json, write_json
 __all__ = ["CorpusManifest", "EncoderCard", "TokenizerCard", "manifest_path"]
 
 VERSION = 1
+CHECKSUM = "checksum"  # of the manifest itself, in its file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,7 @@ class EncoderCard:
     """Which library made the ids, and on how much of the corpus its ids were compared with the reference's."""
 
     library: str  # name and version
+    reference: str = ""  # that which defines the ids
     checked_texts: int = 0
     checked_bytes: int = 0
     refused: str = ""  # why the fast library was not used
@@ -89,7 +92,8 @@ class CorpusManifest:
     def write(self) -> Path:
         """Write the manifest beside its corpus; last, so that a corpus without one is incomplete."""
         path = manifest_path(self.prefix)
-        write_json(path, asdict(self))
+        plain = asdict(self)
+        write_json(path, {**plain, CHECKSUM: checksum_of(plain)})
         return path
 
     @classmethod
@@ -98,6 +102,7 @@ class CorpusManifest:
         path = f"{prefix}.manifest.json" if "://" in str(prefix) else manifest_path(prefix)
         try:
             plain = read_remote_json(path) if isinstance(path, str) else read_json(path)
+            check_checksum(plain)
             plain["tokenizer"] = TokenizerCard(**plain["tokenizer"])
             plain["encoder"] = EncoderCard(**plain["encoder"]) if plain.get("encoder") else None
             plain["prefix"] = str(prefix)  # a corpus may have been moved
@@ -115,6 +120,18 @@ class CorpusManifest:
 def manifest_path(prefix) -> Path:
     """Return the manifest's path for a corpus prefix."""
     return Path(f"{prefix}.manifest.json")
+
+
+def checksum_of(plain: dict) -> str:
+    """Return the checksum of everything else a manifest's file says."""
+    rest = {name: value for name, value in plain.items() if name != CHECKSUM}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def check_checksum(plain: dict) -> None:
+    """Raise ValueError when a manifest is not what was written; those made before there was a checksum, or by hand, have none."""
+    if CHECKSUM in plain and plain[CHECKSUM] != checksum_of(plain):
+        raise ValueError(f"its own checksum is {checksum_of(plain)[:12]}..., it says {str(plain[CHECKSUM])[:12]}...: damaged or edited")
 
 
 def check_dtype(manifest: CorpusManifest, path) -> None:

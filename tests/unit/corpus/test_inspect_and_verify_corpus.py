@@ -49,9 +49,11 @@ def put(path, position: int, value: int, dtype) -> None:
 
 
 def change_manifest(corpus, **values) -> None:
-    """Overwrite keys of the manifest."""
+    """Overwrite keys of the manifest, by hand, without its checksum."""
     path = corpus.with_suffix(".manifest.json")
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    plain = json.loads(path.read_text())
+    plain.pop("checksum", None)
+    path.write_text(json.dumps({**plain, **values}))
 
 
 def test_a_sound_corpus_is_as_it_should_be(corpus, capsys):

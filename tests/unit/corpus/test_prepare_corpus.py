@@ -151,7 +151,7 @@ def test_changes_are_noticed_and_named(hundred_texts, spec_for, tokenizer, token
     with open(hundred_texts, "a") as handle:
         handle.write('{"text": "one more"}\n')
     assert prepare(spec_for(hundred_texts), tokenizer, 0.2, say=said.append).num_documents == 101
-    assert said.pop() == "x: preparing again, its documents or how they are read have changed"
+    assert said.pop() == "x: preparing again, its documents, their order or how they are read have changed"
     (tmp_path / "other.json").write_text(tokenizer_path.read_text() + "\n")
     other = load_tokenizer(tmp_path / "other.json")
     prepare(spec_for(hundred_texts), other, 0.2, say=said.append)

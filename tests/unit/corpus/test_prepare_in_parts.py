@@ -104,7 +104,7 @@ def test_finished_parts_are_taken_up_and_damaged_ones_done_again(at_once, many_t
     said = []
     manifest = prepare_corpus("x", spec, tokenizer, replace(HOW, say=said.append))
     num_parts = len(list(range(0, many_texts.stat().st_size, 4096)))
-    assert said == [f"x: {num_parts - 2} of {num_parts} parts were done before"]
+    assert said == [f"x: {num_parts - 2} of {num_parts} parts were done before", "x: part 3 is made again, 00003.tokens is damaged"]
     assert checksums(spec) == at_once[2]
     assert told(manifest) == told(at_once[1])
 

@@ -8,9 +8,10 @@ import sys
 import pytest
 import zstandard
 
+from codemix_megatron.corpus.input_identity import fingerprint_inputs
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.readers.documents import BadDocument, Document
-from codemix_megatron.readers.inputs import find_inputs, fingerprint_inputs
+from codemix_megatron.readers.inputs import find_inputs
 from codemix_megatron.readers.source_files import docstrings_of
 from codemix_megatron.recipe.schema import CorpusSpec
 

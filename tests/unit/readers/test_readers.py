@@ -18,12 +18,13 @@ import zstandard
 from licence_samples import MIT
 from tiny_run import REPOSITORY
 
+from codemix_megatron.corpus.input_identity import fingerprint_inputs
 from codemix_megatron.corpus.prepare import prepare_recipe
 from codemix_megatron.corpus.tokenizers import SENTINEL_FAMILIES, load_tokenizer
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.mixture.fill_in_the_middle import middle_filler
 from codemix_megatron.readers.documents import BadDocument, Document
-from codemix_megatron.readers.inputs import find_inputs, fingerprint_inputs
+from codemix_megatron.readers.inputs import find_inputs
 from codemix_megatron.readers.issue_threads import thread_text
 from codemix_megatron.readers.source_files import language_of
 from codemix_megatron.readers.stack_exchange import text_of_html
