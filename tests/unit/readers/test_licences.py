@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from licence_samples import BSD, COMMONS_CLAUSE, GPL_NOTICE, LLVM_EXCEPTION, MIT, OWNER
 
+from codemix_megatron.corpus.input_identity import fingerprint_inputs
 from codemix_megatron.readers.documents import Document
-from codemix_megatron.readers.inputs import find_inputs, fingerprint_inputs
+from codemix_megatron.readers.inputs import find_inputs
 from codemix_megatron.readers.licence_texts import is_licence_file, licence_of_text
 from codemix_megatron.readers.licences import licence_allowed
 from codemix_megatron.recipe.schema import CorpusSpec
