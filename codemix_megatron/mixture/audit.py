@@ -1,6 +1,10 @@
 """What was really consumed: tokens per phase, source and language, recounted from positions and documents.
 
 Training counts sources only; languages are recounted here from the data order itself, which costs training nothing.
+
+A run's tokens are the places of its sequences at which something may be predicted, sequence_length in each: that is what plan,
+journal and trackers count. In a window each of them holds a token. A packed sequence may leave some empty; they are listed as `EMPTY`,
+so that the languages of a source add up to what the journal says of it, whatever the packing.
 """
 
 from pathlib import Path
@@ -12,10 +16,11 @@ from codemix_megatron.mixture.mixture import Mixture
 from codemix_megatron.mixture.packing import Packing
 from codemix_megatron.records.manifest import CorpusManifest
 
-__all__ = ["DocumentLanguages", "audit"]
+__all__ = ["EMPTY", "DocumentLanguages", "audit", "piece_ranges"]
 
 BATCH_POSITIONS = 1 << 16
 ALL = "all"  # the one language of a corpus whose documents say none
+EMPTY = "(empty)"  # places of packed sequences without a token
 
 
 class DocumentLanguages:
@@ -56,10 +61,11 @@ def audit(
     """Return tokens by language, a row per phase and an entry per source, of a run's positions before `sequences_seen`.
 
     `skipped` holds (first, end) ranges of positions that were not trained on and do not count.
-    Windows count their sequence_length inputs, packed sequences the tokens they hold.
+    Counted are tokens after which one is predicted: all of a sequence but its last. They and `EMPTY` make up
+    sequence_length for each sequence.
     """
     languages = [DocumentLanguages(manifest) for manifest in manifests]
-    totals = [[np.zeros(len(known.names), dtype=np.int64) for known in languages] for _ in mixture.phases]
+    totals = [[np.zeros(len(known.names) + 1, dtype=np.int64) for known in languages] for _ in mixture.phases]
     for first in range(mixture.first, sequences_seen, BATCH_POSITIONS):
         positions = np.arange(first, min(first + BATCH_POSITIONS, sequences_seen))
         for begin, end in skipped:
@@ -68,15 +74,26 @@ def audit(
         for phase in np.unique(located.phase):
             for source in np.unique(located.source[located.phase == phase]):
                 drawn = located.sequence[(located.phase == phase) & (located.source == source)]
-                ranges = (
-                    piece_ranges(packings[source], drawn) if packings else (drawn * sequence_length, np.full(len(drawn), sequence_length))
-                )
-                totals[phase][source] += languages[source].count(*ranges)
+                starts, lengths = predicting_ranges(drawn, sequence_length, packings[source] if packings else None)
+                totals[phase][source][:-1] += languages[source].count(starts, lengths)
+                totals[phase][source][-1] += len(drawn) * sequence_length - lengths.sum()
         progress(min(first + BATCH_POSITIONS, sequences_seen), sequences_seen)
-    return [
-        [{name: int(n) for name, n in zip(known.names, counts, strict=True) if n} for known, counts in zip(languages, row, strict=True)]
-        for row in totals
-    ]
+    return [[named_counts(known.names, counts) for known, counts in zip(languages, row, strict=True)] for row in totals]
+
+
+def named_counts(languages: list[str], counts: np.ndarray) -> dict[str, int]:
+    """Return language -> tokens of those that have any; the last count is that of empty places."""
+    return {name: int(n) for name, n in zip([*languages, EMPTY], counts, strict=True) if n}
+
+
+def predicting_ranges(sequences: np.ndarray, sequence_length: int, packing: Packing | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return (start, length) of the stretches of tokens after which one is predicted: windows or packed sequences less their last token."""
+    if packing is None:
+        return sequences * sequence_length, np.full(len(sequences), sequence_length)
+    starts, lengths = piece_ranges(packing, sequences)
+    last_pieces = np.cumsum(packing.first[sequences + 1] - packing.first[sequences]) - 1
+    lengths[last_pieces] -= 1
+    return starts, lengths
 
 
 def piece_ranges(packing: Packing, sequences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

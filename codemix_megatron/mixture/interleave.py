@@ -8,7 +8,11 @@ off by less than one per level of the tree.
 
 import numpy as np
 
-__all__ = ["Interleaving"]
+__all__ = ["MOST_SEQUENCES", "Interleaving"]
+
+# Of a run. Far past any corpus, and small enough that doubles estimate every quotient to within two and that
+# largest remainders of shares add up.
+MOST_SEQUENCES = 2**45
 
 
 class Interleaving:
@@ -21,6 +25,7 @@ class Interleaving:
         leaves = [int(i) for i in np.flatnonzero(self.counts)]
         self.left_count, self.node_total, self.left, self.right, self.leaf = [], [], [], [], []
         self.depth = self.add_node(leaves)
+        self.fits_int64 = self.total * (max(self.left_count) + 1) < 2**63
         for name in ("left_count", "node_total", "left", "right", "leaf"):
             setattr(self, name, np.asarray(getattr(self, name), dtype=np.int64))
 
@@ -47,9 +52,20 @@ class Interleaving:
         node = np.zeros_like(index)
         for _ in range(self.depth):
             left, total = self.left_count[node], self.node_total[node]
-            before = (index * left + total // 2) // total
-            goes_left = ((index + 1) * left + total // 2) // total > before
+            before = self.rounded_share(index, left, total)
+            goes_left = self.rounded_share(index + 1, left, total) > before
             inner = self.leaf[node] < 0
             index = np.where(inner, np.where(goes_left, before, index - before), index)
             node = np.where(inner, np.where(goes_left, self.left[node], self.right[node]), node)
         return self.leaf[node], index
+
+    def rounded_share(self, index: np.ndarray, left: np.ndarray, total: np.ndarray) -> np.ndarray:
+        """Return (index * left + total // 2) // total, exactly, also where the product has more than 63 bits."""
+        if self.fits_int64:
+            return (index * left + total // 2) // total
+        quotient = (index.astype(np.float64) * left / total).astype(np.int64)
+        with np.errstate(over="ignore"):  # the product wraps; what is left after the estimate is small, and right modulo 2**64
+            rest = (index.astype(np.uint64) * left.astype(np.uint64) - quotient.astype(np.uint64) * total.astype(np.uint64)).astype(
+                np.int64
+            )
+        return quotient + (rest + total // 2) // total

@@ -8,10 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codemix_megatron.mixture.interleave import Interleaving
+from codemix_megatron.mixture.interleave import MOST_SEQUENCES, Interleaving
 from codemix_megatron.mixture.permutation import epoch_keys, half_bits, permute, source_key
 
-__all__ = ["Located", "Mixture"]
+__all__ = ["DATA_ORDER", "Located", "Mixture"]
+
+# The version of everything that decides which tokens stand at a position: shares to counts, interleaving, permutation, packing,
+# fill-in-the-middle. Plans and checkpoints hold it. Whoever changes what comes at a position counts it up: runs that began under
+# another one are refused, where they would read data twice or skip some. tests/unit/mixture/test_golden_positions.py notices.
+DATA_ORDER = 1
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,11 @@ class Mixture:
         """Take counts (a row per phase, a column per source) of sequences, and how many sequences one epoch of a source has.
 
         A run that goes on from another begins at position `first`, with `drawn` sequences of each source read before.
+        Raises ValueError when positions would be no longer exact.
         """
+        end = first + sum(int(count) for row in phase_counts for count in row)
+        if end > MOST_SEQUENCES:
+            raise ValueError(f"{end} sequences; positions are exact up to {MOST_SEQUENCES}")
         self.sources = list(sources)
         self.sequences_per_epoch = np.asarray(sequences_per_epoch, dtype=np.int64)
         self.keys = np.array([source_key(seed, name) for name in self.sources], dtype=np.uint64)

@@ -5,9 +5,11 @@ from dataclasses import asdict, dataclass, field
 
 from codemix_megatron.errors import CorpusError, RecipeError
 from codemix_megatron.mixture.budget import apportion, whole_batches
-from codemix_megatron.mixture.mixture import Mixture
+from codemix_megatron.mixture.interleave import MOST_SEQUENCES
+from codemix_megatron.mixture.mixture import DATA_ORDER, Mixture
 from codemix_megatron.mixture.packing import pack
 from codemix_megatron.mixture.sequence_reader import num_windows
+from codemix_megatron.plan.agreement import find_disagreements
 from codemix_megatron.plan.assumed import AssumedCorpus, assume_corpora
 from codemix_megatron.plan.branch import BranchPoint, data_order, find_branch_point
 from codemix_megatron.plan.cost import activations_by_recompute, count_parameters, memory_bytes_per_rank, training_flops_per_token
@@ -69,6 +71,7 @@ class Plan:
     learning_rate_curve: list = field(default_factory=list)  # [tokens after the step, rate of the step]
     activations: dict[str, int] = field(default_factory=dict)  # recompute choice -> bytes on the fullest rank
     device: dict | None = None  # hours and fit, when a device was asked about
+    data_order: int = DATA_ORDER  # version of what comes at a position
 
     def as_json(self) -> dict:
         """Return plan.json's content."""
@@ -94,7 +97,7 @@ class Plan:
 
 
 def read_manifests(recipe: Recipe, names=None) -> dict[str, CorpusManifest]:
-    """Read the manifest of every corpus, or of those in `names`; all missing or mismatched ones are reported at once."""
+    """Read the manifest of every corpus, or of those in `names`; all that are missing or not what the recipe says are reported at once."""
     manifests, faults = {}, []
     for name in recipe.corpora if names is None else names:
         try:
@@ -104,7 +107,7 @@ def read_manifests(recipe: Recipe, names=None) -> dict[str, CorpusManifest]:
     tokenizers = {m.tokenizer.sha256: name for name, m in manifests.items()}
     if len(tokenizers) > 1:
         faults.append(f"corpora: made with different tokenizers ({', '.join(tokenizers.values())}); prepare them again with one")
-    if faults:
+    if faults := faults or find_disagreements(recipe, manifests):
         raise CorpusError("\n".join(faults))
     return manifests
 
@@ -133,6 +136,7 @@ def make_plan(
     per_epoch = {name: sequences_per_epoch(recipe, manifest) for name, manifest in manifests.items()}
     sizes = {name: m.train_tokens for name, m in manifests.items()}
     branch = branch or find_branch_point(recipe, manifests, per_epoch)
+    refuse_endless(recipe, batch_tokens, branch)
     phases = plan_phases(recipe, batch_tokens, per_epoch, sizes, branch)
     sources = total_sources(recipe, manifests, phases, per_epoch, branch)
     guard_epochs(recipe, sources, phases)
@@ -176,6 +180,18 @@ def sequences_per_epoch(recipe: Recipe, manifest) -> int:
     if recipe.sequences.packing == "best_fit" and not isinstance(manifest, AssumedCorpus):
         return pack(manifest, length).num_sequences
     return num_windows(manifest.train_tokens, length)
+
+
+def refuse_endless(recipe: Recipe, batch_tokens: int, branch: BranchPoint | None) -> None:
+    """Raise RecipeError when a run is so long that its positions or tokens would not be counted exactly."""
+    steps = (branch.step if branch else 0) + sum(whole_batches(phase.tokens, batch_tokens) for phase in recipe.phases)
+    sequences, length = steps * recipe.batch.global_sequences, recipe.model.sequence_length
+    most = min(MOST_SEQUENCES, 2**62 // length)
+    if sequences > most:
+        raise RecipeError(
+            f"phases: {sequences} sequences of {length} tokens in all; data order and counts are exact up to {most} of them."
+            " Ask for fewer tokens"
+        )
 
 
 def plan_phases(

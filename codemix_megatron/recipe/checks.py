@@ -13,6 +13,7 @@ SHARE_TOLERANCE = 1e-6
 def find_faults(recipe: Recipe) -> list[str]:
     """Return one line per fault; an empty list means that the recipe can be planned."""
     return [
+        *seed_faults(recipe),
         *model_faults(recipe),
         *layout_faults(recipe),
         *fp8_faults(recipe),
@@ -182,11 +183,17 @@ def optimizer_faults(recipe: Recipe) -> list[str]:
     for i, beta in enumerate(optimizer.betas):
         if not 0 <= beta < 1:
             faults.append(f"optimizer.betas[{i}]: found {beta}, must be at least 0 and below 1")
-    for name in ("epsilon", "weight_decay", "gradient_clip"):
-        value = getattr(optimizer, name)
-        if value < 0 or not math.isfinite(value):
-            faults.append(f"optimizer.{name}: found {value}, must be at least 0")
+    for name in ("weight_decay", "gradient_clip"):
+        if getattr(optimizer, name) < 0:
+            faults.append(f"optimizer.{name}: found {getattr(optimizer, name)}, must be at least 0")
+    if not optimizer.epsilon > 0:  # a weight that never had a gradient would be 0 / 0
+        faults.append(f"optimizer.epsilon: found {optimizer.epsilon}, must be above 0; 1e-8 is usual")
     return faults
+
+
+def seed_faults(recipe: Recipe) -> list[str]:
+    """Check that every random stream can be seeded; megatron-core adds a few thousand to it."""
+    return [] if 0 <= recipe.seed < 2**62 else [f"seed: found {recipe.seed}, allowed are 0 to {2**62 - 1}"]
 
 
 def corpus_faults(recipe: Recipe) -> list[str]:

@@ -1,11 +1,12 @@
 """Token counts as people write them: 200B, 1.5M, 40_000."""
 
 import re
-from decimal import Decimal
+from decimal import Decimal, DecimalException
 
 __all__ = ["format_tokens", "parse_tokens"]
 
 SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+MOST = 10**18
 PATTERN = re.compile(r"^\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][0-9]+)?)\s*([kKmMbBtT]?)\s*$")
 
 
@@ -17,7 +18,12 @@ def parse_tokens(value) -> int:
     if match is None:
         raise ValueError(f"{value!r} is not a positive count; write 40000, 40_000, 1.5M or 200B")
     number, suffix = match.groups()
-    count = Decimal(number.replace("_", "")) * SUFFIXES[suffix.upper()]
+    try:
+        count = Decimal(number.replace("_", "")) * SUFFIXES[suffix.upper()]
+    except DecimalException:  # an exponent that Decimal cannot hold
+        count = Decimal("inf")
+    if count > MOST:
+        raise ValueError(f"{str(value)[:40]!r} is more than {MOST:.0e} tokens, the most that is counted")
     if count != int(count) or count < 1:
         raise ValueError(f"{value!r} is {count:g} tokens; a whole number of at least 1 is needed")
     return int(count)

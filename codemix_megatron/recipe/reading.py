@@ -29,6 +29,9 @@ __all__ = [
     "write_recipe",
 ]
 
+# What a number may be: NaN and infinity turn comparisons, and so the checks after this, into nothing.
+LARGEST = {int: 2**62, float: 1e300}
+
 
 def read_recipe(path, overrides=()) -> Recipe:
     """Read a YAML recipe, apply `a.b=c` overrides, resolve paths beside the file and check everything.
@@ -54,7 +57,7 @@ def parse_yaml(text: str, *, where: str) -> dict:
         mark = fault.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise RecipeError(f"{place}{fault.problem or fault}", where=where) from None
-    except yaml.YAMLError as fault:
+    except (yaml.YAMLError, ValueError) as fault:  # ValueError: a number of thousands of digits, a date that is none
         raise RecipeError(f"is not YAML: {fault}", where=where) from None
     if not isinstance(plain, dict):
         raise RecipeError(f"holds {kind_of(plain)}, not a mapping of keys", where=where)
@@ -223,7 +226,7 @@ def read_tuple(hints, value, path: str, faults: Faults):
 
 
 def read_scalar(hint, value, path: str, faults: Faults):
-    """Read a bool, int, float or str without guessing between them."""
+    """Read a bool, int, finite float or str without guessing between them."""
     if hint is float and isinstance(value, str):
         try:
             value = float(value)  # YAML 1.1 reads 3e-4 (no dot) as text
@@ -232,6 +235,9 @@ def read_scalar(hint, value, path: str, faults: Faults):
     accepted = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}[hint]
     if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
         faults.append(f"{path}: found {kind_of(value)}, needs {names_of(hint)}")
+        return None
+    if hint in (int, float) and not abs(value) <= LARGEST[hint]:  # .nan is neither above nor below
+        faults.append(f"{path}: found {value if isinstance(value, float) else 'a number of more than 62 bits'}, needs a finite number")
         return None
     return hint(value)
 

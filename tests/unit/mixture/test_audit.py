@@ -7,9 +7,9 @@ import pytest
 
 from codemix_megatron.corpus.prepare import HowToPrepare, prepare_corpus
 from codemix_megatron.corpus.tokenizers import load_tokenizer, train_tokenizer
-from codemix_megatron.mixture.audit import DocumentLanguages, audit
+from codemix_megatron.mixture.audit import EMPTY, DocumentLanguages, audit
 from codemix_megatron.mixture.mixture import Mixture
-from codemix_megatron.mixture.packing import pack
+from codemix_megatron.mixture.packing import PackedReader, pack
 from codemix_megatron.mixture.sequence_reader import num_windows
 from codemix_megatron.recipe.schema import CorpusSpec
 
@@ -58,12 +58,26 @@ def test_audit_equals_a_count_by_hand(corpus, is_packed):
     language, located = languages_of_tokens(corpus), mixture.locate(np.arange(seen))
     names = list(corpus.languages)
     for phase in (0, 1):
-        expected = np.zeros(len(names), dtype=int)
+        expected, empty = np.zeros(len(names), dtype=int), 0
         for sequence in located.sequence[located.phase == phase]:
             if is_packed:
                 pieces = range(packing.first[sequence], packing.first[sequence + 1])
-                tokens = np.concatenate([language[packing.start[p] : packing.start[p] + packing.length[p]] for p in pieces])
+                tokens = np.concatenate([language[packing.start[p] : packing.start[p] + packing.length[p]] for p in pieces])[:-1]
+                empty += LENGTH - len(tokens)
             else:
                 tokens = language[sequence * LENGTH : (sequence + 1) * LENGTH]
             expected += np.bincount(tokens, minlength=len(names))
-        assert counted[phase][0] == {name: n for name, n in zip(names, expected.tolist(), strict=True) if n}
+        found = {name: n for name, n in zip([*names, EMPTY], [*expected.tolist(), empty], strict=True) if n}
+        assert counted[phase][0] == found
+        assert sum(found.values()) == LENGTH * (located.phase == phase).sum()
+
+
+def test_recounted_places_with_a_token_are_those_the_reader_gives_labels(corpus):
+    """Documents are longer than a sequence here, so pieces overlap by the token that ends one and begins the next."""
+    packing, reader = pack(corpus, LENGTH), PackedReader([corpus], LENGTH)
+    mixture = Mixture(5, ["code"], [packing.num_sequences], [[packing.num_sequences]])
+    rows = reader.read(np.zeros(packing.num_sequences, dtype=int), np.arange(packing.num_sequences))
+    counted = audit(mixture, [corpus], LENGTH, len(mixture), [packing])[0][0]
+    assert packing.length.max() == LENGTH + 1
+    assert counted.pop(EMPTY, 0) == (rows[:, 1:] < 0).sum()
+    assert sum(counted.values()) == (rows[:, 1:] >= 0).sum()

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from codemix_megatron.mixture.budget import apportion, whole_batches
@@ -44,6 +44,43 @@ def test_every_prefix_holds_every_source_within_the_depth_of_the_tree(counts):
         assert np.array_equal(index[here], np.arange(count)), "draws of a source are not in order"
         expected = np.arange(1, interleaving.total + 1) * count / interleaving.total
         assert np.abs(np.cumsum(here) - expected).max(initial=0) <= bound
+
+
+def locate_with_unbounded_integers(counts: list[int], position: int) -> tuple[int, int]:
+    """Return (source, index) by the definition in docs/mixture.md, in Python's integers."""
+    leaves = [i for i, count in enumerate(counts) if count]
+    while len(leaves) > 1:
+        half = len(leaves) // 2
+        left, total = sum(counts[i] for i in leaves[:half]), sum(counts[i] for i in leaves)
+        before, after = ((n * left + total // 2) // total for n in (position, position + 1))
+        leaves, position = (leaves[:half], before) if after > before else (leaves[half:], position - before)
+    return leaves[0], position
+
+
+LARGE_COUNTS = st.lists(st.integers(0, 2**45 // 8), min_size=1, max_size=8).filter(any)
+
+
+@given(LARGE_COUNTS, st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=20))
+@example([4 * 10**9, 4 * 10**9], [0.0, 0.5, 0.9999999999])
+@example([1, 2**42, 3], [0.0, 0.5, 0.9999999999])
+def test_positions_past_63_bits_are_those_of_unbounded_integers(counts, places):
+    interleaving = Interleaving(counts)
+    positions = [min(interleaving.total - 1, int(place * interleaving.total)) for place in places] + [interleaving.total - 1]
+    source, index = interleaving.locate(np.array(positions))
+    assert list(zip(source.tolist(), index.tolist(), strict=True)) == [locate_with_unbounded_integers(counts, p) for p in positions]
+
+
+def test_a_phase_of_twice_four_billion_sequences_has_no_negative_epoch():
+    mixture = Mixture(1, ["a", "b"], [10**9, 10**9], [[4 * 10**9, 4 * 10**9]])
+    located = mixture.locate(np.linspace(0, len(mixture) - 1, 10_000).astype(np.int64))
+    assert located.epoch.min() == 0 and located.epoch.max() == 3
+    assert located.sequence.min() >= 0 and located.sequence.max() < 10**9
+    assert mixture.consumed(len(mixture)).tolist() == [4 * 10**9, 4 * 10**9]
+
+
+def test_runs_past_what_is_exact_are_refused():
+    with pytest.raises(ValueError, match="positions are exact up to"):
+        Mixture(1, ["a", "b"], [10, 10], [[2**45, 1]])
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**32), st.integers(0, 5))

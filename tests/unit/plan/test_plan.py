@@ -55,6 +55,14 @@ def test_more_epochs_than_allowed_are_refused_with_tokens_and_phases():
     assert planned("corpora.prose.max_epochs=10", prose=1000).sources["prose"]["epochs"] > 4
 
 
+def test_run_too_long_to_be_counted_is_refused_when_it_is_planned():
+    with pytest.raises(RecipeError, match=r"data order and counts are exact up to 35184372088832 of them"):
+        planned("phases.0.tokens=9000T", prose=10**18, snippets=10**18)
+    long = planned("phases.0.tokens=15T", "phases.1.tokens=1T", "model.sequence_length=2048", prose=10**13, snippets=10**13)
+    located = long.mixture().locate([0, 5 * 10**9, len(long.mixture()) - 1])
+    assert located.epoch.min() >= 0 and located.sequence.min() >= 0
+
+
 def test_corpus_smaller_than_a_sequence_is_refused_unless_nothing_is_drawn_from_it():
     with pytest.raises(RecipeError, match="50 training tokens do not fill one sequence of 64"):
         planned(prose=50)

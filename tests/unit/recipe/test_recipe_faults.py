@@ -1,6 +1,8 @@
 """A recipe says what is wrong with it: all at once, where, what was found, what is allowed."""
 
 import copy
+from dataclasses import fields, is_dataclass
+from typing import get_args, get_origin, get_type_hints
 
 import pytest
 from tiny_run import RECIPE
@@ -8,7 +10,7 @@ from tiny_run import RECIPE
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.recipe.checks import ranks_fault
 from codemix_megatron.recipe.reading import apply_overrides, build_recipe, parse_yaml, read_recipe, write_recipe
-from codemix_megatron.recipe.schema import Parallel, flatten_mixture
+from codemix_megatron.recipe.schema import CorpusSpec, Parallel, Phase, Recipe, flatten_mixture
 
 
 def faults_of(*overrides, base=RECIPE) -> list[str]:
@@ -73,6 +75,53 @@ def test_tiny_recipe_has_no_fault():
 )
 def test_fault_is_told_in_these_words(override, fault):
     assert fault in faults_of(override)
+
+
+def numbers_of(block=Recipe, path: str = "") -> list[tuple[str, type]]:
+    """Return (path, type) of every number a recipe may hold; the tiny recipe's own corpora and first phase stand for all."""
+    found = []
+    for declared in fields(block):
+        hint, here = get_type_hints(block)[declared.name], f"{path}{declared.name}"
+        inner = next((h for h in (hint, *get_args(hint)) if is_dataclass(h)), None)
+        if declared.name in ("phases", "corpora"):
+            inner, here = (Phase, "phases.0") if declared.name == "phases" else (CorpusSpec, "corpora.prose")
+        if inner is not None:
+            found += numbers_of(inner, f"{here}.")
+        elif (number := next((h for h in (hint, *get_args(hint)) if h in (int, float)), None)) and get_origin(hint) is not dict:
+            found.append((f"{here}", number))
+    return found
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "1" + "0" * 400, "1e999999999", "1208925819614629174706176"])
+def test_no_number_of_a_recipe_may_be_endless_or_none(value):
+    paths = [path for path, _ in numbers_of()]
+    assert {"seed", "corpora.prose.max_epochs", "phases.0.learning_rate.peak", "optimizer.epsilon", "phases.0.tokens"} <= set(paths)
+    for path, kind in numbers_of():
+        if kind is float and value.startswith("12"):
+            continue  # finite
+        leaf = path.rpartition(".")[2]
+        assert any(leaf in fault for fault in faults_of(f"{path}={value}")), f"{path}={value} has no fault"
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("corpora.prose.max_epochs=.nan", "corpora.prose.max_epochs: found nan, needs a finite number"),
+        ("phases.0.learning_rate.peak=.inf", "phases[0].learning_rate.peak: found inf, needs a finite number"),
+        ("phases.0.mixture={prose: .nan, snippets: 1.0}", "phases[0].mixture.prose: found nan, needs a finite number"),
+        ("seed=1208925819614629174706176", "seed: found a number of more than 62 bits, needs a finite number"),
+        ("seed=-1", "seed: found -1, allowed are 0 to 4611686018427387903"),
+        ("optimizer.epsilon=0", "optimizer.epsilon: found 0.0, must be above 0; 1e-8 is usual"),
+        ("phases.0.tokens=1e30", "phases[0].tokens: '1e30' is more than 1e+18 tokens, the most that is counted"),
+    ],
+)
+def test_endless_numbers_are_told_in_these_words(override, fault):
+    assert fault in faults_of(override)
+
+
+def test_number_of_thousands_of_digits_is_no_crash():
+    with pytest.raises(RecipeError, match="is not YAML"):
+        parse_yaml("seed: 1" + "0" * 5000, where="here")
 
 
 def test_virtual_pipeline_needs_micro_batches_in_multiples_of_the_pipeline():
