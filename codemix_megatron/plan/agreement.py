@@ -4,6 +4,7 @@ A corpus is prepared once and trained on later, perhaps elsewhere; the recipe ma
 records of the preparation is compared with what the recipe says now. Paths may differ as far as the project was moved.
 """
 
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from codemix_megatron.plan.tokenizer_agreement import corpus_tokenizer_faults, pretrained_tokenizer_faults
@@ -54,7 +55,7 @@ def documents_difference(spec: CorpusSpec, manifest: CorpusManifest) -> list[str
     if not spec.documents or not manifest.documents:
         return []
     prepared_as = original_prefix(manifest)
-    if same_paths(spec.documents, manifest.documents, spec.prefix, prepared_as):
+    if same_paths(spec.documents, manifest.documents, manifest.prefix, prepared_as):
         return []
     return [f"documents: {', '.join(spec.documents)} in the recipe, {', '.join(manifest.documents)} when it was prepared"]
 
@@ -69,7 +70,7 @@ def original_prefix(manifest: CorpusManifest) -> str:
         return ""
 
 
-def same_paths(ours, theirs, our_prefix: str, their_prefix: str) -> bool:
+def same_paths(ours: Sequence[str], theirs: Sequence[str], our_prefix: str, their_prefix: str) -> bool:
     """Say whether two lists of documents name the same, on this machine or on the one the corpus was moved from.
 
     Where the prefix is as it was, so are they; where it moved, they moved with it, or lie elsewhere under their last names.

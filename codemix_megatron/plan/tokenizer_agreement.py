@@ -63,8 +63,8 @@ def refuse_other_ids(card: TokenizerCard, path: str, sha256: str, other_path: st
     """
     if card.sha256 == sha256:
         return
-    ours = next((p for p in (card.path, path) if Path(p).is_file() and file_sha256(p) == card.sha256), None)
-    there = Path(other_path).is_file() and file_sha256(other_path) == sha256
+    ours = next((p for p in (Path(card.path), Path(path)) if p.is_file() and file_sha256(p) == card.sha256), None)
+    there = Path(other_path).is_file() and file_sha256(Path(other_path)) == sha256
     if ours is None or not there:
         missing = other_path if ours is not None else card.path
         raise CorpusError(

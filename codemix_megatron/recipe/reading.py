@@ -236,7 +236,7 @@ def read_scalar(hint, value, path: str, faults: Faults):
     if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
         faults.append(f"{path}: found {kind_of(value)}, needs {names_of(hint)}")
         return None
-    if hint in (int, float) and not abs(value) <= LARGEST[hint]:  # .nan is neither above nor below
+    if hint in LARGEST and isinstance(value, (int, float)) and not abs(value) <= LARGEST[hint]:  # .nan is neither above nor below
         faults.append(f"{path}: found {value if isinstance(value, float) else 'a number of more than 62 bits'}, needs a finite number")
         return None
     return hint(value)
