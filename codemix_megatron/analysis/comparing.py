@@ -1,13 +1,14 @@
-"""Whether two runs differ: on the same items, pair by pair."""
+"""Whether two models answer differently: on the same items, pair by pair. What another seed would change is for `effects`."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from codemix_megatron.analysis.effects import SIGNIFICANCE
 from codemix_megatron.analysis.estimates import Estimate, estimate_mean, interval, resample_means
 
-__all__ = ["NOT_DISTINGUISHABLE", "Difference", "compare_apart", "compare_paired", "compare_paired_ratio", "sign_test"]
+__all__ = ["NOT_DISTINGUISHABLE", "Difference", "compare_apart", "compare_paired", "compare_paired_ratio", "mcnemar", "sign_test"]
 
 NOT_DISTINGUISHABLE = "not distinguishable"
 
@@ -21,10 +22,13 @@ class Difference:
     low: float | None
     high: float | None
     items: int
+    p_value: float | None = None  # of the exact test, where there is one
 
     @property
     def is_distinguishable(self) -> bool:
-        """Say whether zero lies outside the 95 % interval."""
+        """Say whether an exact test says so, and where there is none, whether zero lies outside the 95 % interval."""
+        if self.p_value is not None:
+            return self.p_value < SIGNIFICANCE
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
     @property
@@ -34,11 +38,42 @@ class Difference:
 
 
 def compare_paired(ours, theirs) -> Difference:
-    """Compare two runs by their values on the same items in the same order; the bootstrap draws items, not runs."""
-    estimate: Estimate = estimate_mean(np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64))
+    """Compare two runs by their values on the same items in the same order; the bootstrap draws items, not runs.
+
+    Right and wrong answers are judged by McNemar's exact test: few items that changed can look certain to a bootstrap. The interval
+    is then the wider one of the bootstrap's and the exact one over the items that changed.
+    """
+    ours, theirs = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
+    estimate: Estimate = estimate_mean(ours - theirs)
+    low, high, p_value = estimate.low, estimate.high, None
+    if low is not None and high is not None and np.isin(ours, (0, 1)).all() and np.isin(theirs, (0, 1)).all():
+        better, worse = int((ours > theirs).sum()), int((ours < theirs).sum())
+        p_value = mcnemar(better, worse)
+        edges = exact_edges(better, worse, len(ours))
+        low, high = min(low, edges[0]), max(high, edges[1])
     return Difference(
-        value=estimate.value, standard_error=estimate.standard_error, low=estimate.low, high=estimate.high, items=estimate.items
-    )
+        value=estimate.value, standard_error=estimate.standard_error, low=low, high=high, items=estimate.items, p_value=p_value
+    )  # fmt: skip
+
+
+def mcnemar(better: int, worse: int) -> float:
+    """Return McNemar's exact two-sided p over the items that one model got right and the other wrong.
+
+    >>> mcnemar(4, 0)
+    0.125
+    """
+    return sign_test(better, worse)
+
+
+def exact_edges(better: int, worse: int, items: int) -> tuple[float, float]:
+    """Return the Clopper-Pearson interval of the share that got better among the changed items, as a difference over all items."""
+    changed = better + worse
+    if not changed:
+        return 0.0, 0.0
+    from scipy.stats import binomtest
+
+    share = binomtest(better, changed).proportion_ci(0.95)
+    return (2 * share.low - 1) * changed / items, (2 * share.high - 1) * changed / items
 
 
 def compare_paired_ratio(ours, theirs, denominators) -> Difference:

@@ -1,7 +1,9 @@
 """How far a number can be trusted: standard errors, bootstrap intervals, seeds, pass@k."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -20,6 +22,7 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 SEED = 20240820  # the same records give the same intervals
 CHUNK = 2**22  # indices drawn at once
+MOST_COUNTED = 10_000  # items whose draws are kept as a matrix of counts, of 60 MB then
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +61,31 @@ def estimate_ratio(numerators, denominators) -> Estimate:
 
 def resample_means(values: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
     """Return the means of `resamples` draws with replacement from items [items, ...]; the same draws for as many items."""
-    random, count = np.random.default_rng(SEED), len(values)
-    means, step = [], max(1, CHUNK // count)
+    if len(values) > MOST_COUNTED:
+        return np.concatenate([values[drawn].mean(axis=1) for drawn in draw_items(len(values), resamples)])
+    times = count_draws(len(values), resamples)
+    columns = values.reshape(len(values), -1).T
+    means = np.stack([times @ column for column in columns], axis=1) / len(values)
+    return means.reshape(resamples, *values.shape[1:])
+
+
+def draw_items(count: int, resamples: int) -> Iterator[np.ndarray]:
+    """Yield places of drawn items [draws, items], some draws at a time."""
+    random, step = np.random.default_rng(SEED), max(1, CHUNK // count)
     for start in range(0, resamples, step):
-        drawn = random.integers(0, count, (min(step, resamples - start), count))
-        means.append(values[drawn].mean(axis=1))
-    return np.concatenate(means)
+        yield random.integers(0, count, (min(step, resamples - start), count))
+
+
+@lru_cache(2)
+def count_draws(count: int, resamples: int):
+    """Return how often each draw took each item [resamples, items], sparse: means over draws are a product with it, ten times as fast."""
+    from scipy.sparse import csr_array
+
+    columns = np.concatenate(list(draw_items(count, resamples))).ravel().astype(np.int32)
+    starts = np.arange(0, len(columns) + 1, count, dtype=np.int32)
+    times = csr_array((np.ones(len(columns), dtype=np.uint8), columns, starts), shape=(resamples, count))
+    times.sum_duplicates()
+    return times
 
 
 def interval(means: np.ndarray) -> tuple[float, float]:

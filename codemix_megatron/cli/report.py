@@ -7,15 +7,18 @@ from codemix_megatron.errors import CodemixError
 from codemix_megatron.records.run_folder import RunFolder, is_run_folder
 from codemix_megatron.study.folder import StudyFolder
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["LEND", "add_arguments", "run"]
+
+LEND = "judge variants without seeds by published noise of seeds; it is called assumed wherever it is used"
 
 EPILOG = """examples:
   codemix report runs/demo
   codemix report runs/text-only runs/balanced --output runs/comparison
   codemix report --study runs/grid                     all runs in a folder, or all variants of a study; the report goes to runs/grid/report
 
-Several runs are compared item by item with the one named text-only, else the first; sweeps over the share of code, kinds of
-code, cooldowns, seeds and cost are recognised by what the runs consumed and where they started from.
+Runs that differ in their seed alone are one variant, compared over seeds with the variant without code, else the first; with one
+seed nothing is concluded. Sweeps over the share of code, kinds of code, cooldowns, seeds and cost are recognised by what the runs
+consumed and where they started from.
 One HTML file with its figures inside, and index.md with PNGs beside it. It can be written at any time,
 also while a run trains."""
 
@@ -24,6 +27,7 @@ def add_arguments(parser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("run_folders", metavar="RUN", nargs="*", help="run folders; several are compared")
     parser.add_argument("--study", metavar="DIR", help="a folder of run folders, compared with each other")
+    parser.add_argument("--lend-noise", action="store_true", help=LEND)
     parser.add_argument("--output", help="folder to write into (default: RUN/report)")
 
 
@@ -38,14 +42,14 @@ def run(arguments) -> int:
             raise CodemixError(f"--study {arguments.study}: has its own runs; name no others")
         from codemix_megatron.study.reporting import write_study_report
 
-        sys.stdout.write(f"file://{write_study_report(StudyFolder.existing(arguments.study), output)}\n")
+        sys.stdout.write(f"file://{write_study_report(StudyFolder.existing(arguments.study), output, arguments.lend_noise)}\n")
         return 0
     if arguments.study:
         folders += runs_in(Path(arguments.study))
         output = output or Path(arguments.study) / "report"
     if not folders:
         raise CodemixError("name a run folder, or a folder of them with --study")
-    path = write_report(folders, output)
+    path = write_report(folders, output, arguments.lend_noise)
     sys.stdout.write(f"file://{path}\n")
     return 0
 

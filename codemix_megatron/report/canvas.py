@@ -41,21 +41,23 @@ STYLE = {
 }
 
 
-def draw_figure(name: str, caption: str, description: str, draw, height: float = 1.0) -> Figure:
-    """Draw twice as SVG and once as PNG; `draw(canvas)` fills a matplotlib figure."""
+def draw_figure(name: str, caption: str, description: str, draw, height: float = 1.0, narrow_height: float | None = None) -> Figure:
+    """Draw twice as SVG and once as PNG; `draw(canvas)` fills a matplotlib figure. Heights are relative to the usual ones."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib.figure import Figure as Canvas
 
-    def render(size, *kinds) -> list[bytes]:
+    def render(size, tall, *kinds) -> list[bytes]:
         with matplotlib.rc_context(STYLE):
-            canvas = Canvas(figsize=(size[0], size[1] * height), layout="constrained")
+            canvas = Canvas(figsize=(size[0], size[1] * tall), layout="constrained")
             draw(canvas)
+            canvas.get_layout_engine().execute(canvas)
+            canvas.set_layout_engine("none")  # worked out once, not again for every kind of file
             return [save(canvas, kind) for kind in kinds]
 
-    wide, png = render(WIDE, "svg", "png")
-    (narrow,) = render(NARROW, "svg")
+    wide, png = render(WIDE, height, "svg", "png")
+    (narrow,) = render(NARROW, narrow_height or height, "svg")
     wide_svg, narrow_svg = (inline(svg.decode(), f"{name}-{i}") for i, svg in enumerate((wide, narrow)))
     return Figure(name=name, caption=caption, description=description, wide_svg=wide_svg, narrow_svg=narrow_svg, png=png)
 

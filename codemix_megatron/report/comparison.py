@@ -1,64 +1,68 @@
 """What the report of several runs says: the same numbers side by side, and whether they may be compared."""
 
-from functools import partial
+from dataclasses import replace
 
-from codemix_megatron.analysis.comparing import NOT_DISTINGUISHABLE, Difference
 from codemix_megatron.recipe.schema import as_plain
+from codemix_megatron.report.arms import group_arms, label_runs
 from codemix_megatron.report.blocks import Bullets, Cell, Missing, Paragraph, Report, Section, Table
 from codemix_megatron.report.chain import lineage_section
-from codemix_megatron.report.comparison_figures import compare_bits_figure, compare_tasks_figure
+from codemix_megatron.report.comparison_figures import compare_bits_figure, tasks_over_arms
 from codemix_megatron.report.consumption import tokens_by_kind
-from codemix_megatron.report.differences import difference_in_bits, difference_in_task, find_bits, find_task
 from codemix_megatron.report.held_out import series
+from codemix_megatron.report.measures import every_measure, task_measures
 from codemix_megatron.report.paper import paper_blocks
 from codemix_megatron.report.run_data import RunData
 from codemix_megatron.report.study import study_sections
+from codemix_megatron.report.study_tables import effect_table, reading_aid
+from codemix_megatron.report.study_view import StudyView
 from codemix_megatron.report.training_curves import read_status, started_at
+from codemix_megatron.report.verdicts import judge
 from codemix_megatron.report.win_rates import win_rate_sections
-from codemix_megatron.report.wording import ABSENT, count, join_words, percent, relative, short_count
+from codemix_megatron.report.wording import ABSENT, count, join_words, percent, plural, relative, short_count
 
-__all__ = ["compare_runs", "label_runs"]
+__all__ = ["compare_runs"]
 
-TEXT_ONLY = ("text-only", "text_only")
 NOT_SHOWN = ("name", "tokenizer.path", "corpora.*.prefix", "corpora.*.documents", "observers", "checkpoint", "parallel", "phases.*.name")
 MOST_COLUMNS = 12
 NOISE = (
-    "`not distinguishable`: the 95 % interval of the difference holds zero. Where both runs' items are kept, the difference is taken item by item,"
-    " else from standard errors as if the items were different ones. Neither covers what another seed would change."
+    "Exported models. A difference is judged over runs: items answered by one run, however many, say nothing of what another seed would change."
+    " Runs scored on other items, and variants of another size or token budget, are shown and not judged."
 )
+MOST_NAMES = 8
 
 
-def label_runs(runs: list[RunData]) -> list[str]:
-    """Return a name for each run that no other one has."""
-    names = [run.name for run in runs]
-    folders = [run.folder.path.name for run in runs]
-    places = folders if len(set(folders)) == len(folders) else [run.place for run in runs]
-    return [name if names.count(name) == 1 else f"{name} ({place})" for name, place in zip(names, places, strict=True)]
-
-
-def compare_runs(runs: list[RunData]) -> Report:
-    """Return a report of several runs beside each other; the reference is the run named text-only, else the first."""
-    labels = label_runs(runs)
-    at = next((i for i, run in enumerate(runs) if run.name in TEXT_ONLY), 0)
+def compare_runs(runs: list[RunData], lend: bool = False) -> Report:
+    """Return a report of several runs, taken together by arm; `lend` lends published noise of seeds where there are no seeds."""
+    labels, arms = label_runs(runs), group_arms(runs)
+    view = StudyView(arms, runs, lend)
+    bases = list(dict.fromkeys(base for _, base in view.pairs))
+    at = next((i for i, run in enumerate(runs) if bases and run is bases[0].first), 0)
     unlike = unlike_lines(runs, labels, at)
     warning = [Paragraph("Not all of these runs are alike but for their mixture:", "warning"), Bullets(unlike)] if unlike else []
+    against = f"; differences are relative to {join_words(base.label for base in bases)}" if bases else ""
+    together = "" if len(arms) == len(runs) else f" in {plural(len(arms), 'variant')}, seeds together"
     return Report(
-        title=f"{len(runs)} runs",
+        title=plural(len(runs), "run"),
         eyebrow="What did code do to everything else?",
-        lead=f"{join_words(labels)}; differences are relative to {labels[at]}.",
+        lead=f"{shorten_names([arm.label for arm in arms])}: {plural(len(runs), 'run')}{together}{against}.",
         status="Comparison",
         status_tone="quiet",
         date=started_at(runs[at]),
         sections=[
-            *study_sections(runs, labels, at),
+            *study_sections(view),
             *lineage_section(runs, labels),
-            Section(title="Scores", anchor="scores", blocks=[*warning, *score_blocks(runs, labels, at)]),
+            Section(title="Scores", anchor="scores", blocks=[*warning, *score_blocks(view, labels)]),
             *win_rate_sections(runs),
             Section(title="While training", anchor="training", blocks=training_blocks(runs, labels, at)),
             Section(title="Mixtures", anchor="mixtures", blocks=[mixture_table(runs, labels), recipe_table(runs, labels)]),
             Section(title="Beside the paper", anchor="paper", blocks=paper_blocks()),
         ],
     )
+
+
+def shorten_names(names: list[str]) -> str:
+    """Return the names of arms, or how many there are when they would fill the page."""
+    return join_words(names) if len(names) <= MOST_NAMES else f"{join_words(names[:MOST_NAMES])} and {len(names) - MOST_NAMES} more"
 
 
 def unlike_lines(runs: list[RunData], labels: list[str], at: int) -> list[str]:
@@ -74,36 +78,32 @@ def unlike_lines(runs: list[RunData], labels: list[str], at: int) -> list[str]:
     return lines
 
 
-def score_blocks(runs: list[RunData], labels: list[str], at: int) -> list:
-    """Return the table of scores, its figure, and what is not scored yet."""
+def score_blocks(view: StudyView, labels: list[str]) -> list:
+    """Return the table of all scores, their figure, and what is not scored."""
+    runs = view.runs
     missing = [Missing(f"{label} has not been scored.", commands(run)) for run, label in zip(runs, labels, strict=True) if not run.scores]
-    sources = [s for s in all_sources(runs) if any(find_bits(run, s) for run in runs)]
-    columns = {
-        f"{source}, bits per byte": (partial(find_bits, source=source), partial(difference_in_bits, source=source)) for source in sources
-    }
-    names = dict.fromkeys((t.task, t.metric) for run in runs if run.scores for t in run.scores[-1].tasks)
-    columns |= {
-        f"{task} {metric}": (partial(find_task, key=(task, metric)), partial(difference_in_task, key=(task, metric)))
-        for task, metric in names
-    }
-    if not columns:
+    missing += not_scored_blocks(runs)
+    measures = every_measure(runs)
+    if not measures:
         return missing
-    rows = []
-    for run, label in zip(runs, labels, strict=True):
-        rows.append([label, short_count(run.tokens), *(score_cell(run, runs[at], *column) for column in columns.values())])
-    caption = "Exported models. Below each score: its difference from the reference."
-    folded = f"All {len(columns)} scores of every run" if len(columns) > MOST_COLUMNS else ""
-    table = Table(headings=["run", "tokens", *columns], rows=rows, caption=caption, folded=folded)
-    main = dict.fromkeys((t.task, t.metric) for run in runs if run.scores for t in run.scores[-1].tasks if t.is_main)
-    figure = [compare_tasks_figure(runs, labels, list(main))] if main else []
-    return [*missing, table, *figure, Paragraph(NOISE, "quiet")]
+    verdicts = judge(view.pairs, measures, view.arms, view.lend)
+    folded = f"All {len(measures)} scores of every variant" if len(measures) > MOST_COLUMNS else ""
+    table = effect_table([arm for arm, _ in view.pairs], None, measures, verdicts, reading_aid(verdicts))
+    main = task_measures(runs)
+    figure = [tasks_over_arms(view.arms, main)] if main else []
+    return [*missing, *figure, replace(table, folded=folded), Paragraph(NOISE, "quiet")]
 
 
-def score_cell(run: RunData, base: RunData, find, differ) -> Cell:
-    """Return one score of one run beside the reference."""
-    ours, theirs = find(run), find(base)
-    difference = None if run is base else differ(run, base)
-    return compared_cell(ours and ours.value, theirs and theirs.value, difference, run is base)
+def not_scored_blocks(runs: list[RunData]) -> list:
+    """Return what was asked for and has no score, and why, each reason once."""
+    reasons: dict[str, list[str]] = {}
+    for run, label in zip(runs, label_runs(runs), strict=True):
+        for line in run.scores[-1].not_scored if run.scores else []:
+            reasons.setdefault(line, []).append(label)
+    if not reasons:
+        return []
+    lines = [f"{line} ({'every run' if len(names) == len(runs) else shorten_names(names)})" for line, names in reasons.items()]
+    return [Paragraph("Asked for and not scored:", "warning"), Bullets(lines)]
 
 
 def commands(run: RunData) -> str:
@@ -116,14 +116,13 @@ def all_sources(runs: list[RunData]) -> list[str]:
     return list(dict.fromkeys(source for run in runs for source in run.sources))
 
 
-def compared_cell(value, base, difference: Difference | None, is_reference: bool) -> Cell:
-    """Return a score with its relative difference from the reference; `difference` is None where no error is known."""
+def training_cell(value, base, is_reference: bool) -> Cell:
+    """Return a value with its relative difference from that of the reference."""
     if value is None:
         return Cell(ABSENT, tone="quiet")
     if is_reference or base is None:
         return Cell(f"{value:.3f}", below="reference" if is_reference else "")
-    covered = difference is not None and difference.low is not None and not difference.is_distinguishable
-    return Cell(f"{value:.3f}", below=NOT_DISTINGUISHABLE if covered else relative(value, base))
+    return Cell(f"{value:.3f}", below=relative(value, base))
 
 
 def training_blocks(runs: list[RunData], labels: list[str], at: int) -> list:
@@ -134,7 +133,7 @@ def training_blocks(runs: list[RunData], labels: list[str], at: int) -> list:
     rows = []
     for run, label in zip(runs, labels, strict=True):
         ends = [(last_of(run, source), last_of(runs[at], source)) for source in sources]
-        rows.append([label, short_count(run.tokens), *(compared_cell(value, base, None, run is runs[at]) for value, base in ends)])
+        rows.append([label, short_count(run.tokens), *(training_cell(value, base, run is runs[at]) for value, base in ends)])
     caption = "Held-out bits per byte as last measured while training. One run each: no standard error is known here."
     table = Table(headings=["run", "tokens", *sources], rows=rows, caption=caption)
     return [*(compare_bits_figure(runs, labels, source) for source in sources), table]

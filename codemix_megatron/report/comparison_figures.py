@@ -1,14 +1,16 @@
 """Figures of several runs over each other."""
 
-import numpy as np
-
+from codemix_megatron.report.arms import Arm
 from codemix_megatron.report.blocks import Figure
-from codemix_megatron.report.canvas import draw_figure, label_ends, name_above, token_axis
+from codemix_megatron.report.canvas import draw_figure, label_ends, token_axis
+from codemix_megatron.report.dot_panels import Panel, dot_figure
 from codemix_megatron.report.held_out import series
-from codemix_megatron.report.palette import INK, look_at
+from codemix_megatron.report.measures import Measure
+from codemix_megatron.report.palette import look_at
 from codemix_megatron.report.run_data import RunData
+from codemix_megatron.report.study_figures import mean_dot
 
-__all__ = ["compare_bits_figure", "compare_tasks_figure"]
+__all__ = ["compare_bits_figure", "tasks_over_arms"]
 
 
 def compare_bits_figure(runs: list[RunData], labels: list[str], source: str) -> Figure:
@@ -32,30 +34,13 @@ def compare_bits_figure(runs: list[RunData], labels: list[str], source: str) -> 
     )
 
 
-def compare_tasks_figure(runs: list[RunData], labels: list[str], names: list[tuple[str, str]]) -> Figure:
-    """Scores of the named (task, metric) in every run, with two standard errors and the level of guessing."""
-    found = [{(t.task, t.metric): t for t in run.scores[-1].tasks} if run.scores else {} for run in runs]
-    lane = 0.7 / len(runs)
-
-    def draw(canvas):
-        axes = canvas.subplots()
-        for place, (tasks, label) in enumerate(zip(found, labels, strict=True)):
-            here = [(i, tasks[key]) for i, key in enumerate(names) if key in tasks]
-            if here:
-                look = look_at(place)
-                heights = [-i + (len(runs) - 1) / 2 * lane - place * lane for i, _ in here]
-                errors = [2 * (task.standard_error or 0) for _, task in here]
-                style = {"fmt": look.marker, "color": look.colour, "markersize": 5, "linewidth": 1.4, "capsize": 2.5}
-                axes.errorbar([task.value for _, task in here], heights, xerr=errors, label=label, **style)
-        for i, key in enumerate(names):
-            chance = next((tasks[key].chance for tasks in found if key in tasks), None)
-            if chance is not None:
-                axes.plot([chance] * 2, [-i - 0.45, -i + 0.45], color=INK, linewidth=2, linestyle=":", label="" if i else "guessing")
-        axes.set(yticks=-np.arange(len(names)), yticklabels=[f"{task}\n{metric}" for task, metric in names], xlabel="score")
-        axes.set_ylim(-len(names) + 0.4, 0.6)
-        axes.grid(visible=False, axis="y")
-        name_above(canvas, *axes.get_legend_handles_labels())
-
-    height = max(0.7, 0.12 * len(names) * max(2, len(runs)) / 1.5)
-    caption = "Task scores of every run, ±2 standard errors; the dotted line is what guessing would score."
-    return draw_figure("tasks", caption, "Task scores per run with error bars and chance levels.", draw, height)
+def tasks_over_arms(arms: list[Arm], measures: list[Measure]) -> Figure:
+    """Scores of every task in every arm, a panel for each task, with the level of guessing."""
+    panels = []
+    for measure in measures:
+        chance = None if measure.chance is None else measure.chance * measure.scale
+        panels.append(
+            Panel(measure.label, "points" if measure.in_points else measure.unit, [mean_dot(measure, arm) for arm in arms], chance)
+        )
+    caption = "Task scores of every variant: mean and standard deviation over seeds. The dotted line is what guessing, or one answer to all, scores."
+    return dot_figure("tasks", caption, [arm.label for arm in arms], panels)

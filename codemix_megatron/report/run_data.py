@@ -32,6 +32,8 @@ class RunData:
     export: dict | None = None
     checkpoint_steps: list[int] = field(default_factory=list)
     ancestors: list[Path] = field(default_factory=list)  # folders of the segments it was trained in before this one, the nearest first
+    variant: str | None = None  # what a study calls it, without its points on axes; None where no study is known
+    points: dict[str, str] = field(default_factory=dict)  # axis -> point, without axes of seeds
 
     @property
     def place(self) -> str:
@@ -48,6 +50,11 @@ class RunData:
     def tokens(self) -> int:
         """Tokens trained on so far."""
         return self.steps[-1].get("tokens", 0) if self.steps else 0
+
+    @property
+    def scored_tokens(self) -> int:
+        """Tokens the newest scores were made after."""
+        return (self.scores[-1].tokens if self.scores else 0) or self.tokens
 
     @property
     def planned_steps(self) -> int | None:

@@ -1,75 +1,126 @@
-"""Figures of a study: the sweep over shares of code, and kinds of code side by side."""
+"""Figures of a study: effects as a forest plot, the share of code, kinds of code; a panel for each measure."""
 
-import numpy as np
+from statistics import fmean, stdev
 
+from codemix_megatron.report.arms import Arm
 from codemix_megatron.report.blocks import Figure
 from codemix_megatron.report.canvas import draw_figure, name_above
-from codemix_megatron.report.palette import INK, look_at
-from codemix_megatron.report.run_data import RunData
+from codemix_megatron.report.dot_panels import Dot, Panel, dot_figure, panel_grid
+from codemix_megatron.report.measures import Measure
+from codemix_megatron.report.palette import INK, SOFT, look_at
+from codemix_megatron.report.study_view import StudyView
+from codemix_megatron.report.sweeps import Sweep
+from codemix_megatron.report.verdicts import Verdict, values_of
 
-__all__ = ["quality_figure", "sweep_figure"]
+__all__ = ["forest_figure", "mean_dot", "quality_figure", "sweep_figure"]
 
-MOST_LINES = 7
+MOST_PANELS = 8
+PANEL_INCHES, USUAL_WIDE, USUAL_NARROW = 2.5, 3.4, 3.2
+OTHER_CONDITIONS = 0.8  # width of the line that says no change
 
 
-def sweep_figure(runs: list[RunData], shares: list[float], measures, paper: dict) -> Figure:
-    """Change of every measure over the share of code, relative to the least code; the paper's sweep below it."""
-    drawn = [m for m in measures if m.value(runs[0])[0]][:MOST_LINES]
-
-    def draw(canvas):
-        top, bottom = canvas.subplots(2, 1, height_ratios=(3, 2))
-        for place, measure in enumerate(drawn):
-            look, base = look_at(place), measure.value(runs[0])[0]
-            points = [(100 * s, *measure.value(run)) for s, run in zip(shares, runs, strict=True) if measure.value(run)[0] is not None]
-            x, y, errors = zip(*points, strict=True)
-            bars = [200 * (error or 0) / abs(base) for error in errors]
-            style = {"marker": look.marker, "markersize": 5, "capsize": 2.5, "label": measure.label, **look.line}
-            top.errorbar(x, [100 * (value / base - 1) for value in y], yerr=bars, **style)
-        top.set(ylabel="change, %", xlabel="share of code, %")
-        top.axhline(0, color=INK, linewidth=0.8)
-        sweep = paper["sweep"]
-        for place, (key, name) in enumerate({"reason": "reasoning", "know": "knowledge"}.items()):
-            look = look_at(place)
-            values = [100 * (value / sweep[key][0] - 1) for value in sweep[key]]
-            bottom.plot(sweep["code_percent"], values, marker=look.marker, label=f"paper, {name}", **look.line)
-        bottom.axhline(0, color=INK, linewidth=0.8)
-        bottom.set(ylabel="change, %", xlabel="share of code, %")
-        bottom.legend(frameon=False, fontsize=9)
-        name_above(canvas, *top.get_legend_handles_labels())
-
+def forest_figure(view: StudyView) -> Figure:
+    """What every arm changed against its reference, with its interval."""
+    pairs = [(i, arm) for i, (arm, base) in enumerate(view.pairs) if arm is not base]
+    measures = view.measures[:MOST_PANELS]
+    panels = []
+    for j, measure in enumerate(measures):
+        dots = [effect_dot(measure, view.verdicts.get((i, j))) for i, _ in pairs]
+        better = "higher" if measure.higher_is_better else "lower"
+        panels.append(Panel(measure.label, f"change, {measure.unit}\n{better} is better", dots, 0.0))
     caption = (
-        "Change from the run with the least code, ±2 standard errors of each value; bits per byte are better when lower."
-        " Below, the paper's reasoning and knowledge over its own sweep."
+        "Change from the reference with its 95 % interval. Filled: told apart from no change over runs, after Holm's correction;"
+        " hollow: not told apart. Intervals of single runs, over their items, are left out."
     )
-    return draw_figure("sweep", caption, "Change of each measure over the share of code.", draw, 1.6)
+    return dot_figure("effects", caption, [arm.label for _, arm in pairs], panels)
 
 
-def quality_figure(runs: list[RunData], labels: list[str], measures, paper: dict) -> Figure:
-    """Bars of every measure for runs on different code, and the paper's bars."""
-    drawn = [m for m in measures if any(m.value(run)[0] is not None for run in runs)][:MOST_LINES]
+def effect_dot(measure: Measure, verdict: Verdict | None) -> Dot | None:
+    """Return an effect as a dot."""
+    if verdict is None:
+        return None
+    effect, scale = verdict.effect, measure.scale
+    if effect.low is None or verdict.over_items:
+        return Dot(effect.value * scale, strong=False)
+    return Dot(effect.value * scale, effect.low * scale, effect.high * scale, strong=bool(verdict.tone))
+
+
+def quality_figure(arms: list[Arm], measures: list[Measure], paper: dict, name: str) -> Figure:
+    """Arms on different code side by side, and the paper's."""
+    panels = [
+        Panel(measure.label, "points" if measure.in_points else measure.unit, [mean_dot(measure, arm) for arm in arms])
+        for measure in measures[:MOST_PANELS]
+    ]
+    told = "; ".join(f"{row['run']} {row['reason']:.1f} and {row['code']:.1f}" for row in paper["quality"] if "→" not in row["run"])
+    caption = f"Code alone, different code: mean and standard deviation over seeds. The paper's reasoning and code (Figure 5): {told}."
+    return dot_figure(f"quality-{name}", caption, [arm.label for arm in arms], panels)
+
+
+def mean_dot(measure: Measure, arm: Arm) -> Dot | None:
+    """Return an arm's mean over seeds with their spread."""
+    values = [value * measure.scale for value in values_of(measure, arm)]
+    if not values:
+        return None
+    spread = stdev(values) if len(values) > 1 else None
+    mean = fmean(values)
+    return Dot(mean) if spread is None else Dot(mean, mean - spread, mean + spread)
+
+
+def sweep_figure(sweeps: list[Sweep], measures: list[Measure], paper: dict | None, name: str) -> Figure:
+    """Change of every measure over the share of code: a line for each size and token budget, the paper's own curve beside it."""
+    drawn = measures[:MOST_PANELS]
 
     def draw(canvas):
-        ours, theirs = canvas.subplots(1, 2, width_ratios=(max(2, len(drawn)), 2))
-        width = 0.8 / len(runs)
-        for place, (run, label) in enumerate(zip(runs, labels, strict=True)):
-            look, found = look_at(place), [measure.value(run) for measure in drawn]
-            at = np.arange(len(drawn)) - 0.4 + (place + 0.5) * width
-            values = [value if value is not None else 0 for value, _ in found]
-            errors = [2 * (error or 0) for _, error in found]
-            ours.bar(at, values, width, yerr=errors, color=look.colour, hatch=look.hatch, edgecolor="white", label=label, capsize=2)
-        ours.set_xticks(np.arange(len(drawn)), [measure.label.replace(", ", "\n").replace(" (", "\n(") for measure in drawn], fontsize=8)
-        rows = [row for row in paper["quality"] if "→" not in row["run"]]
-        width = 0.8 / len(rows)
-        for place, row in enumerate(rows):
-            look = look_at(place)
-            at = np.arange(2) - 0.4 + (place + 0.5) * width
-            theirs.bar(at, [row["reason"], row["code"]], width, color=look.colour, hatch=look.hatch, edgecolor="white", label=row["run"])
-        theirs.set_xticks([0, 1], ["reasoning", "code"])
-        theirs.set(title="the paper, %")
-        theirs.legend(frameon=False, fontsize=7)
-        for axes in (ours, theirs):
-            axes.grid(visible=False, axis="x")
-        name_above(canvas, *ours.get_legend_handles_labels())
+        handles = {}
+        for axes, measure in zip(panel_grid(canvas, len(drawn)), drawn, strict=True):
+            for place, sweep in enumerate(sweeps):
+                draw_line(axes, sweep, measure, place)
+            if paper is not None and measure.paper_key:
+                values = paper["sweep"][measure.paper_key]
+                axes.plot(
+                    paper["sweep"]["code_percent"], [value - values[0] for value in values], ":", color=SOFT, marker="x", label="the paper"
+                )
+            axes.axhline(0, color=INK, linewidth=OTHER_CONDITIONS)
+            axes.set_title(measure.label, fontsize=9, loc="left")
+            axes.set_ylabel(f"change, {measure.unit}", fontsize=8)
+            axes.set_xlabel("code, %", fontsize=8)
+            axes.tick_params(labelsize=8)
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+                handles.setdefault(label, handle)
+        name_above(canvas, [*handles.values()], [*handles])
 
-    caption = "Runs on code alone that differ in what the code is, ±2 standard errors; at the right the paper's (Figure 5)."
-    return draw_figure("quality", caption, "Bars of each measure per kind of code.", draw, 1.1)
+    caption = f"Code {sweeps[0].where}: change from the least code; bars are standard deviations over seeds, none for one run." + (
+        " The paper's curve is that of 470M parameters and 200B tokens, its own change from no code." if paper else ""
+    )
+    wide, narrow = (-(-len(drawn) // min(columns, len(drawn))) for columns in (4, 2))
+    heights = (0.6 + PANEL_INCHES * wide) / USUAL_WIDE, (0.9 + PANEL_INCHES * narrow) / USUAL_NARROW
+    return draw_figure(f"sweep-{name}", caption, describe(sweeps, drawn), draw, *heights)
+
+
+def draw_line(axes, sweep: Sweep, measure: Measure, place: int) -> None:
+    """Draw one sweep of one measure."""
+    points = line_of(sweep, measure)
+    if points:
+        look = look_at(place)
+        shares, changes, spreads = zip(*points, strict=True)
+        bars = [spread or 0 for spread in spreads]
+        axes.errorbar(shares, changes, yerr=bars, marker=look.marker, markersize=5, capsize=2.5, label=sweep.line, **look.line)
+
+
+def line_of(sweep: Sweep, measure: Measure) -> list[tuple[float, float, float | None]]:
+    """Return (share in percent, change from the least share, spread over seeds) of the arms that have been scored."""
+    points = []
+    for share, arm in zip(sweep.shares, sweep.arms, strict=True):
+        if values := [value * measure.scale for value in values_of(measure, arm)]:
+            points.append((100 * share, fmean(values), stdev(values) if len(values) > 1 else None))
+    return [(share, mean - points[0][1], spread) for share, mean, spread in points]
+
+
+def describe(sweeps: list[Sweep], measures: list[Measure]) -> str:
+    """Return the drawn numbers as text."""
+    parts = []
+    for measure in measures:
+        for sweep in sweeps:
+            said = "; ".join(f"{share:g} % {change:+.3g}" for share, change, _ in line_of(sweep, measure))
+            parts.append(f"{measure.label}, {sweep.line}, change by share of code: {said or 'no values'}")
+    return ". ".join(parts) + "."

@@ -21,6 +21,12 @@ class Combination:
     variant: str
     points: dict[str, str]
     changes: list[tuple[str, dict]]
+    repeats: tuple[str, ...] = ()  # axes that change nothing but the seed
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """The points without those of seeds, which are repetitions and no conditions."""
+        return {axis: point for axis, point in self.points.items() if axis not in self.repeats}
 
 
 def read_axes(plain, faults: list[str]) -> dict[str, dict[str, dict]]:
@@ -90,6 +96,9 @@ def read_selection(plain, key: str, known: dict[str, list[str]], faults: list[st
 def combine(variants: dict[str, list[tuple[str, dict]]], axes: dict, include: list, exclude: list, faults: list[str]) -> list[Combination]:
     """Multiply variants by axes and keep what include and exclude leave; two of one name are a fault."""
     made = []
+    repeats = tuple(
+        axis for axis, points in axes.items() if any(points.values()) and all(set(point) <= {"seed"} for point in points.values())
+    )
     for variant, changes in variants.items():
         for points in product(*(axis.items() for axis in axes.values())):
             at = dict(zip(axes, (point for point, _ in points), strict=True))
@@ -97,7 +106,7 @@ def combine(variants: dict[str, list[tuple[str, dict]]], axes: dict, include: li
             if (include and not any(matches(words, entry) for entry in include)) or any(matches(words, entry) for entry in exclude):
                 continue
             extra = [(f"axes.{axis}.{point}", change) for axis, (point, change) in zip(axes, points, strict=True)]
-            made.append(Combination("-".join([variant, *at.values()]), variant, at, [*changes, *extra]))
+            made.append(Combination("-".join([variant, *at.values()]), variant, at, [*changes, *extra], repeats))
     names = [combination.name for combination in made]
     for name in sorted({n for n in names if names.count(n) > 1}):
         sides = " and ".join(" x ".join([c.variant, *c.points.values()]) for c in made if c.name == name)

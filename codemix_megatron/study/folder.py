@@ -116,6 +116,7 @@ def open_study(folder: StudyFolder, study: Study, graph: Graph) -> dict:
         "name": study.name,
         "study": str(study.path),
         "variants": {name: list(path) for name, path in graph.paths.items()},
+        "arms": {variant.name: {"variant": variant.variant, "points": variant.points} for variant in study.variants},
         "segments": {**known, **described},
     }
     folder.write(state)

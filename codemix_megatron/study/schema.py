@@ -1,6 +1,6 @@
 """What a study says, once it is read: named variants, each an ordinary recipe."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from codemix_megatron.recipe.schema import Recipe
@@ -14,6 +14,8 @@ class Variant:
 
     name: str
     recipe: Recipe
+    variant: str = ""  # its name without its points on axes
+    points: dict[str, str] = field(default_factory=dict)  # axis -> point, axes of seeds left out
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,8 @@ def build_variants(combinations, base: dict, phases: dict, common, directory: Pa
     for combination in combinations:
         try:
             plain = changed(base, phases, [*common, *combination.changes])
-            built.append(Variant(combination.name, build_recipe({**plain, "name": combination.name}, directory=directory)))
+            recipe = build_recipe({**plain, "name": combination.name}, directory=directory)
+            built.append(Variant(combination.name, recipe, combination.variant, combination.conditions))
         except RecipeError as fault:
             for line in fault.faults:
                 found.setdefault(line, []).append(combination.name)

@@ -6,12 +6,14 @@ import pytest
 from curved_run import PHASES, make_curved_run
 
 from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.report.arms import group_arms
 from codemix_megatron.report.chain import join_segments, lineage_section
 from codemix_megatron.report.comparison import compare_runs
 from codemix_megatron.report.consumption import tokens_by_kind, use_of_sources
 from codemix_megatron.report.markdown import markdown
-from codemix_megatron.report.roles import parent_of, sweep_runs
+from codemix_megatron.report.roles import parent_of
 from codemix_megatron.report.run_data import read_run
+from codemix_megatron.report.sweeps import find_sweeps
 from codemix_megatron.report.training_curves import find_interruptions, read_status
 from codemix_megatron.report.wording import short_count
 
@@ -68,7 +70,7 @@ def test_run_that_ends_where_another_goes_on_is_its_parent(whole, tmp_path):
     first, second, third = cut(replace(whole, scores=["some"]), tmp_path)
     early, late = join_segments("early", [first, second]), join_segments("late", [first, second, third])
     assert parent_of(late, [early, late]) is early and parent_of(early, [early, late]) is None
-    assert sweep_runs([early, late]) == []
+    assert find_sweeps(group_arms([early, late])) == []
 
 
 def test_report_says_what_was_trained_once(whole, tmp_path):

@@ -81,7 +81,7 @@ def test_several_runs_are_compared_with_the_text_only_one(tmp_path):
     runs = [make_run(tmp_path / "mixed", "mixed", value=2.0), make_run(tmp_path / "text", "text-only", value=2.25)]
     text = words_of(write_report(runs, tmp_path / "out").read_text())
     assert "differences are relative to text-only" in text
-    assert "mixed 10.2K 2.000 −11.1 % 1.500 not distinguishable" in text
+    assert "mixed one run 38 % 2.000 −0.250 [−0.336, −0.164] over items; one run: cannot be told" in text
     with pytest.raises(CodemixError, match="--output"):
         write_report(runs)
 

@@ -6,12 +6,15 @@ import subprocess
 import numpy as np
 import pytest
 from made_study import make_study
+from scipy import stats
 from test_report import words_of
 
 from codemix_megatron.cli.main import main
+from codemix_megatron.report.arms import code_share, group_arms
 from codemix_megatron.report.differences import difference_in_aggregate, difference_in_bits
-from codemix_megatron.report.roles import code_share, parent_of, quality_runs, seed_groups, sweep_runs
+from codemix_megatron.report.roles import parent_of
 from codemix_megatron.report.run_data import read_run
+from codemix_megatron.report.sweeps import find_kinds, find_sweeps
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +30,10 @@ def study(tmp_path_factory):
 def test_roles_follow_from_what_runs_consumed_and_started_from(study):
     _, runs, _, _ = study
     every = list(runs.values())
-    assert [run.name for run in sweep_runs(every)] == ["text-only", "sweep-025", "balanced-only", "sweep-100"]
-    assert {run.name for run in quality_runs(every)} == {"sweep-100", "quality-markup"}
+    (sweep,) = find_sweeps(arms := group_arms(every), fewest=3)
+    assert [arm.label for arm in sweep.arms] == ["text-only", "sweep-025", "balanced-only", "sweep-100"]
+    assert sweep.shares == (0, 0.25, 0.5, 1) and sweep.arms[0].seeds == 2
+    assert [{arm.label for arm in kinds} for kinds in find_kinds(arms)] == [{"sweep-100", "quality-markup"}]
     assert parent_of(runs["balanced-cooldown"], every) is runs["balanced-only"] and parent_of(runs["text-only"], every) is None
     assert code_share(runs["sweep-025"]) == pytest.approx(0.25, abs=0.01)
 
@@ -41,27 +46,25 @@ def test_paired_items_tell_small_differences_apart(study):
     assert difference_in_aggregate(runs["sweep-025"], runs["text-only"], "paper", "reasoning").words == "not distinguishable"
 
 
-def test_variants_stand_beside_the_papers_gains(study):
+def test_variants_are_judged_by_the_seeds_of_the_reference(study):
     text = study[3]
-    assert "differences are relative to text-only" in text
-    assert "balanced-only 50 %" in text and "(paper +5.7 %)" in text, "51.8 against 49.0"
-    assert "text, bits per byte, against text-only: worse: balanced-cooldown, balanced-only, quality-markup, sweep-025, sweep-100" in text
-    assert "not distinguishable" in text
+    assert "Against text-only (2 seeds, 81.9K tokens):" in text
+    assert "Assumed noise is not that of these runs but of 2 runs of text-only." in text
+    assert "text, bits per byte: worse with" in text and "sweep-100 (100 % code) by +0.399 [" in text
 
 
 def test_every_part_of_a_study_is_there(study):
     folder, _, page, text = study
-    for heading in ("Variants", "Share of code", "Kind of code", "Cooldowns and continued runs", "Seeds", "Cost", "Beside the paper"):
+    for heading in ("What can be said", "Variants", "Share of code", "Kind of code", "Cooldowns and continued runs", "Seeds", "Cost"):
         assert heading in text
-    assert "balanced-cooldown balanced-only" in text and "without code 52.9 10.2 4.8" in text
-    assert {"sweep.png", "quality.png", "tasks.png"} <= {path.name for path in page.parent.iterdir()}
+    assert "balanced-cooldown one run balanced-only" in text and "without code 52.9 10.2 4.8" in text
+    assert {"effects.png", "sweep-1-of-1.png", "quality-0.png", "tasks.png"} <= {path.name for path in page.parent.iterdir()}
     assert "4,736" in text and "rank hours" in text
 
 
-def test_seeds_are_taken_together_only_when_nothing_else_differs(study):
-    groups = seed_groups(list(study[1].values()))
-    assert [[run.name for run in group] for group in groups] == [["text-only", "text-only-seed-2"]]
-    assert "text-only and text-only-seed-2" in study[3] and "± 0.001 over 2 seeds" in study[3]
+def test_spread_of_a_difference_is_called_noise(study):
+    least = stats.t.ppf(0.975, 2) * np.std([0, 0.002], ddof=1) * np.sqrt(2 / 2)
+    assert f"noise below {least:.3f}" in study[3]
 
 
 def test_folder_without_runs_is_refused(tmp_path, capsys):
@@ -84,5 +87,5 @@ def test_a_study_is_drawn_in_the_colours_of_its_sources(study, tmp_path):
 
     pixels = imread(picture)[..., :3]
     assert (pixels.min(axis=(1, 2)) < 0.5).mean() > 0.4, "the page is mostly empty"
-    for colour in ([0, 0x72, 0xB2], [0xD5, 0x5E, 0], [0, 0x9E, 0x73]):
+    for colour in ([0, 0x72, 0xB2], [0x1B, 0x1F, 0x24]):
         assert np.isclose(pixels, np.array(colour) / 255, atol=0.03).all(axis=2).sum() > 300, f"nothing is drawn in {colour}"

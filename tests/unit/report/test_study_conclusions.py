@@ -1,0 +1,215 @@
+"""What a study's report may conclude: nothing from single runs, and over seeds what scipy concludes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+from seeded_study import seeded_run, seeded_study, write_scores
+
+from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.report.arms import find_references, group_arms
+from codemix_megatron.report.comparison import compare_runs
+from codemix_megatron.report.markdown import markdown
+from codemix_megatron.report.page import page
+from codemix_megatron.report.run_data import read_run
+from codemix_megatron.report.study_view import StudyView
+from codemix_megatron.report.verdicts import ONE_RUN, OTHER_BUDGET, OTHER_ITEMS, SAME_SEEDS
+
+EMPTY_SVG = b'<svg width="1" height="1"></svg>'
+LEVELS = {"text-only": (0.0, 1.5), "balanced": (0.5, 1.5), "code": (1.0, 1.5)}
+
+
+@pytest.fixture(autouse=True)
+def quick_figures(monkeypatch):
+    """What is drawn is not looked at here; making the files takes most of a report's time."""
+    monkeypatch.setattr("codemix_megatron.report.canvas.save", lambda canvas, kind: EMPTY_SVG)
+
+
+def read_all(folder):
+    return [read_run(RunFolder(path)) for path in sorted(folder.iterdir()) if path.is_dir()]
+
+
+def view_of(runs, lend=False) -> StudyView:
+    return StudyView(group_arms(runs), runs, lend)
+
+
+def words_in(view: StudyView) -> list[str]:
+    return [verdict.words for verdict in view.verdicts.values()]
+
+
+def test_one_run_of_each_variant_concludes_nothing(tmp_path):
+    seeded_study(tmp_path, LEVELS, seeds=1, noise=0.003)
+    view = view_of(read_all(tmp_path))
+    assert words_in(view) == [ONE_RUN, ONE_RUN]
+    report = compare_runs(view.runs)
+    assert "No difference from the reference can be told from what another seed would change." in markdown(report)
+    assert 'class="good"' not in page(report) and 'class="bad"' not in page(report)
+
+
+def test_another_seed_of_the_reference_is_no_variant(tmp_path):
+    for seed in (1, 2):
+        write_scores(seeded_run(tmp_path / f"text-only-{seed}", 0.0, seed), {"text": 1.5 + 0.1 * seed})
+    runs = [replace(run, name=name) for run, name in zip(read_all(tmp_path), ("text-only", "text-only-seed-2"), strict=True)]
+    arms = group_arms(runs)
+    assert [(arm.label, arm.seeds) for arm in arms] == [("text-only", 2)]
+    assert view_of(runs).verdicts == {}
+
+
+def test_the_same_seed_twice_is_one_observation(tmp_path):
+    for name in ("text-only", "copy-of-text-only"):
+        write_scores(seeded_run(tmp_path / name, 0.0, 1), {"text": 1.5})
+    assert [arm.seeds for arm in group_arms(read_all(tmp_path))] == [1, 1]
+
+
+def test_effects_over_seeds_are_those_of_scipy_and_holm(tmp_path):
+    levels = {"text-only": (0.0, 1.50), "balanced": (0.5, 1.56), "code": (1.0, 1.9), "little": (0.25, 1.501)}
+    values = seeded_study(tmp_path, levels, seeds=3, noise=0.004)
+    view = view_of(read_all(tmp_path))
+    names = [arm.label for arm, base in view.pairs if arm is not base]
+    expected = {name: stats.ttest_ind(values[name], values["text-only"], equal_var=False) for name in names}
+    ranked = sorted(names, key=lambda name: expected[name].pvalue)
+    adjusted = np.maximum.accumulate([min(1, (3 - rank) * expected[name].pvalue) for rank, name in enumerate(ranked)])
+    for place, (arm, base) in enumerate(view.pairs):
+        if arm is base:
+            continue
+        verdict, wanted = view.verdicts[place, 0], expected[arm.label]
+        interval = wanted.confidence_interval(0.95)
+        assert verdict.effect.value == pytest.approx(np.mean(values[arm.label]) - np.mean(values["text-only"]))
+        assert (verdict.effect.low, verdict.effect.high) == pytest.approx((interval.low, interval.high))
+        assert verdict.adjusted == pytest.approx(adjusted[ranked.index(arm.label)])
+        assert verdict.words == ("worse" if verdict.adjusted < 0.05 else "not distinguishable")
+    text = markdown(compare_runs(view.runs))
+    assert "over the 3 comparisons here" in text and "3 against 3 seeds" in text
+    mean, spread = np.mean(values["balanced"]), np.std(values["balanced"], ddof=1)
+    assert f"{mean:.3f}\u00a0±\u00a0{spread:.3f}" in text
+
+
+def test_reference_is_the_text_only_variant_at_the_same_point(tmp_path):
+    for size in ("small", "large"):
+        for name, share in (("balanced", 0.5), ("text-only", 0.0)):
+            for seed in (1, 2):
+                write_scores(seeded_run(tmp_path / f"{name}-{size}-seed-{seed}", share, seed), {"text": 1.5 + 0.01 * seed})
+    runs = []
+    for run in read_all(tmp_path):
+        variant, size = run.folder.path.name.rsplit("-seed", 1)[0].rsplit("-", 1)
+        recipe = replace(run.recipe, model=replace(run.recipe.model, num_layers=2 if size == "small" else 8))
+        runs.append(replace(run, variant=variant, points={"size": size}, recipe=recipe))
+    arms = group_arms(runs)
+    references = find_references(arms)
+    assert {arm.label: (arm.seeds, references[id(arm)].label) for arm in arms} == {
+        "balanced-large": (2, "text-only-large"),
+        "balanced-small": (2, "text-only-small"),
+        "text-only-large": (2, "text-only-large"),
+        "text-only-small": (2, "text-only-small"),
+    }
+    text = markdown(compare_runs(runs))
+    assert "Against text-only-large (2 seeds, 81.9K tokens):" in text and "Against text-only-small (2 seeds" in text
+
+
+def test_other_budgets_are_shown_and_not_judged(tmp_path):
+    for seed in (1, 2, 3):
+        write_scores(seeded_run(tmp_path / f"text-only-seed-{seed}", 0.0, seed), {"text": 1.5 + 0.001 * seed})
+        write_scores(seeded_run(tmp_path / f"code-seed-{seed}", 1.0, seed), {"text": 2.5 + 0.001 * seed}, tokens=40960)
+    view = view_of(read_all(tmp_path))
+    assert words_in(view) == [OTHER_BUDGET] and all(not verdict.tone for verdict in view.verdicts.values())
+    assert "Not judged against text-only (81.9K tokens), other budget: code." in markdown(compare_runs(view.runs))
+
+
+def test_seeds_of_the_reference_lend_their_noise_to_single_runs(tmp_path):
+    anchors = [1.500, 1.504, 1.511]
+    for seed, value in enumerate(anchors, 1):
+        write_scores(seeded_run(tmp_path / f"text-only-seed-{seed}", 0.0, seed), {"text": value})
+    for name, share, value in (("balanced", 0.5, 1.507), ("code", 1.0, 1.9)):
+        write_scores(seeded_run(tmp_path / name, share, 1), {"text": value})
+    view = view_of(read_all(tmp_path))
+    by_name = {arm.label: view.verdicts[place, 0] for place, (arm, base) in enumerate(view.pairs) if arm is not base}
+    assert by_name["code"].words == "worse" and by_name["balanced"].words == "not distinguishable"
+    error = np.std(anchors, ddof=1) * np.sqrt(1 + 1 / 3)
+    assert by_name["balanced"].effect.high == pytest.approx(1.507 - np.mean(anchors) + stats.t.ppf(0.975, 2) * error)
+    assert by_name["code"].effect.p_value == pytest.approx(2 * stats.t.sf((1.9 - np.mean(anchors)) / error, 2))
+    text = markdown(compare_runs(view.runs))
+    assert "noise assumed" in text and "Assumed noise is not that of these runs but of 3 runs of text-only." in text
+
+
+def test_published_noise_is_lent_only_when_asked_and_called_assumed(tmp_path):
+    for name, share, value in (("text-only", 0.0, 0.50), ("balanced", 0.5, 0.53), ("code", 1.0, 0.20)):
+        write_scores(seeded_run(tmp_path / name, share, 1), {}, {"piqa": value})
+    runs = read_all(tmp_path)
+    assert set(words_in(view_of(runs))) == {ONE_RUN}
+    lent = {
+        arm.label: verdict for (place, _), verdict in view_of(runs, lend=True).verdicts.items() for arm in [view_of(runs).pairs[place][0]]
+    }
+    deviation = 0.7 * np.sqrt(5 / 4) / 100 * 0.5  # the table's largest at 2.8B, of rescaled percent over a chance of one half
+    wanted = 2 * stats.t.sf(0.03 / (deviation * np.sqrt(2)), 8)
+    assert lent["balanced"].effect.p_value == pytest.approx(wanted)
+    assert "worse" in lent["code"].words and "Muennighoff" in lent["code"].effect.noise
+    assert "assumed noise" in markdown(compare_runs(runs, lend=True))
+
+
+def test_mean_over_some_of_the_tasks_says_so_and_has_no_figure_of_the_paper(tmp_path):
+    for seed in (1, 2):
+        for name, share in (("text-only", 0.0), ("balanced-only", 0.5)):
+            run = seeded_run(tmp_path / f"{name}-seed-{seed}", share, seed)
+            write_scores(run, {}, {"boolq": 0.5 + 0.01 * seed, "piqa": 0.6}, missing=[f"task{i}" for i in range(9)])
+    runs = read_all(tmp_path)
+    text = markdown(compare_runs(runs))
+    assert "reasoning (2 of 11)" in text and "Relative change from the reference" not in text
+
+
+def test_whole_mean_has_the_papers_gain_beside_its_own(tmp_path):
+    values = {"text-only": (0.60, 0.61, 0.605), "balanced-only": (0.66, 0.65, 0.655)}
+    for name, share in (("text-only", 0.0), ("balanced-only", 0.5)):
+        for seed, value in enumerate(values[name], 1):
+            write_scores(seeded_run(tmp_path / f"{name}-seed-{seed}", share, seed), {}, {"boolq": value}, missing=[])
+    text = markdown(compare_runs(read_all(tmp_path)))
+    gain = 100 * (np.mean(values["balanced-only"]) / np.mean(values["text-only"]) - 1)
+    assert f"+{gain:.1f} % [" in text and "paper +5.7" in text, "51.8 against 49.0"
+
+
+def test_runs_scored_on_other_items_are_not_compared(tmp_path):
+    for seed in (1, 2):
+        write_scores(seeded_run(tmp_path / f"text-only-seed-{seed}", 0.0, seed), {}, {"boolq": 0.5 + 0.01 * seed}, missing=["piqa"])
+        write_scores(seeded_run(tmp_path / f"code-seed-{seed}", 1.0, seed), {}, {"boolq": 0.5, "piqa": 0.4 + 0.01 * seed}, missing=[])
+    assert OTHER_ITEMS in words_in(view_of(read_all(tmp_path)))
+
+
+def test_seeds_that_are_all_alike_decide_nothing(tmp_path):
+    for seed in (1, 2):
+        write_scores(seeded_run(tmp_path / f"text-only-seed-{seed}", 0.0, seed), {"text": 1.5})
+        write_scores(seeded_run(tmp_path / f"code-seed-{seed}", 1.0, seed), {"text": 1.6})
+    assert words_in(view_of(read_all(tmp_path))) == [SAME_SEEDS]
+
+
+def test_unequal_seeds_nan_and_unscored_runs_are_named(tmp_path):
+    for seed in (1, 2, 3):
+        write_scores(seeded_run(tmp_path / f"text-only-seed-{seed}", 0.0, seed), {"text": 1.5 + 0.01 * seed})
+    write_scores(seeded_run(tmp_path / "code-seed-1", 1.0, 1), {"text": 1.6})
+    write_scores(seeded_run(tmp_path / "code-seed-2", 1.0, 2), {"text": float("nan")})
+    write_scores(seeded_run(tmp_path / "code-seed-3", 1.0, 3), {"text": 1.62})
+    seeded_run(tmp_path / "code-seed-4", 1.0, 4)
+    view = view_of(read_all(tmp_path))
+    (verdict,) = view.verdicts.values()
+    assert (verdict.effect.seeds, verdict.effect.base_seeds) == (2, 3)
+    wanted = stats.ttest_ind([1.6, 1.62], [1.51, 1.52, 1.53], equal_var=False)
+    assert verdict.effect.p_value == pytest.approx(wanted.pvalue)
+    text = markdown(compare_runs(view.runs))
+    assert "code: 1 of 4 runs without scores." in text
+    assert "code, text, bits per byte: 1 of 4 runs gave NaN." in text
+
+
+def test_a_study_without_scores_or_with_one_variant_has_a_report(tmp_path):
+    for seed in (1, 2):
+        seeded_run(tmp_path / f"text-only-seed-{seed}", 0.0, seed)
+    runs = read_all(tmp_path)
+    assert "has not been scored" in markdown(compare_runs(runs))
+    for run in runs:
+        write_scores(run.folder, {"text": 1.5})
+    assert "Nothing to compare: text-only is the only variant." in markdown(compare_runs(read_all(tmp_path)))
+
+
+@pytest.mark.parametrize("ours, base", [((0.01, 0.012, 0.011), (0.0, 0.0, 0.0)), ((0.5,), (0.4,))])
+def test_ratio_needs_seeds_and_a_base_that_is_not_zero(ours, base):
+    from codemix_megatron.analysis.effects import ratio_interval
+
+    assert ratio_interval(ours, base) is None
