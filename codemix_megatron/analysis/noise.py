@@ -15,7 +15,7 @@ __all__ = ["PUBLISHED", "SOURCE", "lend_mean_noise", "lend_noise"]
 SOURCE = "Muennighoff et al. 2023"
 SEEDS = 5
 # Parameters -> task -> (chance, population standard deviation of each mixture that was repeated, in rescaled percent).
-PUBLISHED = {
+PUBLISHED: dict[float, dict[str, tuple[float, tuple[float, ...]]]] = {
     2.8e9: {
         "anli_r1": (1 / 3, (1.6, 0.5)),
         "anli_r2": (1 / 3, (0.4, 1.0)),
@@ -68,8 +68,9 @@ def lend_noise(task: str, parameters: float | None) -> RunNoise | None:
 
 def lend_mean_noise(tasks: Iterable[str], parameters: float | None) -> RunNoise | None:
     """Return the noise of a mean over tasks, as if all of them went astray together: the mean of their deviations; None where one is not known."""
-    lent = [lend_noise(task, parameters) for task in tasks]
-    if not lent or None in lent:
+    asked = list(tasks)
+    lent = [noise for task in asked if (noise := lend_noise(task, parameters)) is not None]
+    if not lent or len(lent) < len(asked):
         return None
     told = f"{SOURCE}, {len(lent)} tasks at {nearest_scale(parameters) / 1e9:g}B parameters"
     deviation = math.fsum(noise.deviation for noise in lent) / len(lent)
