@@ -75,3 +75,7 @@ bench-filters: $(STAMP)  ## readers and filters of corpora, MB per CPU-second ea
 
 bench-evaluate: $(STAMP)  ## items per second of the evaluator beside plain lm-eval; ends with one line of JSON
 	$(BIN)/python benchmarks/evaluate.py
+
+.PHONY: bench-law
+bench-law: $(STAMP)  ## mixture laws over 512 runs of 17 domains, fitted and proposed from; ends with one line of JSON
+	$(BIN)/python benchmarks/law.py

@@ -1,93 +1,139 @@
-"""Laws from mixtures to losses: log-linear (Data Mixing Laws, arXiv 2403.16952; Olmix's log_linear) and gradient boosting (RegMix).
+"""Laws fitted to the runs of a table, the error of each on runs it has not seen, the choice among them, and prediction intervals.
 
-log-linear   loss = c + exp(k + t . shares [+ s . log(sizes)]), convex: few runs suffice, and it may be extrapolated
-boosting     trees over shares [and log(sizes)]: any shape, needs a hundred runs, knows nothing outside them
-
-Every law comes with the error on runs it has not seen: cross-validated, never that of the fit.
+The error is taken twice: within what was tried (folds of runs, all runs of one mixture in the same fold) and out of it (the mixtures
+farthest from their mean left out, then the largest size). Laws whose errors cannot be told apart are averaged. Intervals are split
+conformal ones over the errors on runs not seen, in units of what those nearby were (Lei et al. 2018, arXiv 1604.04173, section 5.2).
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from codemix_megatron.analysis.law_forms import EXTRAPOLATING, FORMS, Form, make_form
 from codemix_megatron.analysis.law_tables import MixtureTable
 from codemix_megatron.errors import CorpusError
 
-__all__ = ["KINDS", "HeldOutError", "Law", "fit_law", "held_out_error"]
+__all__ = ["KINDS", "FittedForm", "HeldOutError", "Law", "choose_law", "fit_forms", "known_rows"]
 
-KINDS = ("log_linear", "boosting")
-FOLDS = 5
+KINDS = tuple(FORMS)
+FOLDS = 10
+OUTER_SHARE = 0.2  # of the runs, those farthest from the mean mixture, left out at once
+LEAST_OUTER = 3
 SEED = 20240820
-FLOORS = 12  # values of c tried
-
-
-@dataclass(frozen=True, kw_only=True)
-class Law:
-    """One metric as a function of shares [points, domains] and sizes [points, sizes]."""
-
-    kind: str
-    metric: str
-    domains: list[str]
-    sizes: tuple[str, ...]
-    predictor: Any = field(repr=False)
-
-    def predict(self, shares: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarray:
-        """Return predicted values [points]."""
-        return self.predictor.predict(features(np.atleast_2d(shares), sizes))
+COVERAGE = 0.9
+LEAST_NEAR = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutError:
-    """How a law does on runs it was not fitted to, over `runs` of them in `folds` parts."""
+    """How a law does on runs it was not fitted to; relative: to the standard deviation over the runs, 1 is no better than their mean."""
 
     root_mean_square: float
-    relative: float  # to the standard deviation of the metric over the runs: 1 is no better than their mean
+    relative: float
     rank_correlation: float  # Spearman's: whether better mixtures are told from worse ones
+    outside: float | None  # relative error on the mixtures farthest out and on the largest size; None for too few runs
     runs: int
     folds: int
 
-
-class LogLinear:
-    """c + exp(k + t . x), fitted by least squares on log(y - c) for the start and on y for the end."""
-
-    def fit(self, x: np.ndarray, y: np.ndarray) -> "LogLinear":
-        """Fit; the best of several floors c is taken on from there."""
-        from scipy.optimize import least_squares
-
-        spread = max(float(y.max() - y.min()), 1e-9)
-        best: tuple[float, float, np.ndarray] | None = None
-        for below in np.geomspace(0.02, 20, FLOORS):
-            floor = float(y.min()) - below * spread
-            design = np.column_stack([np.ones(len(x)), x])
-            # A touch of ridge: shares sum to 1, so the constant is among their combinations.
-            start = np.linalg.solve(design.T @ design + 1e-6 * len(x) * np.eye(design.shape[1]), design.T @ np.log(y - floor))
-            error = float(((floor + np.exp(design @ start) - y) ** 2).sum())
-            if best is None or error < best[0]:
-                best = error, floor, start
-        assert best is not None
-        _, floor, start = best
-
-        def residuals(parameters):
-            values = parameters[0] + np.exp(np.clip(parameters[1] + x @ parameters[2:], -50, 50)) - y
-            return np.append(values, 1e-4 * spread * parameters[2:])
-
-        self.parameters = least_squares(residuals, np.concatenate([[floor], start]), max_nfev=400).x
-        return self
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        """Return predicted values."""
-        return self.parameters[0] + np.exp(np.clip(self.parameters[1] + x @ self.parameters[2:], -50, 50))
+    @property
+    def combined(self) -> float:
+        """Within and out of range, the same weight for both."""
+        return self.relative if self.outside is None else float(np.sqrt((self.relative**2 + self.outside**2) / 2))
 
 
-def boosting():
-    """Return gradient-boosted trees that stop before they learn the noise."""
-    from sklearn.ensemble import GradientBoostingRegressor
+@dataclass(frozen=True, kw_only=True)
+class FittedForm:
+    """One form fitted to all runs, its copies that each left a fold out, and its error on what those left out."""
 
-    return GradientBoostingRegressor(
-        n_estimators=400, learning_rate=0.06, max_depth=4, subsample=0.7, min_samples_leaf=3, validation_fraction=0.15,
-        n_iter_no_change=30, random_state=SEED,
-    )  # fmt: skip
+    kind: str
+    whole: Form = field(repr=False)
+    folds: list[Form] = field(repr=False)
+    fold_of: np.ndarray = field(repr=False)  # [runs]
+    predicted: np.ndarray = field(repr=False)  # [runs], each by the copy that had not seen it
+    error: HeldOutError
+
+    def coefficient_errors(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return coefficients and their standard errors (delete-a-group jackknife); None where the form has none to read."""
+        values = self.whole.coefficients()
+        if values is None:
+            return None
+        others = np.array([copy.coefficients() for copy in self.folds])
+        count = len(others)
+        return values, np.sqrt((count - 1) / count * ((others - others.mean(axis=0)) ** 2).sum(axis=0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """One metric as a function of shares [points, domains] and sizes [points, sizes]: the mean of the forms that were chosen."""
+
+    metric: str
+    domains: list[str]
+    sizes: tuple[str, ...]
+    size_range: np.ndarray | None = field(repr=False)  # [2, sizes]
+    forms: list[FittedForm] = field(repr=False)
+    values: np.ndarray = field(repr=False)  # [runs]
+    shares: np.ndarray = field(repr=False)  # [runs, domains]
+    size_values: np.ndarray | None = field(repr=False)
+
+    @property
+    def kind(self) -> str:
+        """The names of its forms."""
+        return " + ".join(form.kind for form in self.forms)
+
+    @property
+    def is_useless(self) -> bool:
+        """Say whether no form of it predicts runs it has not seen better than the mean of the others does."""
+        return all(form.error.relative >= 1 for form in self.forms)
+
+    def at_sizes(self, sizes: np.ndarray | None) -> "Law":
+        """Return the law as it may be asked at sizes [sizes]: beyond those of the runs only forms that extrapolate are left.
+
+        Raises CorpusError where none is.
+        """
+        if sizes is None or self.size_range is None:
+            return self
+        if np.all(sizes >= self.size_range[0] * 0.999) and np.all(sizes <= self.size_range[1] * 1.001):
+            return self
+        left = [form for form in self.forms if form.kind in EXTRAPOLATING]
+        if not left:
+            raise CorpusError(
+                f"metric {self.metric}: {self.kind} knows nothing of sizes beyond those of the runs"
+                f" ({', '.join(f'{low:g} to {high:g}' for low, high in self.size_range.T)}); fit with --kind {EXTRAPOLATING[0]}"
+            )
+        return replace(self, forms=left)
+
+    def predict(self, shares: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarray:
+        """Return predicted values [points]."""
+        x = features(np.atleast_2d(shares), sizes)
+        return np.mean([form.whole.predict(x) for form in self.forms], axis=0)
+
+    def interval(self, shares: np.ndarray, sizes: np.ndarray | None = None, coverage: float = COVERAGE) -> tuple[np.ndarray, np.ndarray]:
+        """Return (low, high) [points] between which a new run's value lies with this probability."""
+        errors = np.abs(np.mean([form.predicted for form in self.forms], axis=0) - self.values)
+        rank = min(len(errors), int(np.ceil(coverage * (len(errors) + 1)))) - 1
+        relative = np.sort(errors / self.usual_error(errors, self.shares, self.size_values, is_known=True))[rank]
+        middle = self.predict(shares, sizes)
+        half = relative * self.usual_error(errors, np.atleast_2d(shares), sizes, is_known=False)
+        return middle - half, middle + half
+
+    def usual_error(self, errors: np.ndarray, shares: np.ndarray, sizes: np.ndarray | None, is_known: bool) -> np.ndarray:
+        """Return how large errors are near points [points]: the mean over the nearest runs, that of all mixed in; 1 for few runs.
+
+        Near by square roots of shares (Hellinger's distance) and logarithms of sizes; `is_known` leaves each run itself out.
+        """
+        near = len(errors) // 8
+        if near < LEAST_NEAR:
+            return np.ones(len(shares))
+        ours, theirs = coordinates(shares, sizes), coordinates(self.shares, self.size_values)
+        distance = ((ours[:, None] - theirs) ** 2).sum(axis=-1)
+        if is_known:
+            np.fill_diagonal(distance, np.inf)
+        return errors[np.argpartition(distance, near, axis=1)[:, :near]].mean(axis=1) + 0.25 * errors.mean()
+
+
+def coordinates(shares: np.ndarray, sizes: np.ndarray | None) -> np.ndarray:
+    """Return where points lie for distances."""
+    return features(np.sqrt(shares), sizes)
 
 
 def features(shares: np.ndarray, sizes: np.ndarray | None) -> np.ndarray:
@@ -95,46 +141,107 @@ def features(shares: np.ndarray, sizes: np.ndarray | None) -> np.ndarray:
     return shares if sizes is None or not sizes.shape[1] else np.hstack([shares, np.log(sizes)])
 
 
-def fit_law(table: MixtureTable, metric: str, kind: str = "log_linear") -> Law:
-    """Fit one metric over all runs that have it; raises CorpusError for too few."""
-    table, values = known_rows(table, metric)
-    predictor = (LogLinear() if kind == "log_linear" else boosting()).fit(features(table.shares, table.size_values), values)
-    return Law(kind=kind, metric=metric, domains=table.domains, sizes=table.sizes, predictor=predictor)
-
-
 def known_rows(table: MixtureTable, metric: str) -> tuple[MixtureTable, np.ndarray]:
-    """Return the runs in which a metric was measured, and its values."""
+    """Return the runs in which a metric was measured, and its values; raises CorpusError for too few."""
     if metric not in table.metrics:
         raise CorpusError(f"no metric {metric!r}; there are {', '.join(table.metrics)}")
     values = table.values[:, table.metrics.index(metric)]
     known = np.flatnonzero(np.isfinite(values))
-    least = len(table.domains) + len(table.sizes) + 2
+    least = table.degrees_of_freedom + len(table.sizes) + 3
     if len(known) < least:
         raise CorpusError(
-            f"metric {metric}: {len(known)} runs have it, at least {least} are needed for {len(table.domains)} domains; train more mixtures"
+            f"metric {metric}: {len(known)} runs have it, at least {least} are needed for {table.described}; train more mixtures"
         )
     return table.rows(known), values[known]
 
 
-def held_out_error(table: MixtureTable, metric: str, kind: str = "log_linear", folds: int = FOLDS) -> HeldOutError:
-    """Fit on all parts but one and predict that one, for each part; return the error over all of them."""
+def fit_forms(table: MixtureTable, metric: str, kinds: tuple[str, ...] = KINDS) -> list[FittedForm]:
+    """Fit forms to one metric over all runs that have it, with their errors on runs not seen; the best first."""
     table, values = known_rows(table, metric)
-    order = np.random.default_rng(SEED).permutation(len(values))
-    folds = min(folds, len(values))
-    predicted = np.empty(len(values))
-    for fold in range(folds):
-        test = order[fold::folds]
-        train = np.setdiff1d(order, test)
-        predictor = (LogLinear() if kind == "log_linear" else boosting()).fit(part(table, train), values[train])
-        predicted[test] = predictor.predict(part(table, test))
+    x, fold_of = features(table.shares, table.size_values), folds_of(table)
+    outer = outer_runs(table)
+    fitted = [fit_form(kind, len(table.domains), x, values, fold_of, outer) for kind in kinds]
+    return sorted(fitted, key=lambda form: form.error.combined)
+
+
+def fit_form(kind: str, num_shares: int, x: np.ndarray, values: np.ndarray, fold_of: np.ndarray, outer: list[np.ndarray]) -> FittedForm:
+    """Fit one form to all runs, then without each fold and without what lies farthest out."""
+    whole = make_form(kind, num_shares).fit(x, values)
+    predicted, folds = np.empty(len(values)), []
+    for fold in range(int(fold_of.max()) + 1):
+        test = fold_of == fold
+        folds.append(whole.refit(x[~test], values[~test]))
+        predicted[test] = folds[-1].predict(x[test])
+    spread = max(float(values.std()), 1e-12)
     error = float(np.sqrt(np.mean((predicted - values) ** 2)))
-    return HeldOutError(
-        root_mean_square=error,
-        relative=error / max(float(values.std()), 1e-12),
-        rank_correlation=rank_correlation(predicted, values),
-        runs=len(values),
+    outside = [mean_square_outside(whole, x, values, left_out) for left_out in outer]
+    return FittedForm(
+        kind=kind,
+        whole=whole,
         folds=folds,
+        fold_of=fold_of,
+        predicted=predicted,
+        error=HeldOutError(
+            root_mean_square=error,
+            relative=error / spread,
+            rank_correlation=rank_correlation(predicted, values),
+            outside=float(np.sqrt(np.mean(outside))) / spread if outside else None,
+            runs=len(values),
+            folds=len(folds),
+        ),
     )
+
+
+def mean_square_outside(whole: Form, x: np.ndarray, values: np.ndarray, left_out: np.ndarray) -> float:
+    """Return the mean squared error on runs of which nothing like them was seen."""
+    return float(np.mean((whole.refit(x[~left_out], values[~left_out]).predict(x[left_out]) - values[left_out]) ** 2))
+
+
+def folds_of(table: MixtureTable) -> np.ndarray:
+    """Return the fold of each run; runs of one mixture and size (seeds) are in one, so that none is predicted by its twin."""
+    keys = np.round(features(table.shares, table.size_values), 4)
+    _, group = np.unique(keys, axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    count = int(group.max()) + 1
+    order = np.random.default_rng(SEED).permutation(count)
+    place = np.empty(count, dtype=np.int64)
+    place[order] = np.arange(count) % min(FOLDS, count)
+    return place[group]
+
+
+def outer_runs(table: MixtureTable) -> list[np.ndarray]:
+    """Return masks of runs to predict from all others: the mixtures farthest from the mean one, and the largest of each size."""
+    masks = []
+    distance = ((table.shares - table.shares.mean(axis=0)) ** 2).sum(axis=1)
+    count = int(len(distance) * OUTER_SHARE)
+    least = table.degrees_of_freedom + len(table.sizes) + 3
+    if count >= LEAST_OUTER and len(distance) - count >= least:
+        mask = np.zeros(len(distance), dtype=bool)
+        mask[np.argsort(-distance, kind="stable")[:count]] = True
+        masks.append(mask)
+    for column in () if table.size_values is None else table.size_values.T:
+        mask = column == column.max()
+        if len(set(column)) > 2 and (~mask).sum() >= least:  # two sizes: without one, nothing is known of size
+            masks.append(mask)
+    return masks
+
+
+def choose_law(table: MixtureTable, metric: str, fitted: list[FittedForm]) -> Law:
+    """Return the law of the best form, averaged with those that cannot be told from it."""
+    table, values = known_rows(table, metric)
+    best, *others = fitted
+    chosen = [best]
+    for other in others:
+        worse = (other.predicted - values) ** 2 - (best.predicted - values) ** 2
+        error = float(worse.std(ddof=1) / np.sqrt(len(worse))) if len(worse) > 1 else 0.0
+        is_close_outside = best.error.outside is None or (other.error.outside or 0.0) <= 1.2 * best.error.outside
+        if float(worse.mean()) <= error and is_close_outside and other.error.relative < 1:
+            chosen.append(other)
+    size_range = None if table.size_values is None else np.array([table.size_values.min(axis=0), table.size_values.max(axis=0)])
+    return Law(
+        metric=metric, domains=table.domains, sizes=table.sizes, size_range=size_range, forms=chosen, values=values, shares=table.shares,
+        size_values=table.size_values,
+    )  # fmt: skip
 
 
 def rank_correlation(predicted: np.ndarray, values: np.ndarray) -> float:
@@ -142,8 +249,3 @@ def rank_correlation(predicted: np.ndarray, values: np.ndarray) -> float:
     from scipy.stats import spearmanr
 
     return 0.0 if np.ptp(predicted) == 0 or np.ptp(values) == 0 else float(spearmanr(predicted, values).statistic)
-
-
-def part(table: MixtureTable, places: np.ndarray) -> np.ndarray:
-    """Return the features of some rows."""
-    return features(table.shares[places], None if table.size_values is None else table.size_values[places])

@@ -17,13 +17,19 @@ from codemix_megatron.records.atomic import writing
 __all__ = ["MixtureTable", "read_tables", "write_tables"]
 
 KEYS = ("run_id", "index", "run")
+UNNAMED = ("", "Unnamed: 0")  # the index that pandas writes
+MISSING = ("", "na", "nan", "null", "none")
 SIZES = ("size_parameters", "size_tokens")
 SHARE_TOLERANCE = 0.01  # RegMix rounds shares to three digits
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureTable:
-    """Shares [runs, domains], sizes [runs, sizes] (0 columns where all are alike) and metrics [runs, metrics]; NaN where not measured."""
+    """Shares [runs, domains], sizes [runs, sizes] (0 columns where all are alike) and metrics [runs, metrics]; NaN where not measured.
+
+    With `phases`, a domain is PHASE/NAME and its share that of the run's tokens which the phase read of it, so that a law over phases
+    is a law over mixtures like any other.
+    """
 
     runs: list[str]
     domains: list[str]
@@ -32,6 +38,28 @@ class MixtureTable:
     values: np.ndarray
     sizes: tuple[str, ...] = ()
     size_values: np.ndarray | None = None
+    phases: tuple[str, ...] = ()
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        """Shares that can move: all but one, in each phase."""
+        return len(self.domains) - max(1, len(self.phases))
+
+    @property
+    def described(self) -> str:
+        """What its shares are of, in words."""
+        if not self.phases:
+            return f"{len(self.domains)} domains"
+        return f"{len(self.domains) // len(self.phases)} domains in {len(self.phases)} phases"
+
+    def totals(self) -> "MixtureTable":
+        """Return the table of whole runs, phases added up."""
+        if not self.phases:
+            return self
+        number = len(self.domains) // len(self.phases)
+        names = [name.partition("/")[2] for name in self.domains[:number]]
+        shares = self.shares.reshape(len(self.shares), len(self.phases), number).sum(axis=1)
+        return replace(self, domains=names, shares=shares, phases=())
 
     def rows(self, places) -> "MixtureTable":
         """Return the table with these rows only."""
@@ -78,7 +106,7 @@ def read_csv(path: Path) -> tuple[list[str], dict[str, dict[str, float]]]:
     key = next((i for i, name in enumerate(header) if name in KEYS), None)
     if key is None:
         raise CorpusError(f"{path}:1: no column {' or '.join(KEYS)}; found {', '.join(header[:5])}")
-    columns = {i: name for i, name in enumerate(header) if i != key and name not in ("name", *KEYS)}
+    columns = {i: name for i, name in enumerate(header) if i != key and name not in ("name", *KEYS, *UNNAMED)}
     rows = {}
     for number, line in enumerate(lines[1:], 2):
         if not line:
@@ -88,7 +116,7 @@ def read_csv(path: Path) -> tuple[list[str], dict[str, dict[str, float]]]:
         if line[key] in rows:
             raise CorpusError(f"{path}:{number}: run {line[key]} stands there twice")
         try:
-            rows[line[key]] = {name: float(line[i]) if line[i] else np.nan for i, name in columns.items()}
+            rows[line[key]] = {name: np.nan if line[i].strip().lower() in MISSING else float(line[i]) for i, name in columns.items()}
         except ValueError as fault:
             raise CorpusError(f"{path}:{number}: {fault}") from None
     return list(columns.values()), rows
