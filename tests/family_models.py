@@ -1,12 +1,15 @@
 """Small random models of every family, as Hugging Face folders, and their import."""
 
+import io
 import json
+from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from codemix_megatron.conversion.importing import ImportOptions, import_model
+from codemix_megatron.conversion.sample_texts import TOKENIZER_TEXTS
 from codemix_megatron.corpus.tokenizers import load_tokenizer
 from codemix_megatron.recipe.pretrained import pretrained_model
 from codemix_megatron.recipe.schema import Parallel
@@ -45,7 +48,7 @@ FAMILIES = {
 }
 
 
-def make_model(name: str, folder, dtype=torch.float32, **changes) -> None:
+def make_model(name: str, folder, dtype=torch.float32, spread: float = 0.3, **changes) -> None:
     """Write a random model of a family; unlike fresh ones, its biases are not zero and its norms not one."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -55,23 +58,23 @@ def make_model(name: str, folder, dtype=torch.float32, **changes) -> None:
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **{**SHAPE, **own, **ids, **changes}), dtype=dtype)
     with torch.no_grad():
         for weight_name, weight in model.named_parameters():
-            weight.copy_(torch.randn_like(weight) * 0.3 + (1 if "norm" in weight_name else 0))
+            weight.copy_(torch.randn_like(weight) * spread + (1 if "norm" in weight_name else 0))
     model.save_pretrained(folder)
     tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, []))
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    if model_type == "qwen2":  # transformers normalizes for every model of this type
+        tokenizer.normalizer = normalizers.NFC()
     tokenizer.add_special_tokens(["<|endoftext|>", "<|begin|>", "<|pad|>"])
     tokenizer.save(str(folder / "tokenizer.json"))
     special = {"eos_token": "<|endoftext|>", "bos_token": "<|begin|>", "pad_token": "<|pad|>"}
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **special}))
 
 
-def carry(folder, run, parity: bool = True):
+def carry(folder, run, parity: bool = True, tokenizer: str = "tokenizer.json"):
     """Import a folder as `codemix import` does; return the card."""
     layout = Parallel(tensor=2, pipeline=2)
-    tokenizer = load_tokenizer(folder / "tokenizer.json").card
-    return import_model(folder, RunFolder(run), pretrained_model(folder, layout), tokenizer, ImportOptions(parallel=layout, parity=parity))[
-        1
-    ]
+    card, options = load_tokenizer(folder / tokenizer).card, ImportOptions(parallel=layout, parity=parity)
+    return import_model(folder, RunFolder(run), pretrained_model(folder, layout), card, options)[1]
 
 
 def weights_of(folder) -> dict[str, torch.Tensor]:
@@ -80,3 +83,17 @@ def weights_of(folder) -> dict[str, torch.Tensor]:
     for path in folder.glob("*.safetensors"):
         found |= load_file(path)
     return found
+
+
+def train_sentencepiece(path: Path, vocab_size: int) -> Path:
+    """Train a small sentencepiece BPE that keeps white space, as Llama's and Mistral's do."""
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([line for text in TOKENIZER_TEXTS for line in text.splitlines() if line] * 2),
+        model_writer=model, model_type="bpe", vocab_size=vocab_size, byte_fallback=True, normalization_rule_name="identity",
+        remove_extra_whitespaces=False, character_coverage=0.99, split_digits=True, allow_whitespace_only_pieces=True, minloglevel=2,
+    )  # fmt: skip
+    path.write_bytes(model.getvalue())
+    return path

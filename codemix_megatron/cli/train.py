@@ -139,11 +139,15 @@ def convert_start(recipe, folder: RunFolder) -> None:
     """Convert the public model before the ranks start, so that none of them waits for it."""
     from rich.console import Console
 
+    from codemix_megatron.checkpoint.card import read_card
     from codemix_megatron.cli.evaluate import progress_bars
+    from codemix_megatron.cli.export import describe_parity
     from codemix_megatron.conversion.importing import import_initial
 
     with progress_bars(Console(file=sys.stderr)) as progress:
-        import_initial(recipe, folder, progress)
+        checkpoint = import_initial(recipe, folder, progress)
+    sys.stdout.write(f"imported {recipe.initial_weights}; {describe_parity(read_card(checkpoint).get('parity'))}\n")
+    sys.stdout.flush()
 
 
 def launch_once(recipe, plan, folder: RunFolder, command: list[str], num_ranks: int, port: int) -> None:

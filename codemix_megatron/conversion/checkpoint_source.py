@@ -12,6 +12,7 @@ from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.loading import find_fault, list_checkpoints
 from codemix_megatron.checkpoint.torch_dist import ShardReader
 from codemix_megatron.conversion.dimensions import Dimensions
+from codemix_megatron.conversion.safetensors_files import TensorPlan
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.families.configuration import config_of_model
 from codemix_megatron.families.family import Family, Row
@@ -52,7 +53,7 @@ class CheckpointSource:
         self.model = Model.from_plain(self.card["model"])
         self.tokenizer = TokenizerCard(**self.card["tokenizer"])
         self.vocab_size = self.model.ids(self.tokenizer.vocab_size)
-        self.origin = self.card.get("hugging_face") or {}  # of a public model: its family and special tokens
+        self.origin = self.card.get("hugging_face") or {}  # of a public model: family, special tokens, context, files beside the weights
         self.family = choose_family(resolved(self.model), model_defaults(), family or self.origin.get("family"))
         self.rows = self.family.rows(self.model.tie_embeddings)
         self.dimensions = Dimensions(self.model, self.vocab_size)
@@ -61,8 +62,21 @@ class CheckpointSource:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the weights are saved in."""
-        return self.shards.tensors[self.names[self.rows[0]]].dtype
+        """What the weights are saved in; norms may be wider."""
+        return self.dtype_of(self.rows[0])
+
+    @property
+    def context_length(self) -> int:
+        """How many tokens the model can read: what it was trained on here, or more where it came with more."""
+        return max(self.model.sequence_length, self.origin.get("max_position_embeddings") or 0)
+
+    def dtype_of(self, row: Row) -> torch.dtype:
+        """Return what the tensors of a row are saved in."""
+        return self.shards.tensors[self.names[row]].dtype
+
+    def is_rounded_by(self, dtype: torch.dtype | None) -> bool:
+        """Say whether some weight is saved in more digits than a dtype has; None is that of each weight."""
+        return dtype is not None and any(torch.finfo(dtype).eps > torch.finfo(self.dtype_of(row)).eps for row in self.rows)
 
     def find_names(self) -> dict[Row, str]:
         """Return row -> name in this checkpoint; missing, misshapen and unknown tensors are named one by one."""
@@ -84,10 +98,10 @@ class CheckpointSource:
             raise ConversionError(f"{self.checkpoint} as {self.family.model_type}: " + "\n  ".join([f"{len(faults)} faults", *faults]))
         return names
 
-    def hugging_face_plan(self) -> dict[str, tuple[int, ...]]:
-        """Return name -> shape of every tensor of the Hugging Face side, in the order of `tensors`."""
+    def hugging_face_plan(self, dtype: torch.dtype | None = None) -> TensorPlan:
+        """Return name -> shape and dtype (default: the checkpoint's) of every tensor of the Hugging Face side, in the order of `tensors`."""
         return {
-            name.replace("*", str(layer)): shape
+            name.replace("*", str(layer)): (shape, dtype or self.dtype_of(row))
             for row, layer in places(self.rows, self.model.num_layers)
             for name, shape in zip(row.hugging_face, self.dimensions.hugging_face_shapes(row), strict=True)
         }

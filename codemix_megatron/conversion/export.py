@@ -12,8 +12,9 @@ import torch
 
 from codemix_megatron.conversion.checkpoint_source import CheckpointSource, choose_checkpoint, hugging_face_config
 from codemix_megatron.conversion.model_card import model_card
+from codemix_megatron.conversion.model_files import kept_tokenizer
 from codemix_megatron.conversion.safetensors_files import SafetensorsWriter
-from codemix_megatron.conversion.tokenizer_files import write_tokenizer
+from codemix_megatron.conversion.tokenizer_files import check_tokenizer, write_tokenizer
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.megatron.importing import import_megatron
 from codemix_megatron.records.atomic import partial_path, replace_text, sync_folder, write_json
@@ -22,6 +23,7 @@ from codemix_megatron.records.run_folder import RunFolder
 
 __all__ = ["ExportOptions", "Exported", "export_run"]
 
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -75,15 +77,16 @@ def export_run(run: RunFolder, step: int | None = None, output: Path | None = No
 
 def fill(source: CheckpointSource, run: RunFolder, folder: Path, options: ExportOptions) -> dict:
     """Write weights, configuration, tokenizer and card into `folder`; return export.json's content."""
-    dtype = DTYPES[options.dtype] if options.dtype else source.dtype
+    dtype = DTYPES[options.dtype] if options.dtype else None
     parameters = write_weights(source, folder, dtype, options)
-    write_tokenizer(source.tokenizer, folder, source.model.sequence_length)
-    write_configuration(source, folder, dtype)
+    tokenizer = kept_tokenizer(run, source.tokenizer, source.origin)
+    write_tokenizer(tokenizer, folder, source.context_length, source.origin)
+    write_configuration(source, folder, dtype or source.dtype)
     record = {
         "step": source.card["step"],
         "tokens": source.card["tokens"],
         "family": source.family.model_type,
-        "dtype": next(name for name, known in DTYPES.items() if known == dtype),
+        "dtype": next(name for name, known in DTYPES.items() if known == (dtype or source.dtype)),
         "parameters": parameters,
         "parity": None,
     }
@@ -91,15 +94,19 @@ def fill(source: CheckpointSource, run: RunFolder, folder: Path, options: Export
         import_megatron()
         from codemix_megatron.conversion.parity import check_parity  # both frameworks: not before they are needed
 
+        check_tokenizer(tokenizer, folder)
         record["parity"] = check_parity(source, folder, options.manifests, dtype, options.progress)
     replace_text(folder / "README.md", model_card(run, source.card, record))
     return record
 
 
-def write_weights(source: CheckpointSource, folder: Path, dtype: torch.dtype, options: ExportOptions) -> int:
-    """Stream all tensors into safetensors while the checkpoint's files are verified; return the number of parameters."""
-    plan = source.hugging_face_plan()
-    with ThreadPoolExecutor(1) as pool, SafetensorsWriter(folder, plan, dtype, options.max_shard_bytes) as writer:
+def write_weights(source: CheckpointSource, folder: Path, dtype: torch.dtype | None, options: ExportOptions) -> int:
+    """Stream all tensors into safetensors while the checkpoint's files are verified; return the number of parameters.
+
+    Without a dtype, each tensor keeps that of the checkpoint.
+    """
+    plan = source.hugging_face_plan(dtype)
+    with ThreadPoolExecutor(1) as pool, SafetensorsWriter(folder, plan, options.max_shard_bytes) as writer:
         verification = pool.submit(source.find_fault)
         try:
             for done, (name, tensor) in enumerate(source.tensors(), 1):
@@ -114,15 +121,19 @@ def write_weights(source: CheckpointSource, folder: Path, dtype: torch.dtype, op
 
 
 def write_configuration(source: CheckpointSource, folder: Path, dtype: torch.dtype) -> None:
-    """Write config.json, and generation_config.json unless the model brought its own.
+    """Write config.json and, where the weights are not those of a public model, generation_config.json.
 
-    Plain JSON: transformers' own classes load half of torch and 6 CPU-seconds of imports; parity reads the files through them.
+    Special tokens and context are those of the model the run started from; none is made up that the source has not. Plain JSON:
+    transformers' own classes load half of torch and 6 CPU-seconds of imports; parity reads the files through them.
     """
-    end = source.tokenizer.end_of_document_id
-    tokens = {name: source.origin.get(name, end) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    tokens = {name: source.origin[name] for name in TOKEN_IDS if name in source.origin}
+    if not source.origin:  # null, not nothing: transformers' classes have ids of their own for what config.json leaves out
+        tokens = {**dict.fromkeys(TOKEN_IDS), "eos_token_id": source.tokenizer.end_of_document_id}
     written_for = {"transformers_version": importlib.metadata.version("transformers")}
-    kind = {"model_type": source.family.model_type, "dtype": str(dtype).removeprefix("torch."), "use_cache": True}
+    name = str(dtype).removeprefix("torch.")
+    kind = {"model_type": source.family.model_type, "dtype": name, "torch_dtype": name, "use_cache": True}  # before 4.56: torch_dtype
     config = hugging_face_config(source.family, source.model, source.vocab_size)
+    config["max_position_embeddings"] = source.context_length
     write_json(folder / "config.json", dict(sorted({**config, **tokens, **kind, **written_for}.items())))
-    if not (folder / "generation_config.json").is_file():
-        write_json(folder / "generation_config.json", {**tokens, **written_for})
+    if not source.origin:
+        write_json(folder / "generation_config.json", {"eos_token_id": tokens["eos_token_id"], **written_for})

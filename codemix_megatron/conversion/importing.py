@@ -1,13 +1,16 @@
 """Hugging Face folder -> a checkpoint that any layout trains on from. No ranks, no model in memory."""
 
+import math
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import torch
 import yaml
 
@@ -15,8 +18,9 @@ from codemix_megatron.checkpoint.card import write_card
 from codemix_megatron.checkpoint.torch_dist import ShardWriter
 from codemix_megatron.conversion.checkpoint_source import CheckpointSource, places
 from codemix_megatron.conversion.dimensions import Dimensions
-from codemix_megatron.conversion.safetensors_files import SafetensorsFolder
-from codemix_megatron.conversion.tokenizer_files import copy_tokenizer
+from codemix_megatron.conversion.model_files import keep_model_files, licence_of
+from codemix_megatron.conversion.safetensors_files import SafetensorsFolder, check_finite
+from codemix_megatron.conversion.tokenizer_files import check_tokenizer, write_tokenizer
 from codemix_megatron.corpus.tokenizers import load_tokenizer
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.families.configuration import family_of_config, read_config
@@ -31,6 +35,7 @@ from codemix_megatron.records.run_folder import CARD, RunFolder
 
 __all__ = ["ImportOptions", "import_initial", "import_model"]
 
+ORIGIN_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id", "max_position_embeddings")
 # Rows of the vocabulary go in parts of this size: a rank at another layout reads whole parts.
 VOCABULARY_PART_BYTES = 2**26
 LINEARS = ("self_attention.linear_qkv", "self_attention.linear_proj", "mlp.linear_fc1", "mlp.linear_fc2")
@@ -55,21 +60,20 @@ def import_model(folder: Path, run: RunFolder, model: Model, tokenizer: Tokenize
         raise ConversionError(f"{run.checkpoints}: there are checkpoints already; give an empty or new folder")
     weights = SafetensorsFolder(folder)
     check_tensors(weights, model, tokenizer)
-    run.path.mkdir(parents=True, exist_ok=True)
-    kept = replace(tokenizer, path=str(copy_tokenizer(folder, tokenizer, run.path / "tokenizer")))
-    card = write_checkpoint(weights, run.checkpoint(0), model, kept, options)
+    card = write_checkpoint(weights, run, run.checkpoint(0), model, tokenizer, options)
     blocks = {
         "initial_weights": str(run.path),
         "model": without_defaults(model),
         "parallel": {"tensor": options.parallel.tensor, "pipeline": options.parallel.pipeline},
-        "tokenizer": {"path": kept.path},
+        "tokenizer": {"path": card["tokenizer"]["path"]},
     }
-    replace_text(run.path / "model.yaml", yaml.safe_dump(blocks, sort_keys=False))
+    said = f"# The model's context is {model.sequence_length} tokens; sequence_length, what a training sequence has, may be less.\n"
+    replace_text(run.path / "model.yaml", said + yaml.safe_dump(blocks, sort_keys=False))
     return run.checkpoint(0), card
 
 
 def import_initial(recipe: Recipe, run: RunFolder, progress=lambda what, done, total: None) -> Path:
-    """Convert the public model a recipe starts from into the run folder, unless it is there; return the checkpoint."""
+    """Convert the public model a recipe starts from into the run folder and compare logits, unless it is there; return the checkpoint."""
     if (run.initial / CARD).is_file():
         return run.initial
     assert recipe.initial_weights is not None and recipe.tokenizer is not None
@@ -77,9 +81,21 @@ def import_initial(recipe: Recipe, run: RunFolder, progress=lambda what, done, t
     model, weights = pretrained_model(folder, recipe.parallel), SafetensorsFolder(folder)
     tokenizer = load_tokenizer(recipe.tokenizer.path, recipe.tokenizer.end_of_document).card
     check_tensors(weights, model, tokenizer)
-    run.path.mkdir(parents=True, exist_ok=True)
-    write_checkpoint(weights, run.initial, model, tokenizer, ImportOptions(parity=False, progress=progress))
+    refuse_without_memory(weights)
+    write_checkpoint(weights, run, run.initial, model, tokenizer, ImportOptions(progress=progress))
     return run.initial
+
+
+def refuse_without_memory(weights: SafetensorsFolder) -> None:
+    """Raise ConversionError when one model in fp32 does not fit, as comparing logits needs."""
+    needed = 4.5 * sum(math.prod(place["shape"]) for place in weights.places.values())  # a little more while Megatron's is loaded
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise ConversionError(
+            f"{weights.folder}: comparing its logits takes {needed / 1e9:.0f} GB of memory, {free / 1e9:.0f} GB are free; on a machine with"
+            " more, or without comparing (--no-parity), run `codemix import` once and say initial_weights: RUN",
+            exit_code=1,
+        )
 
 
 def without_defaults(model: Model) -> dict:
@@ -88,34 +104,35 @@ def without_defaults(model: Model) -> dict:
     return {key: value for key, value in as_plain(model).items() if value != usual[key]}
 
 
-def write_checkpoint(weights: SafetensorsFolder, checkpoint: Path, model: Model, tokenizer: TokenizerCard, options: ImportOptions) -> dict:
-    """Stream checked weights into a checkpoint and return its card; it appears whole under its final name, card and checksums included."""
-    began, config, partial = time.perf_counter(), read_config(weights.folder), partial_path(checkpoint)
-    family = family_of_config(config, weights.folder)
+def write_checkpoint(
+    weights: SafetensorsFolder, run: RunFolder, checkpoint: Path, model: Model, tokenizer: TokenizerCard, options: ImportOptions
+) -> dict:
+    """Stream checked weights into a checkpoint of the run and return its card; it appears complete under its final name.
+
+    What comes with the model beside its weights is kept in the run.
+    """
+    began, partial = time.perf_counter(), partial_path(checkpoint)
+    family = family_of_config(read_config(weights.folder), weights.folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         files = write_tensors(weights, family, Dimensions(model, model.ids(tokenizer.vocab_size)), partial, options)
+        kept, sums = keep_model_files(weights.folder, tokenizer, run)
         card = {
             "step": 0,
             "sequences_seen": 0,
             "tokens": 0,
             "model": as_plain(model),
-            "tokenizer": asdict(tokenizer),
+            "tokenizer": asdict(replace(tokenizer, path=str(kept))),
             "imported_from": str(weights.folder),
-            "hugging_face": {"family": family.model_type}
-            | {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if name in config},
+            "hugging_face": origin_of(weights.folder, sums),
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - began, 3),
             "files": files,
         }
         write_card(partial, card)
         if options.parity:
-            import_megatron()
-            from codemix_megatron.conversion.parity import check_parity  # both frameworks: not before they are needed
-
-            source = CheckpointSource(partial)
-            card["parity"] = check_parity(source, weights.folder, [], source.dtype, options.progress)
+            card["parity"] = compare(partial, weights.folder, options)
             write_card(partial, card)
         os.rename(partial, checkpoint)
         sync_folder(checkpoint.parent)
@@ -124,6 +141,26 @@ def write_checkpoint(weights: SafetensorsFolder, checkpoint: Path, model: Model,
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return card
+
+
+def origin_of(folder: Path, files: dict[str, str]) -> dict:
+    """Return what a checkpoint's card says of the public model it came from; what its config.json does not say is not there."""
+    config = read_config(folder)
+    said = {name: config[name] for name in ORIGIN_KEYS if name in config}
+    return {"family": config["model_type"], "name": folder.absolute().name, "licence": licence_of(folder), "files": files, **said}
+
+
+def compare(checkpoint: Path, folder: Path, options: ImportOptions) -> dict:
+    """Check that an export would have the tokenizer's ids, and that both models give the same logits; return the figures."""
+    import_megatron()
+    from codemix_megatron.conversion.parity import check_parity  # both frameworks: not before they are needed
+
+    source = CheckpointSource(checkpoint)
+    with tempfile.TemporaryDirectory(prefix="codemix-tokenizer-") as exported:
+        write_tokenizer(source.tokenizer, Path(exported), source.context_length, source.origin)
+        shutil.copyfile(folder / "config.json", Path(exported) / "config.json")  # transformers chooses by the family, too
+        check_tokenizer(source.tokenizer, Path(exported))
+    return check_parity(source, folder, [], None, options.progress)
 
 
 def write_tensors(
@@ -135,8 +172,11 @@ def write_tensors(
     total = sum(len(row.hugging_face) for row, _ in places(rows, model.num_layers))
     done = 0
     with ShardWriter(folder) as writer:
+        dtypes = {row: row_dtype(weights, row, model.num_layers) for row in rows}
         for row, layer in places(rows, model.num_layers):
             for first, part in parts_of(weights, dimensions, row, layer):
+                check_finite(" and ".join(name.replace("*", str(layer)) for name in row.hugging_face), part)
+                part = part.to(dtypes[row])
                 stack, at = ((), ()) if layer is None else ((model.num_layers,), (layer,))
                 shape = (*stack, *dimensions.megatron_shape(row))
                 offsets = (*at, first, *[0] * (part.dim() - 1))
@@ -150,6 +190,13 @@ def write_tensors(
     return {
         path.name: {"bytes": path.stat().st_size, "sha256": known.get(path.name) or file_sha256(path)} for path in sorted(folder.iterdir())
     }
+
+
+def row_dtype(weights: SafetensorsFolder, row: Row, num_layers: int) -> torch.dtype:
+    """Return the dtype that holds all tensors of a row exactly: theirs, where they agree."""
+    names = [name.replace("*", str(layer)) for name in row.hugging_face for layer in range(num_layers if row.in_layers else 1)]
+    found = {dtype for name in names if (dtype := weights.dtype(name))}
+    return found.pop() if len(found) == 1 else torch.float32
 
 
 def parts_of(weights: SafetensorsFolder, dimensions: Dimensions, row: Row, layer: int | None):
@@ -188,9 +235,6 @@ def check_tensors(weights: SafetensorsFolder, model: Model, tokenizer: Tokenizer
             faults.append(f"{name} has {weights.shape(name)[0]} rows, the tokenizer {tokenizer.vocab_size} ids; give the model's own")
         elif weights.dtype(name) is None:
             faults.append(f"{name} is {weights.places[name]['dtype']}; F32, BF16 and F16 can be read")
-    dtypes = {weights.dtype(name) for name in wanted if name in weights.places}
-    if not faults and len(dtypes) > 1:
-        faults.append(f"tensors of several dtypes: {', '.join(sorted(map(str, dtypes)))}; save them in one")
     for name in sorted(set(weights.places) - set(wanted)):
         if model.tie_embeddings and name == "lm_head.weight":
             faults += tied_fault(weights)

@@ -7,6 +7,7 @@ count as this process's. The format: length of the header as u64, the header as 
 import json
 import math
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -15,30 +16,27 @@ from codemix_megatron.checkpoint.written_file import WrittenFile
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.records.atomic import replace_text
 
-__all__ = ["SafetensorsFolder", "SafetensorsWriter", "TensorPlan"]
+__all__ = ["SafetensorsFolder", "SafetensorsWriter", "TensorPlan", "check_finite"]
 
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 LARGEST_HEADER = 100_000_000  # as in the library
 BLOCK_BYTES = 2**25
-INDEX = "model.safetensors.index.json"
-TensorPlan = dict[str, tuple[int, ...]]
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+TensorPlan = dict[str, tuple[tuple[int, ...], torch.dtype]]
 
 
 class SafetensorsFolder:
-    """The tensors of a Hugging Face folder by name; nothing but safetensors is read."""
+    """The tensors of a Hugging Face folder by name, out of the files that transformers would read; nothing but safetensors is read."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        files = sorted(folder.glob("*.safetensors"))
-        if not files:
-            raise ConversionError(f"{folder}: holds no *.safetensors; pickled weights are not read, save them as safetensors")
         self.places: dict[str, dict] = {}
-        for path in files:
-            for name, entry in read_header(path).items():
-                if name in self.places:
-                    raise ConversionError(f"{path}: {name} is also in {self.places[name]['path'].name}")
-                self.places[name] = entry
+        for path, wanted in weight_files(folder).items():
+            found = read_header(path)
+            if lacking := sorted((wanted or set()) - found.keys()):
+                raise ConversionError(f"{path}: lacks {len(lacking)} tensors that {INDEX} says it holds ({lacking[0]}, ...); get it again")
+            self.places |= found if wanted is None else {name: found[name] for name in wanted}
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape."""
@@ -61,6 +59,35 @@ class SafetensorsFolder:
         if found != tensor.nbytes:
             raise ConversionError(f"{place['path']}: ends inside {name}; it was cut off")
         return tensor
+
+
+def weight_files(folder: Path) -> dict[Path, set[str] | None]:
+    """Return file -> names of the tensors to take from it, None for all: model.safetensors where it is, else what the index lists.
+
+    Other files may lie beside: Mistral's consolidated.safetensors, adapters, shards of an earlier download.
+    """
+    if (folder / WHOLE).is_file():
+        return {folder / WHOLE: None}
+    if (folder / INDEX).is_file():
+        return indexed_files(folder)
+    others = sorted(path.name for path in folder.glob("*.safetensors"))
+    found = f"only {', '.join(others[:3])}" if others else "and pickled weights are not read"
+    raise ConversionError(f"{folder}: holds neither {WHOLE} nor {INDEX}, {found}; get the model as transformers saves it, in safetensors")
+
+
+def indexed_files(folder: Path) -> dict[Path, set[str] | None]:
+    """Return the files of an index with their tensors; one that is not there is named once."""
+    try:
+        listed = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+        files: dict[Path, set[str]] = {}
+        for name, file_name in listed.items():
+            files.setdefault(folder / Path(file_name).name, set()).add(name)
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise ConversionError(f"{folder / INDEX}: not an index ({type(fault).__name__}: {fault}); get it again") from None
+    missing = [f"{path.name} ({len(names)} tensors)" for path, names in files.items() if not path.is_file()]
+    if missing:
+        raise ConversionError(f"{folder}: {INDEX} lists {', '.join(missing)}, not there; get {'it' if len(missing) == 1 else 'them'} again")
+    return dict(files)
 
 
 def read_header(path: Path) -> dict[str, dict]:
@@ -91,9 +118,9 @@ def checked_entry(path: Path, entry: dict, data: int, file_bytes: int) -> dict:
 class SafetensorsWriter:
     """Shards with an index, written in the order of the plan."""
 
-    def __init__(self, folder: Path, plan: TensorPlan, dtype: torch.dtype, max_shard_bytes: int):
-        self.folder, self.dtype, self.plan = folder, dtype, plan
-        self.shards = list(cut_shards(plan, dtype, max_shard_bytes))
+    def __init__(self, folder: Path, plan: TensorPlan, max_shard_bytes: int):
+        self.folder, self.plan = folder, plan
+        self.shards = list(cut_shards(plan, max_shard_bytes))
         self.names = list(plan)
         self.file: WrittenFile | None = None
         self.files: list[WrittenFile] = []
@@ -102,19 +129,21 @@ class SafetensorsWriter:
     @property
     def parameters(self) -> int:
         """Numbers in all tensors."""
-        return sum(map(math.prod, self.plan.values()))
+        return sum(math.prod(shape) for shape, _ in self.plan.values())
 
     def file_name(self, number: int) -> str:
         """Return what transformers looks for."""
         return f"model-{number + 1:05d}-of-{len(self.shards):05d}.safetensors" if len(self.shards) > 1 else "model.safetensors"
 
     def add(self, name: str, tensor: torch.Tensor) -> None:
-        """Write the next tensor of the plan, converted to the dtype of the files block by block."""
-        assert self.names[self.position] == name and tuple(tensor.shape) == self.plan[name]
+        """Write the next tensor of the plan, converted to its dtype there block by block; raises ConversionError when it is not finite."""
+        shape, dtype = self.plan[name]
+        assert self.names[self.position] == name and tuple(tensor.shape) == shape
         file = self.file = self.file or self.opened_shard()
         step = max(1, BLOCK_BYTES // max(1, tensor[:1].nbytes))
         for first in range(0, len(tensor), step):
-            block = tensor[first : first + step].to(self.dtype).contiguous()
+            block = tensor[first : first + step].to(dtype).contiguous()
+            check_finite(name, block)
             file.write(block.view(-1).view(torch.uint8).numpy())
         self.position += 1
         if name == self.shards[len(self.files)][-1]:
@@ -128,8 +157,8 @@ class SafetensorsWriter:
         header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
         offset = 0
         for name in self.shards[len(self.files)]:
-            size = math.prod(self.plan[name]) * self.dtype.itemsize
-            header[name] = {"dtype": NAMES[self.dtype], "shape": self.plan[name], "data_offsets": [offset, offset + size]}
+            (shape, dtype), size = self.plan[name], tensor_bytes(*self.plan[name])
+            header[name] = {"dtype": NAMES[dtype], "shape": shape, "data_offsets": [offset, offset + size]}
             offset += size
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
@@ -146,20 +175,36 @@ class SafetensorsWriter:
             file.close()
         if kind is None and len(self.shards) > 1:
             where = {name: self.file_name(number) for number, names in enumerate(self.shards) for name in names}
-            size = self.parameters * self.dtype.itemsize
+            size = sum(tensor_bytes(*entry) for entry in self.plan.values())
             index = {"metadata": {"total_size": size, "total_parameters": self.parameters}, "weight_map": where}
             replace_text(self.folder / INDEX, json.dumps(index, indent=2))
 
 
-def cut_shards(plan: TensorPlan, dtype: torch.dtype, max_shard_bytes: int):
+def cut_shards(plan: TensorPlan, max_shard_bytes: int) -> Iterator[list[str]]:
     """Yield the names of each shard; a tensor larger than a shard has one of its own."""
     names: list[str] = []
     held = 0
-    for name, shape in plan.items():
-        size = math.prod(shape) * dtype.itemsize
+    for name, entry in plan.items():
+        size = tensor_bytes(*entry)
         if names and held + size > max_shard_bytes:
             yield names
             names, held = [], 0
         names.append(name)
         held += size
     yield names
+
+
+def tensor_bytes(shape: tuple[int, ...], dtype: torch.dtype) -> int:
+    """Return how many bytes a tensor takes."""
+    return math.prod(shape) * dtype.itemsize
+
+
+def check_finite(name: str, tensor: torch.Tensor) -> None:
+    """Raise ConversionError when a number is NaN or infinite: no model computes anything with it."""
+    if torch.isfinite(tensor.sum(dtype=torch.float32)):  # one pass; a sum may also overflow, so what is not finite is counted
+        return
+    if strays := int((~torch.isfinite(tensor)).sum()):
+        raise ConversionError(
+            f"{name}: {strays} of {tensor.numel()} numbers are NaN or infinite as {tensor.dtype}; the model is damaged, or its numbers are"
+            " too large for this dtype"
+        )

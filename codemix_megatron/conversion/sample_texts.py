@@ -1,6 +1,6 @@
-"""Real text to compare models on when a run brings none: prose, code, markup, numbers, other scripts."""
+"""Real text to compare models on when a run brings none, and the texts on which tokenizers part ways."""
 
-__all__ = ["SAMPLE_TEXTS"]
+__all__ = ["SAMPLE_TEXTS", "TOKENIZER_TEXTS"]
 
 SAMPLE_TEXTS = (
     "The capital of France is Paris, which lies on the Seine. The river rises on the plateau of Langres, passes Troyes, is joined"
@@ -16,4 +16,22 @@ SAMPLE_TEXTS = (
     "- 1.1.3: fixed rounding of 0.1 + 0.2 = 0.30000000000000004\n\n| size | seconds |\n|---:|---:|\n| 1024 | 0.25 |\n| 4096 | 4.13 |\n",
     "Die Würde des Menschen ist unantastbar. Sie zu achten und zu schützen ist Verpflichtung aller staatlichen Gewalt."
     " Все люди рождаются свободными и равными. 人人生而自由,在尊严和权利上一律平等。",
+)
+
+# Indentation of every depth, tabs, line ends, spaces at either end, runs of signs; scripts without spaces, joined emoji, combining marks.
+TOKENIZER_TEXTS = (
+    *SAMPLE_TEXTS,
+    "class Tree:\n"
+    + "".join(f"{' ' * depth}if x{depth}:  # {'#' * depth}\n{' ' * (depth + 1)}y  =   {10**depth}\n" for depth in range(1, 33)),
+    "\tif (a\t== b) {\n\t\t  return;\n\t}\n\n\n\n   \n# ----------------\n",
+    "first line\r\n\r\n  second line \r\n",
+    "  begins with two spaces and ends with one ",
+    "\n\nbegins with line ends",
+    "   ",
+    "x",
+    "日本語の文章には空白がありません。変数名をそのまま使います。\u3000全角の空白。",
+    "def 计算(值):\n    return 值 * 2  # 返回两倍\n한국어 주석도 있습니다\n",
+    "مرحبا بالعالم שלום עולם नमस्ते दुनिया สวัสดีชาวโลก",
+    "👩‍👩‍👧‍👦 🏳️‍🌈 e\u0301 ﬁ ½ ① Ⅷ \u00a0\u200b\u2028 😀😀😀",
+    "0xDEADBEEF 1_000_000 3.14159e-10 v2.0.0-rc.1 <br/> &nbsp; \\n C:\\Users\\x https://a.b/c?d=e&f=%20g",
 )

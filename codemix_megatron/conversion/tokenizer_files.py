@@ -1,75 +1,147 @@
-"""The tokenizer beside a model: written so that Hugging Face's own fast class loads it, kept when a public model brought it."""
+"""The tokenizer of an export: what came with a public model as it was, or one that a corpus was made with; its ids are proved."""
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+from codemix_megatron.conversion.model_files import TOKENIZER_CONFIG, TOKENIZER_FILES
+from codemix_megatron.conversion.sample_texts import TOKENIZER_TEXTS
+from codemix_megatron.conversion.sentencepiece_model import convert_sentencepiece
 from codemix_megatron.errors import ConversionError
-from codemix_megatron.records.atomic import write_json
+from codemix_megatron.records.atomic import read_json, write_json
 from codemix_megatron.records.manifest import TokenizerCard
 
-__all__ = ["check_tokenizer", "copy_tokenizer", "write_tokenizer"]
+__all__ = ["check_tokenizer", "write_tokenizer"]
 
-# What a public model's tokenizer consists of, without code.
-FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "vocab.json",
-    "merges.txt",
-    "generation_config.json",
-)
+# The class of transformers that takes tokenizer.json for what it says; others build one of their own out of its vocabulary.
+LITERAL_CLASS = "PreTrainedTokenizerFast"
+BEGINS_WITH_BOS = ("LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer", "CohereTokenizer")  # unless add_bos_token is false
 
 
-def copy_tokenizer(folder: Path, card: TokenizerCard, target: Path) -> Path:
-    """Copy the tokenizer of a public model and what belongs to it; return where the card's own file is now."""
-    target.mkdir(parents=True, exist_ok=True)
-    for name in {Path(card.path).name, *(name for name in FILES if (folder / name).is_file())}:
-        source = Path(card.path) if name == Path(card.path).name else folder / name
-        if source.absolute() != (target / name).absolute():
-            shutil.copyfile(source, target / name)
-    return target / Path(card.path).name
+def write_tokenizer(card: TokenizerCard, folder: Path, sequence_length: int, origin: dict) -> None:
+    """Write tokenizer.json and its configuration into `folder`; `origin` is what a checkpoint's card says of a public model.
 
-
-def write_tokenizer(card: TokenizerCard, folder: Path, sequence_length: int) -> None:
-    """Write tokenizer.json and its configuration into `folder`; raises ConversionError when the file is gone."""
+    Raises ConversionError when a file is gone, or a sentencepiece model's ids cannot be had from a tokenizer.json.
+    """
     path = Path(card.path)
     if not path.is_file():
         raise ConversionError(f"{path}: the tokenizer of this checkpoint is gone; put it back")
-    if (path.parent / "tokenizer_config.json").is_file():
-        copy_tokenizer(path.parent, card, folder)
-    elif card.type == "sentencepiece":
-        from transformers import LlamaTokenizer  # converts it; a tokenizer.json needs no conversion
-
+    came_with_it = set(origin.get("files") or TOKENIZER_FILES) | {"generation_config.json"}
+    if origin and "files" not in origin and not (path.parent / TOKENIZER_CONFIG).is_file():
+        raise ConversionError(
+            f"{path.parent / TOKENIZER_CONFIG}: gone, and with it the special tokens and the chat template of the model this run started"
+            " from; put it back"
+        )
+    own_config = origin or (path.parent / TOKENIZER_CONFIG).is_file()
+    for name in sorted(name for name in came_with_it if own_config and (path.parent / name).is_file()):
+        shutil.copyfile(path.parent / name, folder / name)
+    if card.type == "sentencepiece":
         shutil.copyfile(path, folder / "tokenizer.model")
-        LlamaTokenizer.from_pretrained(folder, model_max_length=sequence_length).save_pretrained(folder)
     else:
-        from tokenizers import Tokenizer
-
         shutil.copyfile(path, folder / "tokenizer.json")
-        end = Tokenizer.from_file(str(path)).id_to_token(card.end_of_document_id)
-        special = dict.fromkeys(("bos_token", "eos_token", "pad_token"), end)
-        kind = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, "model_max_length": sequence_length}
-        write_json(folder / "tokenizer_config.json", {**kind, **special})
+    converted = None if (folder / "tokenizer.json").is_file() else convert_sentencepiece(path.read_bytes(), path)
+    config = read_configuration(folder) if own_config else fresh_configuration(card, folder, sequence_length)
+    if converted is not None:
+        add_first_token(converted, config)
+        config["tokenizer_class"] = LITERAL_CLASS
+        converted.save(str(folder / "tokenizer.json"))
+    if config:
+        write_json(folder / TOKENIZER_CONFIG, config)
 
 
-def check_tokenizer(card: TokenizerCard, folder: Path, texts) -> None:
-    """Raise ConversionError unless transformers loads the folder's tokenizer and gives texts the ids that training gave them."""
+def fresh_configuration(card: TokenizerCard, folder: Path, sequence_length: int) -> dict:
+    """Return the configuration of a tokenizer that has none: what ends a document, and no token that training has not seen."""
+    kind = {"tokenizer_class": LITERAL_CLASS, "clean_up_tokenization_spaces": False, "model_max_length": sequence_length}
+    return {**kind, "eos_token": end_of_document_name(card)}
+
+
+def end_of_document_name(card: TokenizerCard) -> str | None:
+    """Return the name of the token after each document."""
+    if card.type == "sentencepiece":
+        from sentencepiece import SentencePieceProcessor
+
+        return SentencePieceProcessor(model_file=card.path).id_to_piece(card.end_of_document_id)
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(card.path).id_to_token(card.end_of_document_id)
+
+
+def read_configuration(folder: Path) -> dict:
+    """Return a model's own tokenizer configuration, in the words that every version of transformers knows."""
+    path = folder / TOKENIZER_CONFIG
+    try:
+        config = read_json(path) if path.is_file() else {}
+    except ValueError as fault:
+        raise ConversionError(f"{fault}; get it again") from None
+    if not isinstance(config, dict):
+        raise ConversionError(f"{path}: holds no mapping; get it again")
+    if config.get("tokenizer_class") == "TokenizersBackend":  # transformers 5's name of it
+        config["tokenizer_class"] = LITERAL_CLASS
+    if isinstance(config.get("extra_special_tokens"), list):  # a mapping before transformers 5, which wants it under this name
+        config["additional_special_tokens"] = config.pop("extra_special_tokens")
+    return config
+
+
+def add_first_token(tokenizer: Any, config: dict) -> None:
+    """Put the model's first token before each text where its own class would have done so."""
+    from tokenizers import processors
+
+    name = config.get("bos_token")
+    name = name.get("content") if isinstance(name, dict) else name
+    begins = str(config.get("tokenizer_class", "")).removesuffix("Fast") in BEGINS_WITH_BOS
+    number = tokenizer.token_to_id(name) if name else None
+    if number is not None and config.get("add_bos_token", begins):
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{name} $A", pair=f"{name} $A {name} $B", special_tokens=[(name, number)]
+        )
+
+
+def check_tokenizer(card: TokenizerCard, folder: Path) -> None:
+    """Raise ConversionError unless transformers loads the folder's tokenizer and gives texts the ids that training gave them.
+
+    Where only the class that tokenizer_config.json names gives others, that name is replaced by the one that takes tokenizer.json as it is.
+    """
+    if differing_text(card, folder) is None:
+        return
+    write_json(folder / TOKENIZER_CONFIG, read_configuration(folder) | {"tokenizer_class": LITERAL_CLASS})
+    if fault := differing_text(card, folder):
+        raise ConversionError(
+            f"{folder}: loaded with transformers, its tokenizer gives {fault}; transformers gives some model types (qwen2 among them) one"
+            " tokenizer, whatever the folder says: choose another --family, or --no-parity and load tokenizer.json by itself",
+            exit_code=1,
+        )
+
+
+def differing_text(card: TokenizerCard, folder: Path) -> str | None:
+    """Compare ids of code with indentation, scripts of the world and every special token; say what differs, or return None."""
     from transformers import AutoTokenizer
 
     loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    if card.type == "sentencepiece":
-        fault = f"{len(loaded)} ids, {card.vocab_size} before" if len(loaded) != card.vocab_size else None
-    else:
-        from tokenizers import Tokenizer
+    encode, special = reference(card)
+    for name, number in special.items():
+        if loaded.convert_tokens_to_ids(name) != number:
+            return f"{name} the id {loaded.convert_tokens_to_ids(name)}, it is {number}"
+    texts = list(TOKENIZER_TEXTS)
+    if card.type == "huggingface":
+        texts += [f"x {name} y{name}" for name in special]
+    for text in texts:
+        if encode(text) != loaded(text, add_special_tokens=False, verbose=False).input_ids:
+            return f"other ids to {text[:40]!r}"
+    return None
 
-        ours = Tokenizer.from_file(card.path)
-        same = all(
-            ours.encode(text, add_special_tokens=False).ids == loaded(text, add_special_tokens=False, verbose=False).input_ids
-            for text in texts
-        )
-        fault = None if same else "other ids"
-    if fault:
-        raise ConversionError(f"{folder}: loaded with transformers, its tokenizer gives {fault}", exit_code=1)
+
+def reference(card: TokenizerCard) -> tuple[Any, dict[str, int]]:
+    """Return what gave texts their ids in training, and the special tokens' ids."""
+    if card.type == "sentencepiece":
+        from sentencepiece import SentencePieceProcessor
+
+        processor = SentencePieceProcessor(model_file=card.path)
+        control = [number for number in range(processor.vocab_size()) if processor.is_control(number)]
+        return processor.encode, {processor.id_to_piece(number): number for number in control}
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(card.path)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    special = {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items()}
+    return lambda text: tokenizer.encode(text, add_special_tokens=False).ids, special

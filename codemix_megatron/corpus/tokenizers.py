@@ -30,6 +30,8 @@ END_OF_DOCUMENT_NAMES = (
     END_OF_TEXT, "<|end_of_text|>", "<|endofdocument|>", "<|eod|>", "<|eos|>", "</s>", "<eos>", "<EOS>", "[EOS]", "<|im_end|>",
 )  # fmt: skip
 
+END_OF_TURN = "<|im_end|>"  # the last resort among them
+
 # Tokens before prefix, middle and suffix: StarCoder, Qwen, SantaCoder, Code Llama, Codestral.
 SENTINEL_FAMILIES = (
     ("<fim_prefix>", "<fim_middle>", "<fim_suffix>"),
@@ -97,13 +99,13 @@ class HuggingFaceTokenizer(DocumentTokenizer):
         self.adds_special_tokens = adds_special_tokens
         try:
             data = path.read_bytes() if model is None else model
-            self.model_bytes = mark_special(data.decode("utf-8"), end_of_document).encode()
+            self.model_bytes = mark_special(data.decode("utf-8"), end_of_document, configured_end(path)).encode()
             self.tokenizer = load_plain(self.model_bytes)
         except OSError as fault:
             raise CorpusError(f"{path}: cannot be read ({fault.strerror}); check the file and its permissions") from None
         except Exception as fault:  # the library raises bare Exceptions
             raise CorpusError(f"{path}: not Hugging Face's tokenizer.json ({fault}); give one, or a sentencepiece .model") from None
-        name = end_of_document or self.usual_end_of_document()
+        name = end_of_document or self.usual_end_of_document(configured_end(path))
         self.card = TokenizerCard(
             type="huggingface",
             path=str(path),
@@ -127,9 +129,15 @@ class HuggingFaceTokenizer(DocumentTokenizer):
         """Return the id of a token by its name."""
         return self.tokenizer.token_to_id(name)
 
-    def usual_end_of_document(self) -> str | None:
-        """Return the first usual name that the vocabulary has."""
-        return next((name for name in END_OF_DOCUMENT_NAMES if self.tokenizer.token_to_id(name) is not None), None)
+    def usual_end_of_document(self, configured: str | None) -> str | None:
+        """Return the name that tokenizer_config.json gives where it is a usual one, else the first usual one of the vocabulary, else that name.
+
+        A chat model's configuration names what ends a turn, which is no usual end of a document.
+        """
+        usual = [name for name in END_OF_DOCUMENT_NAMES if self.tokenizer.token_to_id(name) is not None]
+        if configured in usual and configured != END_OF_TURN:
+            return configured
+        return usual[0] if usual else configured
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the int32 ids of each text, without any special token; uses all cores."""
@@ -139,6 +147,17 @@ class HuggingFaceTokenizer(DocumentTokenizer):
     def decode(self, ids) -> str:
         """Return the text of ids, special tokens spelled out."""
         return self.tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
+
+
+def configured_end(path: Path) -> str | None:
+    """Return the end token that the tokenizer_config.json beside a tokenizer names, None where there is none."""
+    try:
+        config = json.loads(path.with_name("tokenizer_config.json").read_text(encoding="utf-8"))
+        name = config.get("eos_token")
+    except (OSError, ValueError, AttributeError):
+        return None
+    name = name.get("content") if isinstance(name, dict) else name
+    return name if isinstance(name, str) else None
 
 
 def load_plain(model: bytes):
@@ -249,10 +268,10 @@ def found_id(number: int | None, name: str | None, path: Path) -> int:
     raise CorpusError(f"{path}: no end-of-document token: none of {usual}; name it in tokenizer.end_of_document")
 
 
-def mark_special(text: str, end_of_document: str | None) -> str:
+def mark_special(text: str, end_of_document: str | None, configured: str | None = None) -> str:
     """Return the JSON with the added end-of-document tokens marked special; unmarked ones are matched inside documents."""
     plain = orjson.loads(text)
-    names = {end_of_document} if end_of_document else set(END_OF_DOCUMENT_NAMES)
+    names = {end_of_document} if end_of_document else {*END_OF_DOCUMENT_NAMES, configured}
     tokens = [token for token in plain.get("added_tokens", ()) if token["content"] in names and not token["special"]]
     for token in tokens:
         token["special"] = True

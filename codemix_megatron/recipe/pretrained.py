@@ -14,6 +14,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 # What a recipe may choose otherwise than config.json says.
 FREE = ("sequence_length", "init_std", "dropout", "precision", "fp8", "vocab_padding_multiple")
 LARGEST_MULTIPLE = 128
+LONGEST_TAKEN_OVER = 8192  # a longer context is not taken for the length of training sequences
 
 
 def find_tokenizer(folder: Path) -> Path:
@@ -68,8 +69,19 @@ def take_over_pretrained(plain: dict, directory: Path, faults: list[str]) -> dic
     if isinstance(given, dict):
         differing = [key for key in given if key not in FREE and given[key] != theirs.get(key, usual(key))]
         faults += [f"model.{key}: {given[key]} here, {theirs.get(key, usual(key))} in {folder}/config.json" for key in differing]
+        faults += length_faults(given, theirs, folder)
         given = theirs | given
     return plain | {"model": given, "tokenizer": tokenizer, "initial_weights": PREFIX + str(folder)}
+
+
+def length_faults(given: dict, theirs: dict, folder: Path) -> list[str]:
+    """Ask for the length of a training sequence where the model's context is one that hardly anybody trains on."""
+    if "sequence_length" in given or theirs["sequence_length"] <= LONGEST_TAKEN_OVER:
+        return []
+    return [
+        f"model.sequence_length: missing; {folder}/config.json has a context of {theirs['sequence_length']} tokens, which exports keep; say"
+        " how many a training sequence has, such as 4096"
+    ]
 
 
 def usual(key: str):

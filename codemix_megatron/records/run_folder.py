@@ -5,6 +5,7 @@ RUN/recipe.yaml            the resolved recipe
     environment.json       versions, git hash, command, machine
     journal.jsonl          what happened
     initial/               checkpoint converted from a public model, when the recipe starts from one
+    tokenizer/             what came with that model beside its weights: tokenizer, generation settings, licence
     checkpoints/step-N/    Megatron distributed checkpoints, each with card.json written last
     exports/step-N/        Hugging Face folder, with export.json (parity figures) written last
     scores/step-N.json     scores of that export
@@ -38,6 +39,7 @@ class RunFolder:
         self.environment = self.path / "environment.json"
         self.journal = self.path / "journal.jsonl"
         self.initial = self.path / "initial"
+        self.tokenizer = self.path / "tokenizer"
         self.checkpoints = self.path / "checkpoints"
         self.exports = self.path / "exports"
         self.scores = self.path / "scores"

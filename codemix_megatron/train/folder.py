@@ -23,6 +23,8 @@ BEFORE_A_RUN = {
     "environment.json",
     "initial",
     ".initial.partial",
+    "tokenizer",
+    ".tokenizer.partial",
     "plan.json",
     "launch",
     "logs",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.loading import load_checkpoint, newest_valid
+from codemix_megatron.conversion.model_files import carry_model_files
 from codemix_megatron.errors import STOPPED_EARLY
 from codemix_megatron.mixture.batch_documents import documents_at
 from codemix_megatron.mixture.fill_in_the_middle import middle_filler
@@ -143,12 +144,14 @@ class RankOfRun:
             parent = on_main(self.ranks, partial(parent_checkpoint, self.recipe, self.plan.branch))
             self.load(parent, with_optimizer=True)
             self.origin = read_card(parent).get("hugging_face")
+            on_main(self.ranks, partial(carry_model_files, parent, self.run))
             self.state.step = self.plan.first_step
             self.state.sequences_seen = self.plan.first_step * self.plan.global_sequences
         elif self.recipe.initial_weights:
             source = on_main(self.ranks, partial(initial_checkpoint, self.recipe, self.run))
             self.load(source, with_optimizer=False)
             self.origin = read_card(source).get("hugging_face")
+            on_main(self.ranks, partial(carry_model_files, source, self.run))
         for event in on_main(self.ranks, partial(rollbacks_until, self.run, self.state.step)):
             self.state.skip(*event["skipped"])
             self.state.rollbacks = max(self.state.rollbacks, event["rollbacks"])

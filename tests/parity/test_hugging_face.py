@@ -142,6 +142,9 @@ def test_a_recipe_trains_on_from_a_public_model(tiny, exported):
     path.write_text(yaml.safe_dump(recipe))
     done = tiny.codemix("train", path, "--folder", tiny.folder / "continued", "parallel.tensor=2")
     assert done.returncode == 0, done.stderr
+    assert "parity: logits differ by at most" in done.stdout
+    parity = json.loads((tiny.folder / "continued" / "initial" / "card.json").read_text())["parity"]
+    assert parity["largest_logit_difference"] <= 1e-4 and parity["greedy_tokens_different"] == 0
     fresh, continued = tiny.losses("for-export"), tiny.losses("continued")
     assert continued[0] < fresh[0] - 1, "training on did not begin from the imported weights"
     resolved = yaml.safe_load((tiny.folder / "continued" / "recipe.yaml").read_text())

@@ -1,0 +1,169 @@
+"""What people download: which files of a folder are read, what its config.json may say, what is refused and how."""
+
+import json
+
+import pytest
+import torch
+from family_models import carry, make_model, weights_of
+from safetensors.torch import load_file, save_file
+
+from codemix_megatron.conversion.export import ExportOptions, export_run
+from codemix_megatron.conversion.safetensors_files import SafetensorsFolder
+from codemix_megatron.errors import ConversionError
+from codemix_megatron.families.configuration import config_of_model, model_of_config
+from codemix_megatron.families.llama import LLAMA
+from codemix_megatron.records.run_folder import RunFolder
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+SOUND = {
+    "model_type": "llama",
+    "vocab_size": 259,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 128,
+}
+
+
+@pytest.fixture
+def llama(tmp_path):
+    """A small Llama."""
+    make_model("llama", tmp_path / "theirs")
+    return tmp_path / "theirs"
+
+
+def cut(folder, parts: int = 3) -> None:
+    """Spread model.safetensors over shards with an index."""
+    weights = load_file(folder / WEIGHTS)
+    names = [f"model-{n + 1:05d}-of-{parts:05d}.safetensors" for n in range(parts)]
+    where = {tensor: names[i % parts] for i, tensor in enumerate(sorted(weights))}
+    for name in names:
+        save_file({t: weights[t] for t in where if where[t] == name}, folder / name)
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    (folder / WEIGHTS).unlink()
+
+
+def exported_bits(run, folder) -> dict:
+    """Return the tensors that an import gives back."""
+    return weights_of(export_run(RunFolder(run), output=folder, options=ExportOptions(parity=False)).folder)
+
+
+def test_other_files_of_a_download_are_left_alone(llama, tmp_path):
+    """Mistral's own format, an adapter, and shards that an earlier download left: transformers reads none of them."""
+    before = load_file(llama / WEIGHTS)
+    save_file({"layers.0.attention.wq.weight": torch.ones(2)}, llama / "consolidated.safetensors")
+    save_file({"base_model.model.q_proj.lora_A.weight": torch.ones(2)}, llama / "adapter_model.safetensors")
+    save_file({"model.norm.weight": torch.full((64,), 9.0)}, llama / "model-00001-of-00002.safetensors")
+    carry(llama, tmp_path / "run", parity=False)
+    after = exported_bits(tmp_path / "run", tmp_path / "out")
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_shards_are_taken_from_the_index_and_no_others(llama, tmp_path):
+    before = load_file(llama / WEIGHTS)
+    cut(llama)
+    save_file({"model.norm.weight": torch.full((64,), 9.0)}, llama / "model-00001-of-00002.safetensors")
+    carry(llama, tmp_path / "run", parity=False)
+    after = exported_bits(tmp_path / "run", tmp_path / "out")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_shard_that_is_missing_is_named_once(llama):
+    cut(llama)
+    (llama / "model-00002-of-00003.safetensors").unlink()
+    with pytest.raises(ConversionError) as caught:
+        SafetensorsFolder(llama)
+    assert str(caught.value) == f"{llama}: {INDEX} lists model-00002-of-00003.safetensors (13 tensors), not there; get it again"
+
+
+@pytest.mark.parametrize("index", ["{", "[]", '{"weight_map": 3}', '{"weight_map": {"a": 3}}', '{"weight_map": {"a": "../../etc/passwd"}}'])
+def test_an_index_that_is_none_is_an_error_and_leads_nowhere_else(llama, index):
+    (llama / WEIGHTS).unlink()
+    (llama / INDEX).write_text(index)
+    with pytest.raises(ConversionError, match=r"index\.json"):
+        SafetensorsFolder(llama)
+
+
+def test_folder_with_other_weights_only_says_what_it_found(llama):
+    (llama / WEIGHTS).rename(llama / "consolidated.safetensors")
+    with pytest.raises(ConversionError, match=r"holds neither model.safetensors nor .*, only consolidated.safetensors; get the model"):
+        SafetensorsFolder(llama)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(llama, tmp_path, value):
+    weights = load_file(llama / WEIGHTS)
+    weights["model.layers.2.self_attn.k_proj.weight"][3, 5] = value
+    save_file(weights, llama / WEIGHTS)
+    with pytest.raises(ConversionError, match=r"model.layers.2.self_attn.*k_proj.weight.*: 1 of \d+ numbers are NaN or infinite"):
+        carry(llama, tmp_path / "run", parity=False)
+    assert not (tmp_path / "run" / "checkpoints" / "step-0").exists()
+
+
+def test_numbers_too_large_for_the_dtype_of_an_export_are_refused(llama, tmp_path):
+    weights = load_file(llama / WEIGHTS)
+    weights["model.norm.weight"][0] = 1e6
+    save_file(weights, llama / WEIGHTS)
+    carry(llama, tmp_path / "run", parity=False)
+    with pytest.raises(ConversionError, match=r"model.norm.weight: 1 of 64 numbers are NaN or infinite as torch.float16"):
+        export_run(RunFolder(tmp_path / "run"), output=tmp_path / "out", options=ExportOptions(parity=False, dtype="fp16"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_norms_in_more_digits_than_the_other_weights_come_out_as_they_were(tmp_path):
+    """bf16 with fp32 norms, as some models are published."""
+    folder = tmp_path / "theirs"
+    make_model("qwen2, tied", folder, dtype=torch.bfloat16)
+    weights = {name: t.float() + 1e-4 if "norm" in name else t for name, t in load_file(folder / WEIGHTS).items()}
+    save_file(weights, folder / WEIGHTS)
+    carry(folder, tmp_path / "run", parity=False)
+    after = exported_bits(tmp_path / "run", tmp_path / "out")
+    assert all(torch.equal(weights[name], after[name]) and weights[name].dtype == after[name].dtype for name in weights)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+ODD = [None, True, -1, 0, 1.5, float("nan"), float("inf"), "abc", "64", [], [1], {}, {"a": 1}]
+KEYS = [*SOUND, "num_key_value_heads", "head_dim", "rms_norm_eps", "tie_word_embeddings", "initializer_range", "rope_theta", "rope_scaling",
+        "rope_parameters", "layer_types", "hidden_act", "partial_rotary_factor"]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_odd_values_of_a_configuration_are_read_or_refused_by_name(key):
+    """Every key with values of every kind: an error that names it, or a model that can be written again."""
+    for value in ODD:
+        try:
+            model = model_of_config({**SOUND, key: value}, "there")
+        except ConversionError as fault:
+            assert "there/config.json: " in str(fault) and key in str(fault), (key, value)
+        else:
+            assert value is None or isinstance(value, (bool, float, dict)) or not value, (key, value)
+            assert all(isinstance(model[name], int) for name in ("num_layers", "hidden_size", "num_attention_heads", "sequence_length"))
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"rope_scaling": "linear"}, "rope_scaling 'linear' is not a mapping"),
+        ({"rope_theta": "abc"}, "rope_theta 'abc' is not a number above 0"),
+        ({"layer_types": 3}, "layer_types 3 is not a list of words"),
+        ({"rope_scaling": {"type": ["x"]}}, r"rotary scaling \['x'\]"),
+        ({"rope_scaling": {"type": "linear", "factor": "2"}}, "rotary scaling linear: factor '2' is not a number above 0"),
+        ({"hidden_size": 64.5}, "hidden_size 64.5 is not a whole number above 0"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"rope_type": "default"}}, "say different things"),
+        ({"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"rope_type": "linear", "factor": 2.0,
+          "rope_theta": 1e4}}, "say different things"),
+    ],
+)  # fmt: skip
+def test_rotary_settings_that_are_none_are_errors(said, words):
+    with pytest.raises(ConversionError, match=words):
+        model_of_config({**SOUND, **said}, "there")
+
+
+def test_rotary_settings_are_written_for_readers_old_and_new():
+    scaling = {"kind": "llama3", "factor": 8.0, "low_frequency_factor": 1.0, "high_frequency_factor": 4.0, "original_sequence_length": 32}
+    model = {key: 1 for _, key, _ in LLAMA.config} | {"rope_base": 5e5, "rope_scaling": scaling}
+    config = config_of_model(LLAMA, model, 259)
+    assert config["rope_theta"] == 5e5 and config["rope_scaling"]["rope_type"] == "llama3" and config["rope_scaling"]["factor"] == 8.0
+    assert config["rope_parameters"] == {**config["rope_scaling"], "rope_theta": 5e5}
+    assert model_of_config({**SOUND, **{k: config[k] for k in config if k.startswith("rope")}}, "x")["rope_scaling"] == scaling
