@@ -6,6 +6,7 @@ from pathlib import Path
 from codemix_megatron.corpus.corpus_check import corpus_prefix
 from codemix_megatron.corpus.decoded_samples import DecodedDocument, decode_documents, draw_documents
 from codemix_megatron.corpus.indexed import IndexedReader
+from codemix_megatron.corpus.prepare import encoding_notes
 from codemix_megatron.corpus.tokenizers import load_tokenizer
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.manifest import CorpusManifest, manifest_path
@@ -94,6 +95,7 @@ def print_manifest(manifest: CorpusManifest) -> None:
         import yaml
 
         say(console, "filters:", *(f"  {line}" for line in yaml.safe_dump(manifest.filters, sort_keys=False).splitlines()))
+    say(console, *encoding_notes(manifest))
     for what, count in manifest.rewritten.items():
         say(console, f"changed in {count:,} documents: {what}")
     for reason, count in manifest.dropped.items():

@@ -130,7 +130,9 @@ def print_summary(manifests: dict[str, CorpusManifest]) -> None:
     console.print(corpus_table(manifests))
     for name, manifest in manifests.items():
         if manifest.languages:
-            listed = ", ".join(f"{language} {100 * c['tokens'] / manifest.num_tokens:.1f} %" for language, c in manifest.languages.items())
+            listed = ", ".join(
+                f"{language} {100 * c['tokens'] / max(1, manifest.num_tokens):.1f} %" for language, c in manifest.languages.items()
+            )
             console.print(f"{name}: languages by tokens: {listed}", highlight=False, markup=False, soft_wrap=True)
         for reason, count in manifest.dropped.items():
             places = ", ".join(manifest.dropped_places.get(reason, [])[:2])
@@ -154,7 +156,7 @@ def corpus_table(manifests: dict[str, CorpusManifest]):
             f"{manifest.held_out_documents:,}",
             f"{manifest.num_tokens:,}",
             f"{manifest.num_bytes / 1e6:,.1f}",
-            f"{manifest.num_bytes / manifest.num_tokens:.2f}",
+            f"{manifest.num_bytes / max(1, manifest.num_tokens):.2f}",
             f"{sum(manifest.dropped.values()):,}",
         )
     return table

@@ -3,7 +3,7 @@
 Checked of any .bin/.idx pair: the header, that sequences follow each other without gap, that every document ends where the
 next begins. With a manifest: checksums, counts, the border between training and held-out documents, counts per kind,
 language and licence, and the tokenizer's file. With a vocabulary: every id, and that documents end with the
-end-of-document id and hold it nowhere else.
+end-of-document id and hold it nowhere else. With the tokenizer: documents encoded again by the library that defines the ids.
 """
 
 import hashlib
@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from codemix_megatron.corpus.indexed import IndexedReader
+from codemix_megatron.corpus.reencoding_check import RareIds, reencode_documents
+from codemix_megatron.corpus.tokenizers import DocumentTokenizer, load_tokenizer
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard, manifest_path
 
@@ -41,6 +43,7 @@ class Checked:
     tokens: int = 0
     differences: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)  # what could not be compared, and why
+    notes: list[str] = field(default_factory=list)  # what was compared beyond counts and checksums
 
     def differs(self, where: str, found, expected) -> None:
         """Note a difference where the two are not equal."""
@@ -48,7 +51,9 @@ class Checked:
             self.differences.append(f"{where}: found {found}, expected {expected}")
 
 
-def check_corpus(prefix: str, tokenizer: TokenizerCard | None = None, progress: Callable[[int], None] = lambda num_bytes: None) -> Checked:
+def check_corpus(
+    prefix: str, tokenizer: DocumentTokenizer | None = None, progress: Callable[[int], None] = lambda num_bytes: None
+) -> Checked:
     """Re-read a corpus; `tokenizer` is the one to hold it against, by default that of its manifest."""
     checked = Checked(prefix, None)
     if manifest_path(prefix).is_file():
@@ -59,16 +64,35 @@ def check_corpus(prefix: str, tokenizer: TokenizerCard | None = None, progress: 
     else:
         checked.unchecked.append(f"counts and checksums: there is no {manifest_path(prefix)}")
     reader = opened(checked)
-    card = tokenizer or (checked.manifest.tokenizer if checked.manifest else None)
+    card = tokenizer.card if tokenizer else checked.manifest.tokenizer if checked.manifest else None
     if card is None:
         checked.unchecked.append("ids and document ends: no tokenizer known; name it with --tokenizer")
     if reader is not None:
         check_index(checked, reader)
-    check_tokens(checked, reader, card, progress)
+    rare = RareIds(card.vocab_size) if card else None
+    check_tokens(checked, reader, card, progress, rare)
     if checked.manifest:
         check_manifest(checked, checked.manifest, reader)
-        check_tokenizer(checked, checked.manifest.tokenizer, tokenizer)
+        check_tokenizer(checked, checked.manifest.tokenizer, tokenizer.card if tokenizer else None)
+    check_ids(checked, reader, tokenizer, rare)
     return checked
+
+
+def check_ids(checked: Checked, reader: IndexedReader | None, tokenizer: DocumentTokenizer | None, rare: RareIds | None) -> None:
+    """Encode documents again by the library that defines the ids, where nothing else is wrong and the tokenizer is there."""
+    if checked.differences or reader is None or rare is None:
+        return
+    if tokenizer is None and checked.manifest and Path(checked.manifest.tokenizer.path).is_file():
+        tokenizer = load_tokenizer(checked.manifest.tokenizer.path)
+    if tokenizer is None:
+        return
+    found = reencode_documents(reader, tokenizer, rare)
+    checked.differences += [f"{checked.prefix}.bin: {difference}" for difference in found.differences]
+    checked.notes.append(
+        f"{found.same} documents, drawn and with the rarest ids, have the ids that {found.library} itself gives their text"
+    )
+    if found.untold:
+        checked.unchecked.append(f"the ids of {found.untold} documents whose text does not tell them")
 
 
 def opened(checked: Checked) -> IndexedReader | None:
@@ -100,7 +124,9 @@ def check_index(checked: Checked, reader: IndexedReader) -> None:
         checked.differences.append(f"{reader.idx_path}: document {int(backwards[0]) + 1} begins before the document in front of it")
 
 
-def check_tokens(checked: Checked, reader: IndexedReader | None, card: TokenizerCard | None, progress) -> None:
+def check_tokens(
+    checked: Checked, reader: IndexedReader | None, card: TokenizerCard | None, progress: Callable[[int], None], rare: RareIds | None
+) -> None:
     """Stream the tokens once: their checksum, the range of ids, the ends of documents."""
     path = Path(f"{checked.prefix}.bin")
     dtype = reader.dtype if reader else np.dtype(checked.manifest.dtype if checked.manifest else np.uint8)
@@ -109,8 +135,10 @@ def check_tokens(checked: Checked, reader: IndexedReader | None, card: Tokenizer
     try:
         for position, block in blocks_of(path):
             digest.update(block)
-            if card is not None and (reader or checked.manifest):
-                ids.take(position // dtype.itemsize, np.frombuffer(block, dtype, count=len(block) // dtype.itemsize))
+            if card is not None and rare is not None and (reader or checked.manifest):
+                here = np.frombuffer(block, dtype, count=len(block) // dtype.itemsize)
+                ids.take(position // dtype.itemsize, here)
+                rare.take(position // dtype.itemsize, here)
             progress(len(block))
     except OSError as fault:
         checked.differences.append(f"{path}: cannot be read ({fault.strerror})")

@@ -46,7 +46,7 @@ def decode_documents(
         if not 0 <= number < reader.num_documents:
             raise CorpusError(f"{reader.prefix}: no document {number}; there are {reader.num_documents}, numbered from 0")
         ids = reader.document(number)
-        shown = ids[:-1] if tokenizer and len(ids) and ids[-1] == tokenizer.end_of_document_id else ids
+        shown = tokenizer.without_ends(ids) if tokenizer else ids
         yield DecodedDocument(
             number=number,
             ids=ids,

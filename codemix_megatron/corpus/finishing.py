@@ -4,7 +4,7 @@ import itertools
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +56,16 @@ class Finishing:
     @property
     def encoder(self) -> EncoderCard:
         """Which library made the ids of all parts."""
-        return EncoderCard(**self.parts[0].encoder)
+        cards = [EncoderCard(**part.encoder) for part in self.parts]
+        differing = sorted({character for card in cards for character in card.differing})
+        return replace(cards[0], differing=differing, reference_documents=sum(card.reference_documents for card in cards))
+
+    @property
+    def unknown(self) -> tuple[dict[str, int], list[str]]:
+        """What the tokenizer has no token for: how many documents hold it, how much is lost; and the first places."""
+        summed = {key: sum(part.unknown[key] for part in self.parts) for key in ("documents", "lost")}
+        places = [place for part in self.parts for place in part.unknown_places][:PLACES_KEPT]
+        return (summed, name_lines(places)) if summed["documents"] else ({}, [])
 
     def decide(self, rule: HeldOutRule) -> None:
         """Decide which documents are kept and which of them are held out, and count both."""

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from codemix_megatron.corpus.disk import explaining_write_faults
-from codemix_megatron.corpus.encoders import choose_encoder, library_versions, sample_for_proof
+from codemix_megatron.corpus.encoder_choice import choose_encoder, sample_for_proof
+from codemix_megatron.corpus.encoders import library_versions
 from codemix_megatron.corpus.finishing import Finishing
 from codemix_megatron.corpus.held_out import HeldOutRule
 from codemix_megatron.corpus.indexed import IndexedWriter, token_dtype
@@ -127,12 +128,16 @@ def write_key(arguments, key: str, tokenizer: DocumentTokenizer) -> None:
         encoder, card = choose_encoder(tokenizer, sample_for_proof(inputs))
         if card.refused:
             print(f"{prefix}: slow tokenizer {card.library}, for {card.refused}")
-        work = PartEncoding(folder, parts, encoder, end, spec.kind, every_document=True, card=card)
+        work = PartEncoding(folder, parts, encoder, end, spec.kind, every_document=True, card=card, unknown=tokenizer.unknown)
         workers = worthwhile_workers(sum(file.num_bytes for file in inputs))
         encode_parts(work, folder.unfinished(len(parts)), min(workers, arguments.workers or workers), lambda *_: None)
         finishing = Finishing(folder, [folder.finished(number) for number in range(len(parts))], parts, every_document=True)
         finishing.decide(HeldOutRule(0.0))
         check_damage(finishing, arguments.max_bad_share, Path(f"{prefix}.damaged.tsv"))
+        lost, places = finishing.unknown
+        if lost:
+            told = f"{lost['lost']} bytes or words of {lost['documents']} documents have no token and are lost"
+            print(f"{prefix}: {told} ({', '.join(places)})")
         with IndexedWriter(prefix, dtype) as writer:
             finishing.interleave(writer, 1 if arguments.keep_sequential_samples else arguments.partitions)
             writer.publish()

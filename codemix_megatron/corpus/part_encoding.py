@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -10,7 +10,8 @@ from codemix_megatron.corpus.encoders import Encoder
 from codemix_megatron.corpus.held_out import DIGEST_BYTES, text_digest
 from codemix_megatron.corpus.input_identity import check_unchanged
 from codemix_megatron.corpus.parts import RECORD, FinishedPart, PartsFolder, PartWriter
-from codemix_megatron.corpus.tally import DUPLICATE, Dropped
+from codemix_megatron.corpus.tally import DUPLICATE, PLACES_KEPT, Dropped
+from codemix_megatron.corpus.unknown_text import NO_TOKENS, UnknownText
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.filters.filters import Filters
 from codemix_megatron.filters.near_duplicates import document_signature
@@ -45,6 +46,7 @@ class PartEncoding:
     near_duplicates: NearDuplicates | None = None  # how documents nearly alike are told; None tells none
     every_document: bool = False  # keep empty texts and duplicates, as Megatron's tool does
     card: EncoderCard = field(default_factory=lambda: EncoderCard(library=""))  # of the encoder
+    unknown: UnknownText = field(default_factory=UnknownText)  # to its tokenizer
 
     def encode(self, number: int, advance: Advance) -> None:
         """Do one part."""
@@ -71,9 +73,10 @@ class PartProgress:
         self.groups: dict[tuple, int] = {}
         self.part = FinishedPart()
         self.seen: set[bytes] = set()
+        work.encoder.begin_part()
 
-    def batches(self, advance: Advance) -> Iterator[list[tuple[str, Document, bytes, int]]]:
-        """Yield (identity, document, digest, bytes) of the documents to keep, in lists the tokenizer can share out."""
+    def batches(self, advance: Advance) -> Iterator[list[tuple[str, Document, bytes, bytes]]]:
+        """Yield (identity, document, digest, UTF-8) of the documents to keep, in lists the tokenizer can share out."""
         batch, characters, told = [], 0, np.zeros(3, dtype=np.int64)
         for index, file in enumerate(self.files):
             position, prefix = Position(), str(file.path)
@@ -98,8 +101,8 @@ class PartProgress:
         advance(*(now - told).tolist())
         return now
 
-    def examine(self, document: Document | BadDocument) -> tuple[Document, bytes, int] | None:
-        """Return (document, digest, bytes) of a document to keep; count any other."""
+    def examine(self, document: Document | BadDocument) -> tuple[Document, bytes, bytes] | None:
+        """Return (document, digest, UTF-8) of a document to keep; count any other."""
         if isinstance(document, BadDocument):
             if document.reason != EMPTY or not self.work.every_document:
                 self.drop(document)
@@ -121,7 +124,7 @@ class PartProgress:
                 return None
             if len(self.seen) < DIGESTS_REMEMBERED:
                 self.seen.add(digest)
-        return document, digest, len(data)
+        return document, digest, data
 
     def drop(self, bad: BadDocument) -> None:
         """Count a document that is left out; note the place of each damaged one."""
@@ -129,10 +132,14 @@ class PartProgress:
         if not bad.harmless:
             self.writer.write("damaged", f"{one_line(bad.place)}\t{bad.reason}\n".encode("utf-8", "surrogateescape"))
 
-    def write(self, batch: list[tuple[str, Document, bytes, int]]) -> None:
+    def write(self, batch: list[tuple[str, Document, bytes, bytes]]) -> None:
         """Tokenize a batch and append it to the files."""
-        identities, documents, digests, sizes = zip(*batch, strict=True)
-        ids, lengths = self.work.encoder.encode_flat([document.text for document in documents])
+        ids, lengths = self.work.encoder.encode_flat([document.text for _, document, _, _ in batch], [data for *_, data in batch])
+        batch, lengths = self.with_tokens(batch, ids, lengths)
+        if not batch:
+            return
+        identities, documents, digests, texts = zip(*batch, strict=True)
+        sizes = [len(data) for data in texts]
         tokens, lengths = with_ends(ids, lengths, self.work.end_of_document_id, self.work.folder.dtype)
         records = np.empty(len(batch), dtype=RECORD)
         records["digest"] = np.frombuffer(b"".join(digests), dtype="V16")
@@ -150,6 +157,20 @@ class PartProgress:
         self.part.num_tokens += len(tokens)
         self.part.num_bytes += sum(sizes)
 
+    def with_tokens(self, batch: list, ids: np.ndarray, lengths: np.ndarray) -> tuple[list, np.ndarray]:
+        """Return the documents that have tokens, and their numbers; count those without, and those of which something is lost."""
+        lost = self.work.unknown.count([document.text for _, document, _, _ in batch], ids, lengths, is_plain=self.work.encoder.is_plain)
+        kept = np.ones(len(batch), dtype=bool) if self.work.every_document else lengths > 0
+        for place in np.flatnonzero(~kept).tolist():
+            self.drop(BadDocument(batch[place][1].identity, NO_TOKENS, harmless=True))
+        lossy = np.flatnonzero(kept & (lost > 0)).tolist()
+        self.part.unknown["documents"] += len(lossy)
+        self.part.unknown["lost"] += int(lost[lossy].sum())
+        self.part.unknown_places += [batch[place][1].identity for place in lossy][: PLACES_KEPT - len(self.part.unknown_places)]
+        if kept.all():
+            return batch, lengths
+        return [entry for entry, is_kept in zip(batch, kept, strict=True) if is_kept], lengths[kept]
+
     def group(self, document: Document) -> int:
         """Return the number of a document's kind, language and licence."""
         key = (document.kind or self.work.kind, document.language, document.licence)
@@ -159,7 +180,8 @@ class PartProgress:
         """Give the files their names."""
         self.part.groups = [list(group) for group in self.groups]
         self.part.dropped, self.part.rewritten = self.dropped.as_plain(), dict(self.rewritten)
-        self.part.encoder = asdict(self.work.card)
+        num_by_reference, differing = self.work.encoder.findings()
+        self.part.encoder = asdict(replace(self.work.card, reference_documents=num_by_reference, differing=differing))
         self.writer.finish(self.part)
 
 

@@ -82,6 +82,8 @@ class FinishedPart:
     dropped: dict = field(default_factory=dict)  # see tally.Dropped
     rewritten: dict[str, int] = field(default_factory=dict)
     encoder: dict = field(default_factory=dict)  # see records.manifest.EncoderCard
+    unknown: dict[str, int] = field(default_factory=lambda: {"documents": 0, "lost": 0})  # see unknown_text
+    unknown_places: list[str] = field(default_factory=list)
 
 
 class PartsFolder:

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from codemix_megatron.corpus.disk import explaining_write_faults
-from codemix_megatron.corpus.encoders import choose_encoder, library_versions, sample_for_proof
+from codemix_megatron.corpus.encoder_choice import choose_encoder, sample_for_proof
+from codemix_megatron.corpus.encoders import library_versions
 from codemix_megatron.corpus.finishing import Finishing
 from codemix_megatron.corpus.held_out import HeldOutRule
 from codemix_megatron.corpus.indexed import IndexedWriter, token_dtype
@@ -25,7 +26,16 @@ from codemix_megatron.readers.inputs import find_inputs
 from codemix_megatron.recipe.schema import CorpusSpec, Recipe
 from codemix_megatron.records.manifest import CorpusManifest, manifest_path
 
-__all__ = ["MAX_BAD_SHARE", "HowToPrepare", "Progress", "ProgressState", "prepare_corpus", "prepare_recipe", "prepare_tokenizer"]
+__all__ = [
+    "MAX_BAD_SHARE",
+    "HowToPrepare",
+    "Progress",
+    "ProgressState",
+    "encoding_notes",
+    "prepare_corpus",
+    "prepare_recipe",
+    "prepare_tokenizer",
+]
 
 MAX_BAD_SHARE = 0.001
 
@@ -253,7 +263,7 @@ class Preparation:
             self.how.say(f"{self.name}: slow tokenizer {card.library}, for {card.refused}")
         return PartEncoding(
             self.folder, self.parts, encoder, self.tokenizer.end_of_document_id, self.spec.kind,
-            self.filters, self.spec.filters.near_duplicates, card=card,
+            self.filters, self.spec.filters.near_duplicates, card=card, unknown=self.tokenizer.unknown,
         )  # fmt: skip
 
     def finish(self) -> CorpusManifest:
@@ -269,6 +279,8 @@ class Preparation:
             manifest_path(self.spec.prefix).unlink(missing_ok=True)
             writer.publish()
         manifest = self.manifest(finishing, writer)
+        for line in encoding_notes(manifest):
+            self.how.say(f"{self.name}: {line}")
         finishing.write_languages(self.spec.prefix)
         write_last(manifest)
         self.folder.remove_all()
@@ -309,6 +321,7 @@ class Preparation:
         dropped, counts = finishing.dropped, finishing.counts
         num_documents, num_bytes, num_tokens = map(int, counts.total)
         train_documents, train_bytes, train_tokens = map(int, counts.train)
+        unknown, unknown_places = finishing.unknown
         return CorpusManifest(
             name=self.name,
             kind=self.spec.kind,
@@ -333,11 +346,27 @@ class Preparation:
             dropped_places=dropped.places,
             dropped_examples=dropped.examples,
             rewritten=dict(finishing.rewritten),
+            unknown=unknown,
+            unknown_places=unknown_places,
             kinds=counts.by(0),
             languages=counts.by(1),
             licences=counts.by(2),
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+
+
+def encoding_notes(manifest: CorpusManifest) -> list[str]:
+    """Return what the user should know of the ids: what the tokenizer loses, what the fast library was not trusted with."""
+    notes, card = [], manifest.encoder
+    if lost := manifest.unknown:
+        notes.append(
+            f"{lost['lost']:,} bytes or words of {lost['documents']:,} documents have no token in {manifest.tokenizer.path} and are lost"
+            f" ({', '.join(manifest.unknown_places[:3])})"
+        )
+    if card and card.reference_documents:
+        differing = f", for {card.library} differs on {', '.join(card.differing[:8])}" if card.differing else ""
+        notes.append(f"{card.reference_documents:,} documents encoded by {card.reference}{differing}")
+    return notes
 
 
 def rounded_up(share: float) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
+from codemix_megatron.corpus.unknown_text import UnknownText
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.atomic import replace_text
 from codemix_megatron.records.manifest import TokenizerCard
@@ -53,6 +54,7 @@ class DocumentTokenizer(ABC):
 
     card: TokenizerCard
     model_bytes: bytes  # what a faster library of the same ids can be made from
+    unknown: UnknownText  # what it has no token for
 
     @property
     def vocab_size(self) -> int:
@@ -80,6 +82,10 @@ class DocumentTokenizer(ABC):
     def token_id(self, name: str) -> int | None:
         """Return the id of a token by its name, None where the vocabulary has none."""
 
+    def without_ends(self, ids: np.ndarray) -> np.ndarray:
+        """Return the ids of a document without the one that ends it."""
+        return ids[:-1] if len(ids) and ids[-1] == self.end_of_document_id else ids
+
     def check_literals(self, end_of_document: str) -> None:
         """Raise CorpusError when the name of the special token, met in a document, would become its id."""
         if self.end_of_document_id in self.encode_batch([f"x{end_of_document} {end_of_document}"])[0]:
@@ -105,6 +111,7 @@ class HuggingFaceTokenizer(DocumentTokenizer):
             raise CorpusError(f"{path}: cannot be read ({fault.strerror}); check the file and its permissions") from None
         except Exception as fault:  # the library raises bare Exceptions
             raise CorpusError(f"{path}: not Hugging Face's tokenizer.json ({fault}); give one, or a sentencepiece .model") from None
+        self.unknown = unknown_to(orjson.loads(self.model_bytes))
         name = end_of_document or self.usual_end_of_document(configured_end(path))
         self.card = TokenizerCard(
             type="huggingface",
@@ -171,6 +178,29 @@ def load_plain(model: bytes):
     return tokenizer
 
 
+def unknown_to(plain: dict) -> UnknownText:
+    """Return what the model of a tokenizer.json has no token for."""
+    model = plain["model"]
+    vocabulary = model.get("vocab", {})
+    if model.get("byte_fallback"):
+        return UnknownText()
+    if isinstance(vocabulary, list):  # of a unigram model, pairs of piece and score
+        return UnknownText(unknown_id=model.get("unk_id"))
+    if model.get("unk_token") in vocabulary:
+        return UnknownText(unknown_id=vocabulary[model["unk_token"]])
+    if '"ByteLevel"' not in json.dumps(plain.get("pre_tokenizer")):
+        return UnknownText()
+    return UnknownText(bytes(byte for byte, character in byte_characters().items() if character not in vocabulary))
+
+
+def byte_characters() -> dict[int, str]:
+    """Return the character that stands for each byte in byte-level vocabularies, of the bytes that UTF-8 has (GPT-2's table)."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    table = {byte: chr(byte) for byte in printable} | {byte: chr(256 + place) for place, byte in enumerate(others)}
+    return {byte: character for byte, character in table.items() if byte not in (0xC0, 0xC1) and byte < 0xF5}
+
+
 class SentencePieceTokenizer(DocumentTokenizer):
     """A .model, read by the library `sentencepiece`."""
 
@@ -184,6 +214,8 @@ class SentencePieceTokenizer(DocumentTokenizer):
             raise CorpusError(f"{path}: cannot be read ({fault.strerror}); check the file and its permissions") from None
         except (RuntimeError, ValueError) as fault:
             raise CorpusError(f"{path}: not a sentencepiece model ({fault}); give a .model or a tokenizer.json") from None
+        by_bytes = self.processor.piece_to_id("<0x00>") != self.processor.unk_id()
+        self.unknown = UnknownText() if by_bytes else UnknownText(unknown_id=self.processor.unk_id())
         name, number = self.find_end_of_document(end_of_document)
         self.card = TokenizerCard(
             type="sentencepiece",

@@ -34,6 +34,8 @@ class EncoderCard:
     checked_texts: int = 0
     checked_bytes: int = 0
     refused: str = ""  # why the fast library was not used
+    differing: list[str] = field(default_factory=list)  # characters that occur and on which the two differ, such as U+180E
+    reference_documents: int = 0  # left to the reference, for they hold one of these, or the fast library fails on them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,8 @@ class CorpusManifest:
     dropped_places: dict[str, list[str]] = field(default_factory=dict)  # reason -> first few file:line
     dropped_examples: dict[str, list[str]] = field(default_factory=dict)  # filter -> beginnings of texts it dropped
     rewritten: dict[str, int] = field(default_factory=dict)  # what filters changed -> documents
+    unknown: dict[str, int] = field(default_factory=dict)  # documents that hold what the tokenizer has no token for; how much is lost
+    unknown_places: list[str] = field(default_factory=list)  # the first of them
     filters: dict = field(default_factory=dict)  # their settings
     shuffle_seed: int | None = None  # of the order of documents; None where it is that of the input
     encoder: EncoderCard | None = None

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codemix_megatron.corpus import encoders, parts
+from codemix_megatron.corpus import encoder_choice, parts
 from codemix_megatron.corpus.encoders import ReferenceEncoder
 from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.part_encoding import LONGEST_RUN
@@ -85,7 +85,7 @@ def test_line_too_long_for_memory_is_left_out(write_lines, spec_for, tokenizer, 
 
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "reference"])
 def test_minified_code_and_base64_are_encoded_as_the_reference_does(write_lines, spec_for, tokenizer, monkeypatch, fast):
-    monkeypatch.setattr(encoders, "SMALLEST_FOR_FAST_BYTES", 0 if fast else 1 << 40)
+    monkeypatch.setattr(encoder_choice, "SMALLEST_FOR_FAST_BYTES", 0 if fast else 1 << 40)
     generator = random.Random(1)
     minified = "".join(f"function f{i}(a,b){{return a*{generator.random()}+b}};" for i in range(4000))
     blob = base64.b64encode(generator.randbytes(300_000)).decode()
@@ -104,7 +104,7 @@ def test_blob_above_a_megabyte_is_left_out_and_not_counted_as_damage(write_lines
 
 
 def test_special_tokens_spelled_out_never_end_a_document(write_lines, spec_for, tokenizer, monkeypatch):
-    monkeypatch.setattr(encoders, "SMALLEST_FOR_FAST_BYTES", 0)
+    monkeypatch.setattr(encoder_choice, "SMALLEST_FOR_FAST_BYTES", 0)
     texts = ["<|endoftext|>", "a<|endoftext|>b", "<|endoftext|>" * 3 + " x"]
     manifest = prepare_corpus("x", spec_for(write_lines([{"text": text} for text in texts])), tokenizer, HOW)
     assert manifest.encoder.library.startswith("fastokens")
@@ -114,7 +114,9 @@ def test_special_tokens_spelled_out_never_end_a_document(write_lines, spec_for, 
 
 
 def test_id_beyond_the_dtype_stops_the_work(hundred_texts, spec_for, tokenizer, monkeypatch, tmp_path):
-    monkeypatch.setattr(ReferenceEncoder, "encode_flat", lambda self, texts: (np.full(len(texts), 70_000), np.ones(len(texts), np.int64)))
+    monkeypatch.setattr(
+        ReferenceEncoder, "encode_flat", lambda self, texts, utf8=None: (np.full(len(texts), 70_000), np.ones(len(texts), np.int64))
+    )
     with pytest.raises(CorpusError, match=r"token ids 70000 to 70000 do not fit uint16; the tokenizer is damaged"):
         prepare_corpus("x", spec_for(hundred_texts), tokenizer, HOW)
     assert not list((tmp_path / "out").iterdir())

@@ -6,8 +6,9 @@ import pickle
 import numpy as np
 import pytest
 
-from codemix_megatron.corpus import encoders
-from codemix_megatron.corpus.encoders import FastokensEncoder, KitokenEncoder, ReferenceEncoder, choose_encoder
+from codemix_megatron.corpus import encoder_choice
+from codemix_megatron.corpus.encoder_choice import choose_encoder
+from codemix_megatron.corpus.encoders import FastokensEncoder, KitokenEncoder, ReferenceEncoder
 from codemix_megatron.corpus.prepare import HowToPrepare, prepare_corpus
 from codemix_megatron.corpus.tokenizers import load_gpt2_tokenizer, load_tokenizer
 
@@ -17,7 +18,7 @@ TEXTS = ["def f(x):\n    return x", "the quick brown fox", "Grüße 你好 <|end
 @pytest.fixture
 def whatever_the_size(monkeypatch):
     """Use fast tokenizers for tiny corpora too."""
-    monkeypatch.setattr(encoders, "SMALLEST_FOR_FAST_BYTES", 0)
+    monkeypatch.setattr(encoder_choice, "SMALLEST_FOR_FAST_BYTES", 0)
 
 
 def load_public(folder, name):
@@ -33,7 +34,7 @@ def test_fast_ids_of_public_tokenizers_are_those_of_the_reference(shared_data, n
         with open(path) as lines:
             texts += [json.loads(line)["text"][:4000] for line, _ in zip(lines, range(20), strict=False)]
     encoder, card = choose_encoder(tokenizer, texts)
-    assert type(encoder) is fast, card.refused
+    assert type(encoder.fast) is fast, card.refused
     assert (card.checked_texts, card.checked_bytes) == (len(texts), sum(len(text.encode()) for text in texts))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codemix_megatron.corpus import encoders
+from codemix_megatron.corpus import encoder_choice
 from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.megatron_tool import main
 
@@ -105,7 +105,7 @@ class AsMegatron:
 
 
 def test_tokens_that_a_tokenizer_adds_to_each_text_are_written_as_megatron_does(tmp_path, write_lines, tokenizer_path, monkeypatch):
-    monkeypatch.setattr(encoders, "SMALLEST_FOR_FAST_BYTES", 0)
+    monkeypatch.setattr(encoder_choice, "SMALLEST_FOR_FAST_BYTES", 0)
     transformers = pytest.importorskip("transformers")
     plain = json.loads(tokenizer_path.read_text())
     plain["added_tokens"].append({**plain["added_tokens"][0], "id": 320, "content": "<begin>"})
