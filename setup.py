@@ -63,7 +63,7 @@ setup(
     ],
     extras_require={
         # Needs CUDA's toolkit and a CUDA build of torch; docs/gpu.md says how. NVIDIA's apex is on no registry.
-        "te": ["transformer-engine[pytorch]>=2.9,<2.12"],
+        "te": ["transformer-engine[pytorch]>=2.11,<2.12"],
         "dev": [
             "hypothesis>=6",
             "import-linter>=2",

@@ -289,6 +289,7 @@ def on_cuda(arguments) -> dict:
     kinds = ["off", "tensorwise", "delayed"] if active_engines()["transformer_engine"] else ["off"]
     for size in arguments.sizes or ("470m", "2.8b"):
         for fp8 in kinds:
+            torch.cuda.reset_peak_memory_stats()  # of the run before
             try:
                 figures["runs"].append(one_gpu(size, fp8, arguments))
             except torch.cuda.OutOfMemoryError as fault:

@@ -63,12 +63,17 @@ def set_aside(folder, after: Path | None) -> None:
 
 
 def load_checkpoint(checkpoint, sharded_state: dict) -> dict:
-    """Return the state dict filled from `checkpoint`, at any layout. Every rank calls this."""
+    """Return the state dict filled from `checkpoint`, at any layout and from local layers or Transformer Engine's. Every rank calls this."""
     from megatron.core import dist_checkpointing  # here: export and import read cards too, and do without its 100 MB
     from torch.distributed.checkpoint import CheckpointException
 
+    from codemix_megatron.checkpoint.extra_state import put_back, take_out_absent
+
     try:
-        return dist_checkpointing.load(sharded_state, str(checkpoint), validate_access_integrity=False)
+        absent = take_out_absent(Path(checkpoint), sharded_state)
+        loaded = dist_checkpointing.load(sharded_state, str(checkpoint), validate_access_integrity=False)
+        put_back(loaded, absent)
+        return loaded
     except (Exception, CheckpointException) as fault:  # the latter is no Exception
         raise CheckpointError(f"{checkpoint}: cannot be loaded into this model ({root_cause(fault)})") from fault
 

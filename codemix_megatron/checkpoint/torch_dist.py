@@ -9,6 +9,8 @@ import io
 import json
 import math
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -20,7 +22,7 @@ from torch.distributed.checkpoint.utils import _create_file_view
 from codemix_megatron.checkpoint.written_file import WrittenFile
 from codemix_megatron.errors import ConversionError
 
-__all__ = ["ShardReader", "ShardWriter", "StoredTensor"]
+__all__ = ["ShardReader", "ShardWriter", "StoredTensor", "stored_names"]
 
 METADATA = ".metadata"
 SHARD = "__0_0.distcp"
@@ -79,12 +81,8 @@ class ShardReader:
     def __init__(self, folder: Path):
         self.folder = folder
         self.files: dict[str, IO[bytes]] = {}
-        try:
-            with open(folder / METADATA, "rb") as handle:
-                found = MetadataUnpickler(handle).load()
-            self.tensors = dict(stored_tensors(found))
-        except (OSError, pickle.UnpicklingError, AttributeError, EOFError, KeyError, TypeError, IndexError) as fault:
-            raise ConversionError(f"{folder}/{METADATA}: cannot be read ({fault}); is it a torch_dist checkpoint?") from None
+        with readable(folder):
+            self.tensors = dict(stored_tensors(read_metadata(folder)))
 
     def read(self, name: str, layer: int | None = None) -> torch.Tensor:
         """Return a tensor, or one layer of a stack of them. Memory: the tensor and, where it is in parts, one part more."""
@@ -130,6 +128,27 @@ class ShardReader:
         for handle in self.files.values():
             handle.close()
         self.files = {}
+
+
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Raise ConversionError in place of what reading a damaged `.metadata` raises."""
+    try:
+        yield
+    except (OSError, pickle.UnpicklingError, AttributeError, EOFError, KeyError, TypeError, IndexError) as fault:
+        raise ConversionError(f"{folder}/{METADATA}: cannot be read ({fault}); is it a torch_dist checkpoint?") from None
+
+
+def read_metadata(folder: Path) -> metadata.Metadata:
+    """Return what a checkpoint says of itself."""
+    with open(folder / METADATA, "rb") as handle:
+        return MetadataUnpickler(handle).load()
+
+
+def stored_names(folder: Path) -> set[str]:
+    """Return the names of all tensors and objects in a checkpoint. Raises ConversionError where it cannot be read."""
+    with readable(folder):
+        return set(read_metadata(folder).state_dict_metadata)
 
 
 def stored_tensors(found: metadata.Metadata):

@@ -30,6 +30,7 @@ from megatron.core.dist_checkpointing.strategies.torch import (
 from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
 
 from codemix_megatron.checkpoint.card import write_card
+from codemix_megatron.checkpoint.host_copies import HostCopies
 from codemix_megatron.checkpoint.root_cause import root_cause
 from codemix_megatron.errors import CheckpointError
 from codemix_megatron.records.atomic import partial_path, sync_file, sync_folder
@@ -46,15 +47,15 @@ class LocalWrite(TorchDistSaveShardedStrategy):
     (megatron has given every shard to one rank already) and rank 0 joins the plans when all have written.
     """
 
-    def __init__(self, behind: bool):
+    def __init__(self, copies: HostCopies | None):
         super().__init__("torch_dist", 1)
-        self.behind = behind
+        self.copies = copies  # where training goes on meanwhile
 
     def async_save(self, sharded_state_dict, checkpoint_dir) -> AsyncRequest:
         """Plan this rank's part, and copy it where training goes on meanwhile and changes it."""
         flat, _, _ = _replace_state_dict_keys_with_sharded_keys(sharded_state_dict, self.keep_only_main_replica)
-        if self.behind:
-            copy_to_host(shard for shards in flat.values() for shard in shards if isinstance(shard, ShardedTensor))
+        if self.copies is not None:
+            self.copies.take(shard for shards in flat.values() for shard in shards if isinstance(shard, ShardedTensor))
         rank = dist.get_rank()
         self.planner = MCoreSavePlanner(dedup_replicated_tensors=False, flatten_state_dict=False)
         self.planner.set_up_planner(state_dict=mcore_to_pyt_state_dict(flat, False), storage_meta=None, is_coordinator=rank == 0)
@@ -75,23 +76,15 @@ class LocalWrite(TorchDistSaveShardedStrategy):
         save_config(CheckpointingConfig(self.backend, self.version), str(self.writer.path))
 
 
-def copy_to_host(shards) -> None:
-    """Replace the data of sharded tensors with copies in host memory, pinned where they come from CUDA."""
-    on_cuda = False
-    for shard in shards:
-        there = shard.data.detach()
-        on_cuda |= there.is_cuda
-        host = torch.empty_like(there, device="cpu", pin_memory=there.is_cuda)
-        shard.data = host.copy_(there, non_blocking=there.is_cuda)
-    if on_cuda:
-        torch.cuda.current_stream().synchronize()
-
-
 class Saving:
     """One save under way. Every rank makes one, calls `write` (on any thread), then `finish`."""
 
-    def __init__(self, folder, sharded_state: dict, card: dict, device: torch.device, behind: bool = False):
+    def __init__(
+        self, folder, sharded_state: dict, card: dict, device: torch.device, behind: bool = False, copies: HostCopies | None = None
+    ):
         """Take what there is to write; with `behind` its tensors may change from here on. Every rank calls this.
+
+        `copies` keeps host memory from one save to the next, of which one at a time may be under way.
 
         `card` holds what the caller wants to know again on loading.
         """
@@ -100,7 +93,7 @@ class Saving:
         self.fault: BaseException | None = None
         self.notes: list = []
         self.files: dict[str, dict] = {}
-        self.strategy = LocalWrite(behind)
+        self.strategy = LocalWrite((copies or HostCopies()) if behind else None)
         with self.kept_fault():
             if dist.get_rank() == 0:
                 shutil.rmtree(self.partial, ignore_errors=True)

@@ -88,10 +88,12 @@ def engines() -> str:
 def kernels() -> str:
     """Return what a training step computes with here, and what makes it slower than it could be."""
     from codemix_megatron.parallel.device import active_kernels, choose_device, slow_paths
+    from codemix_megatron.parallel.fusions import fusion_lines
 
     device = choose_device("auto")
     parts = "; ".join(f"{part}: {kernel}" for part, kernel in active_kernels(device).items())
-    return "".join([f"on {device.type}: {parts}", *(f"\n  slower than it could be: {line}" for line in slow_paths(device))])
+    slow = [f"\n  slower than it could be: {line}" for line in slow_paths(device)]
+    return "".join([f"on {device.type}: {parts}", *slow, *(f"\n  {line}" for line in fusion_lines())])
 
 
 def megatron_changes() -> str:
@@ -99,8 +101,8 @@ def megatron_changes() -> str:
     from codemix_megatron.megatron.installing import active_changes, change_lines, install_changes
     from codemix_megatron.parallel.device import active_engines, choose_device
 
-    engines, device = active_engines(), choose_device("auto").type
-    install_changes(device, device == "cuda" and (engines["transformer_engine"] or engines["amp_C"]))
+    device = choose_device("auto").type
+    install_changes(device, active_engines())
     active = active_changes()
     what = f"{len(active)} changes at {sum(len(change.sites) for change in active)} places fit megatron-core"
     return "".join([f"{what} {importlib.metadata.version('megatron-core')} on {device}", *(f"\n  {line}" for line in change_lines())])

@@ -42,7 +42,7 @@ class Adam(torch.optim.Optimizer):
             [s["exp_avg"] for s in states],
             [s["exp_avg_sq"] for s in states],
             [],
-            [torch.tensor(float(group["step"] - 1)) for _ in params],  # the kernel counts up first
+            steps_before(group["step"], params),
             fused=True,
             amsgrad=False,
             beta1=beta1,
@@ -52,3 +52,11 @@ class Adam(torch.optim.Optimizer):
             eps=group["eps"],
             maximize=False,
         )
+
+
+def steps_before(step: int, params: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the count of steps before this one for each parameter, which the kernel counts up first, on the parameters' device.
+
+    The CUDA kernel reads them after it was launched: host memory would be freed by then.
+    """
+    return list(torch.full((len(params),), float(step - 1), device=params[0].device).unbind())

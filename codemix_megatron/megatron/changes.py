@@ -12,7 +12,7 @@ __all__ = ["CHANGES", "SUPPORTED_MEGATRON", "Change"]
 
 SUPPORTED_MEGATRON = ("0.16.1",)
 
-When = Literal["always", "on CPU", "without FusedAdam", "at import"]
+When = Literal["always", "on CPU", "without FusedAdam", "with Transformer Engine", "at import"]
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,21 @@ CHANGES = (
             Replaced(
                 f"{LAYERS}:fused_weight_gradient_mlp_cuda",
                 f"{OURS}.cpu:WeightGradients",
+                ("absent",),
+                read_by=f"{LINEAR}.backward",
+            ),
+            Replaced(f"{LAYERS}:_grad_accum_fusion_available", True, ("bool",), read_by=f"{LAYERS}:ColumnParallelLinear.__init__"),
+        ),
+        "apex only",
+    ),
+    Change(
+        "output layer's gradient",
+        "with Transformer Engine",
+        "without apex: its linears add up weight gradients themselves, but the output layer, which is megatron-core's, asks apex to",
+        (
+            Replaced(
+                f"{LAYERS}:fused_weight_gradient_mlp_cuda",
+                f"{OURS}.weight_gradients:TransformerEngineGradients",
                 ("absent",),
                 read_by=f"{LINEAR}.backward",
             ),

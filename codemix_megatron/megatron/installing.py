@@ -1,6 +1,6 @@
 """Applying the table of changes: all of an entry's sites are checked before any is replaced, and what does not fit is refused by name."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from codemix_megatron.errors import LaunchError
 from codemix_megatron.megatron.changes import CHANGES, SUPPORTED_MEGATRON, Change
@@ -13,8 +13,8 @@ installed: dict[str, Change] = {}
 computes_on: list[str] = []  # the device these were installed for
 
 
-def install_changes(device_type: str, has_fused_adam: bool) -> None:
-    """Make every change that applies on this device, once per process; `has_fused_adam` where Transformer Engine or apex brings one.
+def install_changes(device_type: str, engines: Mapping[str, bool]) -> None:
+    """Make every change that applies on this device, once per process; `engines` as `parallel.device.active_engines` has them.
 
     Raises LaunchError naming every site of megatron-core that is not what the table says, before anything is replaced.
     """
@@ -22,7 +22,7 @@ def install_changes(device_type: str, has_fused_adam: bool) -> None:
     import_megatron()
     if device_type == "cuda" and "cpu" in computes_on:
         raise LaunchError("this process has computed on CPU, where torch.cuda is replaced; compute on CUDA in a process of its own")
-    wanted = [change for change in CHANGES if change.name not in installed and applies(change, device_type, has_fused_adam)]
+    wanted = [change for change in CHANGES if change.name not in installed and applies(change, device_type, engines)]
     check(wanted)
     for change in wanted:
         if change.when != "at import":  # import_megatron has made those
@@ -33,13 +33,16 @@ def install_changes(device_type: str, has_fused_adam: bool) -> None:
         computes_on.append(device_type)
 
 
-def applies(change: Change, device_type: str, has_fused_adam: bool) -> bool:
+def applies(change: Change, device_type: str, engines: Mapping[str, bool]) -> bool:
     """Say whether a change is to be made here."""
+    on_cuda = device_type == "cuda"
+    transformer_engine = on_cuda and engines.get("transformer_engine", False)
     here = {
         "always": True,
         "at import": True,
-        "on CPU": device_type == "cpu",
-        "without FusedAdam": device_type == "cpu" or not has_fused_adam,
+        "on CPU": not on_cuda,
+        "without FusedAdam": not (transformer_engine or (on_cuda and engines.get("amp_C", False))),
+        "with Transformer Engine": transformer_engine and not engines.get("fused_weight_gradient_mlp_cuda", False),
     }
     return here[change.when] and not is_left_out(change.name)
 

@@ -7,6 +7,7 @@ from codemix_megatron.errors import RecipeError
 from codemix_megatron.megatron.installing import is_active
 from codemix_megatron.megatron.switches import is_left_out
 from codemix_megatron.parallel.device import active_engines
+from codemix_megatron.parallel.fusions import cross_entropy_kernel
 from codemix_megatron.recipe.schema import Model, Recipe
 
 __all__ = ["require_engines", "transformer_config"]
@@ -41,6 +42,7 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
     on_cuda, engines = device.type == "cuda", active_engines()
     transformer_engine = on_cuda and engines["transformer_engine"]
     require_engines(recipe, device)
+    cross_entropy = cross_entropy_kernel(on_cuda, transformer_engine, model.precision)
     return TransformerConfig(
         num_layers=model.num_layers,
         hidden_size=model.hidden_size,
@@ -88,8 +90,10 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
         apply_rope_fusion=transformer_engine,
         masked_softmax_fusion=False,  # attention never materialises scores, on either path
         persist_layer_norm=transformer_engine,
-        cross_entropy_loss_fusion=transformer_engine,
-        cross_entropy_fusion_impl="te" if transformer_engine else "native",
-        gradient_accumulation_fusion=engines["fused_weight_gradient_mlp_cuda"] if on_cuda else is_active("weight gradients"),
+        cross_entropy_loss_fusion=cross_entropy is not None,
+        cross_entropy_fusion_impl=cross_entropy or "native",
+        gradient_accumulation_fusion=(on_cuda and engines["fused_weight_gradient_mlp_cuda"])
+        or is_active("weight gradients")
+        or is_active("output layer's gradient"),
         deterministic_mode=False,
     )

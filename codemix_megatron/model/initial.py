@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import torch
 from megatron.core.dist_checkpointing.mapping import ShardedTensor, ShardedTensorFactory
@@ -33,21 +35,26 @@ def initialize_weights(model_chunks, seed: int, std: float, num_layers: int) -> 
 
     Matrices that write to the residual get std/sqrt(2 layers).
     """
-    filled = 0
-    for shard in sharded_tensors(model_chunks):
-        filled += shard.data.numel()
-        if shard.key.endswith("norm.weight") or shard.key.endswith("layer_norm_weight"):
-            shard.data.fill_(1.0)
-            continue
-        if shard.key.endswith(".bias"):
-            shard.data.zero_()
-            continue
-        is_residual_writer = shard.key.endswith(("linear_proj.weight", "linear_fc2.weight"))
-        scale = std / math.sqrt(2 * num_layers) if is_residual_writer else std
-        shard.data.copy_(own_part(shard, seed) * scale)
+    shards = sharded_tensors(model_chunks)
+    with ThreadPoolExecutor(max(1, min(torch.get_num_threads(), len(shards)))) as threads:  # each draws from a stream of its own
+        list(threads.map(partial(fill, seed=seed, std=std, num_layers=num_layers), shards))
+    filled = sum(shard.data.numel() for shard in shards)
     wanted = sum(p.numel() for chunk in model_chunks for p in chunk.parameters())
     if filled != wanted:
         raise CheckpointError(f"initial weights: {filled} numbers were set, the model on this rank has {wanted}")
+
+
+@torch.no_grad()
+def fill(shard: ShardedTensor, seed: int, std: float, num_layers: int) -> None:
+    """Fill one parameter."""
+    if shard.key.endswith(("norm.weight", "layer_norm_weight")):
+        shard.data.fill_(1.0)
+    elif shard.key.endswith(".bias"):
+        shard.data.zero_()
+    else:
+        is_residual_writer = shard.key.endswith(("linear_proj.weight", "linear_fc2.weight"))
+        scale = std / math.sqrt(2 * num_layers) if is_residual_writer else std
+        shard.data.copy_(own_part(shard, seed) * scale)
 
 
 def own_part(shard: ShardedTensor, seed: int) -> torch.Tensor:

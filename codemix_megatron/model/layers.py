@@ -115,6 +115,9 @@ def transformer_engine_layer(model: Model, norm: type) -> tuple[ModuleSpec, type
 
     engine, layer = TESpecProvider(), get_gpt_layer_with_transformer_engine_spec(qk_layernorm=model.qk_norm)
     norm = engine.layer_norm() if model.normalization == "rmsnorm" else norm
+    if model.qk_norm:  # its own LayerNorm has a bias, and would make another model
+        attention = layer.submodules.self_attention.submodules
+        attention.q_layernorm, attention.k_layernorm = norm, norm
     if model.block == "parallel" or model.normalization == "layernorm":
         parts = layer.submodules
         parts.input_layernorm, parts.pre_mlp_layernorm = norm, norm

@@ -9,7 +9,9 @@ from megatron.core import parallel_state
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.tensor_parallel import gather_from_tensor_model_parallel_region
 
-__all__ = ["SpreadLogits"]
+__all__ = ["SpreadLogits", "length_multiple"]
+
+CUDA_LENGTHS = 64
 
 
 class SpreadLogits:
@@ -32,7 +34,7 @@ class SpreadLogits:
         each row whose next token is asked for, and the logits come in that order. The padding of the vocabulary is cut off.
         """
         size = -(-len(rows) // self.parts)
-        multiple = parallel_state.get_tensor_model_parallel_world_size()
+        multiple = length_multiple(self.device, parallel_state.get_tensor_model_parallel_world_size())
         blank = np.zeros((size * self.parts, -(-rows.shape[1] // multiple) * multiple), dtype=np.int64)
         blank[: len(rows), : rows.shape[1]] = rows
         wanted = [*wanted, *[[]] * (len(blank) - len(rows))]
@@ -65,6 +67,15 @@ class SpreadLogits:
         every = [None] * self.shares
         dist.all_gather_object(every, values, group=parallel_state.get_data_parallel_group())
         return every
+
+
+def length_multiple(device: torch.device, tensor: int) -> int:
+    """Return what the length of rows has to be a multiple of: that of the tensor ranks, among which sequence parallel splits them.
+
+    On CUDA few lengths are to come up, for each new one is planned anew (cuDNN's attention, the allocator), and FP8 products want
+    multiples of 16 on every rank.
+    """
+    return tensor * (CUDA_LENGTHS if device.type == "cuda" else 1)
 
 
 def ask(iterator, model, device: torch.device):

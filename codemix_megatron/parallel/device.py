@@ -7,9 +7,19 @@ from pathlib import Path
 import torch
 
 from codemix_megatron.errors import LaunchError
+from codemix_megatron.parallel.fusions import cross_entropy_kernel, version_fault
 from codemix_megatron.placement import Place
 
-__all__ = ["APEX_MODULES", "active_engines", "active_kernels", "choose_device", "device_of_rank", "slow_paths", "transformer_engine_fault"]
+__all__ = [
+    "APEX_MODULES",
+    "active_engines",
+    "active_kernels",
+    "choose_device",
+    "device_of_rank",
+    "slow_paths",
+    "transformer_engine_fault",
+    "weight_gradients",
+]
 
 # apex is built in parts; each of the three switches something else in megatron-core.
 APEX_MODULES = ("amp_C", "fused_weight_gradient_mlp_cuda", "fused_layer_norm_cuda")
@@ -85,23 +95,31 @@ def transformer_engine_fault() -> str | None:
         return "transformer_engine is installed without transformer_engine_torch, its part for torch; install that or remove both"
     if fault := import_fault("transformer_engine.pytorch"):
         return f"transformer_engine cannot be imported ({fault}); build it again for this torch or remove it"
-    return None
+    return version_fault()
 
 
-def active_kernels(device: torch.device, normalization: str = "rmsnorm") -> dict[str, str]:
+def active_kernels(device: torch.device, normalization: str = "rmsnorm", precision: str = "bf16") -> dict[str, str]:
     """Return part of a training step -> what computes it on this device, for a model with norms of this kind."""
     engines = active_engines() if device.type == "cuda" else dict.fromkeys(active_engines(), False)
     transformer_engine = engines["transformer_engine"]
+    cross_entropy = {"te": "Transformer Engine", "native": "megatron-core, fused", None: "megatron-core"}
     adam = "Transformer Engine" if transformer_engine else "apex" if engines["amp_C"] else "torch, fused"
     return {
         "linears": "Transformer Engine" if transformer_engine else "torch",
         "norms": "Transformer Engine" if transformer_engine and normalization == "rmsnorm" else "torch",
         "attention": "Transformer Engine" if transformer_engine else "torch, scaled_dot_product_attention",
         "rotary positions": "Transformer Engine" if transformer_engine else "torch",
-        "cross entropy": "Transformer Engine" if transformer_engine else "megatron-core",
+        "cross entropy": cross_entropy[cross_entropy_kernel(device.type == "cuda", transformer_engine, precision)],
         "Adam": adam,
-        "weight gradients": "added up by apex" if engines["fused_weight_gradient_mlp_cuda"] else "added up by torch",
+        "weight gradients": f"added up by {weight_gradients(engines)}",
     }
+
+
+def weight_gradients(engines: dict[str, bool]) -> str:
+    """Return whose kernel adds a weight's gradient to those of earlier micro batches while it computes it."""
+    if engines["fused_weight_gradient_mlp_cuda"]:
+        return "apex"
+    return "Transformer Engine" if engines["transformer_engine"] else "torch"
 
 
 def slow_paths(device: torch.device, normalization: str = "rmsnorm") -> list[str]:
@@ -112,9 +130,11 @@ def slow_paths(device: torch.device, normalization: str = "rmsnorm") -> list[str
     if engines["transformer_engine"] and normalization == "layernorm":
         lines.append("Transformer Engine has no LayerNorm without bias: norms run on torch's kernel, apart from the linears behind them")
     if not engines["transformer_engine"]:
-        lines.append("Transformer Engine is not installed: attention, rotary positions, norms and cross entropy run on torch's kernels")
+        lines.append("Transformer Engine is not installed: attention, rotary positions and norms run on torch's kernels")
         if not engines["amp_C"]:
             lines.append("neither Transformer Engine nor apex (amp_C) is installed: Adam and the gradient norm run on torch's kernels")
-    if not engines["fused_weight_gradient_mlp_cuda"]:
-        lines.append("apex's fused_weight_gradient_mlp_cuda is not installed: weight gradients are added up in a kernel of their own")
+    if weight_gradients(engines) == "torch":
+        lines.append(
+            "neither Transformer Engine nor apex's fused_weight_gradient_mlp_cuda is installed: weight gradients are added up apart"
+        )
     return lines

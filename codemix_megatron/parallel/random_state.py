@@ -29,9 +29,14 @@ def sharded_random_state() -> ShardedObject:
 
 
 def restore_random_state(state: dict) -> None:
-    """Put the streams of this rank back to where a checkpoint has them."""
+    """Put the streams of this rank back to where a checkpoint has them.
+
+    Those of the device and the tracked ones begin again where the checkpoint comes from another kind of device: a CUDA generator's
+    state is 16 bytes of seed and offset, a CPU generator's 5,000 of Mersenne Twister, and neither can go on as the other.
+    """
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
-    torch.cuda.set_rng_state(state["device"])
-    get_cuda_rng_tracker().set_states(state["tracker"])
+    if state["device"].numel() == torch.cuda.get_rng_state().numel():
+        torch.cuda.set_rng_state(state["device"])
+        get_cuda_rng_tracker().set_states(state["tracker"])

@@ -2,8 +2,11 @@
 
 import datetime
 import os
+import sys
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Thread
 from typing import Any, Literal
 
 import torch
@@ -12,6 +15,7 @@ import torch.distributed as dist
 from codemix_megatron.cores import available_cores
 from codemix_megatron.errors import CodemixError, LaunchError
 from codemix_megatron.megatron.installing import install_changes
+from codemix_megatron.parallel.cuda_environment import set_cuda_environment
 from codemix_megatron.parallel.device import active_engines, choose_device, device_of_rank, transformer_engine_fault
 from codemix_megatron.parallel.limits import raise_limits
 from codemix_megatron.parallel.meeting import meet
@@ -20,6 +24,8 @@ from codemix_megatron.recipe.checks import ranks_fault
 from codemix_megatron.recipe.schema import Parallel
 
 __all__ = ["Ranks", "any_rank", "gather", "join_ranks", "leave_ranks", "on_main", "one_rank"]
+
+ABORT_SECONDS = 20.0  # longest wait for NCCL to let go after a fault
 
 
 @dataclass(frozen=True)
@@ -50,13 +56,13 @@ def join_ranks(parallel: Parallel, seed: int) -> Ranks:
     rank, size, local_rank = place.rank, place.size, place.local_rank
     if fault := ranks_fault(parallel, size) or transformer_engine_fault():
         raise LaunchError(fault, exit_code=2)
+    set_cuda_environment(parallel)
     device = choose_device(parallel.device)
     require_transformer_engine(parallel, device)
     from megatron.core import parallel_state
     from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
 
-    engines = active_engines()
-    install_changes(device.type, device.type == "cuda" and (engines["transformer_engine"] or engines["amp_C"]))
+    install_changes(device.type, active_engines())
     if device.type == "cpu":
         torch.set_num_threads(parallel.threads_per_rank or threads_of_rank(available_cores(), place))
     else:
@@ -72,6 +78,7 @@ def join_ranks(parallel: Parallel, seed: int) -> Ranks:
             pipeline_model_parallel_size=parallel.pipeline,
             virtual_pipeline_model_parallel_size=parallel.virtual_pipeline if parallel.virtual_pipeline > 1 else None,
             context_parallel_size=parallel.context,
+            create_gloo_process_groups=False,  # nothing here uses those beside NCCL; they are sockets between all ranks
             distributed_timeout_minutes=max(1, -(-parallel.timeout_seconds // 60)),
         )
     except (RuntimeError, ValueError) as refusal:
@@ -98,12 +105,28 @@ def require_transformer_engine(parallel: Parallel, device: torch.device) -> None
 
 
 def leave_ranks() -> None:
-    """Destroy Megatron's groups and the process group; safe to call twice."""
+    """Destroy Megatron's groups and the process group; safe to call twice.
+
+    While an exception is on its way out, NCCL's communicators are aborted: destroying them waits for collectives that other
+    ranks still sit in, and what went wrong here would never be said.
+    """
     from megatron.core import parallel_state
 
-    if dist.is_initialized():
-        parallel_state.destroy_model_parallel()
-        dist.destroy_process_group()
+    if not dist.is_initialized():
+        return
+    if sys.exc_info()[0] is not None and dist.get_backend() == "nccl":
+        within(ABORT_SECONDS, dist.distributed_c10d._abort_process_group)
+        return
+    parallel_state.destroy_model_parallel()
+    dist.destroy_process_group()
+
+
+def within(seconds: float, function: Callable[[], object]) -> bool:
+    """Call a function on a thread that nobody waits for longer than this; say whether it returned in time."""
+    thread = Thread(target=function, name="leaving", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return not thread.is_alive()
 
 
 @contextmanager

@@ -106,11 +106,12 @@ def layout_arguments(recipe: Recipe, plan: Plan) -> list[tuple]:
     if layout["virtual_pipeline"] > 1:
         layers = recipe.model.num_layers // (layout["pipeline"] * layout["virtual_pipeline"])
         arguments.append(("--num-layers-per-virtual-pipeline-stage", layers))
+    overlaps = parallel.overlaps(on_cuda=True, ranks=layout["data"] * parallel.context)
     switches = {
         "--sequence-parallel": parallel.sequence_parallel,
         "--use-distributed-optimizer": parallel.distributed_optimizer,
-        "--overlap-grad-reduce": parallel.overlap,
-        "--overlap-param-gather": parallel.overlap,
+        "--overlap-grad-reduce": overlaps,
+        "--overlap-param-gather": overlaps,
     }
     arguments += [(flag,) for flag, is_on in switches.items() if is_on]
     if parallel.recompute == "selective":

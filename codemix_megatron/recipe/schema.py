@@ -126,7 +126,9 @@ class Parallel:
     data: int | None = says("data parallel ranks; default: whatever ranks are left", None)
     sequence_parallel: bool = says("split norms and dropout over tensor ranks along the sequence", False)
     distributed_optimizer: bool = says("split optimizer state over data parallel ranks", True)
-    overlap: bool = says("overlap gradient reduction and parameter gathering with compute", False)
+    overlap: bool | None = says(
+        "overlap gradient reduction and parameter gathering with compute; default: on CUDA, where there are data parallel ranks", None
+    )
     recompute: Literal["none", "selective", "full"] = says("activations computed again in backward", "none")
     device: Literal["auto", "cpu", "cuda"] = says("auto takes CUDA where there is one", "auto")
     threads_per_rank: int | None = says("CPU threads of each rank; default: cores / ranks", None)
@@ -140,6 +142,12 @@ class Parallel:
     def model_ranks(self) -> int:
         """Ranks that hold one copy of the model."""
         return self.tensor * self.pipeline * self.context
+
+    def overlaps(self, on_cuda: bool, ranks: int) -> bool:
+        """Say whether gradients and weights travel while others compute; `ranks` share the optimizer's state (data x context)."""
+        if self.overlap is not None:
+            return self.overlap
+        return on_cuda and ranks > 1 and self.distributed_optimizer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import time
 from threading import Thread
 
+from codemix_megatron.checkpoint.host_copies import HostCopies
 from codemix_megatron.checkpoint.loading import list_checkpoints, prune
 from codemix_megatron.checkpoint.retention import why_kept
 from codemix_megatron.checkpoint.writing import Saving
@@ -20,6 +21,7 @@ class Saves:
 
     def __init__(self, run: RunFolder, policy: CheckpointPolicy, plan: Plan, ranks: Ranks, tell):
         self.run, self.policy, self.plan, self.ranks, self.tell = run, policy, plan, ranks, tell
+        self.copies = HostCopies()
         self.saving: Saving | None = None
         self.thread: Thread | None = None
         self.stall_seconds = 0.0  # of the save under way, as the training loop felt it
@@ -33,7 +35,7 @@ class Saves:
         self.finish()
         began = time.perf_counter()
         behind = self.policy.asynchronous and not wait
-        self.saving = Saving(self.run.checkpoint(step), engine.sharded_state(), card, self.ranks.device, behind)
+        self.saving = Saving(self.run.checkpoint(step), engine.sharded_state(), card, self.ranks.device, behind, self.copies)
         if behind:
             self.thread = Thread(target=self.saving.write, name=f"save-step-{step}", daemon=True)
             self.thread.start()

@@ -20,7 +20,8 @@ from codemix_megatron.parallel.ranks import Ranks
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.manifest import TokenizerCard
 from codemix_megatron.train.batches import Batch, data_parallel_slice
-from codemix_megatron.train.timing import timed
+from codemix_megatron.train.garbage import ManualCollection
+from codemix_megatron.train.timing import timed, wait_for_device
 
 __all__ = ["Engine", "Losses", "StepResult"]
 
@@ -62,21 +63,24 @@ class Engine:
     def __init__(self, recipe: Recipe, tokenizer: TokenizerCard, num_sources: int, ranks: Ranks):
         self.recipe, self.ranks, self.num_sources = recipe, ranks, num_sources
         self.document_end = tokenizer.end_of_document_id if recipe.sequences.attention_within_documents else None
+        on_cuda, sharing = ranks.device.type == "cuda", parallel_state.get_data_parallel_world_size(with_context_parallel=True)
+        self.overlaps = recipe.parallel.overlaps(on_cuda, sharing)
+        self.garbage = ManualCollection() if on_cuda else None
         chunks = build_model(recipe, tokenizer.vocab_size, ranks.device)
         self.config = get_model_config(chunks[0])
         self.chunks = [self.wrap(chunk, first=i == 0) for i, chunk in enumerate(chunks)]
-        self.optimizer = get_megatron_optimizer(optimizer_config(recipe), self.chunks, use_gloo_process_groups=False)
+        self.optimizer = get_megatron_optimizer(optimizer_config(recipe, self.overlaps), self.chunks, use_gloo_process_groups=False)
         self.connect()
         self.forward_backward = get_forward_backward_func()
 
     def wrap(self, chunk, first: bool) -> DistributedDataParallel:
         """Give a model chunk its gradient buffers; only the first chunk's are kept in one bucket."""
-        parallel = self.recipe.parallel
         ddp = DistributedDataParallelConfig(
             grad_reduce_in_fp32=True,
-            overlap_grad_reduce=parallel.overlap,
-            overlap_param_gather=parallel.overlap,
-            use_distributed_optimizer=parallel.distributed_optimizer,
+            overlap_grad_reduce=self.overlaps,
+            overlap_param_gather=self.overlaps,
+            use_distributed_optimizer=self.recipe.parallel.distributed_optimizer,
+            average_in_collective=self.ranks.device.type == "cuda",  # a pass over all gradients less; gloo cannot
         )
         return DistributedDataParallel(self.config, ddp, chunk, disable_bucketing=not first)
 
@@ -85,7 +89,7 @@ class Engine:
         config = self.config
         config.finalize_model_grads_func = finalize_model_grads
         config.grad_scale_func = self.optimizer.scale_loss if self.recipe.model.precision == "bf16" else None
-        if self.recipe.parallel.overlap:
+        if self.overlaps:
             no_sync = [chunk.no_sync for chunk in self.chunks]
             start = [chunk.start_grad_sync for chunk in self.chunks]
             gather = [chunk.start_param_sync for chunk in self.chunks]
@@ -94,12 +98,21 @@ class Engine:
             config.grad_sync_func = start[0] if single else start
             config.param_sync_func = gather[0] if single else gather
 
-    @timed("train_step")
     def train_step(self, batch: Batch, learning_rate: float, stop_asked: bool = False, is_saving: bool = False) -> StepResult:
         """Update once on a global batch, of which `batch` is this rank's share, unless loss or gradients are no numbers.
 
-        `stop_asked` and `is_saving` of any rank come back as True on every rank; they ride on the loss reduction.
+        The device has done all of it when this returns. `stop_asked` and `is_saving` of any rank come back as True on every
+        rank; they ride on the loss reduction.
         """
+        result = self.launch_step(batch, learning_rate, stop_asked, is_saving)
+        wait_for_device()
+        if self.garbage:
+            self.garbage.after_step()
+        return result
+
+    @timed("train_step")
+    def launch_step(self, batch: Batch, learning_rate: float, stop_asked: bool, is_saving: bool) -> StepResult:
+        """Do what `train_step` does; clip and update may still run on the device afterwards."""
         for chunk in self.chunks:
             if not chunk.training:  # saying so again goes through every module
                 chunk.train()
@@ -215,7 +228,7 @@ class Engine:
     @torch.no_grad()
     def finish_update(self) -> None:
         """Bring about what the next step would else: weights as the last update left them, moments where there was none yet."""
-        if self.recipe.parallel.overlap:
+        if self.overlaps:
             for chunk in self.chunks:
                 chunk.start_param_sync(force_sync=True)  # megatron-core gathers other ranks' weights with the next forward
         for optimizer in self.optimizers:
@@ -284,7 +297,7 @@ def mean_loss(output: torch.Tensor, counted: torch.Tensor, sources: torch.Tensor
     return per_token.mean() / parallel_state.get_context_parallel_world_size(), {"losses": losses}
 
 
-def optimizer_config(recipe: Recipe) -> OptimizerConfig:
+def optimizer_config(recipe: Recipe, overlaps: bool) -> OptimizerConfig:
     """Return megatron-core's optimizer configuration; rates are set each step."""
     optimizer = recipe.optimizer
     return OptimizerConfig(
@@ -299,5 +312,5 @@ def optimizer_config(recipe: Recipe) -> OptimizerConfig:
         bf16=recipe.model.precision == "bf16",
         params_dtype=torch.bfloat16 if recipe.model.precision == "bf16" else torch.float32,
         use_distributed_optimizer=recipe.parallel.distributed_optimizer,
-        overlap_param_gather=recipe.parallel.overlap,
+        overlap_param_gather=overlaps,
     )

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import torch
 
-__all__ = ["StepClock", "step_clock", "timed"]
+__all__ = ["StepClock", "step_clock", "timed", "wait_for_device"]
 
 
 class StepClock:
@@ -44,6 +44,12 @@ def mark_stream():
     event = torch.cuda.Event(enable_timing=True)
     event.record()
     return event
+
+
+def wait_for_device() -> None:
+    """Wait until the device has done what was launched: a clock read before that leaves out the end of a step, clip and update."""
+    if torch.cuda.is_initialized():
+        torch.cuda.current_stream().synchronize()
 
 
 step_clock = StepClock()  # a rank is a process and takes one step at a time

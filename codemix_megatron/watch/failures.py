@@ -16,10 +16,13 @@ __all__ = ["Failure", "first_failure", "note_failure"]
 
 PACKAGE = Path(__file__).parents[1]
 NEVER_CAME = "could not join the others"  # as parallel/ranks.py says it
+# What NCCL says of a fault of its own rank: its GPU, its driver, or a wrong call.
+OWN_FAULT = r"unhandled cuda error|nccl(UnhandledCudaError|InvalidUsage|InvalidArgument|InternalError)|Call to CUDA function failed"
 # What ranks say that lost another one.
-DRAGGED = re.compile(
+LOST_OTHER = (
     r"Connection (closed|reset) by peer|Broken pipe|[Ss]ocket closed|[Tt]imed out|failed to recv|Dist(Network|Backend|Store)Error|NCCL"
 )
+DRAGGED = re.compile(rf"^(?!.*(?:{OWN_FAULT})).*(?:{LOST_OTHER})", re.DOTALL)
 
 
 @dataclass(frozen=True)

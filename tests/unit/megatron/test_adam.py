@@ -35,3 +35,16 @@ def test_step_advances_for_a_group_without_gradients():
     optimizer = Adam([{"params": [torch.nn.Parameter(torch.zeros(1))]}])
     optimizer.step()
     assert optimizer.param_groups[0]["step"] == 1
+
+
+def test_counts_of_steps_lie_where_the_parameters_are(monkeypatch):
+    """The CUDA kernel reads them after it was launched: on the host they would be freed by then."""
+    from codemix_megatron.megatron import adam
+
+    seen = []
+    monkeypatch.setattr(adam, "adamw", lambda params, grads, m, v, extra, steps, **options: seen.extend(steps))
+    weights = [torch.nn.Parameter(torch.zeros(3, device="meta")) for _ in range(2)]
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)
+    Adam(weights).step()
+    assert [step.device.type for step in seen] == ["meta", "meta"] and all(step.shape == () for step in seen)

@@ -32,7 +32,7 @@ found = {}
 
 def refusal():
     try:
-        installing.install_changes("cpu", has_fused_adam=False)
+        installing.install_changes("cpu", {})
     except LaunchError as fault:
         return str(fault)
 
@@ -51,6 +51,8 @@ def otherwise(self, something_else=None):
     return something_else
 
 for change in CHANGES:
+    if change.when == "with Transformer Engine":
+        continue
     for site in change.sites:
         owner, name = owner_of(site.target)
         if not hasattr(owner, name) or owner.__name__ == "Tensor":
@@ -97,8 +99,8 @@ def test_a_name_that_nobody_reads_any_more_is_refused(refusals):
 
 
 def test_all_sites_are_replaced_and_name_no_cuda_device_any_more():
-    install_changes("cpu", has_fused_adam=False)
-    for change in CHANGES:
+    install_changes("cpu", {})
+    for change in installing.active_changes():
         for site in change.sites:
             there = sites.found(site.target)
             if isinstance(site, Replaced) and site.replacement is not None:
@@ -127,9 +129,9 @@ def test_what_replaces_a_function_takes_its_arguments():
 
 
 def test_installing_again_changes_nothing():
-    install_changes("cpu", has_fused_adam=False)
+    install_changes("cpu", {})
     before = {site.target: sites.found(site.target) for change in CHANGES for site in change.sites}
-    install_changes("cpu", has_fused_adam=False)
+    install_changes("cpu", {})
     assert all(sites.found(target) == there for target, there in before.items())
 
 
@@ -166,20 +168,21 @@ def test_every_entry_says_why_and_names_are_used_once():
 
 def test_an_entry_can_be_left_out_and_takes_along_what_needs_it(monkeypatch):
     monkeypatch.setenv("CODEMIX_WITHOUT", "weight gradients, rotary positions")
-    wanted = {change.name for change in CHANGES if installing.applies(change, "cpu", has_fused_adam=False)}
-    assert {change.name for change in CHANGES} - wanted == {"weight gradients", "rotary positions", "embedding gradients"}
+    wanted = {change.name for change in CHANGES if installing.applies(change, "cpu", {})}
+    on_cpu = {change.name for change in CHANGES if change.when != "with Transformer Engine"}
+    assert on_cpu - wanted == {"weight gradients", "rotary positions", "embedding gradients"}
 
 
 def test_an_unknown_entry_is_refused_with_those_there_are(monkeypatch):
     monkeypatch.setenv("CODEMIX_WITHOUT", "rotary")
     with pytest.raises(LaunchError, match="no change called rotary; there are .*rotary positions"):
-        install_changes("cpu", has_fused_adam=False)
+        install_changes("cpu", {})
 
 
 def test_on_cuda_with_a_fused_adam_nothing_of_cpu_or_adam_is_changed():
-    on_cuda = {change.name for change in CHANGES if installing.applies(change, "cuda", has_fused_adam=True)}
+    on_cuda = {change.name for change in CHANGES if installing.applies(change, "cuda", {"transformer_engine": True})}
     assert not on_cuda & {change.name for change in CHANGES if change.when in ("on CPU", "without FusedAdam")}
-    assert installing.applies(next(c for c in CHANGES if c.name == "Adam"), "cuda", has_fused_adam=False)
+    assert installing.applies(next(c for c in CHANGES if c.name == "Adam"), "cuda", {})
 
 
 LOSSES = """

@@ -11,7 +11,7 @@ def installed():
     """Changes are made once per process, as in training."""
     if torch.cuda.is_available():
         pytest.skip("this is for machines without CUDA")
-    install_changes("cpu", has_fused_adam=False)
+    install_changes("cpu", {})
 
 
 def test_dropout_streams_are_forked_on_the_cpu_generator():
@@ -36,4 +36,4 @@ def test_a_process_that_computed_on_cpu_refuses_cuda():
     from codemix_megatron.errors import LaunchError
 
     with pytest.raises(LaunchError, match="this process has computed on CPU"):
-        install_changes("cuda", has_fused_adam=True)
+        install_changes("cuda", {"transformer_engine": True})

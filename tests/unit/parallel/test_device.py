@@ -35,10 +35,11 @@ def test_each_module_of_apex_switches_its_own_part(installed):
 
 def test_slow_paths_on_cuda_are_named_and_cpu_has_none(installed):
     installed()
-    assert [line.split(" ")[0] for line in device.slow_paths(CUDA)] == ["Transformer", "neither", "apex's"]
+    assert [line.split(" ")[0] for line in device.slow_paths(CUDA)] == ["Transformer", "neither", "neither"]
     assert device.slow_paths(CPU) == []
-    installed("transformer_engine", "transformer_engine_torch", "fused_weight_gradient_mlp_cuda")
+    installed("transformer_engine", "transformer_engine_torch")
     assert device.slow_paths(CUDA) == []
+    assert device.active_kernels(CUDA)["weight gradients"] == "added up by Transformer Engine"
 
 
 def test_half_installed_transformer_engine_is_named_and_not_used(installed):

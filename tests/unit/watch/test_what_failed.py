@@ -109,3 +109,19 @@ def test_failure_goes_to_the_launching_process_where_the_runs_disk_takes_nothing
     monkeypatch.setenv("CODEMIX_NOTES", str(tmp_path / "notes"))
     note_failure(run, CheckpointError("could not be saved"))
     assert first_failure(run, "here", tmp_path / "notes").message == "could not be saved"
+
+
+@pytest.mark.parametrize(
+    ("message", "is_secondary"),
+    [
+        ("DistBackendError: NCCL error in: NCCLUtils.cpp:93, unhandled cuda error (run with NCCL_DEBUG=INFO for details)", False),
+        ("DistBackendError: ncclUnhandledCudaError: Call to CUDA function failed.", False),
+        ("DistBackendError: NCCL error, ncclInvalidUsage: This usually reflects invalid usage of NCCL library.", False),
+        ("DistBackendError: ncclRemoteError: A call failed possibly due to a network error or a remote process exiting prematurely.", True),
+        ("DistBackendError: NCCL communicator was aborted on rank 3.", True),
+        ("DistBackendError: [Rank 1] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7) ran for 600000 ms", True),
+        (LOST, True),
+    ],
+)
+def test_a_fault_that_nccl_finds_on_its_own_rank_is_that_ranks(message, is_secondary):
+    assert failure(1, message, False, 1.0).is_secondary is is_secondary
