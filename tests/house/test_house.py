@@ -30,7 +30,7 @@ WITHOUT_TORCH = (
 )
 WHO_MAY_IMPORT = {
     "megatron": ("megatron", "parallel", "model", "checkpoint", "train", "conversion"),
-    "transformer_engine": ("model",),
+    "transformer_engine": ("model", "megatron"),
     "transformers": ("conversion", "inference", "evaluate"),
     "torch": ("megatron", "parallel", "model", "checkpoint", "train", "conversion", "inference", "evaluate", "cli"),
 }
