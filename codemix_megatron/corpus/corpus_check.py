@@ -176,14 +176,16 @@ class IdCheck:
 
     def take(self, position: int, ids: np.ndarray) -> None:
         """Check the ids that begin at a position of the stream."""
-        outside = np.flatnonzero((ids < 0) | (ids >= self.card.vocab_size))
-        self.note("ids outside the vocabulary", outside, position, lambda i: f"id {ids[i]}, allowed are 0 to {self.card.vocab_size - 1}")
+        card = self.card
+        assert card is not None, "without a manifest ids are not checked"
+        outside = np.flatnonzero((ids < 0) | (ids >= card.vocab_size))
+        self.note("ids outside the vocabulary", outside, position, lambda i: f"id {ids[i]}, allowed are 0 to {card.vocab_size - 1}")
         first, last = np.searchsorted(self.ends, [position + 1, position + len(ids) + 1])
         here = self.ends[first:last] - 1 - position
         is_end = np.zeros(len(ids), dtype=bool)
         is_end[here] = True
-        is_marked = ids == self.card.end_of_document_id
-        expected = self.card.end_of_document_id
+        is_marked = ids == card.end_of_document_id
+        expected = card.end_of_document_id
         open_ends = np.flatnonzero(is_end & ~is_marked)
         self.note("documents without an end-of-document id", open_ends, position, lambda i: f"ends with {ids[i]}, expected {expected}")
         if len(self.ends):

@@ -29,7 +29,7 @@ def draw_documents(reader: IndexedReader, manifest: CorpusManifest | None, count
     """Return the numbers of `count` documents, each with the same chance, in order; of held-out ones where asked."""
     if held_out and not (manifest and manifest.held_out_documents):
         raise CorpusError(f"{reader.prefix}: no held-out documents known; {'all are trained on' if manifest else 'there is no manifest'}")
-    first = manifest.train_documents if held_out else 0
+    first = manifest.train_documents if held_out and manifest else 0
     population = reader.num_documents - first
     drawn = np.random.default_rng(seed).choice(population, size=min(count, population), replace=False)
     return sorted((drawn + first).tolist())
@@ -51,6 +51,6 @@ def decode_documents(
             number=number,
             ids=ids,
             text=tokenizer.decode(shown) if tokenizer else None,
-            is_held_out=bool(manifest) and number >= manifest.train_documents,
+            is_held_out=manifest is not None and number >= manifest.train_documents,
             language=names[places[number]] if number < len(places) else None,
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def choose_encoder(tokenizer: DocumentTokenizer, sample: Sequence[str]) -> tuple
         raise
     except BaseException as fault:  # whatever a library says about a file it does not know; Rust's panics are no Exceptions
         return reference, replace(slow, refused=f"{FAST_ENCODERS[type(tokenizer)].library}: {fault}"[:300])
-    checked = {"checked_texts": len(sample), "checked_bytes": sum(len(text.encode()) for text in sample)}
+    checked: dict[str, Any] = {"checked_texts": len(sample), "checked_bytes": sum(len(text.encode()) for text in sample)}
     if different is not None:
         return reference, replace(slow, refused=f"{fast.name} gives other ids for {different[:60]!r}", **checked)
     return proven, replace(slow, library=fast.name, **checked)

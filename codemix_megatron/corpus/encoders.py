@@ -8,6 +8,7 @@ import functools
 import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,7 @@ class LoadedWhenUsed(Encoder):
         self.source = tokenizer.model_bytes
         self.adds_special_tokens = getattr(tokenizer, "adds_special_tokens", False)
         self.name = installed(self.library)
-        self.loaded = None
+        self.loaded: Any = None
 
     def __getstate__(self):
         return {**self.__dict__, "loaded": None}

@@ -104,8 +104,8 @@ class Finishing:
                 for number, _ in self.blocks():
                     signatures = np.fromfile(self.folder.file(number, "signatures"), dtype=np.uint8).reshape(-1, spec.permutations)
                     handle.write(signatures[self.fate[self.rows(number)] == KEPT])
-            signatures = np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.empty(0, dtype=np.uint8)
-            nearly_alike = find_near_duplicates(signatures, spec) >= 0
+            every: np.ndarray = np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.empty(0, dtype=np.uint8)
+            nearly_alike = find_near_duplicates(every, spec) >= 0
         finally:
             path.unlink(missing_ok=True)
         self.fate[np.flatnonzero(self.fate == KEPT)[nearly_alike]] = NEARLY_REPEATED

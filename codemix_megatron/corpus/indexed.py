@@ -36,7 +36,7 @@ BUFFER_BYTES = 1 << 20
 try:
     import fcntl
 except ImportError:  # not on Windows; then two commands at once are not noticed
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 
 def token_dtype(vocab_size: int) -> np.dtype:

@@ -48,7 +48,7 @@ def input_identity(file: InputFile) -> str:
 
 def describe_reader(reader) -> str:
     """Return the name of a reader and the arguments that decide what it yields, such as the licence of a folder."""
-    arguments = {}
+    arguments: dict[str, object] = {}
     while isinstance(reader, functools.partial):
         arguments = {**reader.keywords, **arguments}
         reader = reader.func

@@ -131,7 +131,7 @@ def write_key(arguments, key: str, tokenizer: DocumentTokenizer) -> None:
         work = PartEncoding(folder, parts, encoder, end, spec.kind, every_document=True, card=card, unknown=tokenizer.unknown)
         workers = worthwhile_workers(sum(file.num_bytes for file in inputs))
         encode_parts(work, folder.unfinished(len(parts)), min(workers, arguments.workers or workers), lambda *_: None)
-        finishing = Finishing(folder, [folder.finished(number) for number in range(len(parts))], parts, every_document=True)
+        finishing = Finishing(folder, [part for n in range(len(parts)) if (part := folder.finished(n))], parts, every_document=True)
         finishing.decide(HeldOutRule(0.0))
         check_damage(finishing, arguments.max_bad_share, Path(f"{prefix}.damaged.tsv"))
         lost, places = finishing.unknown

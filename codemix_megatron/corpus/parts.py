@@ -10,6 +10,7 @@ import shutil
 import socket
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import xxhash
@@ -36,7 +37,9 @@ def cut_into_parts(inputs: list[InputFile]) -> list[tuple[InputFile, ...]]:
     Depends on the inputs alone, so that any number of processes and shards does the same parts.
     """
     part_bytes = max(PART_BYTES, sum(file.num_bytes for file in inputs) // MOST_PARTS)
-    parts, current, size = [], [], 0
+    parts: list[tuple[InputFile, ...]] = []
+    current: list[InputFile] = []
+    size = 0
     for file in inputs:
         for piece in file.divide(part_bytes):
             if current and size + piece.num_bytes > part_bytes:
@@ -218,7 +221,8 @@ class PartWriter:
     def __init__(self, folder: PartsFolder, number: int):
         self.folder, self.number = folder, number
         self.mine = f"{socket.gethostname()}-{os.getpid()}"
-        self.handles, self.written = {}, {}  # written: what -> [bytes, running hash]
+        self.handles: dict[str, IO[bytes]] = {}
+        self.written: dict[str, list] = {}  # what -> [bytes, running hash]
 
     def __enter__(self) -> "PartWriter":
         return self
@@ -238,7 +242,7 @@ class PartWriter:
         if what not in self.handles:
             self.handles[what] = open(self.partial(what), "wb", buffering=1 << 20)  # noqa: SIM115 - closed with the writer
             self.written[what] = [0, xxhash.xxh3_128()]
-        view = data.view(np.uint8) if isinstance(data, np.ndarray) else data
+        view: bytes | memoryview = data.view(np.uint8).reshape(-1).data if isinstance(data, np.ndarray) else data
         self.handles[what].write(view)
         self.written[what][0] += len(view)
         self.written[what][1].update(view)

@@ -9,7 +9,7 @@ from codemix_megatron.errors import MACHINE_FAULT, CorpusError
 try:
     import fcntl
 except ImportError:  # not on Windows; then two commands at once are not noticed
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["PrefixLock"]
 

@@ -270,7 +270,10 @@ class Preparation:
         """Write .bin, .idx and the manifest under their names; raises CorpusError when too much is damaged or nothing is left."""
         finished = [self.folder.finished(number) for number in range(len(self.parts))]
         self.check_all_done(finished)
-        finishing = Finishing(self.folder, finished, self.parts, near_duplicates=self.spec.filters.near_duplicates)
+        assert self.spec.prefix is not None
+        finishing = Finishing(
+            self.folder, [part for part in finished if part is not None], self.parts, near_duplicates=self.spec.filters.near_duplicates
+        )
         finishing.decide(HeldOutRule(self.how.held_out_share))
         self.check(finishing)
         with IndexedWriter(self.spec.prefix, self.dtype) as writer:

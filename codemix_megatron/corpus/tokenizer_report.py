@@ -41,7 +41,8 @@ def compare_tokenizers(
     """Encode and decode every sampled document with every tokenizer; a row per corpus, then one per language, largest first."""
     rows = []
     for corpus, documents in samples.items():
-        whole, languages = blank_row(corpus, "", tokenizers), {}
+        whole = blank_row(corpus, "", tokenizers)
+        languages: dict = {}
         for start in range(0, len(documents), BATCH_DOCUMENTS):
             batch = documents[start : start + BATCH_DOCUMENTS]
             encoded = [tokenizer.encode_batch([document.text for document in batch]) for tokenizer in tokenizers]

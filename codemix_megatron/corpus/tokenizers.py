@@ -120,7 +120,7 @@ class HuggingFaceTokenizer(DocumentTokenizer):
             vocab_size=max(self.tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1,
             end_of_document_id=found_id(self.tokenizer.token_to_id(name) if name else None, name, path),
         )
-        self.check_literals(name)
+        self.check_literals(str(name))
 
     def __getstate__(self):
         return {**self.__dict__, "tokenizer": None}
@@ -224,7 +224,7 @@ class SentencePieceTokenizer(DocumentTokenizer):
             vocab_size=self.processor.vocab_size(),
             end_of_document_id=found_id(number, name, path),
         )
-        self.check_literals(name)
+        self.check_literals(str(name))
 
     def special_names(self) -> list[str]:
         """Return the names of the control tokens."""

@@ -61,7 +61,7 @@ def keep_shares(samples: dict[str, list[Sampled]], budget: dict[str, int]) -> di
 
 def first_bytes(sample: list[Sampled], most: float) -> list[Sampled]:
     """Return the first documents of at most `most` bytes, one at least."""
-    kept = []
+    kept: list[Sampled] = []
     for sampled in sample:
         most -= len(sampled.text.encode())
         if kept and most < 0:
@@ -74,7 +74,9 @@ def sample_corpus(
     inputs: list[InputFile], rule: HeldOutRule, seed: int, budget: int, progress: Progress = lambda num_bytes: None
 ) -> list[Sampled]:
     """Keep the documents whose seeded hash is smallest: a uniform sample that needs memory for itself only."""
-    kept, kept_bytes, digests = [], 0, set()
+    kept: list = []
+    kept_bytes = 0
+    digests: set[bytes] = set()
     for document in documents_of(inputs, progress):
         data = document.text.encode()
         digest = text_digest(data)

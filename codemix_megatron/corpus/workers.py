@@ -7,7 +7,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from multiprocessing import connection, sharedctypes
+from multiprocessing import connection
+from typing import Any
 
 from codemix_megatron.cores import available_cores
 from codemix_megatron.corpus.part_encoding import Advance, PartEncoding
@@ -102,7 +103,7 @@ class WorkerPool:
                     process.join(SECONDS_TO_END)
 
 
-def work_on_parts(work: PartEncoding, numbers, shared_next, told: sharedctypes.Array, place: int, sender, threads: int) -> None:
+def work_on_parts(work: PartEncoding, numbers, shared_next, told: Any, place: int, sender, threads: int) -> None:
     """Do parts until none is left; what a worker process runs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the first ends the others
     os.environ["RAYON_NUM_THREADS"] = str(threads)  # read when a tokenizer first encodes

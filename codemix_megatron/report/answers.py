@@ -32,11 +32,8 @@ def answer_blocks(view: StudyView) -> list:
             )
         ]
     decided = [line for measure in view.measures for line in decided_lines(view, measure)]
-    if decided:
-        blocks = [Bullets(decided)]
-    else:
-        blocks = [Paragraph("No difference from the reference can be told from what another seed would change.", "warning")]
-    return [*blocks, Bullets([*undecided_lines(view), *missing_lines(view)])]
+    none = Paragraph("No difference from the reference can be told from what another seed would change.", "warning")
+    return [Bullets(decided) if decided else none, Bullets([*undecided_lines(view), *missing_lines(view)])]
 
 
 def decided_lines(view: StudyView, measure: Measure) -> list[str]:
@@ -72,7 +69,8 @@ def describe_code(arm: Arm) -> str:
 
 def undecided_lines(view: StudyView) -> list[str]:
     """Say which arms could not be judged, and why."""
-    lines, why = [], {}
+    lines: list[str] = []
+    why: dict[tuple[str, int], list] = {}
     for place, (arm, base) in enumerate(view.pairs):
         words = {view.verdicts[place, j].words for j in range(len(view.measures)) if (place, j) in view.verdicts}
         for reason in words & {ONE_RUN, OTHER_BUDGET, OTHER_SIZE, OTHER_ITEMS, SAME_SEEDS}:

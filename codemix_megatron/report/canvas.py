@@ -2,6 +2,7 @@
 
 import io
 import re
+from typing import Any
 
 from codemix_megatron.report.blocks import Figure
 from codemix_megatron.report.consumption import find_spans
@@ -16,7 +17,7 @@ WIDE, NARROW = (9.2, 3.4), (4.4, 3.2)
 LABEL_GAP = 0.075  # of the axes' height, between two names beside lines
 LABEL_WIDTH = 0.2  # of the axes' width, within which two names could touch
 LONGEST_LABEL = 14  # characters that fit beside the lines of a narrow figure
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": INK,
@@ -52,7 +53,8 @@ def draw_figure(name: str, caption: str, description: str, draw, height: float =
         with matplotlib.rc_context(STYLE):
             canvas = Canvas(figsize=(size[0], size[1] * tall), layout="constrained")
             draw(canvas)
-            canvas.get_layout_engine().execute(canvas)
+            if layout := canvas.get_layout_engine():
+                layout.execute(canvas)
             canvas.set_layout_engine("none")  # worked out once, not again for every kind of file
             return [save(canvas, kind) for kind in kinds]
 
@@ -134,7 +136,8 @@ def label_ends(axes, ends: list[tuple[str, float, float, str]]) -> None:
         return
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
-    (left, right), taken = axes.get_xlim(), []
+    left, right = axes.get_xlim()
+    taken: list = []
     for name, tokens, value, colour in sorted(ends, key=lambda end: end[2]):
         x, y = (tokens - left) / (right - left), (value - low) / (high - low)
         for beside in taken:

@@ -1,5 +1,6 @@
 """What the report of several runs says: the same numbers side by side, and whether they may be compared."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from codemix_megatron.recipe.schema import as_plain
@@ -185,7 +186,7 @@ def is_left_out(key: str, known: list[tuple[str, dict]]) -> bool:
 def flatten(value, path: str = "") -> dict:
     """Return dotted key -> value of nested dicts and lists; phases go by their names, short lists stay whole."""
     if isinstance(value, dict):
-        items = value.items()
+        items: Iterable = value.items()
     elif isinstance(value, list) and value and isinstance(value[0], dict):
         items = ((entry.get("name", i), entry) for i, entry in enumerate(value))
     else:

@@ -32,14 +32,13 @@ def difference_in_bits(run: RunData, base: RunData, source: str) -> Difference |
     ours, theirs = find_bits(run, source), find_bits(base, source)
     if ours is None or theirs is None:
         return None
-    both = items_of(run, ours.item_file), items_of(base, theirs.item_file)
-    if None in both:
+    first, second = items_of(run, ours.item_file), items_of(base, theirs.item_file)
+    if first is None or second is None:
         return compare_apart(ours.value, ours.standard_error, theirs.value, theirs.standard_error)
-    mine, yours = shared_items(*both)
+    mine, yours = shared_items(first, second)
     if len(mine) < 2:
         return compare_apart(ours.value, ours.standard_error, theirs.value, theirs.standard_error)
-    bits = [[items.metrics["bits"].values[i] for i in places] for items, places in zip(both, (mine, yours), strict=True)]
-    return compare_paired_ratio(*bits, [both[0].metrics["bytes"].values[i] for i in mine])
+    return compare_paired_ratio(values_at(first, "bits", mine), values_at(second, "bits", yours), values_at(first, "bytes", mine))
 
 
 def difference_in_task(run: RunData, base: RunData, key: tuple[str, str]) -> Difference | None:
@@ -79,18 +78,25 @@ def aggregate_error(run: RunData, base: RunData, suite: str, aggregate: Aggregat
         task = next((t for t in run.scores[-1].tasks if (t.suite, t.task) == (suite, part) and t.is_main), None)
         difference = difference_in_task(run, base, (part, task.metric)) if task else None
         errors.append(difference.standard_error if difference else None)
-    return None if None in errors else math.sqrt(math.fsum(e**2 for e in errors)) / len(errors)
+    known = [error for error in errors if error is not None]
+    return math.sqrt(math.fsum(e**2 for e in known)) / len(known) if len(known) == len(errors) else None
 
 
 def paired_values(run: RunData, ours: TaskScore, base: RunData, theirs: TaskScore) -> tuple[list[float], list[float]] | None:
     """Return the values of the items both runs have answered, None where they are not kept or fewer than two."""
-    both = items_of(run, ours.item_file), items_of(base, theirs.item_file)
-    if None in both:
+    first, second = items_of(run, ours.item_file), items_of(base, theirs.item_file)
+    if first is None or second is None:
         return None
-    mine, yours = shared_items(*both)
+    mine, yours = shared_items(first, second)
     if len(mine) < 2:
         return None
-    return [both[0].metrics[ours.metric].values[i] for i in mine], [both[1].metrics[theirs.metric].values[i] for i in yours]
+    return values_at(first, ours.metric, mine), values_at(second, theirs.metric, yours)
+
+
+def values_at(items: ItemScores, metric: str, places: list[int]) -> list[float]:
+    """Return a metric's values of some items."""
+    values = items.metrics[metric].values or []
+    return [values[i] for i in places]
 
 
 def items_of(run: RunData, name: str | None) -> ItemScores | None:

@@ -77,7 +77,7 @@ def every_measure(runs: list[RunData]) -> list[Measure]:
 
 def task_measures(runs: list[RunData], main_only: bool = True) -> list[Measure]:
     """Return every task, by its main metric or by all."""
-    tasks = {}
+    tasks: dict = {}
     for run in runs:
         for task in run.scores[-1].tasks if run.scores else []:
             if task.is_main or not main_only:
@@ -131,7 +131,8 @@ def aggregate_measure(suite: str, name: str, runs: list[RunData]) -> Measure:
     higher = all(task.higher_is_better for task in tasks)
     mean_of = parts_of(runs, suite, name)
     known = {task.task: task for task in tasks}
-    chances = [known[part].chance for part in mean_of if part in known]
+    guessed = [known[part].chance for part in mean_of if part in known]
+    chances = [chance for chance in guessed if chance is not None]
     partial = f" ({len(fewest.parts)} of {len(fewest.parts) + len(fewest.missing)})" if fewest.missing else ""
     return Measure(
         label=f"{name.replace('_', ' ')}{partial}{'' if suite == 'paper' else f', {suite}'}",
@@ -141,7 +142,7 @@ def aggregate_measure(suite: str, name: str, runs: list[RunData]) -> Measure:
         difference=lambda run, base: difference_in_aggregate(run, base, suite, name),
         content=lambda run: (found := find_aggregate(run, suite, name)) and (tuple(found.parts), tuple(found.missing)),
         tasks=tuple(mean_of) if all(known[part].metric == "acc" for part in mean_of if part in known) else (),
-        chance=math.fsum(chances) / len(chances) if chances and None not in chances else None,
+        chance=math.fsum(chances) / len(chances) if chances and len(chances) == len(guessed) else None,
         paper_key=PAPER_KEYS.get(name) if suite == "paper" and not fewest.missing else None,
     )
 

@@ -9,7 +9,7 @@ from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.journal import read_journal
-from codemix_megatron.records.run_folder import RunFolder, step_of
+from codemix_megatron.records.run_folder import RunFolder, saved_step, step_of
 from codemix_megatron.records.scores import Scores
 
 __all__ = ["RunData", "read_run"]
@@ -158,14 +158,14 @@ def read_optional(path: Path) -> dict | None:
     return value
 
 
-def number_of(path: Path) -> int | None:
+def number_of(path: Path) -> int:
     """Return N of step-N and of step-N.json."""
-    return step_of(path.name.removesuffix(".json"))
+    return saved_step(path.name.removesuffix(".json"))
 
 
 def numbered(paths) -> list[Path]:
     """Keep the paths that are named after a step."""
-    return [path for path in paths if number_of(path) is not None]
+    return [path for path in paths if step_of(path.name.removesuffix(".json")) is not None]
 
 
 def surviving(events: list[dict], kind: str) -> list[dict]:

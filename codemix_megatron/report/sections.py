@@ -47,7 +47,7 @@ def describe_run(run: RunData) -> Report:
 
 def mixture_blocks(run: RunData) -> list:
     """Return the mixture figure and the table of planned and realised tokens."""
-    blocks = []
+    blocks: list = []
     if run.steps:
         blocks.append(mixture_figure(run))
     else:
@@ -66,14 +66,16 @@ def summary(uses: list[SourceUse]) -> list[Paragraph]:
         return []
     if not wrong:
         return [Paragraph("Every finished phase consumed exactly the tokens planned of every source.")]
-    worst = max(wrong, key=lambda use: abs(use.difference_sequences))
+    worst = max(wrong, key=lambda use: abs(use.difference_sequences or 0))
     said = f"Not all was consumed as planned: of {worst.source} in {worst.phase}, {count(worst.realised_tokens)} tokens"
     return [Paragraph(f"{said} instead of {count(worst.planned_tokens)}.", "warning")]
 
 
 def ledger(uses: list[SourceUse]) -> Table:
     """Return planned and realised tokens of every source in every phase."""
-    rows, groups, phase = [], [], None
+    rows: list[list] = []
+    groups: list[int] = []
+    phase = None
     for use in uses:
         begins, phase = use.phase != phase, use.phase
         groups += [len(rows)] if begins else []
@@ -109,7 +111,7 @@ def difference_cell(use: SourceUse) -> Cell:
         return Cell(f"{signed(sequences, 1)} sequences", tone="quiet")
     if sequences == 0:
         return Cell("exact", tone="good")
-    return Cell(signed(use.realised_tokens - use.planned_tokens, 0), below=f"{signed(sequences, 1)} sequences", tone="bad")
+    return Cell(signed(use.realised_tokens - (use.planned_tokens or 0), 0), below=f"{signed(sequences, 1)} sequences", tone="bad")
 
 
 def loss_blocks(run: RunData) -> list:
@@ -153,7 +155,8 @@ def score_blocks(run: RunData) -> list:
     if not run.scores:
         command = f"codemix evaluate {run.place}" if run.export else f"codemix export {run.place} && codemix evaluate {run.place}"
         return [Missing("Nothing has been scored yet.", command)]
-    newest, blocks = run.scores[-1], []
+    newest = run.scores[-1]
+    blocks: list = []
     if newest.step < run.last_step:
         old = f"Scored at step {count(newest.step)}; training has gone on to step {count(run.last_step)}."
         blocks.append(Missing(old, f"codemix export {run.place} && codemix evaluate {run.place}"))

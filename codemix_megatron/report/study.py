@@ -35,7 +35,7 @@ def study_sections(view: StudyView) -> list[Section]:
 
 def variant_blocks(view: StudyView) -> list:
     """Return a table for each reference, and what has none."""
-    blocks = [forest_figure(view)] if any(verdict.effect.low is not None for verdict in view.verdicts.values()) else []
+    blocks: list = [forest_figure(view)] if any(verdict.effect.low is not None for verdict in view.verdicts.values()) else []
     alone = [arm for arm in view.arms if view.references[id(arm)] is None]
     for base in dict.fromkeys(base for _, base in view.pairs):
         places = [i for i, (_, other) in enumerate(view.pairs) if other is base]
@@ -82,9 +82,9 @@ def cooldown_sections(view: StudyView) -> list[Section]:
         return []
     verdicts = judge(pairs, view.measures, view.arms, view.lend, same_budget=False)
     rows = []
-    for i, (arm, parent) in enumerate(pairs):
+    for i, (arm, from_arm) in enumerate(pairs):
         cells = [effect_cell(measure, arm, verdicts.get((i, j)), False) for j, measure in enumerate(view.measures)]
-        rows.append([arm_name(arm), parent.label, *cells])
+        rows.append([arm_name(arm), from_arm.label, *cells])
     paper = read_paper()
     arms = [[arm["arm"], *(f"{arm[key]:.1f}" for key in PAPER_COLUMNS)] for arm in paper["cooldown"]]
     headings = ["variant", "went on from", *(measure.label for measure in view.measures)]

@@ -40,7 +40,7 @@ def effect_dot(measure: Measure, verdict: Verdict | None) -> Dot | None:
     if verdict is None:
         return None
     effect, scale = verdict.effect, measure.scale
-    if effect.low is None or verdict.over_items:
+    if effect.low is None or effect.high is None or verdict.over_items:
         return Dot(effect.value * scale, strong=False)
     return Dot(effect.value * scale, effect.low * scale, effect.high * scale, strong=bool(verdict.tone))
 

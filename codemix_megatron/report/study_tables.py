@@ -36,7 +36,11 @@ def effect_text(measure: Measure, verdict: Verdict) -> str:
     """Return a difference with its interval: +1.2 [0.3, 2.1]."""
     effect = verdict.effect
     text = signed(effect.value * measure.scale, measure.digits)
-    return text if effect.low is None else f"{text} [{number(measure, effect.low)},{GLUE}{number(measure, effect.high)}]"
+    return (
+        text
+        if effect.low is None or effect.high is None
+        else f"{text} [{number(measure, effect.low)},{GLUE}{number(measure, effect.high)}]"
+    )
 
 
 def effect_cell(measure: Measure, arm: Arm, verdict: Verdict | None, is_reference: bool) -> Cell:

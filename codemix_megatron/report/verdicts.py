@@ -126,10 +126,10 @@ def paired_by_trunk(arm: Arm, base: Arm, measure: Measure) -> list[tuple[float, 
         other = by_seed.get(run.recipe.seed) if run.recipe else None
         if other is None or not {*run.ancestors} & {other.folder.path, *other.ancestors}:
             return []
-        values = measure.value(run), measure.value(other)
-        if None in values:
+        mine, yours = measure.value(run), measure.value(other)
+        if mine is None or yours is None:
             return []
-        pairs.append(values)
+        pairs.append((mine, yours))
     return pairs if len(pairs) == len(base.runs) else []
 
 
