@@ -246,6 +246,10 @@ def model_notes(recipe: Recipe, phase: PhasePlan) -> list[str]:
         notes.append(f"Megatron-LM's --window-size counts the tokens before: {recipe.model.sliding_window - 1},0; Transformer Engine only.")
     if recipe.model.rope_scaling:
         notes.append("Megatron-LM's --use-rope-scaling has fixed frequency factors (1, 4, context 8192); compare model.rope_scaling.")
+    if recipe.model.vocab_size:
+        notes.append(
+            f"Megatron-LM's embedding has the tokenizer's ids; model.vocab_size says {recipe.model.vocab_size}, which is another shape."
+        )
     if recipe.model.rope_base != round(recipe.model.rope_base):
         notes.append(f"--rotary-base takes whole numbers only; the recipe says {recipe.model.rope_base}.")
     rate = phase.learning_rate
