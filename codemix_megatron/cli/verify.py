@@ -26,7 +26,7 @@ EPILOG = """examples:
 A line holds a problem: `solution` (or `solutions`, a list) and `tests`; HumanEval's and MBPP's own names are known. What
 passes becomes a document of OUTPUT, ready for `codemix prepare`; OUTPUT.failed.jsonl says why the rest did not: wrong
 (an assertion failed), exception, syntax error, timeout, memory, processes, crash, exit (left before its tests were done),
-unreadable. Killed and started again, it goes on where it was.
+untested (its tests ran not, or pass whatever it answers), unreadable. Killed and started again, it goes on where it was.
 
 Programs run without network, without your files, under limits. Where this machine has neither bubblewrap nor user
 namespaces nothing is run, unless you say --unsandboxed: then they run as you."""

@@ -2,11 +2,10 @@
 
 A record holds a solution and its tests under the names that data sets use: HumanEval (prompt, canonical_solution, test,
 entry_point), MBPP (code, test_setup_code, test_list), and solution or solutions with test or tests, as text or as a list.
-A record with neither holds a whole program in `text`, assertions included. Tests are statements; functions called test_*
-and unittest.TestCase classes among them are called too.
+A record with neither holds a whole program in `text`, assertions included. Tests are statements; what they only define
+is found and run as unittest and pytest do, `check(candidate)` with the function that entry_point names, or the only one.
 """
 
-import ast
 import json
 import re
 from collections.abc import Iterator
@@ -22,11 +21,7 @@ SOLUTION_KEYS = ("solutions", "solution", "canonical_solution", "code", "complet
 TEST_KEYS = ("tests", "test", "test_list", "test_code")
 SETUP_KEYS = ("test_setup_code", "setup")
 NAME_KEYS = ("task_id", "id", "name", "problem_id")
-CALL_CLASSES = """
-import sys as _sys, unittest as _unittest
-_outcome = _unittest.TextTestRunner().run(_unittest.defaultTestLoader.loadTestsFromModule(_sys.modules["__main__"]))
-assert _outcome.testsRun and _outcome.wasSuccessful(), f"{len(_outcome.failures) + len(_outcome.errors)} of {_outcome.testsRun} tests failed"
-"""
+LARGEST_PROGRAM_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -39,15 +34,20 @@ class Keys:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One solution of one problem; `program` is empty where there is nothing to run, and `fault` says why."""
+    """One solution of one problem; `fault` says why there is nothing to run. Without tests the solution holds its own."""
 
     place: str  # file:line, with #n for one of several solutions
     name: str  # what the record calls itself
     record: dict
     solution: str = ""
     tests: str = ""
-    program: str = ""
+    entry: str | None = None  # the function that `check(candidate)` is for
     fault: str = ""
+
+    @property
+    def program(self) -> str:
+        """The solution with its tests, as one text."""
+        return f"{self.solution.rstrip()}\n\n{self.tests}\n"
 
 
 def read_candidates(paths: list[Path], keys: Keys) -> Iterator[Candidate]:
@@ -66,7 +66,7 @@ def candidates_of(line: bytes, place: str, keys: Keys) -> Iterator[Candidate]:
     """Yield the solutions of one line."""
     try:
         record = json.loads(line.decode("utf-8-sig"))
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         yield Candidate(place=place, name="", record={}, fault=f"not JSON: {fault}")
         return
     if not isinstance(record, dict):
@@ -85,7 +85,9 @@ def candidates_of(line: bytes, place: str, keys: Keys) -> Iterator[Candidate]:
         return
     for number, solution in enumerate(solutions, 1):
         where = f"{place}#{number}" if len(solutions) > 1 else place
-        yield Candidate(place=where, name=name, record=record, solution=solution, tests=tests, program=f"{solution.rstrip()}\n\n{tests}\n")
+        entry = record.get("entry_point") if isinstance(record.get("entry_point"), str) else None
+        too_large = f"larger than {LARGEST_PROGRAM_BYTES >> 20} MiB" if len(solution) + len(tests) > LARGEST_PROGRAM_BYTES else ""
+        yield Candidate(place=where, name=name, record=record, solution=solution, tests=tests, entry=entry, fault=too_large)
 
 
 def solutions_of(record: dict, keys: Keys) -> list[str]:
@@ -114,18 +116,4 @@ def tests_of(record: dict, keys: Keys) -> str:
         raise ValueError(f"{key} is neither text nor a list of texts")
     setup = [record[key] for key in SETUP_KEYS if isinstance(record.get(key), str)]
     text = "\n".join([*setup, *lines]).strip()
-    return f"{text}\n{calls_of(text, record.get('entry_point'))}" if text else ""
-
-
-def calls_of(tests: str, entry: str | None) -> str:
-    """Return statements that call what the tests only define."""
-    try:
-        body = ast.parse(tests).body
-    except (SyntaxError, ValueError, RecursionError):
-        return ""  # the run will tell
-    functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
-    calls = [f"check({entry})"] if "check" in functions and entry else []
-    called = {node.func.id for node in ast.walk(ast.Module(body, [])) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
-    calls += [f"{name}()" for name, node in functions.items() if name.startswith("test_") and not node.args.args and name not in called]
-    classes = any(isinstance(node, ast.ClassDef) and any("TestCase" in ast.unparse(base) for base in node.bases) for node in body)
-    return "\n".join([*calls, CALL_CLASSES if classes else ""]) + "\n"
+    return f"{text}\n" if text else ""

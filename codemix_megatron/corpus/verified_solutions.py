@@ -18,14 +18,14 @@ from pathlib import Path
 
 from codemix_megatron.corpus.problems import Candidate, Keys, read_candidates
 from codemix_megatron.errors import CorpusError
-from codemix_megatron.records.atomic import read_json, write_json, writing
+from codemix_megatron.records.atomic import json_line, read_json, without_surrogates, write_json, writing
 from codemix_megatron.sandbox.outcome import Limits
 from codemix_megatron.sandbox.running import Sandbox
 
 __all__ = ["UNREADABLE", "Verification", "count_candidates", "verify"]
 
 UNREADABLE = "unreadable"
-VERSION = 1
+VERSION = 2  # of what a verdict means
 Progress = Callable[[Counter], None]
 
 
@@ -145,8 +145,9 @@ def run_one(candidate: Candidate, sandbox: Sandbox, limits: Limits) -> tuple[str
     """Return status, reason and seconds of one solution."""
     if candidate.fault:
         return UNREADABLE, candidate.fault, 0.0
-    outcome = sandbox.run(candidate.program, limits)
-    return str(outcome.status), outcome.message, round(outcome.seconds, 3)
+    outcome = sandbox.examine(candidate.solution, candidate.tests or None, limits, entry=candidate.entry)
+    message = f"{outcome.assertions} assertions" if outcome.passed else outcome.message
+    return str(outcome.status), message, round(outcome.seconds, 3)
 
 
 def write_files(verification: Verification, results: dict[int, tuple], sandbox: str) -> None:
@@ -156,16 +157,17 @@ def write_files(verification: Verification, results: dict[int, tuple], sandbox: 
         for index, candidate in enumerate(read_candidates(verification.paths, verification.keys)):
             status, message, seconds = results[index]
             if status == "passed":
-                kept.write(json.dumps(document(candidate, verification.with_tests, sandbox), ensure_ascii=False) + "\n")
+                how = f"{message} executed, {sandbox}"
+                kept.write(without_surrogates(json_line(document(candidate, verification.with_tests, how))))
             else:
                 line = {"place": candidate.place, "id": candidate.name, "status": status, "message": message, "seconds": seconds}
-                rest.write(json.dumps(line, ensure_ascii=False) + "\n")
+                rest.write(json_line(line))
 
 
-def document(candidate: Candidate, with_tests: bool, sandbox: str) -> dict:
+def document(candidate: Candidate, with_tests: bool, how: str) -> dict:
     """Return the kept record: its text is the solution, its other keys stay."""
     text = candidate.program if with_tests else candidate.solution
     rest = {key: value for key, value in candidate.record.items() if key not in ("text", "verified", "solutions")}
     if candidate.tests and isinstance(candidate.record.get("text"), str):
         rest = {"problem": candidate.record["text"], **rest}  # in MBPP, `text` is the question
-    return {"text": text.replace("\r\n", "\n"), "lang": "python", **rest, "verified": f"passed its tests in {sandbox}"}
+    return {"text": text.replace("\r\n", "\n"), "lang": "python", **rest, "verified": f"passed its tests ({how})"}

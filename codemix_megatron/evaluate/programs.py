@@ -10,6 +10,7 @@ this process. Two things decide whether a small model scores at all, and both ar
 """
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,7 @@ __all__ = ["ProgramTask", "fill", "program_of", "read_problems", "read_program_t
 
 KEYS = {"prompt", "program", "stop", "max_tokens", "timeout_seconds", "memory_mebibytes"}
 RUNNING = "running programs"
+COMPLETION = "{completion}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +92,15 @@ class Lines(list):
 
 def program_of(task: ProgramTask, problem: dict, completion: str) -> str:
     """Return the program that tests a completion. It starts where the prompt was cut: before its last line break."""
-    prompt = fill(task.prompt, problem).rstrip()
-    return fill(task.program, {**problem, "prompt": prompt, "completion": completion}).replace("\r\n", "\n")
+    return "".join(examined_of(task, problem, completion))
+
+
+def examined_of(task: ProgramTask, problem: dict, completion: str) -> tuple[str, str]:
+    """Return a completion's program and its tests: all that the suite's template has behind the completion."""
+    fields = {**problem, "prompt": fill(task.prompt, problem).rstrip(), "completion": completion}
+    before, mark, tests = task.program.rpartition(COMPLETION)
+    program, tests = (fill(part, fields).replace("\r\n", "\n") for part in (f"{before}{mark}", tests))
+    return program, tests
 
 
 def score_programs(
@@ -120,12 +129,14 @@ def score_programs(
         progress(task.name, done, len(prompts))
 
     completions = generate(model, prompts, sampling, count)
-    programs = [program_of(task, problems[i // samples], completion) for i, completion in enumerate(completions)]
+    programs = [examined_of(task, problems[i // samples], completion) for i, completion in enumerate(completions)]
     outcomes = run_shared(model, programs, task, sandbox, threads, progress)
     return counted(task, problems, completions, outcomes, samples)
 
 
-def run_shared(model, programs: list[str], task: ProgramTask, sandbox: Sandbox, threads: int, progress: Progress) -> list[Outcome]:
+def run_shared(
+    model, programs: list[tuple[str, str]], task: ProgramTask, sandbox: Sandbox, threads: int, progress: Progress
+) -> list[Outcome]:
     """Run every copy's share of the programs and return all outcomes; the same program is run once."""
     different = list(dict.fromkeys(programs))
     share = different[model.share :: model.shares]
@@ -135,15 +146,23 @@ def run_shared(model, programs: list[str], task: ProgramTask, sandbox: Sandbox, 
     return [outcomes[program] for program in programs]
 
 
-def run_programs(programs: list[str], task: ProgramTask, sandbox: Sandbox, threads: int = 1, on_done=lambda at, of: None) -> list[Outcome]:
-    """Run programs in the sandbox, `threads` at a time."""
+def run_programs(
+    programs: Sequence[str | tuple[str, str]], task: ProgramTask, sandbox: Sandbox, threads: int = 1, on_done=lambda at, of: None
+) -> list[Outcome]:
+    """Run programs in the sandbox, `threads` at a time: (program, tests) apart from each other, a text without tests to its end."""
     limits = Limits(seconds=task.timeout_seconds, memory_bytes=task.memory_mebibytes << 20)
     outcomes = []
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        for outcome in pool.map(lambda code: sandbox.run(code, limits), programs):
+        for outcome in pool.map(partial(run_one, sandbox, limits), programs):
             outcomes.append(outcome)
             on_done(len(outcomes), len(programs))
     return outcomes
+
+
+def run_one(sandbox: Sandbox, limits: Limits, program: str | tuple[str, str]) -> Outcome:
+    """Run one program."""
+    code, tests = (program, "") if isinstance(program, str) else program
+    return sandbox.examine(code, tests, limits) if tests.strip() else sandbox.run(code, limits)
 
 
 def counted(task: ProgramTask, problems, completions: list[str], outcomes: list[Outcome], samples: int) -> ItemScores:

@@ -5,7 +5,20 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["partial_path", "read_json", "replace_text", "sync_file", "sync_folder", "write_json", "writing"]
+__all__ = [
+    "json_line",
+    "partial_path",
+    "read_json",
+    "replace_text",
+    "sync_file",
+    "sync_folder",
+    "without_surrogates",
+    "write_json",
+    "writing",
+]
+
+# Text that UTF-8 cannot hold (lone surrogates: odd file names, broken JSON) is written as \\udXXX, which JSON reads back as it was.
+UNENCODABLE = "backslashreplace"
 
 
 def partial_path(path) -> Path:
@@ -19,9 +32,9 @@ def writing(path, mode: str = "w"):
     """Open a file beside `path`; on success flush it to disk and rename it to `path`, else remove it."""
     path, partial = Path(path), partial_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    encoding = None if "b" in mode else "utf-8"
+    encoding, errors = (None, None) if "b" in mode else ("utf-8", UNENCODABLE)
     try:
-        with open(partial, mode, encoding=encoding) as handle:
+        with open(partial, mode, encoding=encoding, errors=errors) as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
@@ -55,6 +68,16 @@ def replace_text(path, text: str) -> None:
 def write_json(path, value) -> None:
     """Write `value` as indented JSON atomically."""
     replace_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def json_line(value) -> str:
+    """Return `value` as one line of JSON; write it to a file of `writing` or in ASCII, for it may hold lone surrogates."""
+    return json.dumps(value, ensure_ascii=False) + "\n"
+
+
+def without_surrogates(text: str) -> str:
+    """Return text with U+FFFD for every lone surrogate: readers stricter than Python's refuse those even as \\udXXX."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def read_json(path):

@@ -42,4 +42,5 @@ def find_interpreter(python: str | None = None) -> Interpreter:
     outermost = tuple(p for p in sorted(seen) if not any(Path(p).is_relative_to(other) for other in {"/usr", *seen} - {p} | {"/usr"}))
     # A virtual environment is known by the name it is called by; any other name may be a link from where nothing is seen.
     is_virtual = len(set(prefixes)) > 1
-    return Interpreter(executable if is_virtual else resolved, version, outermost, () if python else ("-S",))
+    named = str(Path(executable).parent.resolve() / Path(executable).name)  # the environment itself may be a link
+    return Interpreter(named if is_virtual else resolved, version, outermost, () if python else ("-S",))

@@ -21,6 +21,7 @@ class Status(StrEnum):
     TIMEOUT = "timeout"
     MEMORY = "memory"
     PROCESSES = "processes"
+    UNTESTED = "untested"  # its tests did not run, or pass whatever it answers
     CRASH = "crash"  # killed by a signal, as by a fault in native code
 
 
@@ -49,6 +50,7 @@ class Outcome:
     stdout: str = ""
     stderr: str = ""
     seconds: float = 0.0
+    assertions: int = 0  # executed by its tests, counted in their own process
 
     @property
     def passed(self) -> bool:

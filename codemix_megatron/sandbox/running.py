@@ -6,6 +6,7 @@ import os
 import secrets
 import select
 import selectors
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from codemix_megatron.errors import SandboxError
+from codemix_megatron.sandbox.handed_over import handed_over
 from codemix_megatron.sandbox.interpreter import Interpreter, find_interpreter
 from codemix_megatron.sandbox.isolation import Isolation, isolations
 from codemix_megatron.sandbox.namespaces import SCRATCH
@@ -30,6 +32,8 @@ LOOK_EVERY_SECONDS = 0.05
 ANSWER_BYTES = 64 << 10
 SYS_ADMIN = 21  # the capability to make namespaces
 HOLDERS = 2  # the processes that hold the sandbox
+LENGTH = "%016x"
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 USER_NAMESPACE_SWITCHES = {
     "/proc/sys/user/max_user_namespaces": "0",
     "/proc/sys/kernel/unprivileged_userns_clone": "0",
@@ -61,21 +65,36 @@ class Sandbox:
         return f"{self.isolation.name}, Python {self.interpreter.version}"
 
     def run(self, code: str, limits: Limits) -> Outcome:
-        """Run one program to its end or its limits; nothing of it is left behind."""
-        if self.isolation.keeps_apart:
-            return self.run_in(SCRATCH, code, limits)
-        with tempfile.TemporaryDirectory(prefix="codemix-") as folder:
-            return self.run_in(folder, code, limits)
+        """Run one program to its end or its limits; nothing of it is left behind. That it passed is its own word."""
+        return self.run_request({"code": code}, limits)
 
-    def run_in(self, scratch: str, code: str, limits: Limits) -> Outcome:
+    def examine(self, program: str, tests: str | None, limits: Limits, *, entry: str | None = None) -> Outcome:
+        """Run a program in one process and its tests in another, which asks it for answers; it passed when they have proved it.
+
+        Without `tests` they are taken out of the program, from its first assertion or test on. `entry` is the function that
+        a HumanEval `check(candidate)` is for. Both processes share the limits.
+        """
+        return self.run_request({"code": program, "tests": tests, "entry": entry}, limits, modules=handed_over(self.interpreter.path))
+
+    def run_request(self, request: dict, limits: Limits, modules: str = "") -> Outcome:
+        """Run what a request says in a scratch folder of its own."""
+        if self.isolation.keeps_apart:
+            return self.run_in(SCRATCH, request, limits, modules)
+        with tempfile.TemporaryDirectory(prefix="codemix-") as folder:
+            return self.run_in(folder, request, limits, modules)
+
+    def run_in(self, scratch: str, request: dict, limits: Limits, modules: str) -> Outcome:
         """Start the program with `scratch` as its folder and follow it."""
-        request = {"secret": secrets.token_hex(16), "code": code, "scratch": scratch, "user": self.isolation.user(),
-                   "filter": self.filter, "resources": self.resources(limits)}  # fmt: skip
+        request = {"secret": secrets.token_hex(16), **request}
+        settings = {"scratch": scratch, "user": self.isolation.user(), "filter": self.filter, "resources": self.resources(limits),
+                    "modules": modules}  # fmt: skip
         answers, writing = os.pipe()
         try:
+            words = self.isolation.command(self.interpreter, limits, ("-c", self.source, str(writing)))
             process = subprocess.Popen(
-                self.isolation.command(self.interpreter, limits, ("-c", self.source, str(writing))),
+                words,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(writing,), start_new_session=True,
+                env=bare_environment(words[0]),
             )  # fmt: skip
         except BaseException:
             os.close(answers)
@@ -83,7 +102,7 @@ class Sandbox:
         finally:
             os.close(writing)
         with open(answers, "rb", buffering=0) as reading, process:
-            return Watch(process, reading, request, limits, self.isolation.name).follow()
+            return Watch(process, reading, (settings, request), limits, self.isolation.name).follow()
 
     def resources(self, limits: Limits) -> dict[str, int]:
         """Return the resource limits set inside, by their names in the module `resource`."""
@@ -98,12 +117,19 @@ class Sandbox:
         }
 
 
+def bare_environment(program: str) -> dict[str, str]:
+    """Return the environment of the sandbox's first process: every program inside can read it, so none of ours is in it."""
+    return {"PATH": f"{os.path.dirname(shutil.which(program) or program)}:{SYSTEM_PATH}"}
+
+
 class Watch:
     """Follows one running program: what it prints and answers, how long it runs, what it holds."""
 
-    def __init__(self, process: subprocess.Popen, answers, request: dict, limits: Limits, name: str):
-        self.process, self.secret, self.limits, self.name = process, request["secret"], limits, name
-        self.asked = memoryview(json.dumps(request).encode())
+    def __init__(self, process: subprocess.Popen, answers, requests: tuple[dict, dict], limits: Limits, name: str):
+        self.process, self.limits, self.name = process, limits, name
+        self.signed = json.dumps([requests[1]["secret"]]).removesuffix("]").encode()  # what a line of the sandbox's own begins with
+        self.holders = HOLDERS + bool(requests[0]["modules"])
+        self.asked = memoryview(b"".join((LENGTH % len(data)).encode() + data for data in (json.dumps(r).encode() for r in requests)))
         self.stdout, self.stderr, self.answers = bytearray(), bytearray(), bytearray()
         self.pipes = {
             process.stdout: (self.stdout, limits.output_bytes),
@@ -122,9 +148,9 @@ class Watch:
             self.kill()
         self.read_rest()
         seconds = time.monotonic() - (self.ready_at or self.started_at)
-        status, message = passed_limit or self.verdict()
+        status, message, assertions = (*passed_limit, 0) if passed_limit else self.verdict()
         stdout, stderr = (bytes(kept).decode("utf-8", "replace") for kept in (self.stdout, self.stderr))
-        return Outcome(status=status, message=message, stdout=stdout, stderr=stderr, seconds=seconds)
+        return Outcome(status=status, message=message, stdout=stdout, stderr=stderr, seconds=seconds, assertions=assertions)
 
     def watch(self) -> tuple[Status, str] | None:
         """Serve the pipes until the program has ended; return the limit that it passed, if one."""
@@ -206,30 +232,35 @@ class Watch:
         processes, memory = usage(self.process.pid)
         if memory > self.limits.memory_bytes:
             return Status.MEMORY, f"its processes held {memory >> 20} MiB together, allowed are {self.limits.memory_bytes >> 20}"
-        if processes > self.limits.processes + HOLDERS:
-            return Status.PROCESSES, f"{processes - HOLDERS} processes, allowed are {self.limits.processes}"
+        if processes > self.limits.processes + self.holders:
+            return Status.PROCESSES, f"{processes - self.holders} processes, allowed are {self.limits.processes}"
         return None
 
-    def verdicts(self) -> list[tuple[str, str]]:
-        """Return the answers so far that carry the secret: (status, message)."""
-        found = []
+    def verdicts(self) -> list[tuple[Status, str, int] | None]:
+        """Return the answers so far that carry the secret: (status, message, assertions), None for one that says it is ready.
+
+        Other lines are the program's, and are not even parsed.
+        """
+        found: list[tuple[Status, str, int] | None] = []
         for line in bytes(self.answers).split(b"\n")[:-1]:
-            try:
-                secret, status, message = json.loads(line)
-            except (ValueError, TypeError):
-                continue
-            if secret == self.secret:
-                found.append((status, message))
+            if line.startswith(self.signed):
+                try:
+                    _, status, message, assertions = json.loads(line)
+                    found.append(None if status == "ready" else (Status(status), str(message), int(assertions)))
+                except (ValueError, TypeError, RecursionError):
+                    found.append((Status.CRASH, "it answered what is no answer", 0))
         return found
 
-    def verdict(self) -> tuple[Status, str]:
-        """Return status and reason of a program that ended by itself; raises SandboxError when it was never started."""
+    def verdict(self) -> tuple[Status, str, int]:
+        """Return status, reason and assertions of a program that ended by itself; raises SandboxError when it was never started."""
         told, code = self.verdicts(), self.process.returncode
         if not told:
             why = bytes(self.stderr).decode("utf-8", "replace").strip() or f"exit code {code}"
             raise SandboxError(f"{self.name}: did not start: {why}")
-        if told[-1][0] != "ready":
-            return Status(told[-1][0]), told[-1][1]
+        return told[-1] or (*self.ending(code), 0)
+
+    def ending(self, code: int) -> tuple[Status, str]:
+        """Return how a program ended that gave no answer."""
         number = -code if code < 0 else code - 128  # bubblewrap tells signals as a shell does
         if number == signal.SIGXCPU:
             return Status.TIMEOUT, f"used more than {int(self.limits.seconds)} s of processor time"

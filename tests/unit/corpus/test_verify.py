@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import orjson
 import pytest
 from tiny_run import clean_environment
 
@@ -39,7 +40,7 @@ PROBLEMS = [
     {"id": "leaves", "solution": f"{ADD}import sys\nsys.exit(0)", "tests": "assert add(1, 2) == 4"},
     {"id": "loops", "solution": "while True: pass", "tests": "assert True"},
     {"id": "eats", "solution": "x = bytearray(1 << 33)", "tests": "assert True"},
-    {"id": "unseen", "solution": "import os\nassert 'RANK' not in os.environ and not os.path.exists('/etc/passwd')", "tests": "assert True"},
+    {"id": "unseen", "solution": "import os\nassert 'RANK' not in os.environ and not os.path.exists('/etc/passwd')", "tests": "assert os.path"},
 ]  # fmt: skip
 STATUSES = [
     "passed", "wrong", "passed", "wrong", "passed", "passed", "wrong", "syntax error", "wrong", "wrong", "passed", "unreadable",
@@ -94,6 +95,113 @@ def test_what_passes_is_kept_and_the_rest_is_told_with_its_reason(problems, tmp_
     assert main(["verify", str(problems), "--output", str(output), "--seconds", "3"]) == 2
     told = capsys.readouterr().err
     assert "limits was" in told and "--force" in told
+
+
+WRONG = "def add(a, b):\n    return 0\n"
+SHAPES = {
+    "asynchronous": "async def test_a():\n    assert add(1, 2) == 3\n",
+    "class of pytest": "class TestAdd:\n    def test_a(self):\n        assert add(1, 2) == 3\n",
+    "with a default": "def test_a(a=1):\n    assert add(a, 2) == 3\n",
+    "check without entry point": "def check(candidate):\n    assert candidate(1, 2) == 3\n",
+    "run_tests": "def run_tests():\n    assert add(1, 2) == 3\n",
+    "TestCase by another name": "from unittest import TestCase as Case\nclass T(Case):\n    def test_a(self):\n        self.assertEqual(add(1, 2), 3)\n",
+    "unittest.main": "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        self.assertEqual(add(1, 2), 3)\n"
+    "if __name__ == '__main__':\n    unittest.main()\n",
+    "setup": "class TestAdd:\n    def setup_method(self):\n        self.one = 1\n    def test_a(self):\n        assert add(self.one, 2) == 3\n",
+    "subtests": "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        for i in (1, 2):\n"
+    "            with self.subTest(i):\n                self.assertEqual(add(i, 2), i + 2)\n",
+    "caught": "try:\n    assert add(1, 2) == 3\nexcept AssertionError:\n    raise SystemExit(1)\n",
+    "main with exit": "import sys\ndef test_a():\n    assert add(1, 2) == 3\nif __name__ == '__main__':\n    test_a()\n    sys.exit(0)\n",
+}
+NO_TESTS = {
+    "comment": "# TODO\n",
+    "assert True": "assert True\n",
+    "fixture": "def test_a(numbers):\n    assert add(*numbers) == 3\n",
+    "skipped": "import unittest\n@unittest.skip('x')\nclass T(unittest.TestCase):\n    def test_a(self):\n        self.assertEqual(add(1, 2), 3)\n",
+    "caught": "try:\n    assert add(1, 2) == 3\nexcept AssertionError:\n    print('failed')\n",
+    "result unseen": "result = add(1, 2)\nassert True\n",
+    "never called": "if False:\n    assert add(1, 2) == 3\n",
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_tests_of_every_shape_are_run(shape):
+    right, wrong = (find_sandbox().examine(solution, SHAPES[shape], Limits(seconds=10)) for solution in (ADD, WRONG))
+    assert right.passed and right.assertions, right
+    assert not wrong.passed and wrong.status != "untested", wrong
+
+
+@pytest.mark.parametrize("shape", NO_TESTS)
+def test_what_tests_nothing_verifies_nothing(shape):
+    assert find_sandbox().examine(ADD, NO_TESTS[shape], Limits(seconds=10)).status == "untested"
+
+
+def test_values_and_objects_cross_between_a_program_and_its_tests():
+    solution = """
+import asyncio, collections, enum, fractions
+class Stack:
+    def __init__(self): self.items = []
+    def push(self, item): self.items.append(item); return self
+    def __len__(self): return len(self.items)
+    def __eq__(self, other): return isinstance(other, Stack) and self.items == other.items
+    def __enter__(self): return self
+    def __exit__(self, *fault): self.items.clear()
+class Empty(LookupError): pass
+class Tower(Stack): pass
+class Color(enum.Enum): RED = 1; BLUE = 2
+Point = collections.namedtuple('Point', 'x y')
+def sort_in_place(items): items.sort()
+def pop(stack):
+    if not stack.items: raise Empty('nothing there')
+    return stack.items.pop()
+def same(value): return value
+def total(node): return 0 if node is None else node.value + total(node.rest)
+def count(n):
+    for i in range(n): yield i
+async def later(x): await asyncio.sleep(0); return x
+def halves(n): return fractions.Fraction(n, 2)
+"""
+    tests = """
+items = [3, 1, 2]
+sort_in_place(items)
+assert items == [1, 2, 3]
+stack = Stack().push(1).push(2)
+assert len(stack) == 2 and stack == Stack().push(1).push(2) and stack.items == [1, 2] and pop(stack) == 2
+assert isinstance(Tower(), Stack) and Color.RED is Color.RED and Color['BLUE'].value == 2 and len(list(Color)) == 2
+with Tower() as tower: tower.push(1)
+assert len(tower) == 0
+try: pop(tower); assert False
+except Empty as fault: assert isinstance(fault, LookupError) and 'nothing there' in str(fault)
+assert Point(1, 2) == (1, 2) and Point(1, 2).x == 1 and halves(3) * 2 == 3
+values = [1, 2.5, 'é', b'x', None, True, (1,), {2}, frozenset({3}), {'k': [1]}, 1 << 90, 3j, range(3), float('inf'), bytearray(b'x')]
+assert same(values) == values and same(values) is values and same(values)[8] == {3}
+assert list(count(3)) == [0, 1, 2] and list(map(same, [1, 2])) == [1, 2]
+class Node:
+    def __init__(self, value, rest=None): self.value, self.rest = value, rest
+assert total(Node(1, Node(2))) == 3
+import asyncio
+assert asyncio.run(later(5)) == 5
+import copy
+assert copy.deepcopy(stack) == stack
+"""
+    outcome = find_sandbox().examine(solution, tests, Limits(seconds=10))
+    assert outcome.passed and outcome.assertions == 11, outcome
+
+
+def test_one_record_ends_nothing_but_itself(tmp_path):
+    problems, output = tmp_path / "problems.jsonl", tmp_path / "kept.jsonl"
+    lines = ["[" * 200_000, json.dumps({"id": "deep", "solution": ADD, "tests": "assert add(1, 2) == " + "(" * 5000}),
+             json.dumps({"id": "large", "solution": "x = 1\n" * 300_000, "tests": "assert x == 1"}),
+             json.dumps({"id": "surrogate", "solution": "def f():\n    raise ValueError('\ud800')\n", "tests": "assert f() == 1"}),
+             json.dumps({"id": "message", "solution": ADD, "tests": "assert add(1, 2) == 4, chr(0xD800)", "note": "\ud800"}),
+             json.dumps({"id": "right \ud800", "solution": ADD, "tests": "assert add(1, 2) == 3", "note": "\ud800"})]  # fmt: skip
+    problems.write_text("\n".join(lines) + "\n")
+    assert main(["verify", str(problems), "--output", str(output)]) == 0
+    assert [line["status"] for line in lines_of(tmp_path / "kept.failed.jsonl")] == [
+        "unreadable", "syntax error", "unreadable", "syntax error", "wrong",
+    ]  # fmt: skip
+    kept = orjson.loads(output.read_bytes())
+    assert kept["id"] == "right \ufffd" and kept["note"] == "\ufffd"
 
 
 def test_killed_it_goes_on_and_ends_with_the_same_files(tmp_path, capsys):
@@ -154,7 +262,9 @@ def test_bad_arguments_are_named(tmp_path, monkeypatch, capsys, words, message):
 
 
 def test_nothing_is_run_where_no_sandbox_can_be_had(tmp_path):
-    (tmp_path / "problems.jsonl").write_text(json.dumps({"solution": "open('ran', 'w')", "tests": "assert True"}) + "\n")
+    (tmp_path / "problems.jsonl").write_text(
+        json.dumps({"solution": "ran = open('ran', 'w').write('x')", "tests": "assert ran == 1"}) + "\n"
+    )
     words = [*CODEMIX, "problems.jsonl", "--output", "x.jsonl"]
     environment = {**clean_environment(), "PATH": "/nowhere"}
     done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
