@@ -32,8 +32,10 @@ def require_engines(recipe: Recipe, device: torch.device) -> None:
     model, transformer_engine = recipe.model, device.type == "cuda" and active_engines()["transformer_engine"]
     if model.fp8 != "off" and not transformer_engine:
         raise RecipeError(f"model.fp8: {model.fp8} needs Transformer Engine on CUDA; set model.fp8=off")
-    if transformer_engine and recipe.sequences.attention_within_documents:
-        raise RecipeError("sequences.attention_within_documents: not there yet with Transformer Engine; uninstall it or set false")
+    if transformer_engine and recipe.sequences.attention_within_documents and model.precision != "bf16":
+        raise RecipeError(
+            "sequences.attention_within_documents: Transformer Engine keeps documents apart in bf16; set model.precision=bf16"
+        )
 
 
 def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfig:

@@ -13,6 +13,7 @@ from megatron.core.transformer.transformer_block import TransformerBlockSubmodul
 from codemix_megatron.megatron.activation import SwiGLU
 from codemix_megatron.megatron.root_mean_square import normalize
 from codemix_megatron.megatron.switches import is_left_out
+from codemix_megatron.model.document_attention import attend_within_documents, transformer_engine_attention
 from codemix_megatron.model.parallel_block import ParallelLayer
 from codemix_megatron.parallel.device import active_engines
 from codemix_megatron.recipe.schema import Model
@@ -32,12 +33,17 @@ class FlashAttention(MegatronModule):
     def forward(self, query, key, value, attention_mask, attn_mask_type=None, attention_bias=None, packed_seq_params=None):
         """Map query [sequence, batch, heads, size], key and value [.., groups, size] to [sequence, batch, heads * size].
 
-        `attention_mask` is None for causal attention, or bool [batch, 1, sequence, sequence], True where a query may look.
+        `attention_mask` is None for causal attention, or bool [batch, 1, sequence, sequence], True where a query may look;
+        `packed_seq_params` has the borders of documents, across which none looks.
         """
+        dropout = self.dropout if self.training else 0.0
+        if packed_seq_params is not None:
+            with self.tensor_parallel_rng():
+                return attend_within_documents(query, key, value, packed_seq_params, dropout, self.softmax_scale, self.window)
         query, key, value = (t.permute(1, 2, 0, 3) for t in (query, key, value))
         mask = attention_mask if self.window is None else within_window(query.size(2), self.window, attention_mask, query.device)
         options = {"is_causal": True} if mask is None else {"attn_mask": mask}
-        options |= {"dropout_p": self.dropout if self.training else 0.0, "enable_gqa": query.size(1) != key.size(1)}
+        options |= {"dropout_p": dropout, "enable_gqa": query.size(1) != key.size(1)}
         with self.tensor_parallel_rng():
             context = torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=self.softmax_scale, **options)
         batch, heads, sequence, size = context.shape
@@ -115,8 +121,9 @@ def transformer_engine_layer(model: Model, norm: type) -> tuple[ModuleSpec, type
 
     engine, layer = TESpecProvider(), get_gpt_layer_with_transformer_engine_spec(qk_layernorm=model.qk_norm)
     norm = engine.layer_norm() if model.normalization == "rmsnorm" else norm
+    attention = layer.submodules.self_attention.submodules
+    attention.core_attention = transformer_engine_attention()
     if model.qk_norm:  # its own LayerNorm has a bias, and would make another model
-        attention = layer.submodules.self_attention.submodules
         attention.q_layernorm, attention.k_layernorm = norm, norm
     if model.block == "parallel" or model.normalization == "layernorm":
         parts = layer.submodules

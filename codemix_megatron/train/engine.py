@@ -20,6 +20,7 @@ from codemix_megatron.parallel.ranks import Ranks
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.manifest import TokenizerCard
 from codemix_megatron.train.batches import Batch, data_parallel_slice
+from codemix_megatron.train.forward import Documents, forward_step, micro_batches
 from codemix_megatron.train.garbage import ManualCollection
 from codemix_megatron.train.timing import timed, wait_for_device
 
@@ -62,7 +63,7 @@ class Engine:
 
     def __init__(self, recipe: Recipe, tokenizer: TokenizerCard, num_sources: int, ranks: Ranks):
         self.recipe, self.ranks, self.num_sources = recipe, ranks, num_sources
-        self.document_end = tokenizer.end_of_document_id if recipe.sequences.attention_within_documents else None
+        self.documents = documents_of(recipe, tokenizer, ranks.device) if recipe.sequences.attention_within_documents else None
         on_cuda, sharing = ranks.device.type == "cuda", parallel_state.get_data_parallel_world_size(with_context_parallel=True)
         self.overlaps = recipe.parallel.overlaps(on_cuda, sharing)
         self.garbage = ManualCollection() if on_cuda else None
@@ -158,16 +159,13 @@ class Engine:
     def run_schedule(self, batch: Batch, forward_only: bool) -> list:
         """Send this rank's share through the pipeline; the last stage gets its loss reports back."""
         size, length = self.recipe.batch.micro_sequences, self.recipe.model.sequence_length
-        micro_batches = [
-            Batch(None if batch.rows is None else batch.rows[i : i + size], batch.sources[i : i + size])
-            for i in range(0, len(batch.sources), size)
-        ]
-        iterators = [iter(micro_batches) for _ in self.chunks]
+        parts = micro_batches(batch, size, self.documents)
+        iterators = [iter(parts) for _ in self.chunks]
         return self.forward_backward(
-            forward_step_func=partial(forward_step, num_sources=self.num_sources, document_end=self.document_end),
+            forward_step_func=partial(forward_step, num_sources=self.num_sources, documents=self.documents),
             data_iterator=iterators if len(iterators) > 1 else iterators[0],
             model=self.chunks,
-            num_microbatches=len(micro_batches),
+            num_microbatches=len(parts),
             seq_length=length,
             micro_batch_size=size,
             decoder_seq_length=length,
@@ -251,50 +249,9 @@ class Engine:
             restore_random_state(state["random_state"])
 
 
-def forward_step(iterator, model, num_sources: int, document_end: int | None):
-    """Run one micro batch; returns the per-token losses [sequences, length] and what to make of them."""
-    batch: Batch = next(iterator)
-    if batch.rows is None:
-        output = model(None, None, None)
-        return output, None
-    inputs, labels = batch.rows[:, :-1], batch.rows[:, 1:]
-    positions = torch.arange(inputs.size(1), device=inputs.device).expand_as(inputs)
-    inputs, labels, positions = (context_parallel_slice(values) for values in (inputs, labels, positions))
-    mask = None if document_end is None else within_documents(inputs, document_end)
-    # Rows that are not full end in -1: there is nothing to predict there.
-    output = model(inputs.clamp(min=0), positions, mask, labels=labels.clamp(min=0))
-    return output, partial(mean_loss, counted=labels >= 0, sources=batch.sources, num_sources=num_sources)
-
-
-def context_parallel_slice(values: torch.Tensor) -> torch.Tensor:
-    """Return this context parallel rank's part of [sequences, length]: an early and a late stretch, so that all attend to as much."""
-    size, rank = parallel_state.get_context_parallel_world_size(), parallel_state.get_context_parallel_rank()
-    if size == 1:
-        return values
-    stretches = values.reshape(len(values), 2 * size, -1)
-    return stretches[:, [rank, 2 * size - 1 - rank]].flatten(1)
-
-
-def within_documents(inputs: torch.Tensor, document_end: int) -> torch.Tensor:
-    """Return which tokens may see which, bool [sequences, 1, length, length]: the earlier ones of their own document."""
-    ends = (inputs == document_end).int()
-    document = ends.cumsum(dim=1) - ends  # a document's end token is still its own
-    same = document[:, :, None] == document[:, None, :]
-    return same.tril()[:, None]
-
-
-def mean_loss(output: torch.Tensor, counted: torch.Tensor, sources: torch.Tensor, num_sources: int):
-    """Return the loss to train on, and loss sums and token counts per source, float64 [2, sources + 1].
-
-    The loss is divided by all places of the micro batch, also those with nothing to predict, so that every
-    layout and micro batch weighs a token the same. Context parallel ranks give their part of that mean; Megatron
-    multiplies it by their number before it averages gradients over them.
-    """
-    per_token = output.float() * counted
-    losses = torch.zeros(2, num_sources + 1, dtype=torch.float64, device=output.device)
-    losses[0].index_add_(0, sources, per_token.detach().double().sum(dim=1))
-    losses[1].index_add_(0, sources, counted.double().sum(dim=1))
-    return per_token.mean() / parallel_state.get_context_parallel_world_size(), {"losses": losses}
+def documents_of(recipe: Recipe, tokenizer: TokenizerCard, device: torch.device) -> Documents:
+    """Return how documents are kept apart here."""
+    return Documents(tokenizer.end_of_document_id, has_borders=device.type == "cuda" and recipe.model.precision == "bf16")
 
 
 def optimizer_config(recipe: Recipe, overlaps: bool) -> OptimizerConfig:

@@ -10,7 +10,7 @@ from codemix_megatron.model.build import build_model
 from codemix_megatron.parallel.ranks import one_rank
 from codemix_megatron.recipe.schema import Model
 from codemix_megatron.records.manifest import CorpusManifest
-from codemix_megatron.train.engine import within_documents
+from codemix_megatron.train.forward import within_documents
 
 pytestmark = pytest.mark.distributed
 END = 0

@@ -84,6 +84,7 @@ def test_query_and_key_norms_of_a_layernorm_model_have_no_bias(engine_of, monkey
     names = ("layer_norm", "column_parallel_linear", "row_parallel_linear", "linear", "core_attention")
     engine = type("Engine", (), {name: (lambda self, name=name: type(name, (), {})) for name in names})
     monkeypatch.setattr(provider, "TESpecProvider", engine)
+    monkeypatch.setattr(layers, "transformer_engine_attention", lambda: layers.FlashAttention)
     monkeypatch.setattr(layers, "get_gpt_layer_with_transformer_engine_spec", layers.get_gpt_layer_local_spec)
     model = Model(num_layers=1, hidden_size=32, num_attention_heads=2, sequence_length=16, qk_norm=True, normalization="layernorm")
     layer, final = layers.transformer_engine_layer(model, layers.LayerNorm)
