@@ -7,7 +7,7 @@ from codemix_megatron.corpus.corpus_check import corpus_prefix
 from codemix_megatron.corpus.decoded_samples import DecodedDocument, decode_documents, draw_documents
 from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.prepare import encoding_notes
-from codemix_megatron.corpus.tokenizers import load_tokenizer
+from codemix_megatron.corpus.tokenizers import load_tokenizer, tokenizer_of
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.manifest import CorpusManifest, manifest_path
 
@@ -62,7 +62,7 @@ def find_tokenizer(path: str | None, manifest: CorpusManifest | None):
     if manifest is None or not Path(manifest.tokenizer.path).is_file():
         sys.stderr.write("no tokenizer known, so ids are shown; name it with --tokenizer\n")
         return None
-    tokenizer = load_tokenizer(manifest.tokenizer.path)
+    tokenizer = tokenizer_of(manifest.tokenizer)
     if tokenizer.card.sha256 != manifest.tokenizer.sha256:
         raise CorpusError(f"{manifest.tokenizer.path}: not the file the corpus was made with (sha256 differs); name that with --tokenizer")
     return tokenizer
@@ -79,7 +79,8 @@ def print_manifest(manifest: CorpusManifest) -> None:
         f"  {manifest.num_documents:,} documents, {manifest.num_bytes:,} bytes, {manifest.num_tokens:,} tokens"
         f" ({manifest.num_bytes / max(1, manifest.num_tokens):.2f} bytes/token)",
         f"  {manifest.held_out_documents:,} of them held out ({manifest.held_out_tokens:,} tokens), share {manifest.held_out_share:g}",
-        f"  tokenizer: {card.path} ({card.type}), {card.vocab_size:,} ids, {card.end_of_document_id} ends documents",
+        f"  tokenizer: {card.path} ({card.type}), {card.vocab_size:,} ids, {card.end_of_document_id} ends documents"
+        f"{'' if card.beginning_of_document_id is None else f', {card.beginning_of_document_id} begins them'}",
         f"    sha256 {card.sha256}",
         *([f"    ids by {encoder.library}{f'; {encoder.refused}' if encoder.refused else ''}"] if encoder else []),
         f"  .bin sha256 {manifest.bin_sha256}",

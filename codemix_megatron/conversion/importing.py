@@ -21,7 +21,7 @@ from codemix_megatron.conversion.dimensions import Dimensions
 from codemix_megatron.conversion.model_files import keep_model_files, licence_of
 from codemix_megatron.conversion.safetensors_files import SafetensorsFolder, check_finite
 from codemix_megatron.conversion.tokenizer_files import check_tokenizer, write_tokenizer
-from codemix_megatron.corpus.tokenizers import load_tokenizer
+from codemix_megatron.corpus.tokenizers import recipe_tokenizer
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.families.configuration import family_of_config, read_config
 from codemix_megatron.families.family import Family, Row
@@ -79,7 +79,7 @@ def import_initial(recipe: Recipe, run: RunFolder, progress=lambda what, done, t
     assert recipe.initial_weights is not None and recipe.tokenizer is not None
     folder = Path(recipe.initial_weights.removeprefix(PREFIX))
     model, weights = pretrained_model(folder, recipe.parallel), SafetensorsFolder(folder)
-    tokenizer = load_tokenizer(recipe.tokenizer.path, recipe.tokenizer.end_of_document).card
+    tokenizer = recipe_tokenizer(recipe.tokenizer).card
     check_tensors(weights, model, tokenizer)
     refuse_without_memory(weights)
     write_checkpoint(weights, run, run.initial, model, tokenizer, ImportOptions(progress=progress))

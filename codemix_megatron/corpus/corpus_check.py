@@ -15,7 +15,7 @@ import numpy as np
 
 from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.reencoding_check import RareIds, reencode_documents
-from codemix_megatron.corpus.tokenizers import DocumentTokenizer, load_tokenizer
+from codemix_megatron.corpus.tokenizers import DocumentTokenizer, tokenizer_of
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard, manifest_path
 
@@ -83,7 +83,7 @@ def check_ids(checked: Checked, reader: IndexedReader | None, tokenizer: Documen
     if checked.differences or reader is None or rare is None:
         return
     if tokenizer is None and checked.manifest and Path(checked.manifest.tokenizer.path).is_file():
-        tokenizer = load_tokenizer(checked.manifest.tokenizer.path)
+        tokenizer = tokenizer_of(checked.manifest.tokenizer)
     if tokenizer is None:
         return
     found = reencode_documents(reader, tokenizer, rare)
@@ -188,9 +188,23 @@ class IdCheck:
         expected = card.end_of_document_id
         open_ends = np.flatnonzero(is_end & ~is_marked)
         self.note("documents without an end-of-document id", open_ends, position, lambda i: f"ends with {ids[i]}, expected {expected}")
+        if self.card and self.card.beginning_of_document_id is not None and len(self.ends):
+            self.check_beginnings(position, ids, self.card.beginning_of_document_id)
         if len(self.ends):
             inner = np.flatnonzero(is_marked & ~is_end)
             self.note("end-of-document ids inside documents", inner, position, lambda i: f"id {expected} is not the last")
+
+    def check_beginnings(self, position: int, ids: np.ndarray, expected: int) -> None:
+        """Check that each document, and nothing else, begins with the beginning-of-document id."""
+        starts = np.concatenate([[0], self.ends[:-1]])
+        first, last = np.searchsorted(starts, [position, position + len(ids)])
+        is_start = np.zeros(len(ids), dtype=bool)
+        is_start[starts[first:last] - position] = True
+        is_marked = ids == expected
+        bare = np.flatnonzero(is_start & ~is_marked)
+        self.note("documents without a beginning-of-document id", bare, position, lambda i: f"begins with {ids[i]}, expected {expected}")
+        inner = np.flatnonzero(is_marked & ~is_start)
+        self.note("beginning-of-document ids inside documents", inner, position, lambda i: f"id {expected} is not the first")
 
     def note(self, sort: str, found: np.ndarray, position: int, tell: Callable[[int], str]) -> None:
         """Count faults of one sort."""

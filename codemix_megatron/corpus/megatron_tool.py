@@ -1,7 +1,6 @@
 """What Megatron-LM's tools/preprocess_data.py does, under its flags, for JSON lines: every document, in order."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from codemix_megatron.corpus.indexed import IndexedWriter, token_dtype
 from codemix_megatron.corpus.input_identity import fingerprint_inputs
 from codemix_megatron.corpus.part_encoding import PartEncoding
 from codemix_megatron.corpus.parts import PartsFolder, cut_into_parts
+from codemix_megatron.corpus.special_tokens import configured_end
 from codemix_megatron.corpus.tokenizers import DocumentTokenizer, HuggingFaceTokenizer, load_gpt2_tokenizer, load_tokenizer
 from codemix_megatron.corpus.workers import encode_parts, worthwhile_workers
 from codemix_megatron.errors import CodemixError, CorpusError
@@ -92,27 +92,14 @@ def load_megatron_tokenizer(arguments) -> DocumentTokenizer:
     kind, model = arguments.tokenizer_type, arguments.tokenizer_model
     if kind == "GPT2BPETokenizer":
         return load_gpt2_tokenizer(arguments.vocab_file, arguments.merge_file)
-    tokenizer = load_tokenizer(model, declared_eos(Path(model)) if kind == "HuggingFaceTokenizer" else None)
+    beside = Path(model, "tokenizer.json") if Path(model).is_dir() else Path(model)
+    tokenizer = load_tokenizer(model, configured_end(beside) if kind == "HuggingFaceTokenizer" else None)
     wanted = "huggingface" if kind == "HuggingFaceTokenizer" else "sentencepiece"
     if tokenizer.card.type != wanted:
         raise CorpusError(f"{tokenizer.card.path}: is for {tokenizer.card.type}, --tokenizer-type is {kind}; change one of them")
     if isinstance(tokenizer, HuggingFaceTokenizer):
         tokenizer.adds_special_tokens = not arguments.tokenizer_hf_no_include_special_tokens
     return tokenizer
-
-
-def declared_eos(model: Path) -> str | None:
-    """Return the eos_token that the settings beside a tokenizer.json name, or None."""
-    folder = model if model.is_dir() else model.parent
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        try:
-            token = json.loads((folder / name).read_text(encoding="utf-8")).get("eos_token")
-        except (OSError, ValueError, AttributeError):
-            continue
-        token = token.get("content") if isinstance(token, dict) else token
-        if isinstance(token, str):
-            return token
-    return None
 
 
 def write_key(arguments, key: str, tokenizer: DocumentTokenizer) -> None:

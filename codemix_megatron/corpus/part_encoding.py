@@ -47,6 +47,7 @@ class PartEncoding:
     every_document: bool = False  # keep empty texts and duplicates, as Megatron's tool does
     card: EncoderCard = field(default_factory=lambda: EncoderCard(library=""))  # of the encoder
     unknown: UnknownText = field(default_factory=UnknownText)  # to its tokenizer
+    beginning_of_document_id: int | None = None  # None writes none
 
     def encode(self, number: int, advance: Advance) -> None:
         """Do one part."""
@@ -140,7 +141,7 @@ class PartProgress:
             return
         identities, documents, digests, texts = zip(*batch, strict=True)
         sizes = [len(data) for data in texts]
-        tokens, lengths = with_ends(ids, lengths, self.work.end_of_document_id, self.work.folder.dtype)
+        tokens, lengths = with_ends(ids, lengths, self.work.end_of_document_id, self.work.folder.dtype, self.work.beginning_of_document_id)
         records = np.empty(len(batch), dtype=RECORD)
         records["digest"] = np.frombuffer(b"".join(digests), dtype="V16")
         records["num_bytes"], records["num_tokens"] = sizes, lengths
@@ -185,26 +186,33 @@ class PartProgress:
         self.writer.finish(self.part)
 
 
-def with_ends(ids: np.ndarray, lengths: np.ndarray, end: int | None, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Return ids in the dtype of the file with an end-of-document id after each document that has ids, and the new lengths."""
+def with_ends(
+    ids: np.ndarray, lengths: np.ndarray, end: int | None, dtype: np.dtype, begin: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids in the dtype of the file, with the id that begins and the id that ends each document that has ids, and the new lengths."""
     largest = int(ids.max(initial=0)) if len(ids) else 0
     if largest > np.iinfo(dtype).max or (len(ids) and int(ids.min()) < 0):
         raise CorpusError(f"token ids {ids.min()} to {ids.max()} do not fit {dtype}; the tokenizer is damaged")
-    if end is None:
+    if end is None and begin is None:
         return ids.astype(dtype, copy=False), lengths
-    lengths = lengths + (lengths > 0)
-    ends = np.cumsum(lengths)[lengths > 0] - 1
+    before, behind = int(begin is not None), int(end is not None)
+    has_ids = lengths > 0
+    lengths = lengths + (before + behind) * has_ids
+    stops = np.cumsum(lengths)[has_ids]
+    starts = stops - lengths[has_ids]
     tokens = np.empty(int(lengths.sum()), dtype=dtype)
-    tokens[ends] = end
-    if len(ids) > COPIED_ONE_BY_ONE * len(ends):
-        begin = 0
-        for place, stop in enumerate(ends.tolist()):
-            tokens[begin:stop] = ids[begin - place : stop - place]
-            begin = stop + 1
-        return tokens, lengths
     of_text = np.ones(len(tokens), dtype=bool)
-    of_text[ends] = False
-    tokens[of_text] = ids
+    for number, places in ((begin, starts), (end, stops - 1)):
+        if number is not None:
+            tokens[places] = number
+            of_text[places] = False
+    if len(ids) <= COPIED_ONE_BY_ONE * len(stops):
+        tokens[of_text] = ids
+        return tokens, lengths
+    position = 0
+    for start, stop in zip((starts + before).tolist(), (stops - behind).tolist(), strict=True):
+        tokens[start:stop] = ids[position : position + stop - start]
+        position += stop - start
     return tokens, lengths
 
 

@@ -16,14 +16,15 @@ from codemix_megatron.corpus.indexed import IndexedWriter, token_dtype
 from codemix_megatron.corpus.input_identity import fingerprint_inputs
 from codemix_megatron.corpus.part_encoding import PartEncoding
 from codemix_megatron.corpus.parts import PartsFolder, Shard, cut_into_parts
-from codemix_megatron.corpus.tokenizers import SENTINEL_FAMILIES, DocumentTokenizer, load_tokenizer, train_tokenizer
+from codemix_megatron.corpus.special_tokens import configured_end
+from codemix_megatron.corpus.tokenizers import SENTINEL_FAMILIES, DocumentTokenizer, recipe_tokenizer, train_tokenizer
 from codemix_megatron.corpus.training_sample import sample_texts
 from codemix_megatron.corpus.workers import encode_parts, worthwhile_workers
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.filters.filters import filtered_inputs, load_filters
 from codemix_megatron.readers.documents import InputFile
 from codemix_megatron.readers.inputs import find_inputs
-from codemix_megatron.recipe.schema import CorpusSpec, Recipe
+from codemix_megatron.recipe.schema import CorpusSpec, Recipe, Tokenizer
 from codemix_megatron.records.manifest import CorpusManifest, manifest_path
 
 __all__ = [
@@ -91,7 +92,7 @@ def prepare_recipe(recipe: Recipe, names=None, how: HowToPrepare | None = None) 
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(recipe.corpora)}"
             raise CorpusError(f"{name}: no such corpus in the recipe; {hint}")
     if how.shard or how.only_merge:
-        tokenizer = load_tokenizer(recipe.tokenizer.path, recipe.tokenizer.end_of_document)  # shards would train it all at once
+        tokenizer = recipe_tokenizer(recipe.tokenizer)  # shards would train it all at once
     else:
         tokenizer = prepare_tokenizer(recipe, say=how.say)
     manifests = {name: prepare_corpus(name, recipe.corpora[name], tokenizer, how) for name in names}
@@ -115,11 +116,22 @@ def prepare_tokenizer(recipe: Recipe, *, say: Say | None = None) -> DocumentToke
             raise CorpusError(f"{wanted.path}: no documents to train a tokenizer on; name some under corpora.NAME.documents")
         with explaining_write_faults(wanted.path):
             train_tokenizer(texts, size, wanted.path, special_tokens=sentinel_names(recipe))
-    tokenizer = load_tokenizer(wanted.path, wanted.end_of_document)
+    tokenizer = recipe_tokenizer(wanted)
+    say_end(tokenizer, wanted, say)
     if size and tokenizer.vocab_size != size:
         why = "remove the file to train it anew" if there else "the documents hold no more pairs that occur twice"
         say(f"tokenizer: {wanted.path} has {tokenizer.vocab_size} tokens, the recipe asks for {size}; {why}")
     return tokenizer
+
+
+def say_end(tokenizer: DocumentTokenizer, wanted: Tokenizer, say: Say) -> None:
+    """Tell where documents end with another token than the one the tokenizer's own settings name."""
+    configured = None if wanted.end_of_document else configured_end(Path(tokenizer.card.path))
+    if configured and tokenizer.token_id(configured) not in (None, tokenizer.end_of_document_id):
+        say(
+            f"tokenizer: documents end with id {tokenizer.end_of_document_id}, not with {configured}, which ends a turn of a chat although"
+            f" the settings beside {tokenizer.card.path} name it as end of text; tokenizer.end_of_document decides otherwise"
+        )
 
 
 def sentinel_names(recipe: Recipe) -> list[str]:
@@ -177,8 +189,7 @@ def adopted(name: str, spec: CorpusSpec, tokenizer: DocumentTokenizer) -> Corpus
 
 def same_tokenizer(manifest: CorpusManifest, tokenizer: DocumentTokenizer) -> bool:
     """Say whether both would write the same ids."""
-    made, card = manifest.tokenizer, tokenizer.card
-    return (made.sha256, made.end_of_document_id) == (card.sha256, card.end_of_document_id)
+    return manifest.tokenizer.identity == tokenizer.card.identity
 
 
 class Preparation:
@@ -195,7 +206,7 @@ class Preparation:
         self.filters = load_filters(spec.filters)
         self.settings = json.loads(json.dumps(self.filters.settings()))  # as the manifest gives them back
         card = tokenizer.card
-        decisive = [self.fingerprint, card.sha256, card.end_of_document_id, len(self.parts), self.settings, library_versions(tokenizer)]
+        decisive = [self.fingerprint, card.identity, len(self.parts), self.settings, library_versions(tokenizer)]
         self.folder = PartsFolder(spec.prefix, json.dumps(decisive, sort_keys=True), self.dtype)
 
     def refuse_to_overwrite(self) -> None:
@@ -264,6 +275,7 @@ class Preparation:
         return PartEncoding(
             self.folder, self.parts, encoder, self.tokenizer.end_of_document_id, self.spec.kind,
             self.filters, self.spec.filters.near_duplicates, card=card, unknown=self.tokenizer.unknown,
+            beginning_of_document_id=self.tokenizer.card.beginning_of_document_id,
         )  # fmt: skip
 
     def finish(self) -> CorpusManifest:

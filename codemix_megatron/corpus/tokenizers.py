@@ -1,16 +1,18 @@
 """Tokenizers behind one small interface: Hugging Face's tokenizer.json, sentencepiece's .model, and training one."""
 
 import hashlib
-import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import orjson
 
+from codemix_megatron.corpus.special_tokens import configured_end, mark_special, unknown_to
 from codemix_megatron.corpus.unknown_text import UnknownText
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.recipe.schema import Tokenizer
 from codemix_megatron.records.atomic import replace_text
 from codemix_megatron.records.manifest import TokenizerCard
 
@@ -20,8 +22,11 @@ __all__ = [
     "DocumentTokenizer",
     "HuggingFaceTokenizer",
     "SentencePieceTokenizer",
+    "SpecialTokens",
     "load_gpt2_tokenizer",
     "load_tokenizer",
+    "recipe_tokenizer",
+    "tokenizer_of",
     "train_tokenizer",
 ]
 
@@ -47,6 +52,18 @@ PRE_TOKENS = (
     r"'(?:[sdmt]|ll|ve|re)(?!\p{L})|[^\r\n\p{L}\p{M}\p{N}]?[\p{L}\p{M}]+|\p{N}"
     r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """What a recipe asks of the tokens around and inside documents, by name; None and nothing leave it to the tokenizer's files."""
+
+    end_of_document: str | None = None
+    beginning_of_document: str | None = None
+    in_documents: tuple[str, ...] = ()
+
+
+NONE_ASKED = SpecialTokens()
 
 
 class DocumentTokenizer(ABC):
@@ -83,16 +100,27 @@ class DocumentTokenizer(ABC):
         """Return the id of a token by its name, None where the vocabulary has none."""
 
     def without_ends(self, ids: np.ndarray) -> np.ndarray:
-        """Return the ids of a document without the one that ends it."""
+        """Return the ids of a document without those that begin and end it."""
+        if len(ids) and ids[0] == self.card.beginning_of_document_id:
+            ids = ids[1:]
         return ids[:-1] if len(ids) and ids[-1] == self.end_of_document_id else ids
 
-    def check_literals(self, end_of_document: str) -> None:
-        """Raise CorpusError when the name of the special token, met in a document, would become its id."""
-        if self.end_of_document_id in self.encode_batch([f"x{end_of_document} {end_of_document}"])[0]:
-            raise CorpusError(
-                f"{self.card.path}: a literal {end_of_document!r} in a document would end it, for the tokenizer treats this token as"
-                " ordinary text; set tokenizer.end_of_document to a special token"
-            )
+    def beginning_id(self, name: str | None, path: Path) -> int | None:
+        """Return the id of the token before each document, None where none is asked for; raises CorpusError when it is missing."""
+        number = None if name is None else self.token_id(name)
+        if name is not None and number is None:
+            raise CorpusError(f"{path}: no token {name!r} in its vocabulary; set tokenizer.beginning_of_document to one it has")
+        return number
+
+    def check_literals(self, end: str | None, beginning: str | None) -> None:
+        """Raise CorpusError when the name of the token that ends or begins documents, met in one, would become its id."""
+        of_documents = (("end", end, self.end_of_document_id), ("begin", beginning, self.card.beginning_of_document_id))
+        for what, name, number in of_documents:
+            if name is not None and number in self.encode_batch([f"x{name} {name}"])[0]:
+                raise CorpusError(
+                    f"{self.card.path}: a literal {name!r} in a document would {what} it, for the tokenizer treats this token as"
+                    f" ordinary text; set tokenizer.{'end' if what == 'end' else 'beginning'}_of_document to a special token"
+                )
 
 
 class HuggingFaceTokenizer(DocumentTokenizer):
@@ -101,26 +129,32 @@ class HuggingFaceTokenizer(DocumentTokenizer):
     With `adds_special_tokens`, texts get what the file's post-processor adds to each, such as a first token.
     """
 
-    def __init__(self, path: Path, end_of_document: str | None = None, *, model: bytes | None = None, adds_special_tokens: bool = False):
+    def __init__(
+        self, path: Path, special: SpecialTokens = NONE_ASKED, *, model: bytes | None = None, adds_special_tokens: bool = False
+    ):  # fmt: skip
         self.adds_special_tokens = adds_special_tokens
         try:
             data = path.read_bytes() if model is None else model
-            self.model_bytes = mark_special(data.decode("utf-8"), end_of_document, configured_end(path)).encode()
+            self.model_bytes = mark_special(data.decode("utf-8"), special.in_documents, path).encode()
             self.tokenizer = load_plain(self.model_bytes)
         except OSError as fault:
             raise CorpusError(f"{path}: cannot be read ({fault.strerror}); check the file and its permissions") from None
+        except CorpusError:
+            raise
         except Exception as fault:  # the library raises bare Exceptions
             raise CorpusError(f"{path}: not Hugging Face's tokenizer.json ({fault}); give one, or a sentencepiece .model") from None
         self.unknown = unknown_to(orjson.loads(self.model_bytes))
-        name = end_of_document or self.usual_end_of_document(configured_end(path))
+        name = special.end_of_document or self.usual_end_of_document(configured_end(path))
         self.card = TokenizerCard(
             type="huggingface",
             path=str(path),
             sha256=hashlib.sha256(data).hexdigest(),
             vocab_size=max(self.tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1,
             end_of_document_id=found_id(self.tokenizer.token_to_id(name) if name else None, name, path),
+            beginning_of_document_id=self.beginning_id(special.beginning_of_document, path),
+            tokens_in_documents=list(special.in_documents),
         )
-        self.check_literals(str(name))
+        self.check_literals(name, special.beginning_of_document)
 
     def __getstate__(self):
         return {**self.__dict__, "tokenizer": None}
@@ -130,7 +164,7 @@ class HuggingFaceTokenizer(DocumentTokenizer):
 
     def special_names(self) -> list[str]:
         """Return the names of the special tokens."""
-        return [token.content for token in self.tokenizer.get_added_tokens_decoder().values()]
+        return [token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special]
 
     def token_id(self, name: str) -> int | None:
         """Return the id of a token by its name."""
@@ -156,17 +190,6 @@ class HuggingFaceTokenizer(DocumentTokenizer):
         return self.tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
 
 
-def configured_end(path: Path) -> str | None:
-    """Return the end token that the tokenizer_config.json beside a tokenizer names, None where there is none."""
-    try:
-        config = json.loads(path.with_name("tokenizer_config.json").read_text(encoding="utf-8"))
-        name = config.get("eos_token")
-    except (OSError, ValueError, AttributeError):
-        return None
-    name = name.get("content") if isinstance(name, dict) else name
-    return name if isinstance(name, str) else None
-
-
 def load_plain(model: bytes):
     """Return the library's tokenizer of a tokenizer.json, which cuts nothing, pads nothing and takes special tokens for text."""
     from tokenizers import Tokenizer
@@ -178,33 +201,10 @@ def load_plain(model: bytes):
     return tokenizer
 
 
-def unknown_to(plain: dict) -> UnknownText:
-    """Return what the model of a tokenizer.json has no token for."""
-    model = plain["model"]
-    vocabulary = model.get("vocab", {})
-    if model.get("byte_fallback"):
-        return UnknownText()
-    if isinstance(vocabulary, list):  # of a unigram model, pairs of piece and score
-        return UnknownText(unknown_id=model.get("unk_id"))
-    if model.get("unk_token") in vocabulary:
-        return UnknownText(unknown_id=vocabulary[model["unk_token"]])
-    if '"ByteLevel"' not in json.dumps(plain.get("pre_tokenizer")):
-        return UnknownText()
-    return UnknownText(bytes(byte for byte, character in byte_characters().items() if character not in vocabulary))
-
-
-def byte_characters() -> dict[int, str]:
-    """Return the character that stands for each byte in byte-level vocabularies, of the bytes that UTF-8 has (GPT-2's table)."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    table = {byte: chr(byte) for byte in printable} | {byte: chr(256 + place) for place, byte in enumerate(others)}
-    return {byte: character for byte, character in table.items() if byte not in (0xC0, 0xC1) and byte < 0xF5}
-
-
 class SentencePieceTokenizer(DocumentTokenizer):
     """A .model, read by the library `sentencepiece`."""
 
-    def __init__(self, path: Path, end_of_document: str | None = None):
+    def __init__(self, path: Path, special: SpecialTokens = NONE_ASKED):
         from sentencepiece import SentencePieceProcessor
 
         try:
@@ -216,15 +216,20 @@ class SentencePieceTokenizer(DocumentTokenizer):
             raise CorpusError(f"{path}: not a sentencepiece model ({fault}); give a .model or a tokenizer.json") from None
         by_bytes = self.processor.piece_to_id("<0x00>") != self.processor.unk_id()
         self.unknown = UnknownText() if by_bytes else UnknownText(unknown_id=self.processor.unk_id())
-        name, number = self.find_end_of_document(end_of_document)
+        if special.in_documents:
+            raise CorpusError(
+                f"tokenizer.tokens_in_documents: {path} is a sentencepiece model, whose own symbols stand in documents as they are"
+            )
+        name, number = self.find_end_of_document(special.end_of_document)
         self.card = TokenizerCard(
             type="sentencepiece",
             path=str(path),
             sha256=hashlib.sha256(data).hexdigest(),
             vocab_size=self.processor.vocab_size(),
             end_of_document_id=found_id(number, name, path),
+            beginning_of_document_id=self.beginning_id(special.beginning_of_document, path),
         )
-        self.check_literals(str(name))
+        self.check_literals(name, special.beginning_of_document)
 
     def special_names(self) -> list[str]:
         """Return the names of the control tokens."""
@@ -271,23 +276,42 @@ def load_gpt2_tokenizer(vocabulary, merges) -> DocumentTokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([END_OF_TEXT])
-    return HuggingFaceTokenizer(Path(vocabulary), END_OF_TEXT, model=tokenizer.to_str().encode())
+    return HuggingFaceTokenizer(Path(vocabulary), SpecialTokens(END_OF_TEXT), model=tokenizer.to_str().encode())
 
 
-def load_tokenizer(path, end_of_document: str | None = None) -> DocumentTokenizer:
+def load_tokenizer(path, end_of_document: str | None = None, special: SpecialTokens | None = None) -> DocumentTokenizer:
     """Load tokenizer.json or *.model, or a folder that holds one; raises CorpusError when it is no tokenizer.
 
-    `end_of_document` names the token after each document; default: the first usual name, such as <|endoftext|>.
+    `end_of_document` names the token after each document; default: that of tokenizer_config.json, or the first usual name, such as
+    <|endoftext|>. `special` asks for more.
     """
     path = Path(path)
     if path.is_dir():
         path = next((path / name for name in ("tokenizer.json", "tokenizer.model") if (path / name).is_file()), path)
     if not path.is_file():
         raise CorpusError(f"{path}: no tokenizer there; give a tokenizer.json or a sentencepiece .model, or set tokenizer.train_vocab_size")
-    loaders = {".json": HuggingFaceTokenizer, ".model": SentencePieceTokenizer}
+    loaders: dict[str, Callable[[Path, SpecialTokens], DocumentTokenizer]] = {
+        ".json": HuggingFaceTokenizer,
+        ".model": SentencePieceTokenizer,
+    }
     if path.suffix not in loaders:
         raise CorpusError(f"{path}: unknown suffix {path.suffix or 'none'!r}; give a tokenizer.json or a sentencepiece .model")
-    return loaders[path.suffix](path, end_of_document)
+    return loaders[path.suffix](path, special or SpecialTokens(end_of_document))
+
+
+def recipe_tokenizer(wanted: Tokenizer, path=None) -> DocumentTokenizer:
+    """Load the tokenizer of a recipe with the special tokens it asks for, from its path or another."""
+    asked = SpecialTokens(wanted.end_of_document, wanted.beginning_of_document, wanted.tokens_in_documents)
+    return load_tokenizer(path or wanted.path, special=asked)
+
+
+def tokenizer_of(card: TokenizerCard) -> DocumentTokenizer:
+    """Load the tokenizer a corpus was made with, with the ids that begin and end its documents."""
+    tokenizer = load_tokenizer(card.path, special=SpecialTokens(in_documents=tuple(card.tokens_in_documents)))
+    tokenizer.card = replace(
+        tokenizer.card, end_of_document_id=card.end_of_document_id, beginning_of_document_id=card.beginning_of_document_id
+    )
+    return tokenizer
 
 
 def found_id(number: int | None, name: str | None, path: Path) -> int:
@@ -298,16 +322,6 @@ def found_id(number: int | None, name: str | None, path: Path) -> int:
         raise CorpusError(f"{path}: no token {name!r} in its vocabulary; set tokenizer.end_of_document to one it has")
     usual = ", ".join(END_OF_DOCUMENT_NAMES)
     raise CorpusError(f"{path}: no end-of-document token: none of {usual}; name it in tokenizer.end_of_document")
-
-
-def mark_special(text: str, end_of_document: str | None, configured: str | None = None) -> str:
-    """Return the JSON with the added end-of-document tokens marked special; unmarked ones are matched inside documents."""
-    plain = orjson.loads(text)
-    names = {end_of_document} if end_of_document else {*END_OF_DOCUMENT_NAMES, configured}
-    tokens = [token for token in plain.get("added_tokens", ()) if token["content"] in names and not token["special"]]
-    for token in tokens:
-        token["special"] = True
-    return json.dumps(plain) if tokens else text
 
 
 def train_tokenizer(

@@ -13,7 +13,7 @@ import numpy as np
 
 from codemix_megatron.analysis.estimates import estimate_mean
 from codemix_megatron.corpus.indexed import IndexedReader
-from codemix_megatron.corpus.tokenizers import load_tokenizer
+from codemix_megatron.corpus.tokenizers import tokenizer_of
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.evaluate.digests import file_digest, task_digest
 from codemix_megatron.filters.contamination import ContaminationIndex, build_contamination_index, read_items
@@ -63,7 +63,7 @@ def matched_ngrams(index: ContaminationIndex, corpora: dict[str, CorpusManifest]
     """Return the index's runs, by hash, that stand in training documents."""
     met = [np.zeros(0, np.uint64)]
     for name, manifest in corpora.items():
-        reader, tokenizer = IndexedReader(manifest.prefix), load_tokenizer(Path(manifest.tokenizer.path))
+        reader, tokenizer = IndexedReader(manifest.prefix), tokenizer_of(manifest.tokenizer)
         for number in range(manifest.train_documents):
             text = tokenizer.decode(reader.document(number)[:-1])
             met.append(known(run_hashes(word_hashes(text), NGRAM_WORDS), index))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from codemix_megatron.checkpoint.loading import load_checkpoint
-from codemix_megatron.corpus.tokenizers import DocumentTokenizer, load_tokenizer
+from codemix_megatron.corpus.tokenizers import DocumentTokenizer, load_tokenizer, recipe_tokenizer
 from codemix_megatron.inference.generation import RereadingDecoder
 from codemix_megatron.inference.queries import Likelihood, Query
 from codemix_megatron.inference.rows import sum_by_continuation, token_likelihoods
@@ -103,7 +103,7 @@ def padded(rows) -> np.ndarray:
 
 def load_live(recipe: Recipe, checkpoint: Path, tokenizer_path: Path, ranks: Ranks) -> LiveModel:
     """Return the model of a checkpoint on these ranks. Every rank calls this."""
-    tokenizer = load_tokenizer(tokenizer_path, recipe.tokenizer.end_of_document if recipe.tokenizer else None)
+    tokenizer = recipe_tokenizer(recipe.tokenizer, tokenizer_path) if recipe.tokenizer else load_tokenizer(tokenizer_path)
     chunks = build_model(recipe, tokenizer.vocab_size, ranks.device)
     state = load_checkpoint(checkpoint, {f"model{i}": cast("Any", chunk).sharded_state_dict() for i, chunk in enumerate(chunks)})
     for i, chunk in enumerate(chunks):

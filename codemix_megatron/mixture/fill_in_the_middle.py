@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from codemix_megatron.corpus.indexed import IndexedReader
-from codemix_megatron.corpus.tokenizers import SENTINEL_FAMILIES, DocumentTokenizer, load_tokenizer
+from codemix_megatron.corpus.tokenizers import SENTINEL_FAMILIES, DocumentTokenizer, recipe_tokenizer
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.mixture.permutation import source_key
 from codemix_megatron.recipe.languages import canonical_language
@@ -49,7 +49,7 @@ def middle_filler(recipe: Recipe, manifests: dict[str, CorpusManifest]) -> "Midd
     specs = [recipe.corpora[name].fill_in_the_middle for name in manifests]
     if not any(specs):
         return None
-    tokenizer = load_tokenizer(recipe.tokenizer.path, recipe.tokenizer.end_of_document)
+    tokenizer = recipe_tokenizer(recipe.tokenizer)
     for name, manifest in manifests.items():
         if manifest.tokenizer.sha256 != tokenizer.card.sha256:
             raise CorpusError(
@@ -132,6 +132,8 @@ class MiddleFiller:
         for begin, end in documents_of(ids, self.tokenizer.end_of_document_id):
             chance, order, *cuts = random.random(4)
             rate = spec.rate
+            if ids[begin] == self.tokenizer.card.beginning_of_document_id:
+                begin += 1  # it stays where it is
             if rates and places is not None and tokens is not None:
                 piece = int(np.searchsorted(places, begin, side="right")) - 1
                 rate = rates.at(int(tokens[piece] + begin - places[piece]))

@@ -104,7 +104,7 @@ def read_manifests(recipe: Recipe, names=None) -> dict[str, CorpusManifest]:
             manifests[name] = CorpusManifest.read(recipe.corpora[name].prefix)
         except CorpusError as fault:
             faults.append(f"corpora.{name}: {fault}")
-    tokenizers = {m.tokenizer.sha256: name for name, m in manifests.items()}
+    tokenizers = {m.tokenizer.identity: name for name, m in manifests.items()}
     if len(tokenizers) > 1:
         faults.append(f"corpora: made with different tokenizers ({', '.join(tokenizers.values())}); prepare them again with one")
     if faults := faults or find_disagreements(recipe, manifests):

@@ -175,6 +175,8 @@ class Tokenizer:
     path: str = says("tokenizer.json (Hugging Face) or *.model (sentencepiece)")
     train_vocab_size: int | None = says("train a byte-level BPE of this size from the corpora when `path` is missing", None)
     end_of_document: str | None = says("token after each document; default: the tokenizer's own end of text", None)
+    beginning_of_document: str | None = says("token before each document, such as <s>; default: none", None)
+    tokens_in_documents: tuple[str, ...] = says("added tokens that become their ids where a document spells them out; others are text", ())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,13 +16,20 @@ CHECKSUM = "checksum"  # of the manifest itself, in its file
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerCard:
-    """Which tokenizer made the ids; two corpora mix only when `sha256` and `end_of_document_id` are equal."""
+    """Which tokenizer made the ids; two corpora mix only when all but type and path are equal."""
 
     type: str  # huggingface or sentencepiece
     path: str
     sha256: str
     vocab_size: int
     end_of_document_id: int
+    beginning_of_document_id: int | None = None  # None writes none
+    tokens_in_documents: list[str] = field(default_factory=list)  # added tokens that are not text where a document spells them out
+
+    @property
+    def identity(self) -> tuple:
+        """What decides ids: equal where two corpora hold the same ids for the same documents."""
+        return self.sha256, self.end_of_document_id, self.beginning_of_document_id, tuple(self.tokens_in_documents)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ from codemix_megatron.corpus.encoder_choice import choose_encoder
 from codemix_megatron.corpus.encoders import Encoder, FastokensEncoder, ReferenceEncoder
 from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.prepare import HowToPrepare, prepare_corpus
-from codemix_megatron.corpus.tokenizers import byte_characters, load_tokenizer
+from codemix_megatron.corpus.special_tokens import byte_characters
+from codemix_megatron.corpus.tokenizers import load_tokenizer
 from codemix_megatron.corpus.unknown_text import NO_TOKENS
 
 # As DeepSeek-V3's tokenizer cuts text, but for its first two steps.
