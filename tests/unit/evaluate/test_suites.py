@@ -45,8 +45,7 @@ def test_scores_are_those_of_lm_eval_called_by_hand(roomy, tmp_path, measured):
     subject = Subject(name="tiny", digest="tiny", step=0, tokens=0, load=lambda: roomy)
     no_code = {"suite": "no_code", "tasks": {task.name: {"from": "paper"} for task in tasks}}
     (tmp_path / "no_code.yaml").write_text(yaml.safe_dump(no_code))
-    wanted = Wanted(suites=(str(tmp_path / "no_code.yaml"),), items=ITEMS, data=EVAL)
-    wanted = Wanted(suites=("small",), items=3, data=EVAL, allow_cut=True)
+    wanted = Wanted(suites=(str(tmp_path / "no_code.yaml"),), items=ITEMS, data=EVAL, allow_cut=True)
     scores = evaluate_subject(subject, wanted, tmp_path, tmp_path / "scores.json")
     compared = 0
     for score in scores.tasks:
