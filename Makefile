@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 3
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --durations=40 -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo study-demo test test-all lint docs clean soak bench-save bench-mixture bench-prepare bench-convert test-smollm bench-filters bench-evaluate
+.PHONY: demo study-demo test test-all lint docs clean soak bench-save bench-mixture bench-prepare bench-convert test-smollm bench-filters bench-evaluate bench-personal-data
 
 demo: $(STAMP)  ## the whole road on the standard library's own sources
 	$(BIN)/codemix demo
@@ -90,6 +90,9 @@ bench-prepare: $(STAMP)  ## codemix prepare beside its limit and its peers; ends
 
 bench-filters: $(STAMP)  ## readers and filters of corpora, MB per CPU-second each; ends with one line of JSON
 	$(BIN)/python benchmarks/filters.py
+
+bench-personal-data: $(STAMP)  ## precision and recall of the masks of personal data, form by form; ends with one line of JSON
+	$(BIN)/python benchmarks/personal_data.py
 
 bench-evaluate: $(STAMP)  ## items per second of the evaluator beside plain lm-eval; ends with one line of JSON
 	$(BIN)/python benchmarks/evaluate.py

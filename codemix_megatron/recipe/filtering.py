@@ -1,11 +1,24 @@
 """What a corpus leaves out or masks: the blocks under `corpora.NAME.filters`."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from codemix_megatron.recipe.fields import says
 
-__all__ = ["Decontamination", "FilterSpec", "LineLength", "NearDuplicates", "filter_faults", "with_presets"]
+__all__ = [
+    "PERSONAL_DATA",
+    "Decontamination",
+    "FilterSpec",
+    "LineLength",
+    "NearDuplicates",
+    "PersonalPattern",
+    "filter_faults",
+    "with_presets",
+]
+
+PERSONAL_DATA = ("email", "ip", "key", "phone", "iban")
 
 # StarCoder (arXiv:2305.06161, section 3.1) lets long lines pass in formats that are prose or data.
 LONG_LINE_LANGUAGES = ("html", "json", "markdown", "roff", "rst", "latex", "text", "xml", "notebook", "commit")
@@ -41,6 +54,45 @@ class Decontamination:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PersonalPattern:
+    """A form of personal data of one's own: what the pattern finds becomes <NAME>."""
+
+    name: str = says("what is counted and, in capitals, the mask; letters, digits and underscores")
+    pattern: str = says("regular expression as RE2 reads it: no look-around, no references back")
+
+
+def read_personal_data(value, path: str, faults) -> tuple[str | PersonalPattern, ...] | None:
+    """Read names of forms and mappings {name, pattern}."""
+    entries = value if isinstance(value, (list, tuple)) else [value]
+    for index, entry in enumerate(entries):
+        if isinstance(entry, dict) and set(entry) == {"name", "pattern"} and all(isinstance(word, str) for word in entry.values()):
+            faults += [f"{path}[{index}].{fault}" for fault in pattern_faults(entry["name"], entry["pattern"])]
+        elif entry not in PERSONAL_DATA:
+            faults.append(f"{path}[{index}]: found {entry!r}, allowed are {', '.join(PERSONAL_DATA)} and {{name, pattern}}")
+    return tuple(PersonalPattern(**entry) if isinstance(entry, dict) else entry for entry in entries) if not faults else None
+
+
+def pattern_faults(name: str, pattern: str) -> Iterator[str]:
+    """Yield what is wrong with a form of one's own."""
+    import re2
+
+    if not re.fullmatch(r"\w{1,40}", name) or name in PERSONAL_DATA:
+        yield f"name: found {name!r}, allowed are 1 to 40 letters, digits and underscores, and none of {', '.join(PERSONAL_DATA)}"
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        re2.compile(pattern, options)
+    except re2.error as fault:
+        yield f"pattern: found {pattern!r}, which RE2 cannot read ({text_of(fault)})"
+
+
+def text_of(fault: Exception) -> str:
+    """Return the words of an error of RE2, which gives bytes."""
+    words = fault.args[0] if fault.args else fault
+    return words.decode("utf-8", "replace") if isinstance(words, bytes) else str(words)
+
+
+@dataclass(frozen=True, kw_only=True)
 class FilterSpec:
     """Filters of one corpus, applied in this order; each is off until it is named."""
 
@@ -58,7 +110,11 @@ class FilterSpec:
     line_length: LineLength | None = says("drop documents with long lines", None)
     alphabet_share: float | None = says("least share of letters among the characters of a document", None)
     decontamination: Decontamination | None = says("drop documents that share runs of words with evaluation sets", None)
-    personal_data: tuple[Literal["email", "ip", "key"], ...] = says("mask e-mail addresses, public IP addresses, keys and passwords", ())
+    personal_data: tuple[str | PersonalPattern, ...] = says(
+        "mask email addresses, public ip addresses, key: keys and passwords, phone numbers, iban accounts, and {name, pattern} of your own",
+        (),
+        reader=read_personal_data,
+    )
     near_duplicates: NearDuplicates | None = says("drop documents nearly alike to an earlier one", None)
 
 
