@@ -95,7 +95,8 @@ def find_secret_keys(text: str) -> Iterator[tuple[int, int]]:
 
 def secret_span(match: re.Match, is_secret: Callable[[str], bool]) -> list[tuple[int, int]]:
     """Return where the group that took part in a match stands, if it passes the test."""
-    begin, word = match.start(match.lastindex), match[match.lastindex].rstrip()
+    group = match.lastindex or 0
+    begin, word = match.start(group), match[group].rstrip()
     return [(begin, begin + len(word))] if is_secret(word) else []
 
 
