@@ -39,6 +39,7 @@ class CodemixError(Exception):
 
     default_exit_code = USER_FAULT
     is_carried = False  # another rank's fault, raised on this one too
+    evidence: str | None = None  # what speaks for a fault of this machine, and not of what was asked
 
     def __init__(self, message: str, *, exit_code: int | None = None):
         super().__init__(message)

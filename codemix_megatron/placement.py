@@ -5,13 +5,14 @@ processes from daemons that srun started, so its variables count before Slurm's,
 """
 
 import os
+import socket
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from codemix_megatron.errors import LaunchError
 
-__all__ = ["ALONE", "LAUNCHER_VARIABLES", "Place", "find_place", "meeting_address", "threads_of_rank"]
+__all__ = ["ALONE", "LAUNCHER_VARIABLES", "Place", "find_place", "meeting_address", "node_name", "threads_of_rank"]
 
 INTERACTIVE_STEP = str(0xFFFFFFFB)  # Slurm's step of `salloc`, where LaunchParameters=use_interactive_step
 FIRST_PORT, NUM_PORTS = 20000, 12000  # below the ports that Linux hands out by itself
@@ -153,6 +154,11 @@ def meeting_address(place: Place, env: Mapping[str, str] = os.environ) -> tuple[
         )
     shared = next((env[name] for name in JOBS_OF_MPI if name in env), f"parent {os.getppid()}")
     return env.get("MASTER_ADDR", "127.0.0.1"), int(env.get("MASTER_PORT") or FIRST_PORT + zlib.crc32(shared.encode()) % NUM_PORTS)
+
+
+def node_name() -> str:
+    """Return the name of the node this process runs on, Slurm's where there is one."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def threads_of_rank(allowed_cores: int, place: Place, env: Mapping[str, str] = os.environ) -> int:

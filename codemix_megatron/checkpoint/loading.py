@@ -9,7 +9,16 @@ from codemix_megatron.errors import CheckpointError
 from codemix_megatron.records.checksum import file_sha256
 from codemix_megatron.records.run_folder import CARD, saved_step, step_of
 
-__all__ = ["clear_partial", "find_fault", "list_checkpoints", "load_checkpoint", "newest_valid", "prune", "set_aside"]
+__all__ = [
+    "clear_partial",
+    "find_fault",
+    "list_checkpoints",
+    "load_checkpoint",
+    "named_like_checkpoints",
+    "newest_valid",
+    "prune",
+    "set_aside",
+]
 
 
 def list_checkpoints(folder) -> list[Path]:

@@ -11,7 +11,9 @@ other rank, `finish` makes it a checkpoint. Training goes on during the second w
 import os
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ from codemix_megatron.errors import CheckpointError
 from codemix_megatron.records.atomic import partial_path, sync_file, sync_folder
 from codemix_megatron.records.checksum import file_sha256
 
-__all__ = ["Saving", "save_checkpoint"]
+__all__ = ["Saved", "Saving", "save_checkpoint"]
 
 
 class LocalWrite(TorchDistSaveShardedStrategy):
@@ -76,19 +78,34 @@ class LocalWrite(TorchDistSaveShardedStrategy):
         save_config(CheckpointingConfig(self.backend, self.version), str(self.writer.path))
 
 
+@dataclass(frozen=True)
+class Saved:
+    """What a finished save took."""
+
+    seconds: float
+    bytes: int
+
+
 class Saving:
     """One save under way. Every rank makes one, calls `write` (on any thread), then `finish`."""
 
     def __init__(
-        self, folder, sharded_state: dict, card: dict, device: torch.device, behind: bool = False, copies: HostCopies | None = None
+        self,
+        folder,
+        sharded_state: dict,
+        card: dict,
+        device: torch.device,
+        behind: bool = False,
+        copies: HostCopies | None = None,
+        before_commit: Callable[[], None] = lambda: None,
     ):
         """Take what there is to write; with `behind` its tensors may change from here on. Every rank calls this.
 
         `copies` keeps host memory from one save to the next, of which one at a time may be under way.
 
-        `card` holds what the caller wants to know again on loading.
+        `card` holds what the caller wants to know again on loading; `before_commit` may raise on rank 0 before the folder gets its name.
         """
-        self.folder, self.card, self.device = Path(folder), card, device
+        self.folder, self.card, self.device, self.before_commit = Path(folder), card, device, before_commit
         self.partial, self.began = partial_path(self.folder), time.perf_counter()
         self.fault: BaseException | None = None
         self.notes: list = []
@@ -118,27 +135,35 @@ class Saving:
                 self.notes = self.strategy.write()
                 self.files = checksums(self.partial, f"__{dist.get_rank()}_")
 
-    def finish(self) -> dict:
-        """Turn what all ranks wrote into a checkpoint and return the finished card. Every rank calls this.
+    def finish(self) -> Saved:
+        """Turn what all ranks wrote into a checkpoint and return what it took. Every rank calls this.
 
-        Raises CheckpointError on every rank when one of them failed; nothing is left under the final name then.
+        What was written is told to rank 0 alone, which makes the checkpoint of it. Raises CheckpointError on every rank when one of them
+        failed; nothing is left under the final name then.
         """
-        parts: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, (getattr(self.strategy, "plan", None), self.notes, self.files, root_cause(self.fault)))
-        plans, notes, files, causes = zip(*parts, strict=True)
-        self.card["files"] = {name: entry for part in files for name, entry in part.items()}
-        cause = next(filter(None, causes), None)
-        if dist.get_rank() == 0 and cause is None:
-            with self.kept_fault():
-                self.make_whole(list(plans), list(notes))
-            cause = root_cause(self.fault)
-        box: list[Any] = [self.card, cause]
+        is_main = dist.get_rank() == 0
+        parts: list[Any] | None = [None] * dist.get_world_size() if is_main else None
+        dist.gather_object((getattr(self.strategy, "plan", None), self.notes, self.files, root_cause(self.fault)), parts)
+        box: list[Any] = [None, self.join_parts(parts) if parts else None]
+        if is_main and box[1] is None:
+            box[0] = Saved(self.card["seconds"], sum(f["bytes"] for f in self.card["files"].values()))
         dist.broadcast_object_list(box, device=self.device)
         if box[1]:
             failed = self.failed(box[1])
             failed.is_carried = self.fault is None
             raise failed from self.fault
         return box[0]
+
+    def join_parts(self, parts: list[Any]) -> str | None:
+        """Make the checkpoint of what all ranks wrote; return why it could not be made, or None. On rank 0 alone."""
+        plans, notes, files, causes = zip(*parts, strict=True)
+        self.card["files"] = {name: entry for part in files for name, entry in part.items()}
+        cause = next(filter(None, causes), None)
+        if cause is None:
+            with self.kept_fault():
+                self.make_whole(list(plans), list(notes))
+            cause = root_cause(self.fault)
+        return cause
 
     def make_whole(self, plans: list, notes: list) -> None:
         """Write what belongs to all ranks, then the card, then give the folder its name."""
@@ -149,6 +174,7 @@ class Saving:
         self.card["files"] |= {p.name: describe_file(p) for p in sorted(rest)}
         self.card["seconds"] = round(time.perf_counter() - self.began, 3)
         write_card(self.partial, self.card)
+        self.before_commit()
         if self.folder.exists():  # a torn one of the same step
             shutil.rmtree(self.folder)
         os.rename(self.partial, self.folder)
@@ -165,8 +191,8 @@ class Saving:
         )
 
 
-def save_checkpoint(folder, sharded_state: dict, card: dict, device: torch.device) -> dict:
-    """Save under `folder`, wait for it, and return the finished card. Every rank calls this; faults as `Saving.finish`."""
+def save_checkpoint(folder, sharded_state: dict, card: dict, device: torch.device) -> Saved:
+    """Save under `folder`, wait for it, and return what it took. Every rank calls this; faults as `Saving.finish`."""
     saving = Saving(folder, sharded_state, card, device)
     saving.write()
     return saving.finish()

@@ -16,6 +16,7 @@ from codemix_megatron.recipe.pretrained import PREFIX
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.journal import read_journal
 from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.watch.lease import wait_until_free
 from codemix_megatron.watch.rank import as_rank
 
 __all__ = ["add_arguments", "run", "train_here"]
@@ -113,6 +114,7 @@ def train_here(recipe, arguments, folder: RunFolder, num_ranks: int) -> int:
     if resumed and events and events[-1]["event"] == "end":
         sys.stdout.write(f"{folder}: already trained to step {events[-1]['step']} of {plan.steps}\n")
         return 0
+    refuse_second(folder)
     command = ["train", arguments.recipe, *arguments.overrides, "--folder", str(folder)]
     sys.stdout.write(f"{'resuming' if resumed else 'training'} {recipe.name} on {num_ranks} ranks in {folder}\n")
     sys.stdout.flush()
@@ -133,6 +135,19 @@ def train_here(recipe, arguments, folder: RunFolder, num_ranks: int) -> int:
         return STOPPED_EARLY
     sys.stdout.write(f"trained {plan.steps} steps; next: codemix export {folder}\n")
     return 0
+
+
+def refuse_second(folder: RunFolder) -> None:
+    """Raise LaunchError when another start trains in the folder, or a Slurm job waits to: before ranks start, which would look too."""
+    from codemix_megatron.launch.slurm.training_job import active_job
+
+    try:
+        job = active_job(folder)
+    except LaunchError:  # Slurm is not here, or does not answer; the lease tells of a job that runs
+        job = None
+    if job:
+        raise LaunchError(f"{folder}: job {job} works on it already; wait for it, or end it with: scancel {job}", exit_code=2)
+    wait_until_free(folder.path)
 
 
 def convert_start(recipe, folder: RunFolder) -> None:

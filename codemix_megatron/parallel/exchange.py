@@ -1,13 +1,14 @@
 """How fast nodes exchange data: within each of them, and each with its neighbours on a ring of all."""
 
 import time
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 
 from codemix_megatron.parallel.ranks import Ranks
 
-__all__ = ["ExchangeRates", "exchange_rates", "rounds_of_ring"]
+__all__ = ["ExchangeRates", "Partners", "exchange_rates", "find_partners", "rounds_of_ring"]
 
 EXCHANGED_BYTES = {"cpu": 4 << 20, "cuda": 64 << 20}
 REPEATS = 3  # the best counts: the first one connects, and others may be disturbed
@@ -15,25 +16,49 @@ REPEATS = 3  # the best counts: the first one connects, and others may be distur
 ExchangeRates = dict[str, float | None]  # `within` and `between`, in bytes per second and direction
 
 
-def exchange_rates(ranks: Ranks, nodes: list[str]) -> ExchangeRates:
-    """Return the rates this rank sees; `nodes` are those of all ranks. Every rank calls this.
+@dataclass(frozen=True)
+class Partners:
+    """Whom one rank exchanges data with: on its node the ranks after and before it, and in each round a first rank of another node."""
+
+    num_nodes: int
+    is_first: bool  # of its node
+    following: int | None
+    previous: int | None
+    in_round: tuple[int | None, ...]
+
+
+def find_partners(nodes: list[str]) -> list[Partners]:
+    """Return each rank's partners, from the nodes of all ranks; O(N), for the main rank alone."""
+    members: dict[str, list[int]] = {}
+    for rank, node in enumerate(nodes):
+        members.setdefault(node, []).append(rank)
+    firsts = [ranks[0] for ranks in members.values()]
+    rounds: list[dict[int, int]] = []
+    for pairs in rounds_of_ring(len(firsts)):
+        met = [(firsts[one], firsts[other]) for one, other in pairs]
+        rounds.append(dict(met) | {other: one for one, other in met})
+    found: dict[int, Partners] = {}
+    for ranks in members.values():
+        for at, rank in enumerate(ranks):
+            following, previous = (ranks[(at + 1) % len(ranks)], ranks[at - 1]) if len(ranks) > 1 else (None, None)
+            found[rank] = Partners(len(firsts), at == 0, following, previous, tuple(met.get(rank) for met in rounds))
+    return [found[rank] for rank in range(len(nodes))]
+
+
+def exchange_rates(ranks: Ranks, partners: Partners) -> ExchangeRates:
+    """Return the rates this rank sees. Every rank calls this.
 
     `within`: with the next rank of its node, all ranks at once. `between`: first ranks of nodes in pairs, each with both neighbours
     in turn, and the better of the two counts: a node with a bad link is slow with both, its neighbours are not.
     """
-    siblings = [rank for rank, node in enumerate(nodes) if node == nodes[ranks.rank]]
-    at = siblings.index(ranks.rank)
     within = None
-    if len(siblings) > 1:
-        within = rate(ranks.device, siblings[(at + 1) % len(siblings)], siblings[at - 1])
-    first_ranks = [nodes.index(node) for node in dict.fromkeys(nodes)]
+    if partners.following is not None and partners.previous is not None:
+        within = rate(ranks.device, partners.following, partners.previous)
     seen = []
-    for pairs in rounds_of_ring(len(first_ranks)):
+    for partner in partners.in_round:
         dist.barrier()
-        for one, other in pairs:
-            if ranks.rank in (first_ranks[one], first_ranks[other]):
-                partner = first_ranks[other if ranks.rank == first_ranks[one] else one]
-                seen.append(rate(ranks.device, partner, partner))
+        if partner is not None:
+            seen.append(rate(ranks.device, partner, partner))
     return {"within": within, "between": max(seen, default=None)}
 
 

@@ -25,6 +25,8 @@ def meet(place: Place, wait: datetime.timedelta) -> dist.Store:
         return dist.HashStore()
     store = dist.PrefixStore(f"codemix/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", open_store(place, wait))
     store.set(f"rank-{place.rank}", "came")
+    if place.local_rank == 0:
+        store.add("nodes", 1)
     if store.add("count", 1) == place.size:
         store.set(ALL_CAME, "yes")
     try:

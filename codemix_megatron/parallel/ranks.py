@@ -15,6 +15,7 @@ import torch.distributed as dist
 from codemix_megatron.cores import available_cores
 from codemix_megatron.errors import CodemixError, LaunchError
 from codemix_megatron.megatron.installing import install_changes
+from codemix_megatron.parallel.addresses import check_addresses
 from codemix_megatron.parallel.cuda_environment import set_cuda_environment
 from codemix_megatron.parallel.device import active_engines, choose_device, device_of_rank, transformer_engine_fault
 from codemix_megatron.parallel.limits import raise_limits
@@ -23,7 +24,17 @@ from codemix_megatron.placement import ALONE, find_place, threads_of_rank
 from codemix_megatron.recipe.checks import ranks_fault
 from codemix_megatron.recipe.schema import Parallel
 
-__all__ = ["Ranks", "any_rank", "gather", "join_ranks", "leave_ranks", "on_main", "one_rank"]
+__all__ = [
+    "Ranks",
+    "any_rank",
+    "gather",
+    "gather_on_main",
+    "join_ranks",
+    "leave_ranks",
+    "on_main",
+    "one_rank",
+    "scatter_from_main",
+]
 
 ABORT_SECONDS = 20.0  # longest wait for NCCL to let go after a fault
 
@@ -72,7 +83,9 @@ def join_ranks(parallel: Parallel, seed: int) -> Ranks:
     wait = datetime.timedelta(seconds=parallel.timeout_seconds)
     try:
         store = meet(place, wait)
-        dist.init_process_group("gloo" if device.type == "cpu" else "nccl", store=store, rank=rank, world_size=size, timeout=wait)
+        backend = "gloo" if device.type == "cpu" else "nccl"
+        check_addresses(place, store, backend, wait)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=wait)
         parallel_state.initialize_model_parallel(
             tensor_model_parallel_size=parallel.tensor,
             pipeline_model_parallel_size=parallel.pipeline,
@@ -159,6 +172,41 @@ def gather(ranks: Ranks, value) -> list:
     return values
 
 
+def gather_on_main(ranks: Ranks, value) -> list:
+    """Return the values of all ranks on the main rank, nothing elsewhere; they are pickled. Every rank calls this."""
+    values: list[Any] | None = [None] * ranks.size if ranks.is_main else None
+    dist.gather_object(value, values)
+    return values or []
+
+
+def scatter_from_main(ranks: Ranks, function):
+    """Call `function` on the main rank, which returns a value for each rank, and return this rank's; what it raises is raised on every rank.
+
+    Every rank calls this. Each receives its own value alone, pickled, so that all together receive no more than what there is.
+    """
+    boxes: list[Any] | None = None
+    fault: CodemixError | OSError | None = None
+    if ranks.is_main:
+        try:
+            boxes = [(value, None) for value in function()]
+        except (CodemixError, OSError) as caught:
+            fault = caught
+            boxes = [(None, (str(caught), getattr(caught, "exit_code", 1)))] * ranks.size
+    received: list[Any] = [None]
+    dist.scatter_object_list(received, boxes)
+    value, told = received[0]
+    raise_carried(ranks, told, fault)
+    return value
+
+
+def raise_carried(ranks: Ranks, told: tuple[str, int] | None, fault: Exception | None) -> None:
+    """Raise what the main rank told of a fault of its own, if it did."""
+    if told is not None:
+        carried = CodemixError(told[0], exit_code=told[1])
+        carried.is_carried = not ranks.is_main
+        raise carried from fault
+
+
 def on_main(ranks: Ranks, function):
     """Call `function` on the main rank and return its value on every rank; what it raises is raised on every rank.
 
@@ -172,8 +220,5 @@ def on_main(ranks: Ranks, function):
         except (CodemixError, OSError) as caught:
             fault, box[1] = caught, (str(caught), getattr(caught, "exit_code", 1))
     dist.broadcast_object_list(box, device=ranks.device)
-    if box[1] is not None:
-        carried = CodemixError(box[1][0], exit_code=box[1][1])
-        carried.is_carried = not ranks.is_main
-        raise carried from fault
+    raise_carried(ranks, box[1], fault)
     return box[0]

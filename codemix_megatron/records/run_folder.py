@@ -14,7 +14,7 @@ RUN/recipe.yaml            the resolved recipe
     logs/                  rank-N.log: output of each rank; failures/: what made ranks fail; stacks of hung ones
     launch/                Slurm: script, environment and recipe of the job, attempts.jsonl, the job's log
     profiles/steps-A-B/    traces and memory snapshots of each rank, when asked for
-    .lock                  held by the start that trains in it, and names it
+    .lease/                held by the start that trains in it, and names it
     stop                   present: stop after this step, save and leave
 """
 

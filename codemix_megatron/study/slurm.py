@@ -34,7 +34,9 @@ def submit_tasks(tasks: dict[str, Task], folder: StudyFolder, site: Site, limit:
     ids = {name: entry["job"] for name, entry in state["tasks"].items() if entry.get("state") in UNDER_WAY and entry.get("job")}
     for task in tasks.values():
         if task.name not in ids and not is_done(task, folder) and task.is_training:
-            ranks_for(task.recipe, site, None)  # refuses a layout that the site's nodes do not form, before anything is submitted
+            ranks_for(
+                task.recipe, site.for_kind("study_run"), None
+            )  # refuses a layout that the site's nodes do not form, before anything is submitted
     prepared = [prepare(unprepared, folder, site, say)] if unprepared else []
     lanes, submitted = Lanes(limit), 0
     occupy(lanes, list(ids.values()))
@@ -74,6 +76,7 @@ def submit_one(task: Task, folder: StudyFolder, site: Site, parents: list[str], 
     run = folder.run(task.segment)
     if not task.is_training:
         return submit_scoring(run, site, after=after, kind=kind).id
+    site = site.for_kind("study_run")
     return submit_training(folder.recipe(task.segment), (), run, site, ranks_for(task.recipe, site, None), after=after, kind=kind).id
 
 
@@ -95,12 +98,20 @@ def steps_of(task: Task) -> float:
 
 def tasks_on_slurm(tasks: dict[str, dict], folder: StudyFolder) -> dict[str, dict]:
     """Return study.json's tasks with what Slurm says of their jobs now."""
+    tasks = {name: going_on(name, entry, folder) for name, entry in tasks.items()}
     asked = [entry["job"] for entry in tasks.values() if entry.get("job") and entry.get("state") in UNDER_WAY]
     states = job_states(asked) if asked else {}
     return {
         name: {**entry, **told(name, entry, states.get(entry["job"]), folder)} if entry.get("job") in asked else entry
         for name, entry in tasks.items()
     }
+
+
+def going_on(name: str, entry: dict, folder: StudyFolder) -> dict:
+    """Return a task's entry with the job that does its work now: where a site queues no job again, another one goes on."""
+    if not entry.get("job") or SCORE in name:
+        return entry
+    return {**entry, "job": Attempts.of(folder.run(name)).goes_on_in(entry["job"])}
 
 
 def told(name: str, entry: dict, job: JobState | None, folder: StudyFolder) -> dict:

@@ -1,6 +1,7 @@
 """The checkpoints of a run while it trains: begun at a step, written at once or behind training, finished together."""
 
 import time
+from collections.abc import Callable
 from threading import Thread
 
 from codemix_megatron.checkpoint.host_copies import HostCopies
@@ -19,9 +20,10 @@ __all__ = ["Saves"]
 class Saves:
     """At most one save is under way; the next one waits for it."""
 
-    def __init__(self, run: RunFolder, policy: CheckpointPolicy, plan: Plan, ranks: Ranks, tell):
+    def __init__(self, run: RunFolder, policy: CheckpointPolicy, plan: Plan, ranks: Ranks, tell, before_commit: Callable[[], None]):
         self.run, self.policy, self.plan, self.ranks, self.tell = run, policy, plan, ranks, tell
         self.copies = HostCopies()
+        self.before_commit = before_commit  # on the main rank: raises where this start may not save any more
         self.saving: Saving | None = None
         self.thread: Thread | None = None
         self.stall_seconds = 0.0  # of the save under way, as the training loop felt it
@@ -35,7 +37,9 @@ class Saves:
         self.finish()
         began = time.perf_counter()
         behind = self.policy.asynchronous and not wait
-        self.saving = Saving(self.run.checkpoint(step), engine.sharded_state(), card, self.ranks.device, behind, self.copies)
+        self.saving = Saving(
+            self.run.checkpoint(step), engine.sharded_state(), card, self.ranks.device, behind, self.copies, self.before_commit
+        )
         if behind:
             self.thread = Thread(target=self.saving.write, name=f"save-step-{step}", daemon=True)
             self.thread.start()
@@ -58,11 +62,10 @@ class Saves:
         if self.thread is not None:
             self.thread.join()
         self.saving = self.thread = None
-        card = saving.finish()
+        saved = saving.finish()
         on_main(self.ranks, self.prune)
         stalled = self.stall_seconds + time.perf_counter() - began
-        size = sum(f["bytes"] for f in card["files"].values())
-        event = {"step": card["step"], "seconds": card["seconds"], "stall_seconds": round(stalled, 3), "bytes": size}
+        event = {"step": saving.card["step"], "seconds": saved.seconds, "stall_seconds": round(stalled, 3), "bytes": saved.bytes}
         self.tell("checkpoint", {**event, "asynchronous": behind})
 
     def prune(self) -> None:

@@ -29,7 +29,8 @@ BEFORE_A_RUN = {
     "launch",
     "logs",
     "stop",
-    ".lock",
+    ".lease",
+    ".lock",  # of earlier versions
     ".environment.json.partial",
     ".plan.json.partial",
     ".recipe.yaml.partial",

@@ -1,9 +1,11 @@
 """What differs between nodes, in words: which node, what is there, what the others have, what to do."""
 
-import statistics
 from collections import Counter
 
+import numpy as np
+
 from codemix_megatron.parallel.exchange import ExchangeRates
+from codemix_megatron.train.medians import others_median
 from codemix_megatron.train.node_facts import NodeFacts
 
 __all__ = ["Complaint", "clock_seconds", "differences", "rate_per_node", "slow_nodes", "wrong_clocks"]
@@ -71,11 +73,13 @@ def slow_nodes(facts: list[NodeFacts], rates: list[ExchangeRates], nodes: list[s
     complaints: list[Complaint] = []
     for what, words in (("within", "its ranks exchange"), ("between", "it exchanges with its neighbours")):
         slowest = rate_per_node(rates, nodes, what)
+        if len(slowest) < 2:
+            continue
+        usual = dict(zip(slowest, others_median(np.array(list(slowest.values()))).tolist(), strict=True))
         for f in facts:
-            others = [value for node, value in slowest.items() if node != f.node]
-            if f.node in slowest and others and slowest[f.node] < SLOW_SHARE * statistics.median(others):
+            if f.node in slowest and slowest[f.node] < SLOW_SHARE * usual[f.node]:
                 text = (
-                    f"{who(f)}: {words} {slowest[f.node] / 1e9:.2f} GB/s, the others {statistics.median(others) / 1e9:.2f} GB/s"
+                    f"{who(f)}: {words} {slowest[f.node] / 1e9:.2f} GB/s, the others {usual[f.node] / 1e9:.2f} GB/s"
                     "; look at its network and at what else runs there, or leave it out"
                 )
                 complaints.append(((f.node,), text))

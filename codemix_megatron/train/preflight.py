@@ -5,11 +5,10 @@ import time
 import uuid
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from codemix_megatron.errors import LaunchError
-from codemix_megatron.parallel.exchange import exchange_rates
-from codemix_megatron.parallel.ranks import Ranks, gather, on_main
+from codemix_megatron.parallel.exchange import ExchangeRates, Partners, exchange_rates, find_partners
+from codemix_megatron.parallel.ranks import Ranks, gather_on_main, on_main, scatter_from_main
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.node_facts import QUESTION, NodeFacts, Token, facts_of_node, wait_for_text
@@ -32,49 +31,57 @@ def check_nodes(recipe: Recipe, run: RunFolder, ranks: Ranks) -> Preflight:
     began, mode = time.perf_counter(), recipe.parallel.preflight
     if mode == "off":
         return Preflight({"nodes": None}, [])
-    nodes = gather(ranks, node_name())
-    figures: dict[str, Any] = {"nodes": len(set(nodes)), "ranks": ranks.size}
+    nodes = gather_on_main(ranks, node_name())
+    partners = scatter_from_main(ranks, partial(find_partners, nodes))
+    figures: dict = {"nodes": partners.num_nodes, "ranks": ranks.size}
     refusals: list[Complaint] = []
     warnings: list[Complaint] = []
-    if len(set(nodes)) > 1:
-        figures, refusals, warnings = compare_nodes(recipe, run, ranks, nodes, figures)
+    if partners.num_nodes > 1:
+        measured, refusals, warnings = compare_nodes(recipe, run, ranks, nodes, partners)
+        figures |= measured
     figures = {**figures, "seconds": round(time.perf_counter() - began, 4)}
     if mode == "strict":
         refusals, warnings = refusals + warnings, []
     if refusals:
-        raise refusal(refusals)
+        raise refusal(refusals, partners.num_nodes)
     return Preflight(figures, [text for _, text in warnings])
 
 
-def refusal(complaints: list[Complaint]) -> LaunchError:
+def refusal(complaints: list[Complaint], num_nodes: int) -> LaunchError:
     """Return one error of all complaints; ranks on other nodes than the accused ones carry it."""
     texts = [text for _, text in complaints]
     fault = LaunchError("nodes differ: " + (texts[0] if len(texts) == 1 else "\n  ".join([f"{len(texts)} faults", *texts])))
     fault.is_carried = not any(node_name() in accused for accused, _ in complaints)
+    fault.evidence = "it differs from most nodes" if num_nodes > 2 else None  # of two nobody knows which is the odd one
     return fault
 
 
-def compare_nodes(recipe: Recipe, run: RunFolder, ranks: Ranks, nodes: list[str], figures: dict):
-    """Return figures, refusals and warnings, the same on every rank."""
+def compare_nodes(recipe: Recipe, run: RunFolder, ranks: Ranks, nodes: list[str], partners: Partners):
+    """Return figures (on the main rank alone, which judges), refusals and warnings. `nodes` are known to the main rank."""
     token = on_main(ranks, partial(write_token, run))
-    clocks, gathered_at = gather(ranks, time.time()), time.time()
-    is_first = nodes.index(nodes[ranks.rank]) == ranks.rank
-    facts = [f for f in gather(ranks, facts_of_node(recipe, ranks, token) if is_first else None) if f]
-    rates = gather(ranks, exchange_rates(ranks, nodes))
+    clocks, gathered_at = gather_on_main(ranks, time.time()), time.time()
+    facts = [f for f in gather_on_main(ranks, facts_of_node(recipe, ranks, token) if partners.is_first else None) if f]
+    rates = gather_on_main(ranks, exchange_rates(ranks, partners))
+    figures: dict = {}
 
     def judge():
         ahead = {rank: clock_seconds(read_at, token.written_at, gathered_at) for rank, read_at in enumerate(clocks)}
+        figures.update(figures_of(facts, ahead, rates, nodes))
         refusals = differences(facts) + unseen_answers(token, facts)
         warnings = wrong_clocks(facts, ahead) + slow_nodes(facts, rates, nodes)
         shutil.rmtree(token.folder, ignore_errors=True)
-        measured = {
-            f"bytes_per_second_{what}": {node: round(rate) for node, rate in rate_per_node(rates, nodes, what).items()}
-            for what in ("within", "between")
-        }
-        clocks_apart = round(max(map(abs, ahead.values())), 3)
-        return {**figures, "device": facts[0].device, "clock_seconds": clocks_apart, **measured}, refusals, warnings
+        return refusals, warnings
 
-    return on_main(ranks, judge)
+    return figures, *on_main(ranks, judge)
+
+
+def figures_of(facts: list[NodeFacts], ahead: dict[int, float], rates: list[ExchangeRates], nodes: list[str]) -> dict:
+    """Return what was measured, for the journal."""
+    measured = {
+        f"bytes_per_second_{what}": {node: round(rate) for node, rate in rate_per_node(rates, nodes, what).items()}
+        for what in ("within", "between")
+    }
+    return {"device": facts[0].device, "clock_seconds": round(max(map(abs, ahead.values())), 3), **measured}
 
 
 def write_token(run: RunFolder) -> Token:

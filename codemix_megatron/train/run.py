@@ -6,14 +6,16 @@ import os
 import shutil
 import signal
 import time
+import uuid
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 from codemix_megatron.checkpoint.card import read_card
-from codemix_megatron.checkpoint.loading import load_checkpoint, newest_valid
+from codemix_megatron.checkpoint.loading import clear_partial, load_checkpoint
+from codemix_megatron.checkpoint.verifying import find_fault_together, newest_valid_together
 from codemix_megatron.conversion.model_files import carry_model_files
-from codemix_megatron.errors import STOPPED_EARLY
+from codemix_megatron.errors import STOPPED_EARLY, CodemixError
 from codemix_megatron.mixture.batch_documents import documents_at
 from codemix_megatron.mixture.fill_in_the_middle import middle_filler
 from codemix_megatron.mixture.packing import PackedReader
@@ -21,6 +23,7 @@ from codemix_megatron.mixture.sequence_reader import SequenceReader
 from codemix_megatron.model.config import require_engines
 from codemix_megatron.parallel.device import active_kernels, slow_paths
 from codemix_megatron.parallel.ranks import Ranks, join_ranks, leave_ranks, on_main
+from codemix_megatron.placement import ALONE, find_place
 from codemix_megatron.plan.branch import recorded_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.schema import Parallel, Recipe, as_plain
@@ -29,16 +32,17 @@ from codemix_megatron.train.batches import Batches
 from codemix_megatron.train.checkpointer import Saves
 from codemix_megatron.train.engine import Engine
 from codemix_megatron.train.folder import now, open_run
-from codemix_megatron.train.lock import RunLock
 from codemix_megatron.train.loop import Training
 from codemix_megatron.train.measuring import Measuring
 from codemix_megatron.train.observers import open_observers
 from codemix_megatron.train.preflight import Preflight, check_nodes
 from codemix_megatron.train.profiling import Profiling
-from codemix_megatron.train.starting import find_start, has_random_state, initial_checkpoint, parent_checkpoint, rollbacks_until
+from codemix_megatron.train.starting import find_parent, has_random_state, initial_checkpoint, rollbacks_until, settle_start
 from codemix_megatron.train.state import TrainState
 from codemix_megatron.train.stragglers import StragglerWatch
 from codemix_megatron.watch.heartbeat import HeartbeatWriter, end_when_hung
+from codemix_megatron.watch.lease import Lease
+from codemix_megatron.watch.node_heartbeats import LEADERS, NodeSummary, node_folder, summary_seconds
 from codemix_megatron.watch.rank import report_failure
 from codemix_megatron.watch.rank_environment import start_id
 
@@ -47,41 +51,45 @@ __all__ = ["train"]
 
 def train(recipe: Recipe, run: RunFolder) -> int:
     """Train `recipe` in `run` on all ranks, from wherever it stands; return the exit code. Every rank calls this."""
-    ranks, lock = join_ranks(recipe.parallel, recipe.seed), RunLock(run.path)
-    on_main(ranks, lock.take)
+    ranks, lease = join_ranks(recipe.parallel, recipe.seed), Lease(run.path)
+    on_main(ranks, lease.take)
     heart = begin_to_beat(recipe.parallel, run, ranks)
     try:
         heart.beat("comparing the nodes", max(recipe.parallel.heartbeat_seconds, recipe.parallel.timeout_seconds))
         preflight = check_nodes(recipe, run, ranks)
-        return RankOfRun(recipe, run, ranks, heart).train(preflight)
+        return RankOfRun(recipe, run, ranks, heart, lease).train(preflight)
     finally:
         leave_ranks()
         heart.stop()
-        lock.release()
+        lease.release()
 
 
 def begin_to_beat(parallel: Parallel, run: RunFolder, ranks: Ranks) -> HeartbeatWriter:
-    """Begin this rank's heartbeat; without a launching process that watches, the first and the last rank watch all."""
-    followed = os.environ.get("CODEMIX_NOTES")
-    folder = Path(followed) if followed else on_main(ranks, partial(fresh_folder, run.logs / "heartbeats"))
-    heart = HeartbeatWriter(folder, run.logs, ranks.rank, ranks.size, parallel.heartbeat_seconds)
+    """Begin this rank's heartbeat; without a launching process that watches, the first and the last rank watch all nodes."""
+    followed, place = os.environ.get("CODEMIX_NOTES"), find_place() or ALONE
+    shared, token = (Path(followed), "") if followed else on_main(ranks, partial(fresh_folder, run.logs / "heartbeats"))
+    heart = HeartbeatWriter(shared if followed else node_folder(token), run.logs, ranks.rank, ranks.size, parallel.heartbeat_seconds)
     heart.beat("starting", max(parallel.heartbeat_seconds, parallel.timeout_seconds))
-    if not followed and ranks.rank in (0, ranks.size - 1):
-        end_when_hung(folder, heart.state.tick_seconds, partial(report_failure, run))
+    if not followed:
+        seconds = summary_seconds(ranks.size // place.local_size, heart.state.tick_seconds)
+        if place.local_rank < LEADERS:
+            heart.at_stop.append(NodeSummary(Path(heart.path).parent, shared, place.local_rank == 0, seconds).stop)
+        if ranks.rank in (0, ranks.size - 1):
+            end_when_hung(shared, seconds, partial(report_failure, run))
     return heart
 
 
-def fresh_folder(path: Path) -> Path:
-    """Return the folder, empty."""
+def fresh_folder(path: Path) -> tuple[Path, str]:
+    """Return the folder, empty, and a word that no other start has."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
-    return path
+    return path, uuid.uuid4().hex[:12]
 
 
 class RankOfRun:
     """What one rank holds while a run trains."""
 
-    def __init__(self, recipe: Recipe, run: RunFolder, ranks: Ranks, heart: HeartbeatWriter):
+    def __init__(self, recipe: Recipe, run: RunFolder, ranks: Ranks, heart: HeartbeatWriter, lease: Lease):
         self.recipe, self.run, self.ranks, self.heart = recipe, run, ranks, heart
         self.manifests = read_manifests(recipe)
         self.plan = make_plan(recipe, self.manifests, ranks.size, on_main(ranks, partial(recorded_branch_point, run)))
@@ -95,7 +103,7 @@ class RankOfRun:
         self.engine = Engine(recipe, self.manifests[self.names[0]].tokenizer, len(self.names), ranks)
         within_documents = recipe.sequences.attention_within_documents
         self.batches = Batches(self.plan.mixture(), self.reader, self.plan.global_sequences, ranks, every_stage=within_documents)
-        self.saves = Saves(run, recipe.checkpoint, self.plan, ranks, self.tell)
+        self.saves = Saves(run, recipe.checkpoint, self.plan, ranks, self.tell, lease.check)
         self.measuring, self.profiling = Measuring(recipe, ranks), Profiling(run, ranks)
         self.stragglers = StragglerWatch(recipe.observers, ranks)
         self.observers: list = []
@@ -136,12 +144,15 @@ class RankOfRun:
 
     def resume(self) -> list[str]:
         """Load the newest sound checkpoint, or the recipe's initial weights, or keep the fresh ones; return what to warn of."""
-        self.beat("comparing the newest checkpoint with its card", is_slow=True)
-        checkpoint, complaints = on_main(self.ranks, partial(find_start, self.run))
+        on_main(self.ranks, partial(clear_partial, self.run.checkpoints))
+        checkpoint, complaints = self.newest_valid()
+        on_main(self.ranks, partial(settle_start, self.run, checkpoint, complaints))
         if checkpoint is not None:
             self.load_whole(checkpoint)
         elif self.plan.branch:
-            parent = on_main(self.ranks, partial(parent_checkpoint, self.recipe, self.plan.branch))
+            parent = on_main(self.ranks, partial(find_parent, self.recipe, self.plan.branch))
+            if fault := find_fault_together(parent, self.ranks, self.beat_reading):
+                raise CodemixError(f"branch.step: {parent}: {fault}; take another step")
             self.load(parent, with_optimizer=True)
             self.origin = read_card(parent).get("hugging_face")
             on_main(self.ranks, partial(carry_model_files, parent, self.run))
@@ -157,6 +168,14 @@ class RankOfRun:
             self.state.rollbacks = max(self.state.rollbacks, event["rollbacks"])
         return complaints
 
+    def newest_valid(self) -> tuple[Path | None, list[str]]:
+        """Return the newest checkpoint that is as its card says, read by all ranks together, and what to warn of."""
+        return newest_valid_together(self.run.checkpoints, self.ranks, self.beat_reading)
+
+    def beat_reading(self) -> None:
+        """Say that this rank reads its share of a checkpoint."""
+        self.beat("comparing a checkpoint with its card", is_slow=True)
+
     def load_whole(self, checkpoint) -> None:
         """Fill model, optimizer and state from a checkpoint of this run."""
         card = read_card(checkpoint)
@@ -168,7 +187,7 @@ class RankOfRun:
     def roll_back(self) -> bool:
         """Load the newest sound checkpoint again; False when there is none. Every rank calls this."""
         self.finish_save()
-        checkpoint, complaints = on_main(self.ranks, partial(newest_valid, self.run.checkpoints))
+        checkpoint, complaints = self.newest_valid()
         for text in complaints:
             self.tell("warning", {"step": self.state.step, "text": text})
         if checkpoint is not None:

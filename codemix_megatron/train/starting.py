@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from codemix_megatron.checkpoint.card import read_card
-from codemix_megatron.checkpoint.loading import clear_partial, find_fault, list_checkpoints, newest_valid, set_aside
+from codemix_megatron.checkpoint.loading import list_checkpoints, set_aside
 from codemix_megatron.errors import CheckpointError, CodemixError
 from codemix_megatron.plan.branch import BranchPoint
 from codemix_megatron.recipe.pretrained import PREFIX
@@ -12,19 +12,14 @@ from codemix_megatron.recipe.schema import Model, Recipe, as_plain
 from codemix_megatron.records.journal import cut_after, read_journal
 from codemix_megatron.records.run_folder import CARD, RunFolder, step_of
 
-__all__ = ["check_start", "find_start", "has_random_state", "initial_checkpoint", "parent_checkpoint", "rollbacks_until"]
+__all__ = ["check_start", "find_parent", "has_random_state", "initial_checkpoint", "rollbacks_until", "settle_start"]
 
 # What a run may choose otherwise than the weights it starts from.
 FREE = ("sequence_length", "init_std", "dropout", "precision", "fp8", "vocab_size", "vocab_padding_multiple")
 
 
-def find_start(run: RunFolder) -> tuple[Path | None, list[str]]:
-    """Return the checkpoint of a run to go on from, or None, and what to warn of.
-
-    What is torn or half written is out of the way then. Raises CheckpointError when all that the run has saved is lost.
-    """
-    clear_partial(run.checkpoints)
-    checkpoint, complaints = newest_valid(run.checkpoints)
+def settle_start(run: RunFolder, checkpoint: Path | None, complaints: list[str]) -> None:
+    """Put what is newer than the checkpoint to go on from out of the way; raises CheckpointError when all that the run has saved is lost."""
     saved = [event["step"] for event in read_journal(run.journal) if event["event"] == "checkpoint"]
     if checkpoint is None and saved:
         lost = "".join(f"\n  {complaint}" for complaint in complaints)
@@ -34,7 +29,6 @@ def find_start(run: RunFolder) -> tuple[Path | None, list[str]]:
             exit_code=2,
         )
     set_aside(run.checkpoints, after=checkpoint)
-    return checkpoint, complaints
 
 
 def rollbacks_until(run: RunFolder, step: int) -> list[dict]:
@@ -69,14 +63,6 @@ def initial_checkpoint(recipe: Recipe, run: RunFolder | None) -> Path:
     # Padding rows may differ: Megatron loads around them.
     refuse_other_model(recipe, found[-1], "initial_weights", FREE)
     return found[-1]
-
-
-def parent_checkpoint(recipe: Recipe, branch: BranchPoint) -> Path:
-    """Return the checkpoint a branch goes on from, its files verified; raises CodemixError when it is not whole or holds another model."""
-    checkpoint = find_parent(recipe, branch)
-    if fault := find_fault(checkpoint):
-        raise CodemixError(f"branch.step: {checkpoint}: {fault}; take another step")
-    return checkpoint
 
 
 def has_random_state(card: dict, layout: dict[str, int]) -> bool:

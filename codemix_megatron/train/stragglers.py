@@ -1,24 +1,27 @@
 """A rank that slows all others down, found while they train.
 
 Ranks take their steps in lockstep, so a step lasts as long on each of them; what differs is how long a fixed work takes, how long
-a rank waits for a core, and how late its data come. Each is compared with the median of the other ranks.
+a rank waits for a core, and how late its data come. The main rank compares each with the median of the other ranks; the others only
+send it five numbers in a window.
 """
 
-import statistics
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
 from codemix_megatron.parallel.probe import Probe, core_seconds
-from codemix_megatron.parallel.ranks import Ranks, gather
+from codemix_megatron.parallel.ranks import Ranks
 from codemix_megatron.recipe.schema import Observers
+from codemix_megatron.train.medians import others_median
 from codemix_megatron.watch.rank_environment import node_name
 
-__all__ = ["StragglerWatch", "Window", "slowness"]
+__all__ = ["WHY_SLOW", "StragglerWatch", "Window", "slowness"]
 
 PROBES_PER_WINDOW = 5
 WINDOWS_IN_A_ROW = 3  # before a rank is named, and before one that is fine again may be named anew
+WHY_SLOW = ("a fixed work takes longer on its device", "its process waits for a core", "its data come late")
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,9 @@ class StragglerWatch:
     def __init__(self, observers: Observers, ranks: Ranks):
         self.every, self.factor, self.ranks = observers.straggler_every_steps if ranks.size > 1 else 0, observers.straggler_factor, ranks
         self.probe = Probe(ranks.device) if self.every else None
-        self.streaks = [0] * ranks.size  # windows in a row: slow, or as a negative number fine
-        self.named: set[int] = set()
+        self.streaks = np.zeros(ranks.size, dtype=np.int64)  # windows in a row: slow, or as a negative number fine
+        self.is_named = np.zeros(ranks.size, dtype=bool)
+        self.hosts: list[str] | None = None
         self.begin_window()
 
     def begin_window(self) -> None:
@@ -47,7 +51,7 @@ class StragglerWatch:
         self.steps, self.data_seconds, self.step_seconds, self.cores = 0, 0.0, 0.0, core_seconds()
 
     def after(self, event: str, values: dict) -> list[tuple[str, dict]]:
-        """Count a step; at a window's end return an event for each rank that is to be named. Every rank calls this."""
+        """Count a step; at a window's end the main rank returns an event for each rank that is to be named. Every rank calls this."""
         if not self.every or event not in ("start", "step"):
             return []
         if event == "start":
@@ -62,57 +66,60 @@ class StragglerWatch:
         return self.end_window(values["step"]) if self.steps == self.every else []
 
     def end_window(self, step: int) -> list[tuple[str, dict]]:
-        """Share what was measured, and judge; all ranks come to the same result."""
+        """Send what was measured to the main rank, which judges."""
         ran, waited = (now - before for now, before in zip(core_seconds(), self.cores, strict=True))
-        assert self.probe is not None
-        windows = self.share(Window(self.probe.take(), ran, waited, self.data_seconds, self.step_seconds))
+        if self.hosts is None:
+            self.hosts = self.share_hosts()
+        table = self.share(Window(self.probe.take() if self.probe else 0.0, ran, waited, self.data_seconds, self.step_seconds))
         self.begin_window()
-        new: list[dict] = []
-        for rank in range(self.ranks.size):
-            factor, why = slowness(windows, rank)
-            streak = self.streaks[rank]
-            self.streaks[rank] = max(streak, 0) + 1 if factor > self.factor else min(streak, 0) - 1
-            if self.streaks[rank] >= WINDOWS_IN_A_ROW and rank not in self.named:
-                self.named.add(rank)
-                new.append({"step": step, "rank": rank, "factor": round(factor, 2), "why": why, "steps": WINDOWS_IN_A_ROW * self.every})
-            elif self.streaks[rank] <= -WINDOWS_IN_A_ROW:
-                self.named.discard(rank)
-        hosts = gather(self.ranks, node_name()) if new else []
-        return [("straggler", {**event, "host": hosts[event["rank"]]}) for event in new]
+        return [] if table is None else self.judge(step, table)
 
-    def share(self, window: Window) -> list[Window]:
-        """Return the windows of all ranks, by one collective."""
-        own = list(vars(window).values())
-        table = torch.zeros(self.ranks.size, len(own), dtype=torch.float64, device=self.ranks.device)
-        table[self.ranks.rank] = torch.tensor(own, dtype=torch.float64)
-        dist.all_reduce(table)
-        return [Window(*row) for row in table.tolist()]
+    def judge(self, step: int, table: np.ndarray) -> list[tuple[str, dict]]:
+        """Count windows in a row; return an event for each rank that is to be named."""
+        factors = slowness(table)
+        is_slow = factors.max(axis=1) > self.factor
+        self.streaks = np.where(is_slow, np.maximum(self.streaks, 0) + 1, np.minimum(self.streaks, 0) - 1)
+        self.is_named &= self.streaks > -WINDOWS_IN_A_ROW
+        new = np.flatnonzero((self.streaks >= WINDOWS_IN_A_ROW) & ~self.is_named)
+        self.is_named[new] = True
+        events = []
+        for rank in new.tolist():
+            factor, why = round(float(factors[rank].max()), 2), WHY_SLOW[int(factors[rank].argmax())]
+            told = {"step": step, "rank": rank, "factor": factor, "why": why, "steps": WINDOWS_IN_A_ROW * self.every}
+            events.append(("straggler", {**told, "host": self.hosts[rank] if self.hosts else "?"}))
+        return events
 
+    def share_hosts(self) -> list[str]:
+        """Return the nodes of all ranks, on the main rank; nothing elsewhere."""
+        hosts: list = [None] * self.ranks.size if self.ranks.is_main else []
+        dist.gather_object(node_name(), hosts or None)
+        return hosts
 
-def slowness(windows: list[Window], rank: int) -> tuple[float, str]:
-    """Return by which factor a rank is slower than the median of the others, and at what it is slowest."""
-    own, others = windows[rank], [window for other, window in enumerate(windows) if other != rank]
-    found = {
-        "a fixed work takes longer on its device": ratio(own.probe_seconds, [w.probe_seconds for w in others]),
-        "its process waits for a core": ratio(crowding(own), [crowding(w) for w in others]),
-        "its data come late": lateness(own, statistics.median(w.data_seconds for w in others)),
-    }
-    why = max(found, key=lambda name: found[name])
-    return found[why], why
-
-
-def ratio(own: float, others: list[float]) -> float:
-    """Return a value over the median of others; 1 where nothing was measured."""
-    usual = statistics.median(others)
-    return own / usual if usual > 0 else 1.0
+    def share(self, window: Window) -> np.ndarray | None:
+        """Return the windows of all ranks as a table of one row for each, on the main rank; None elsewhere."""
+        own = torch.tensor(astuple(window), dtype=torch.float64, device=self.ranks.device)
+        if not self.ranks.is_main:
+            dist.gather(own)
+            return None
+        rows = own.new_empty(self.ranks.size, len(own))
+        dist.gather(own, list(rows))
+        return rows.cpu().numpy()
 
 
-def crowding(window: Window) -> float:
-    """Return by which factor the main thread takes longer because it waits for a core."""
-    return 1 + window.waited_seconds / window.ran_seconds if window.ran_seconds > 0 else 1.0
+def slowness(table: np.ndarray) -> np.ndarray:
+    """Return by which factor each rank is slower than the median of the others, in order of WHY_SLOW: float64 [ranks, 3].
+
+    `table` has the fields of a Window for each rank. O(N log N) for N ranks.
+    """
+    probe, ran, waited, data, steps = table.T
+    crowding = 1 + np.divide(waited, ran, out=np.zeros_like(ran), where=ran > 0)
+    late = data - others_median(data)
+    is_late = (late > 0) & (late < steps)
+    lateness = np.divide(steps, steps - late, out=np.ones_like(steps), where=is_late)
+    return np.stack([over_others(probe), over_others(crowding), lateness], axis=1)
 
 
-def lateness(window: Window, usual_data_seconds: float) -> float:
-    """Return by which factor a rank's steps would be shorter if its data came as they do elsewhere."""
-    late = window.data_seconds - usual_data_seconds
-    return window.step_seconds / (window.step_seconds - late) if 0 < late < window.step_seconds else 1.0
+def over_others(values: np.ndarray) -> np.ndarray:
+    """Return each value over the median of the others; 1 where nothing was measured."""
+    usual = others_median(values)
+    return np.divide(values, usual, out=np.ones_like(values), where=usual > 0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.records.atomic import read_json, write_json
 from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.watch.hardware import hardware_words
 from codemix_megatron.watch.rank_environment import node_name, own_rank, start_id
 
 __all__ = ["Failure", "first_failure", "note_failure"]
@@ -37,10 +38,13 @@ class Failure:
     exit_code: int
     at: float
     carried: bool = False  # another rank's fault, raised here too
+    evidence: str | None = None  # what speaks for a fault of this machine
 
     @property
     def is_secondary(self) -> bool:
         """Say whether this rank failed because another one was gone."""
+        if self.evidence:
+            return False
         return NEVER_CAME in self.message if self.known else DRAGGED.search(self.message) is not None
 
     @property
@@ -75,7 +79,15 @@ def describe_failure(fault: BaseException) -> Failure:
         exit_code=getattr(fault, "exit_code", 1),
         at=time.time(),
         carried=getattr(fault, "is_carried", False),
+        evidence=None if getattr(fault, "is_carried", False) else evidence_of(fault),
     )
+
+
+def evidence_of(fault: BaseException | None) -> str | None:
+    """Return what an error, or what caused it, says of a fault of this machine."""
+    if fault is None:
+        return None
+    return getattr(fault, "evidence", None) or hardware_words(str(fault)) or evidence_of(fault.__cause__)
 
 
 def innermost_frame(fault: BaseException | None) -> str | None:

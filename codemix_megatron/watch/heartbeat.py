@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
@@ -22,7 +23,7 @@ from threading import Event, Thread
 from codemix_megatron.errors import LaunchError
 from codemix_megatron.watch.rank_environment import node_name
 
-__all__ = ["Beat", "HeartbeatWriter", "Watch", "end_when_hung"]
+__all__ = ["SILENT_TICKS", "Beat", "HeartbeatWriter", "Watch", "end_when_hung", "read_beats"]
 
 MOST_TICK_SECONDS = 5.0
 SILENT_TICKS = 4  # a rank that missed so many does not run any more
@@ -66,6 +67,7 @@ class HeartbeatWriter:
         tick = min(MOST_TICK_SECONDS, patience_seconds / 10)
         self.state = Beat(rank, size, node_name(), os.getpid(), self.stacks.name, tick, patience_seconds)
         self.beaten_at, self.armed_for, self.ended = time.monotonic(), -1, Event()
+        self.at_stop: list[Callable[[], None]] = []  # what else ends with it
         faulthandler.register(signal.SIGUSR2, file=self.stacks, all_threads=True)
         self.write(self.state)  # a rank that is stopped at once is seen too
         self.thread = Thread(target=self.tick, name="heart", daemon=True)
@@ -104,6 +106,8 @@ class HeartbeatWriter:
         faulthandler.cancel_dump_traceback_later()
         faulthandler.unregister(signal.SIGUSR2)
         self.write(replace(self.state, is_done=True))
+        for end in self.at_stop:
+            end()
         self.stacks.close()
 
 
@@ -147,7 +151,7 @@ class Watch:
             self.moved_at.clear()
             self.ticked_at.clear()
         self.looked_at = now
-        sights = [self.see(beat, now) for beat in self.read()]
+        sights = [self.see(beat, now) for beat in read_beats(self.folder)]
         suspects = find_suspects([sight for sight in sights if not sight.beat.is_done])
         return describe(suspects) if suspects else None
 
@@ -156,15 +160,17 @@ class Watch:
         still, silent = since(self.moved_at, beat.rank, beat.count, now), since(self.ticked_at, beat.rank, beat.ticks, now)
         return Sight(beat, now - still, now - silent)
 
-    def read(self) -> list[Beat]:
-        """Return the beats that are there."""
-        beats = []
-        for path in sorted(self.folder.glob("heart-*.json")):
-            try:
-                beats.append(Beat(**json.loads(path.read_text())))
-            except (OSError, ValueError):
-                continue
-        return beats
+
+def read_beats(folder: Path) -> list[Beat]:
+    """Return the beats that are there: of one rank in each file, or of all ranks of a node."""
+    beats = []
+    for path in [*folder.glob("heart-*.json"), *folder.glob("node-*.json")]:
+        try:
+            found = json.loads(path.read_text())
+            beats += [Beat(**plain) for plain in (found if isinstance(found, list) else [found])]
+        except (OSError, ValueError, TypeError):
+            continue
+    return sorted(beats, key=lambda beat: beat.rank)
 
 
 def since(table: dict, rank: int, value: int, now: float) -> float:

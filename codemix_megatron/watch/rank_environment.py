@@ -2,9 +2,10 @@
 
 import os
 import re
-import socket
+from contextlib import suppress
 
-from codemix_megatron.placement import find_place
+from codemix_megatron.errors import LaunchError
+from codemix_megatron.placement import find_place, node_name
 
 __all__ = ["is_a_rank", "node_name", "own_rank", "start_id"]
 
@@ -15,14 +16,13 @@ def is_a_rank() -> bool:
 
 
 def own_rank() -> int:
-    """Return this process's rank, 0 when it is alone."""
-    place = find_place()
-    return place.rank if place else 0
-
-
-def node_name() -> str:
-    """Return the name of the node this process runs on, Slurm's where there is one."""
-    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    """Return this process's rank, 0 when it is alone or the environment tells half of a place, which find_place refuses."""
+    if (rank := os.environ.get("RANK", "")).isdigit():
+        return int(rank)
+    with suppress(LaunchError):
+        if place := find_place():
+            return place.rank
+    return 0
 
 
 def start_id() -> str:

@@ -65,6 +65,7 @@ UnkillableStepTimeout=20
 PARTITIONS = """
 PartitionName=train Nodes=ALL Default=YES DefaultTime=10 State=UP PriorityTier=10
 PartitionName=spare Nodes=ALL DefaultTime=10 State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=30
+PartitionName=short Nodes=ALL MaxTime=60 DefaultTime=10 State=UP PriorityTier=10
 """
 
 
@@ -143,24 +144,26 @@ class Cluster:
         controller, address = ("ctl", CONTROLLER) if self.isolated else (socket.gethostname(), "127.0.0.1")
         ports = iter(free_ports(1 + self.num_nodes))
         text = CONFIGURATION.format(folder=self.folder, controller=controller, address=address, port=next(ports))
-        hosts = f"127.0.0.1 localhost\n{CONTROLLER} ctl\n"
+        hosts = dict.fromkeys(("ctl", *self.names), "127.0.0.1 localhost\n")
+        addresses = {"ctl": CONTROLLER, **{name: f"10.77.0.{10 + i}" for i, name in enumerate(self.names, 1)}}
         for i, name in enumerate(self.names, 1):
             place = (
                 f"NodeAddr=10.77.0.{10 + i} Port=6818"
                 if self.isolated
                 else f"NodeHostname={controller} NodeAddr=127.0.0.1 Port={next(ports)}"
             )
-            hosts += f"10.77.0.{10 + i} {name}\n"
             text += f"NodeName={name} {place} CPUs={self.cpus} RealMemory=16000 State=UNKNOWN\n"
         self.configuration.write_text(text + PARTITIONS)
-        (self.folder / "hosts").write_text(hosts)
+        for here, text in hosts.items():  # a node's own name is 127.0.1.1 there, as Debian's installer writes it
+            lines = (f"{'127.0.1.1' if name == here != 'ctl' else address} {name}\n" for name, address in addresses.items())
+            (self.folder / f"hosts-{here}").write_text(text + "".join(lines))
         (self.folder / "nsswitch.conf").write_text("hosts: files\npasswd: files\ngroup: files\n")
         if self.isolated:
-            self.run("sh", "-c", self.own_names()).check_returncode()
+            self.run("sh", "-c", self.own_names("ctl")).check_returncode()
 
-    def own_names(self) -> str:
-        """Return the shell commands that make the nodes' names known in a mount namespace."""
-        return f"mount --bind {self.folder}/hosts /etc/hosts && mount --bind {self.folder}/nsswitch.conf /etc/nsswitch.conf"
+    def own_names(self, here: str) -> str:
+        """Return the shell commands that make the nodes' names known in the mount namespace of a node."""
+        return f"mount --bind {self.folder}/hosts-{here} /etc/hosts && mount --bind {self.folder}/nsswitch.conf /etc/nsswitch.conf"
 
     def start_munge(self) -> None:
         """Start munged with a key of its own."""
@@ -193,7 +196,7 @@ class Cluster:
         if not self.isolated:
             self.nodes[name] = self.popen(name, ["sh", "-c", f"export {NODE_MARK}={name}; {slurmd}"])
             return
-        inside = f"hostname {name} && {self.own_names()} && read go && {slurmd}"
+        inside = f"hostname {name} && {self.own_names(name)} && read go && {slurmd}"
         words = ["unshare", "--net", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", inside]
         node = self.nodes[name] = self.popen(name, words, stdin=subprocess.PIPE)
         self.connect(name, node.pid)

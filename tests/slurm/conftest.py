@@ -82,3 +82,11 @@ class Launcher:
 def launcher(cluster, tiny, tmp_path_factory) -> Launcher:  # noqa: F811
     """The login node."""
     return Launcher(cluster, tiny, tmp_path_factory.mktemp("site") / "site.yaml")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tiny):  # noqa: F811
+    """Losses of the run on two ranks of this machine, without Slurm."""
+    done = tiny.train("undisturbed", "parallel.tensor=2")
+    assert done.returncode == 0, done.stderr
+    return tiny.losses("undisturbed")

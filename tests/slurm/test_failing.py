@@ -33,21 +33,27 @@ def test_failing_rank_ends_the_job_soon_and_rank_node_and_line_are_named(launche
 
 @pytest.fixture(scope="module")
 def hopeless(launcher, cluster, tiny):
-    """A run whose second rank always dies at once."""
-    python = interpreter(tiny, "killed", "kill -9 $$", "sleep 100; ")
-    job = launcher.train("hopeless", "parallel.tensor=2", python=python, max_starts_without_progress=2)
+    """A run whose second rank always dies at once, on the first start with words of a driver that has lost its device."""
+    words = 'if [ -z "$SLURM_RESTART_COUNT" ]; then echo "RuntimeError: CUDA error: uncorrectable ECC error encountered" >&2; exit 1; fi'
+    python = interpreter(tiny, "killed", f"{{ {words}; kill -9 $$; }}", "sleep 100; ")
+    job = launcher.train("hopeless", "parallel.tensor=2", python=python, max_starts_without_progress=3)
     return cluster.wait_for_job(job)
 
 
-def test_node_of_the_failed_rank_is_avoided_on_the_next_start(launcher, hopeless):
-    first, second = launcher.attempts("hopeless", "begin")
-    node = first["nodes"][1]
-    assert node not in second["nodes"] and launcher.attempts("hopeless", "end")[0]["bad_node"] == node
-    assert f"rank 1 on {node} failed first: killed by a signal (Killed)" in launcher.log("hopeless")
-    assert f"{node} is left out on the next start" in launcher.log("hopeless")
+def test_node_of_which_the_hardware_failed_is_avoided_on_the_next_start(launcher, hopeless):
+    first, second, _ = launcher.attempts("hopeless", "begin")
+    node, end = first["nodes"][1], launcher.attempts("hopeless", "end")[0]
+    assert node not in second["nodes"] and end["bad_node"] == node, launcher.log("hopeless")
+    assert "uncorrectable ECC error" in end["why"] and f"{node} is left out on the next start" in launcher.log("hopeless")
+
+
+def test_node_of_a_rank_that_somebody_killed_is_not_blamed(launcher, hopeless):
+    second = launcher.attempts("hopeless", "begin")[1]
+    end = launcher.attempts("hopeless", "end")[1]
+    assert "bad_node" not in end and f"rank 1 on {second['nodes'][1]} failed first: killed by a signal (Killed)" in end["why"]
 
 
 def test_job_that_makes_no_progress_is_given_up(launcher, hopeless):
-    assert (hopeless["JobState"], hopeless["Restarts"], hopeless["ExitCode"]) == ("FAILED", "1", "1:0")
+    assert (hopeless["JobState"], hopeless["Restarts"], hopeless["ExitCode"]) == ("FAILED", "2", "1:0")
     last = launcher.attempts("hopeless", "end")[-1]
-    assert last["action"] == "fail" and "given up after 2 starts in a row without a new checkpoint" in last["why"]
+    assert last["action"] == "fail" and "given up after 3 starts in a row without a new checkpoint" in last["why"]

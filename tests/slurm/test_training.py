@@ -9,14 +9,6 @@ EVERY_STEP = "checkpoint.every_steps=1"
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tiny):
-    """Losses of the run on two ranks of this machine, without Slurm."""
-    done = tiny.train("undisturbed", "parallel.tensor=2")
-    assert done.returncode == 0, done.stderr
-    return tiny.losses("undisturbed")
-
-
-@pytest.fixture(scope="module")
 def eventful(launcher, cluster, tiny):
     """One run on two nodes that is pushed aside, loses a node in mid-training and another one in mid-save; its job's last fields."""
     # Of three nodes none can be left out for good where one more is to be lost.

@@ -1,7 +1,8 @@
 """RUN/launch/attempts.jsonl: every start of a run's jobs, and what was decided at its end.
 
 A `begin` event holds start (JOB.RESTARTS), job, nodes, master, at, checkpoint_step (0 without one); an `end` event start, action, why,
-exit_code, checkpoint_step, and bad_node where one is blamed. A start whose node lost power has no end.
+exit_code, checkpoint_step, bad_node where one is at fault, and next_job where a job was submitted to go on, for the site does not queue
+one again. A start whose node lost power has no end.
 """
 
 from dataclasses import dataclass, field
@@ -46,10 +47,25 @@ class Attempts:
         """Return the start that the run folder belongs to now."""
         return next((event["start"] for event in reversed(self.events) if event["event"] == "begin"), None)
 
+    def jobs_up_to(self, job: str) -> list[str]:
+        """Return a job after those it was submitted to go on from, oldest first."""
+        before = {event["next_job"]: event["start"].rpartition(".")[0] for event in self.events if event.get("next_job")}
+        chain = [job]
+        while chain[0] in before:
+            chain.insert(0, before[chain[0]])
+        return chain
+
+    def goes_on_in(self, job: str) -> str:
+        """Return the job that does a job's work now: itself, or the last of those submitted to go on from it."""
+        after = {event["start"].rpartition(".")[0]: event["next_job"] for event in self.events if event.get("next_job")}
+        while job in after:
+            job = after[job]
+        return job
+
     def without_progress(self, job: str, step: int) -> int:
-        """Count the job's last starts that began no earlier than at `step`, where the run stands now."""
-        count = 0
-        for begin in reversed(self.begins(job)):
+        """Count the last starts of a job, and of those before it, that began no earlier than at `step`, where the run stands now."""
+        count, jobs = 0, self.jobs_up_to(job)
+        for begin in reversed([event for event in self.events if event["event"] == "begin" and event["job"] in jobs]):
             if begin["checkpoint_step"] < step:
                 break
             count += 1

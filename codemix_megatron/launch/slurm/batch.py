@@ -82,7 +82,7 @@ def run_training(arguments, command: list[str]) -> int:
     start = TrainingStart(
         RunFolder(arguments.run), job.id, job.restarts, job.nodes, arguments.max_starts, not arguments.keep_bad_nodes, say
     )
-    step = Step(arguments.save_seconds, start.ask_to_stop, start.is_overtaken)
+    step = Step(arguments.save_seconds, start.ask_to_stop, start.is_overtaken, start.has_lost_node)
     if verdict := start.begin():
         say(f"{verdict.action}: {verdict.why}")
         return verdict.exit_code
@@ -128,8 +128,10 @@ def count_failure(path: Path, code: int) -> int:
 class Step:
     """An srun, and the signals that reach the batch script from here on."""
 
-    def __init__(self, save_seconds: int, ask_to_stop: Callable | None, is_overtaken: Callable):
-        self.save_seconds, self.ask_to_stop, self.is_overtaken = save_seconds, ask_to_stop, is_overtaken
+    def __init__(
+        self, save_seconds: int, ask_to_stop: Callable | None, is_overtaken: Callable, has_lost_node: Callable[[], bool] = lambda: False
+    ):
+        self.save_seconds, self.ask_to_stop, self.is_overtaken, self.has_lost_node = save_seconds, ask_to_stop, is_overtaken, has_lost_node
         self.signal: str | None = None
         self.deadline = float("inf")
         for number in (signal.SIGUSR1, signal.SIGTERM):
@@ -146,6 +148,8 @@ class Step:
                 killed = kill_ranks_here(os.environ["SLURM_JOB_ID"])
                 say(f"a later start works on this run; the ranks of this one are killed ({killed} processes on this node)")
                 srun.kill()  # asked to end, it would have Slurm end the step, which has the later start's name too
+            elif self.signal == "TERM" and self.has_lost_node():
+                srun.kill()  # it waits for a node that is gone, and Slurm ends this process before it has done so
             elif time.monotonic() > self.deadline:
                 say(f"the ranks did not leave within {self.save_seconds * SAVING_SHARE:.0f} s after {self.signal}; they are ended")
                 self.deadline = float("inf")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from codemix_megatron.launch.slurm.job_environment import save_surroundings
+from codemix_megatron.launch.slurm.partition import refuse_beyond_limits
 from codemix_megatron.launch.slurm.script import ARRAY_TASK, Job, render_script
 from codemix_megatron.launch.slurm.site import Site
 from codemix_megatron.launch.slurm.training_job import SubmittedJob, hand_over, refuse_second
@@ -15,7 +16,7 @@ Scripts = dict[str, tuple[str, Path]]  # name -> text of the script, its log
 
 def render_preparation(recipe_path, overrides, folder: RunFolder, site: Site, num_tasks: int, *, trains_tokenizer: bool = False) -> Scripts:
     """Return the scripts that prepare a recipe's corpora: the tokenizer where it is to be trained, an array, the merge."""
-    words = (str(recipe_path), *overrides)
+    words, site = (str(recipe_path), *overrides), site.for_kind("prepare")
     jobs = {"tokenizer": command_job(folder, "tokenizer", site, ("prepare", *words, "--tokenizer-only"))} if trains_tokenizer else {}
     shard = ("prepare", *words, "--shard", f"{ARRAY_TASK}/{num_tasks}")
     jobs["prepare"] = command_job(folder, "prepare", site, shard, array_tasks=num_tasks)
@@ -26,12 +27,14 @@ def render_preparation(recipe_path, overrides, folder: RunFolder, site: Site, nu
 def submit_preparation(recipe_path, overrides, folder: RunFolder, site: Site, num_tasks: int, **options) -> dict[str, SubmittedJob]:
     """Submit what `render_preparation` renders, each job after the one before it; returns name -> job."""
     refuse_second(folder, "merge")
+    refuse_beyond_limits(site.for_kind("prepare"), 1)
     save_surroundings(folder.launch)
     return submit_chain(folder, render_preparation(recipe_path, overrides, folder, site, num_tasks, **options))
 
 
 def render_scoring(run: RunFolder, site: Site, options=()) -> Scripts:
     """Return the script that exports a run's newest checkpoint and scores it; `options` are those of codemix evaluate."""
+    site = site.for_kind("evaluate")
     gpus = min(1, site.gpus_per_node)
     job = command_job(run, "score", site, ("export", str(run)), ("evaluate", str(run), *options), gpus=gpus)
     return {"score": (render_script(job, site), job.log)}
@@ -40,6 +43,7 @@ def render_scoring(run: RunFolder, site: Site, options=()) -> Scripts:
 def submit_scoring(run: RunFolder, site: Site, options=(), *, after=(), kind: str = "afterok") -> SubmittedJob:
     """Submit what `render_scoring` renders."""
     refuse_second(run, "score")
+    refuse_beyond_limits(site.for_kind("evaluate"), 1)
     save_surroundings(run.launch)
     return submit_chain(run, render_scoring(run, site, options), after, kind)["score"]
 

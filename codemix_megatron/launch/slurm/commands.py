@@ -1,6 +1,7 @@
 """Slurm's client commands, each under a timeout: they wait for ever when the controller is gone."""
 
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +11,17 @@ from codemix_megatron.errors import LaunchError
 __all__ = [
     "JobState",
     "cancel",
+    "dependents",
     "exclude_nodes",
     "job_details",
     "job_states",
     "node_address",
     "node_names",
     "node_states",
+    "partition_details",
     "requeue",
     "submit",
+    "wait_for_another",
 ]
 
 PATIENCE_SECONDS = 60  # for one command; a busy controller takes its time
@@ -60,7 +64,7 @@ def submit(script: Path, after=(), kind: str = "afterok", options=()) -> str:
     words = ["sbatch", "--parsable", *options]
     if after:
         words += [f"--dependency={kind}:{':'.join(map(str, after))}", "--kill-on-invalid-dep=yes"]
-    return client([*words, str(script)]).split(";")[0].strip()
+    return client([*words, str(script)], environment=outside_of_jobs()).split(";")[0].strip()
 
 
 def cancel(ids) -> None:
@@ -134,8 +138,31 @@ def job_details(job: str) -> dict[str, str]:
 
 
 def requeue(job: str) -> None:
-    """Queue a job again; its batch script is killed for it some seconds later."""
+    """Queue a job again; its batch script is killed for it some seconds later. Raises LaunchError, also where the site bars it."""
     client(["scontrol", "requeue", job])
+
+
+def dependents(job: str) -> dict[str, str]:
+    """Return id -> dependencies of the jobs that wait for one."""
+    listed = client(["squeue", "--noheader", "--states=PENDING", "--Format=JobArrayID:|,Dependency:|"])
+    found = dict(line.strip().split("|")[:2] for line in listed.splitlines() if "|" in line)
+    return {waiting: text for waiting, text in found.items() if re.search(rf"\bafter[a-z]*:{job}\b", text)}
+
+
+def wait_for_another(waiting: str, dependencies: str, old: str, new: str) -> None:
+    """Have a job that waits for one wait for another one, which does its work instead."""
+    plain = re.sub(r"\([^)]*\)", "", dependencies)
+    client(["scontrol", "update", f"JobId={waiting}", f"Dependency={re.sub(rf':{old}(?![0-9_])', f':{new}', plain)}"])
+
+
+def partition_details(name: str | None) -> dict[str, str]:
+    """Return the fields of `scontrol show partition` of one, or of the default one; empty when it is not there."""
+    shown = client(["scontrol", "--oneliner", "show", "partition", *([name] if name else [])], allowed="not found")
+    for line in shown.splitlines():
+        fields = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        if name or fields.get("Default") == "YES":
+            return fields
+    return {}
 
 
 def exclude_nodes(job: str, nodes) -> None:
@@ -160,11 +187,16 @@ def node_states(partition: str | None = None) -> dict[str, str]:
     return dict(line.split()[:2] for line in client(words).splitlines() if line.strip())
 
 
-def client(words: list[str], allowed: str | None = None) -> str:
+def client(words: list[str], allowed: str | None = None, environment: dict[str, str] | None = None) -> str:
     """Run one of Slurm's commands and return its output; a refusal that holds `allowed` counts as empty."""
     try:
         done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_SECONDS, env=client_environment()
+            words,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            env=environment or client_environment(),
         )
     except FileNotFoundError:
         raise LaunchError(f"{words[0]}: not found; run this where Slurm's commands are, such as a login node", exit_code=2) from None
@@ -179,3 +211,8 @@ def client(words: list[str], allowed: str | None = None) -> str:
 def client_environment() -> dict[str, str]:
     """Return this environment without what would change what the commands print or submit."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SINFO_", "SACCT_", "SLURM_TIME_FORMAT"))}
+
+
+def outside_of_jobs() -> dict[str, str]:
+    """Return the environment without what Slurm tells a job of itself, which a job submitted from inside it would take for its own."""
+    return {name: value for name, value in client_environment().items() if not name.startswith("SLURM_") or name == "SLURM_CONF"}

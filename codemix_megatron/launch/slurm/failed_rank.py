@@ -6,9 +6,12 @@ from pathlib import Path
 from codemix_megatron.launch.slurm.failed_task import FailedTask, first_failed_task
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.watch.failures import Failure, first_failure
+from codemix_megatron.watch.hardware import hardware_words
 from codemix_megatron.watch.rank_log import rank_log_path
 
 __all__ = ["FailedRank", "first_failed_rank"]
+
+LAST_BYTES = 65536  # of a rank's log, in which the words before its end are looked for
 
 
 @dataclass(frozen=True)
@@ -21,18 +24,15 @@ class FailedRank:
     exit_code: int
     where: str | None = None  # file:line
     log: Path | None = None
-
-    @property
-    def is_node_to_blame(self) -> bool:
-        """Say whether the next start had better avoid the node: the machine failed, or nobody knows."""
-        return self.exit_code != 2
+    evidence: str | None = None  # what speaks for a fault of the node; without it none is blamed
 
     def describe(self) -> str:
         """Return one line that names rank, node and line."""
         who = f"rank {self.rank} on {self.node} failed first" if self.rank is not None else f"{self.node} failed"
         place = f", at {self.where}" if self.where else ""
         output = f" (output: {self.log})" if self.log else ""
-        return f"{who}{place}: {self.message}{output}"
+        evidence = f"; the node is at fault: {self.evidence}" if self.evidence and self.evidence not in self.message else ""
+        return f"{who}{place}: {self.message}{evidence}{output}"
 
 
 def first_failed_rank(run: RunFolder, start: str, log: Path, log_start: int) -> FailedRank | None:
@@ -41,22 +41,32 @@ def first_failed_rank(run: RunFolder, start: str, log: Path, log_start: int) -> 
     A rank that a signal ended leaves no note; then those of ranks that lost it say nothing of the cause, and srun's words do.
     """
     failure = first_failure(run, start)
-    task = first_failed_task(read_from(log, log_start)) if log.exists() else None
+    said = read_from(log, log_start) if log.exists() else ""
+    task = first_failed_task(said)
     if failure and (not failure.is_secondary or task is None or not task.was_killed):
         return from_failure(run, failure)
-    return from_task(run, task) if task else None
+    return from_task(run, task, said) if task else None
 
 
 def from_failure(run: RunFolder, failure: Failure) -> FailedRank:
     """Return what a rank noted."""
-    return FailedRank(failure.rank, failure.host, failure.message, failure.exit_code, failure.where, rank_log_path(run, failure.rank))
+    return FailedRank(
+        failure.rank, failure.host, failure.message, failure.exit_code, failure.where, rank_log_path(run, failure.rank), failure.evidence
+    )
 
 
-def from_task(run: RunFolder, task: FailedTask) -> FailedRank:
-    """Return what srun knows of a task."""
+def from_task(run: RunFolder, task: FailedTask, said: str) -> FailedRank:
+    """Return what srun knows of a task; for a fault of its node speak srun itself and what stands in the logs."""
     log = None if task.rank is None else rank_log_path(run, task.rank)
+    own = last_start_of(log) if log and log.exists() else ""
+    evidence = "srun lost it" if task.rank is None else hardware_words(f"{task.what}\n{own}\n{said}")
     what = f"killed by a signal ({task.what})" if task.was_killed else task.what
-    return FailedRank(task.rank, task.node, what, task.exit_code, None, log if log and log.exists() else None)
+    return FailedRank(task.rank, task.node, what, task.exit_code, None, log if log and log.exists() else None, evidence)
+
+
+def last_start_of(log: Path) -> str:
+    """Return what a rank's log holds of its last start."""
+    return read_from(log, max(0, log.stat().st_size - LAST_BYTES)).rpartition(" start ")[2]
 
 
 def read_from(path: Path, start: int) -> str:

@@ -23,6 +23,7 @@ class Ending:
     is_requeued: bool = False  # by Slurm itself
     is_preempted: bool = False
     is_overtaken: bool = False  # a later start works on the run
+    lost_node: str | None = None  # one of its nodes that Slurm has lost
     failure: str | None = None  # what failed first, in words
     failure_exit_code: int = 1
     starts_without_progress: int = 0
@@ -33,7 +34,7 @@ class Ending:
 class Verdict:
     """What to do, why, and the exit code of the job."""
 
-    action: Literal["done", "requeue", "leave", "fail"]
+    action: Literal["done", "requeue", "resubmit", "leave", "fail"]  # resubmit: what becomes of requeue where the site bars it
     why: str
     exit_code: int
 
@@ -45,10 +46,11 @@ def decide(ending: Ending) -> Verdict:
     if ending.is_overtaken:
         return Verdict("leave", "a later start works on this run", 1)
     if ending.is_requeued:
-        return Verdict("leave", f"Slurm queues the job again; {where(ending)}", STOPPED_EARLY)
-    if ending.is_cancelled:
+        lost = f"{ending.lost_node} was lost; " if ending.lost_node else ""
+        return Verdict("leave", f"{lost}Slurm queues the job again; {where(ending)}", STOPPED_EARLY)
+    if ending.is_cancelled and not ending.lost_node:
         return Verdict("leave", f"cancelled; {where(ending)}; the same codemix launch goes on from there", STOPPED_EARLY)
-    was_asked = ending.signal is not None or ending.is_preempted
+    was_asked = ending.signal is not None or ending.is_preempted or ending.lost_node is not None
     if ending.event == "stop" and not was_asked:
         return Verdict(
             "leave", f"stopped by hand and saved at step {ending.checkpoint_step}; the same codemix launch goes on", STOPPED_EARLY
@@ -62,6 +64,8 @@ def decide(ending: Ending) -> Verdict:
 
 def cause(ending: Ending) -> str:
     """Say why the start ended early."""
+    if ending.lost_node:
+        return f"{ending.lost_node} was lost"
     if ending.event == "stop":
         return f"stopped by {ending.signal or 'preemption'} and saved"
     if ending.signal or ending.is_preempted:

@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from codemix_megatron.launch.slurm.site import Container, Site
+from codemix_megatron.launch.slurm.site import MEMORY, Container, Site
 
 __all__ = ["ARRAY_TASK", "Job", "render_script"]
 
@@ -49,8 +49,8 @@ def sbatch_options(job: Job, site: Site) -> list[str]:
         "nodes": job.nodes,
         "ntasks-per-node": job.ranks_per_node,
         "cpus-per-task": site.cpus_per_rank,
-        "gres": f"gpu:{job.gpus_per_node}" if job.gpus_per_node else None,
-        "mem": site.memory_per_node,
+        "gres": gpus(job, site),
+        "mem": memory(job, site),
         "time": in_minutes(site.time_limit_hours),
         "partition": site.partition,
         "account": site.account,
@@ -61,6 +61,21 @@ def sbatch_options(job: Job, site: Site) -> list[str]:
         "open-mode": "append",
     }
     return [*(f"--{name}={shlex.quote(str(value))}" for name, value in named.items() if value is not None), "--requeue", *site.sbatch]
+
+
+def gpus(job: Job, site: Site) -> str | None:
+    """Return the GPUs to ask for on each node."""
+    kind = f"{site.gpu_type}:" if site.gpu_type else ""
+    return f"gpu:{kind}{job.gpus_per_node}" if job.gpus_per_node else None
+
+
+def memory(job: Job, site: Site) -> str | None:
+    """Return the memory to ask for on each node; a job on a part of a node leaves the rest of it to others."""
+    if site.memory_per_rank:
+        size = MEMORY.fullmatch(site.memory_per_rank)
+        return f"{int(size[1]) * job.ranks_per_node}{size[2]}" if size else None
+    takes_all = site.memory_per_node == "0" and job.ranks_per_node < site.ranks_on_a_node
+    return None if takes_all else site.memory_per_node
 
 
 def in_minutes(hours: float | None) -> int | None:
@@ -79,6 +94,9 @@ def srun_words(job: Job, site: Site) -> list[str]:
     """Return srun's words: one task per rank; the first that fails ends all, and none outlives the first by a minute."""
     total = job.nodes * job.ranks_per_node
     words = ["srun", f"--nodes={job.nodes}", f"--ntasks={total}", "--kill-on-bad-exit=1", "--wait=60"]
+    if not any(option.startswith("--export") for option in site.srun):
+        words.append("--export=ALL")  # else ranks of a site that submits with --export=NONE are not told where they meet
+    words += [f"--gpu-bind={site.gpu_bind}"] if site.gpu_bind and job.gpus_per_node else []
     words += [f"--cpus-per-task={site.cpus_per_rank}"] if site.cpus_per_rank else []  # since 22.05 srun does not inherit it
     return [*words, *container_words(site.container), *site.srun]
 

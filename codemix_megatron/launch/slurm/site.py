@@ -1,17 +1,19 @@
 """What a cluster wants to know of a job, read from a YAML file: partition, devices per node, container, environment."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.recipe.fields import says
 from codemix_megatron.recipe.reading import Faults, kind_of, parse_yaml, read_block
 
-__all__ = ["Container", "Site", "read_site"]
+__all__ = ["MEMORY", "Container", "Resources", "Site", "read_site"]
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LEAST_SAVE_SECONDS = 60  # Slurm's own clock for such signals: they come up to a minute off
+MEMORY = re.compile(r"(\d+)([KMGT]?)")
 MOUNT = re.compile(r"[^:\s]+:[^:\s]+(:[^:\s]+)?")
 
 
@@ -40,6 +42,22 @@ class Container:
 
 
 @dataclass(frozen=True)
+class Resources:
+    """What one kind of job asks for otherwise than the site's other jobs; what is left out is the site's."""
+
+    partition: str | None = says("partition to submit to", None)
+    account: str | None = says("account that is charged", None)
+    qos: str | None = says("quality of service", None)
+    cpus_per_rank: int | None = says("cores for each task or rank", None)
+    memory_per_node: str | None = says("memory to ask for, as sbatch --mem takes it", None)
+    memory_per_rank: str | None = says("memory for each task or rank, such as 16G", None)
+    time_limit_hours: float | None = says("hours a job may take before it is queued again", None)
+    gpus_per_node: int | None = says("GPUs of a node; 0 asks for none", None)
+    gpu_type: str | None = says("kind of GPU", None)
+    sbatch: tuple[str, ...] | None = says("further options of sbatch, in the place of the site's", None)
+
+
+@dataclass(frozen=True)
 class Site:
     """One cluster, or one part of it."""
 
@@ -48,9 +66,14 @@ class Site:
     qos: str | None = says("quality of service", None)
     nodes: int | None = says("nodes of a training job (default: the fewest that hold the recipe's layout)", None)
     gpus_per_node: int = says("GPUs to ask for on each node; 0 asks for none", 0)
+    gpu_type: str | None = says("kind of GPU to ask for, as the cluster names it: h100, a100", None)
+    gpu_bind: str | None = says(
+        "which GPUs each rank sees, as srun --gpu-bind takes it: closest, single:1 (default: all of its node)", None
+    )
     ranks_per_node: int | None = says("ranks on each node (default: one per GPU, or one)", None)
     cpus_per_rank: int | None = says("cores for each rank", None)
     memory_per_node: str | None = says("memory to ask for, as sbatch --mem takes it: 64G, or 0 for all", None)
+    memory_per_rank: str | None = says("memory for each rank, such as 64G, in the place of memory_per_node", None)
     time_limit_hours: float | None = says(
         "hours a job may take before it saves, leaves and is queued again (default: the partition's)", None
     )
@@ -69,11 +92,20 @@ class Site:
     sbatch: tuple[str, ...] = says("further options of sbatch, such as --reservation=mine", ())
     srun: tuple[str, ...] = says("further options of srun, such as --mpi=none", ())
     container: Container | None = says("container to run ranks in", None)
+    prepare: Resources | None = says("what jobs that prepare corpora ask for otherwise, such as a partition without GPUs", None)
+    evaluate: Resources | None = says("what jobs that export and score ask for otherwise", None)
+    study_run: Resources | None = says("what training jobs of a study ask for otherwise", None)
 
     @property
     def ranks_on_a_node(self) -> int:
         """Ranks that one node gets."""
         return self.ranks_per_node or self.gpus_per_node or 1
+
+    def for_kind(self, kind: Literal["prepare", "evaluate", "study_run"]) -> "Site":
+        """Return the site as one kind of job sees it."""
+        own: Resources | None = getattr(self, kind)
+        chosen = {name: value for name, value in vars(own).items() if value is not None} if own else {}
+        return replace(self, **chosen)
 
 
 def read_site(path) -> Site:
@@ -97,7 +129,12 @@ def read_site(path) -> Site:
 
 def site_faults(site: Site) -> list[str]:
     """Return one line per fault of values that have the right type."""
-    return [*count_faults(site), *word_faults(site), *container_faults(site.container)]
+    faults = [*count_faults(site), *word_faults(site), *container_faults(site.container)]
+    for kind in ("prepare", "evaluate", "study_run"):
+        if getattr(site, kind):
+            seen = site.for_kind(kind)
+            faults += [f"{kind}.{fault}" for fault in [*count_faults(seen), *word_faults(seen)] if fault not in faults]
+    return faults
 
 
 def count_faults(site: Site) -> list[str]:
@@ -121,10 +158,12 @@ def count_faults(site: Site) -> list[str]:
 def word_faults(site: Site) -> list[str]:
     """Return faults of texts that become words of the script."""
     faults = []
-    for name in ("partition", "account", "qos", "memory_per_node", "network_interface"):
+    for name in ("partition", "account", "qos", "memory_per_node", "memory_per_rank", "network_interface", "gpu_type", "gpu_bind"):
         text = getattr(site, name)
         if text is not None and (not text or any(c.isspace() for c in text)):
             faults.append(f"{name}: found {text!r}, must be one word")
+    if site.memory_per_rank and not MEMORY.fullmatch(site.memory_per_rank):
+        faults.append(f"memory_per_rank: found {site.memory_per_rank!r}, must be a number with K, M, G or T, such as 64G")
     for name in ("modules", "exclude"):
         faults += [f"{name}[{i}]: found {word!r}, must be one word" for i, word in enumerate(getattr(site, name)) if len(word.split()) != 1]
     for name in ("sbatch", "srun"):

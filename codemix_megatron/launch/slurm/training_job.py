@@ -7,12 +7,14 @@ from pathlib import Path
 from codemix_megatron.errors import LaunchError
 from codemix_megatron.launch.slurm.commands import job_states, submit
 from codemix_megatron.launch.slurm.job_environment import save_surroundings
+from codemix_megatron.launch.slurm.partition import refuse_beyond_limits
 from codemix_megatron.launch.slurm.script import Job, render_script
 from codemix_megatron.launch.slurm.site import Site
 from codemix_megatron.recipe.checks import ranks_fault
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import read_json, replace_text, write_json
 from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.watch.lease import wait_until_free
 
 __all__ = [
     "SubmittedJob",
@@ -46,7 +48,7 @@ def render_training(recipe_path, overrides, run: RunFolder, site: Site, num_rank
             log=run.launch / "job-%j.log",
             nodes=nodes,
             ranks_per_node=num_ranks // nodes,
-            gpus_per_node=site.gpus_per_node,
+            gpus_per_node=num_ranks // nodes if site.gpus_per_node else 0,  # a rank has one GPU
             commands=(("train", str(recipe_path), *overrides, "--folder", str(run)),),
             follow=follow_words(run, site),
         ),
@@ -74,6 +76,7 @@ def submit_training(recipe_path, overrides, run: RunFolder, site: Site, num_rank
     The recipe's own file is read again by each start: give one that nobody edits while the job waits.
     """
     refuse_second(run, "job")
+    refuse_beyond_limits(site, nodes_for(site, num_ranks))
     save_surroundings(run.launch)
     return hand_over(run, "job", render_training(recipe_path, overrides, run, site, num_ranks), run.launch / "job-%j.log", after, kind)
 
@@ -110,9 +113,11 @@ def hand_over(run: RunFolder, name: str, script: str, log: Path, after=(), kind:
 
 
 def refuse_second(run: RunFolder, name: str) -> None:
-    """Raise LaunchError when a job of that name works on the folder, or waits to."""
+    """Raise LaunchError when a job of that name works on the folder, or waits to, or another start trains in it."""
     if there := active_job(run, name):
         raise LaunchError(f"{run}: job {there} works on it already; wait for it, or end it with: scancel {there}", exit_code=2)
+    if name == "job":
+        wait_until_free(run.path, patience=0)
 
 
 def active_job(run: RunFolder, name: str = "job") -> str | None:

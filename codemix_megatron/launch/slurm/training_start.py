@@ -11,19 +11,31 @@ from typing import Literal
 from codemix_megatron.errors import LaunchError, machine_fault
 from codemix_megatron.launch.slurm.attempts import Attempts, checkpoint_step
 from codemix_megatron.launch.slurm.bad_nodes import lost_node, nodes_to_exclude
-from codemix_megatron.launch.slurm.commands import exclude_nodes, job_details, node_names, node_states, requeue
+from codemix_megatron.launch.slurm.commands import (
+    dependents,
+    exclude_nodes,
+    job_details,
+    node_names,
+    node_states,
+    requeue,
+    submit,
+    wait_for_another,
+)
 from codemix_megatron.launch.slurm.failed_rank import FailedRank, first_failed_rank
 from codemix_megatron.launch.slurm.job_facts import was_cancelled, was_preempted
 from codemix_megatron.launch.slurm.rendezvous import hold_port, master_address
 from codemix_megatron.launch.slurm.restart_policy import Ending, Verdict, decide
+from codemix_megatron.records.atomic import write_json
 from codemix_megatron.records.journal import read_journal
 from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.watch.lease import wait_until_free
 
 __all__ = ["TrainingStart"]
 
 SECONDS_BETWEEN_LOOKS = 2
 FENCE_SECONDS = 6  # an earlier start that Slurm lost has so long to see this one and end its ranks
 TRIES, SECONDS_BETWEEN_TRIES = 6, 15  # to queue the job again while the controller restarts
+BARRED = ("disabled", "denied", "not permitted", "Invalid job id")  # refusals that do not change by asking again
 
 
 @dataclass
@@ -40,6 +52,7 @@ class TrainingStart:
     began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     looked_at: float = 0.0
     log_start: int = 0
+    states: dict[str, str] = field(default_factory=dict)  # of the partition's nodes, at the end
 
     @property
     def name(self) -> str:
@@ -64,6 +77,10 @@ class TrainingStart:
             return decide(Ending(0, self.steps(), step, event="end"))
         if ending.starts_without_progress >= ending.max_starts:
             return decide(ending)
+        try:
+            wait_until_free(self.run.path)
+        except LaunchError as fault:
+            return self.write_end(Verdict("fail", str(fault), fault.exit_code), {"exit_code": fault.exit_code, "checkpoint_step": step})
         self.port = hold_port(int(self.job), self.restarts)  # open until this process ends
         self.master = (master_address(self.nodes[0]), self.port.getsockname()[1])
         begun = {"job": self.job, "nodes": list(self.nodes), "master": "{}:{}".format(*self.master), "checkpoint_step": step}
@@ -106,11 +123,16 @@ class TrainingStart:
         self.looked_at = time.monotonic()
         return Attempts.of(self.run).latest_start() != self.name
 
+    def has_lost_node(self) -> bool:
+        """Say whether Slurm has lost a node of this start, and so ends all of it."""
+        return lost_node(self.nodes, self.node_states()) is not None
+
     def end(self, code: int, signal: str | None) -> Verdict:
-        """Decide, write it down, and queue the job again where that is the verdict."""
+        """Decide, have the job run again where that is the verdict, and write down what came of it."""
         details, failed = self.details(), self.first_failure(code)
         self.attempts = Attempts.of(self.run)
-        step = checkpoint_step(self.run)
+        self.states = self.node_states() if code else {}
+        step, lost = checkpoint_step(self.run), lost_node(self.nodes, self.states)
         verdict = decide(
             Ending(
                 exit_code=code,
@@ -122,37 +144,83 @@ class TrainingStart:
                 is_cancelled=was_cancelled(details),
                 is_preempted=was_preempted(details),
                 is_overtaken=self.attempts.latest_start() != self.name,
+                lost_node=lost,
                 failure=failed.describe() if failed else None,
                 failure_exit_code=failed.exit_code if failed else 1,
                 starts_without_progress=self.attempts.without_progress(self.job, step),
                 max_starts=self.max_starts,
             )
         )
-        blamed = {"bad_node": failed.node} if failed and failed.is_node_to_blame and verdict.action in ("requeue", "fail") else {}
-        ended = {"action": verdict.action, "why": verdict.why, "exit_code": code, "checkpoint_step": step, **blamed}
-        self.attempts.add("end", start=self.name, **ended, at=datetime.now(UTC).isoformat(timespec="seconds"))
-        self.say(f"{verdict.action}: {verdict.why}")
-        return self.queue_again(verdict, details) if verdict.action == "requeue" else verdict
+        at_fault = lost or (failed.node if failed and failed.evidence and verdict.action in ("requeue", "fail") else None)
+        ended = {"exit_code": code, "checkpoint_step": step, **({"bad_node": at_fault} if at_fault else {})}
+        if verdict.action == "requeue":
+            return self.run_again(verdict, details, ended)
+        return self.write_end(verdict, ended)
 
-    def queue_again(self, verdict: Verdict, details: dict[str, str]) -> Verdict:
-        """Queue the job again, away from nodes that are blamed."""
-        states = self.node_states() if self.excludes_bad_nodes else {}
+    def write_end(self, verdict: Verdict, ended: dict) -> Verdict:
+        """Write down and say how this start ended."""
+        told = {"start": self.name, "action": verdict.action, "why": verdict.why, **ended}
+        self.attempts.add("end", **told, at=datetime.now(UTC).isoformat(timespec="seconds"))
+        self.say(f"{verdict.action}: {verdict.why}")
+        return verdict
+
+    def run_again(self, verdict: Verdict, details: dict[str, str], ended: dict) -> Verdict:
+        """Queue the job again, or submit another one that goes on where the site bars that, away from nodes that are at fault."""
+        refusal = "it was submitted with --no-requeue" if details.get("Requeue") == "0" else self.queue_again()
+        if refusal is None:
+            self.write_end(verdict, ended)
+            self.leave_out_bad_nodes(details)
+            return verdict
+        try:
+            job = self.submit_successor(
+                details, ended.get("bad_node")
+            )  # first of all: where a node was lost, Slurm leaves us a few seconds
+        except LaunchError as fault:
+            why = f"{verdict.why}; not queued again ({refusal}), and no other job could be submitted ({fault}); the same codemix launch goes on"
+            return self.write_end(Verdict("fail", why, 1), ended)
+        why = f"{verdict.why}; not queued again ({refusal}): job {job} goes on"
+        self.write_end(Verdict("resubmit", why, verdict.exit_code), {**ended, "next_job": job})
+        self.hand_over_dependents(job)
+        return Verdict("resubmit", why, verdict.exit_code)
+
+    def queue_again(self) -> str | None:
+        """Queue the job again; return why Slurm refuses to, or None. A controller that restarts is asked again."""
         for tries_left in range(TRIES - 1, -1, -1):
             try:
                 requeue(self.job)
-                break
+                return None
             except LaunchError as fault:
-                if not tries_left:
-                    self.say(f"Slurm does not queue the job again: {fault}")
-                    return Verdict("fail", verdict.why, 1)
+                refusal = str(fault)
+                if not tries_left or any(words in refusal for words in BARRED):
+                    return refusal
                 time.sleep(SECONDS_BETWEEN_TRIES)
-        self.leave_out_bad_nodes(details, states)
-        return verdict
+        return None
 
-    def leave_out_bad_nodes(self, details: dict[str, str], states: dict[str, str]) -> None:
-        """Have the job, which waits now, avoid nodes that are blamed, as far as enough others are there."""
-        blamed = self.attempts.bad_nodes()
-        if not blamed or not states:
+    def submit_successor(self, details: dict[str, str], at_fault: str | None) -> str:
+        """Submit the same script to start when this job has ended; return its id."""
+        blamed = {**self.attempts.bad_nodes(), **({at_fault: "at fault"} if at_fault else {})} if self.excludes_bad_nodes else {}
+        excluded, told = nodes_to_exclude(blamed, node_list(details.get("ExcNodeList")), self.states, len(self.nodes))
+        script = self.run.launch / "job.sbatch"
+        job = submit(script, [self.job], "afterany", [f"--exclude={','.join(excluded)}"] if excluded else [])
+        log = self.log.with_name(f"job-{job}.log")
+        write_json(self.run.launch / "job.json", {"id": job, "log": str(log), "script": str(script)})
+        if blamed:
+            self.say(told)
+        return job
+
+    def hand_over_dependents(self, job: str) -> None:
+        """Have jobs that wait for this one wait for the one that goes on."""
+        try:
+            for waiting, dependencies in dependents(self.job).items():
+                if waiting != job:
+                    wait_for_another(waiting, dependencies, self.job, job)
+        except LaunchError as fault:
+            self.say(f"warning: jobs that wait for this one cannot be made to wait for job {job}: {fault}")
+
+    def leave_out_bad_nodes(self, details: dict[str, str]) -> None:
+        """Have the job, which waits now, avoid nodes that are at fault, as far as enough others are there."""
+        blamed, states = self.attempts.bad_nodes(), self.states
+        if not self.excludes_bad_nodes or not blamed or not states:
             return
         try:
             excluded, told = nodes_to_exclude(blamed, node_list(details.get("ExcNodeList")), states, len(self.nodes))

@@ -10,7 +10,7 @@ from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.loading import clear_partial, find_fault, list_checkpoints, newest_valid, prune, set_aside
 from codemix_megatron.checkpoint.retention import is_token_mark, why_kept
 from codemix_megatron.checkpoint.writing import Saving, save_checkpoint
-from codemix_megatron.errors import CheckpointError
+from codemix_megatron.errors import CheckpointError, LaunchError
 from codemix_megatron.parallel.ranks import one_rank
 from codemix_megatron.recipe.schema import CheckpointPolicy
 
@@ -35,9 +35,10 @@ def save(ranks, folder, step):
 
 
 def test_card_lists_every_file_with_its_checksum(ranks, tmp_path):
-    card = save(ranks, tmp_path, 1)
+    saved, card = save(ranks, tmp_path, 1), read_card(tmp_path / "step-1")
     files = {p.name for p in (tmp_path / "step-1").iterdir()} - {"card.json"}
-    assert set(card["files"]) == files and card == read_card(tmp_path / "step-1")
+    assert set(card["files"]) == files and saved.seconds == card["seconds"]
+    assert saved.bytes == sum((tmp_path / "step-1" / name).stat().st_size for name in files)
     assert find_fault(tmp_path / "step-1") is None
 
 
@@ -103,7 +104,7 @@ def test_what_changes_while_a_copied_save_is_written_is_not_in_it(ranks, tmp_pat
     thread.start()
     thread.join()
     assert list_checkpoints(tmp_path) == []  # written, and not yet a checkpoint
-    assert saving.finish()["step"] == 1 and find_fault(tmp_path / "step-1") is None
+    assert saving.finish().bytes > 0 and find_fault(tmp_path / "step-1") is None
     loaded = dist_checkpointing.load({"w": ShardedTensor.from_rank_offsets("w", torch.zeros(6))}, str(tmp_path / "step-1"))
     assert torch.equal(loaded["w"], torch.arange(6.0))
 
@@ -138,3 +139,16 @@ def test_leftovers_of_cut_off_saves_go_and_torn_checkpoints_no_longer_count_as_t
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-1", "step-2.torn"]
     prune(tmp_path, why_kept([1], CheckpointPolicy(keep_last=1), 100, set()))
     assert list_checkpoints(tmp_path) == [tmp_path / "step-1"]
+
+
+def test_save_that_may_not_be_committed_any_more_leaves_no_checkpoint(ranks, tmp_path):
+    """Another start has taken the run over while this one wrote."""
+
+    def fenced() -> None:
+        raise LaunchError("another start has taken this run over")
+
+    saving = Saving(tmp_path / "step-1", state(), {"step": 1}, ranks.device, before_commit=fenced)
+    saving.write()
+    with pytest.raises(CheckpointError, match="another start has taken this run over"):
+        saving.finish()
+    assert not list(tmp_path.iterdir())

@@ -132,6 +132,44 @@ def test_first_failure_is_that_of_the_rank_that_left_no_word_where_others_only_l
     assert first_failed_rank(run, "7.0", log, 20).describe().startswith(words)
 
 
+@pytest.mark.parametrize(
+    ("failure", "line", "evidence"),
+    [
+        ({"message": "x", "known": True}, "node1: task 1: Exited with exit code 1", None),  # a wrong interface, a missing variable
+        ({"message": "x"}, "node1: task 1: Exited with exit code 1", None),
+        ({"message": "x", "evidence": "uncorrectable ECC error"}, "node1: task 1: Exited with exit code 1", "uncorrectable ECC error"),
+        (None, "node1: task 1: Killed", None),  # by whom, nobody knows
+        (None, "node1: task 1: Bus error", "Bus error"),
+        (None, "Node failure on node1", "srun lost it"),
+    ],
+)
+def test_node_is_at_fault_only_where_something_speaks_for_it(run, failure, line, evidence):
+    if failure:
+        note(run, 1, **failure)
+    log = run.path / "job.log"
+    log.write_text(f"srun: error: {line}\n")
+    failed = first_failed_rank(run, "7.0", log, 0)
+    assert failed.node == "node1" and failed.evidence == evidence
+
+
+def test_words_of_the_hardware_in_a_ranks_own_log_speak_for_its_node(run):
+    run.logs.mkdir(exist_ok=True)
+    (run.logs / "rank-1.log").write_text("Z start 6.0: rank 1\nZ start 7.0: rank 1\nZ NVRM: Xid (PCI:0000:3b:00): 79\n")
+    log = run.path / "job.log"
+    log.write_text("srun: error: node1: task 1: Killed\n")
+    assert first_failed_rank(run, "7.0", log, 0).evidence == "Xid"
+
+
+def test_starts_of_jobs_that_go_on_from_each_other_are_counted_together(run):
+    attempts = Attempts.of(run)
+    for job, following in (("7", "8"), ("8", "9"), ("9", None)):
+        attempts.add("begin", start=f"{job}.0", job=job, checkpoint_step=3)
+        attempts.add("end", start=f"{job}.0", action="resubmit", **({"next_job": following} if following else {}))
+    attempts.add("begin", start="5.0", job="5", checkpoint_step=3)
+    assert attempts.jobs_up_to("9") == ["7", "8", "9"] and attempts.goes_on_in("7") == "9" and attempts.goes_on_in("5") == "5"
+    assert attempts.without_progress("9", 3) == 3 and attempts.without_progress("5", 3) == 1
+
+
 def test_start_in_which_nobody_complains_has_no_failed_rank(run):
     note(run, 1)
     assert first_failed_rank(run, "7.1", run.path / "job.log", 0) is None

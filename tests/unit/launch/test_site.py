@@ -8,6 +8,8 @@ import yaml
 from tiny_run import REPOSITORY
 
 from codemix_megatron.errors import LaunchError, RecipeError
+from codemix_megatron.launch.slurm.command_job import render_preparation, render_scoring
+from codemix_megatron.launch.slurm.partition import limit_faults, limits_of
 from codemix_megatron.launch.slurm.site import Site, read_site
 from codemix_megatron.launch.slurm.training_job import nodes_for, render_training
 from codemix_megatron.records.run_folder import RunFolder
@@ -97,3 +99,60 @@ def test_script_in_slurm_is_what_codemix_launch_renders(name):
 
 def test_every_script_in_slurm_is_written():
     assert {path.name for path in (REPOSITORY / "slurm").glob("*.sbatch")} == set(WRITTEN)
+
+
+GPUS = {"partition": "gpu", "gpus_per_node": 8, "gpu_type": "h100", "cpus_per_rank": 12, "memory_per_node": "0"}
+RUN = RunFolder("/runs/mine")
+
+
+def test_run_of_one_rank_asks_for_one_gpu_and_leaves_the_rest_of_its_node_to_others(tmp_path):
+    script = render_training("/r.yaml", [], RUN, read(tmp_path, GPUS), 1)
+    assert "#SBATCH --gres=gpu:h100:1\n" in script and "#SBATCH --mem" not in script and "--ntasks-per-node=1\n" in script
+    whole = render_training("/r.yaml", [], RUN, read(tmp_path, GPUS), 16)
+    assert "#SBATCH --gres=gpu:h100:8\n" in whole and "#SBATCH --mem=0\n" in whole
+
+
+def test_memory_and_binding_follow_the_ranks(tmp_path):
+    plain = {**GPUS, "memory_per_rank": "100G", "gpu_bind": "single:1"}
+    script = render_training("/r.yaml", [], RUN, read(tmp_path, plain), 4)
+    assert "#SBATCH --mem=400G\n" in script and " --gpu-bind=single:1 " in script
+
+
+def test_each_kind_of_job_asks_for_its_own(tmp_path):
+    plain = {**GPUS, "prepare": {"partition": "cpu", "cpus_per_rank": 4, "memory_per_node": "16G", "gpus_per_node": 0}}
+    plain |= {"evaluate": {"time_limit_hours": 2}, "study_run": {"qos": "low", "partition": "spare"}}
+    site = read(tmp_path, plain)
+    prepared, scored = render_preparation("/r.yaml", [], RUN, site, 4)["prepare"][0], render_scoring(RUN, site)["score"][0]
+    assert "--partition=cpu\n" in prepared and "--mem=16G\n" in prepared and "gres" not in prepared
+    assert "--partition=gpu\n" in scored and "--time=120\n" in scored and "--gres=gpu:h100:1\n" in scored
+    assert (site.for_kind("study_run").partition, site.for_kind("study_run").qos, site.partition) == ("spare", "low", "gpu")
+
+
+def test_faults_of_a_kind_of_job_are_told_with_their_key(tmp_path):
+    with pytest.raises(RecipeError, match=r"prepare.partition: found 'a b', must be one word"):
+        read(tmp_path, {**GPUS, "prepare": {"partition": "a b"}})
+
+
+def test_ranks_are_told_where_they_meet_also_where_a_site_exports_nothing(tmp_path):
+    assert " --export=ALL " in render_training("/r.yaml", [], RUN, read(tmp_path, {"sbatch": ["--export=NONE"]}), 1)
+    own = render_training("/r.yaml", [], RUN, read(tmp_path, {"srun": ["--export=ALL,A=1"]}), 1)
+    assert own.count("--export=") == 1
+
+
+GPU_PARTITION = {"PartitionName": "gpu", "MaxTime": "1-00:00:00", "MaxNodes": "4", "TotalNodes": "16", "State": "UP"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "hours", "nodes", "said"),
+    [
+        ({}, 48, 1, "time_limit_hours: 48 is more than its MaxTime of 24 hours, so the job would wait for ever; set at most 24"),
+        ({}, 24, 5, "5 nodes are asked for, a job may have 4 there"),
+        ({"MaxNodes": "UNLIMITED"}, 24, 17, "17 nodes are asked for, a job may have 16 there"),
+        ({"State": "INACTIVE"}, None, 1, "it is inactive"),
+        ({}, 24, 4, None),
+        ({"MaxTime": "UNLIMITED"}, 480, 1, None),
+    ],
+)
+def test_job_that_its_partition_never_starts_is_refused(fields, hours, nodes, said):
+    faults = limit_faults(limits_of({**GPU_PARTITION, **fields}), hours, nodes)
+    assert [fault.startswith(said) for fault in faults] == [True] if said else faults == []

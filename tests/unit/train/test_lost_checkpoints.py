@@ -2,10 +2,18 @@
 
 import pytest
 
+from codemix_megatron.checkpoint.loading import newest_valid
 from codemix_megatron.errors import CheckpointError
 from codemix_megatron.records.journal import Journal
 from codemix_megatron.records.run_folder import RunFolder
-from codemix_megatron.train.starting import find_start
+from codemix_megatron.train.starting import settle_start
+
+
+def find_start(run):
+    """Return the checkpoint to go on from, as ranks find it together, and what to warn of."""
+    checkpoint, complaints = newest_valid(run.checkpoints)
+    settle_start(run, checkpoint, complaints)
+    return checkpoint, complaints
 
 
 @pytest.fixture

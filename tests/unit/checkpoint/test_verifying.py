@@ -1,0 +1,103 @@
+"""Ranks read a checkpoint together: each its share, none waits for another one longer than a slice."""
+
+import hashlib
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from codemix_megatron.checkpoint import verifying
+from codemix_megatron.checkpoint.card import write_card
+from codemix_megatron.checkpoint.verifying import newest_valid_together, shares
+
+NUM_RANKS = 4
+
+
+class Together:
+    """Ranks that are threads: collectives over a barrier, and the longest wait in one of them."""
+
+    def __init__(self, monkeypatch):
+        self.barrier, self.values, self.waited, self.read = threading.Barrier(NUM_RANKS), [None] * NUM_RANKS, 0.0, {}
+        self.local = threading.local()
+        monkeypatch.setattr(verifying, "any_rank", lambda flag, device: any(self.exchange(flag)))
+        monkeypatch.setattr(verifying, "gather", lambda ranks, value: self.exchange(value))
+        monkeypatch.setattr(verifying, "scatter_from_main", lambda ranks, f: self.exchange(f() if ranks.rank == 0 else None)[0][ranks.rank])
+        monkeypatch.setattr(verifying, "on_main", lambda ranks, f: self.exchange(f() if ranks.rank == 0 else None)[0])
+
+    def exchange(self, value):
+        self.values[self.local.rank] = value
+        began = time.monotonic()
+        self.barrier.wait(20)
+        self.waited = max(self.waited, time.monotonic() - began)
+        seen = list(self.values)
+        self.barrier.wait(20)
+        return seen
+
+    def run(self, folder: Path) -> list:
+        found = [None] * NUM_RANKS
+
+        def be(rank: int) -> None:
+            self.local.rank = rank
+            ranks = type("R", (), {"rank": rank, "size": NUM_RANKS, "device": None})
+            found[rank] = newest_valid_together(folder, ranks, lambda: None)
+
+        threads = [threading.Thread(target=be, args=(rank,)) for rank in range(NUM_RANKS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        return found
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two checkpoints of nine files."""
+    for step in (1, 2):
+        checkpoint = tmp_path / f"step-{step}"
+        checkpoint.mkdir()
+        files = {}
+        for n in range(9):
+            data = bytes([n]) * (1000 * (n + 1))
+            (checkpoint / f"__{n}_0.distcp").write_bytes(data)
+            files[f"__{n}_0.distcp"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        write_card(checkpoint, {"step": step, "files": files})
+    return tmp_path
+
+
+def test_newest_checkpoint_is_found_by_all_ranks(folder, monkeypatch):
+    assert Together(monkeypatch).run(folder) == [(folder / "step-2", [])] * NUM_RANKS
+
+
+def test_byte_that_only_one_rank_read_is_told_to_all(folder, monkeypatch):
+    torn = folder / "step-2" / "__3_0.distcp"
+    torn.write_bytes(b"\xff" + torn.read_bytes()[1:])
+    found = Together(monkeypatch).run(folder)
+    assert found == [found[0]] * NUM_RANKS and found[0][0] == folder / "step-1"
+    assert found[0][1] == [f"{folder / 'step-2'}: __3_0.distcp has another checksum than the card says; it is not used"]
+
+
+def test_no_collective_lasts_as_long_as_reading_does(folder, monkeypatch):
+    """However much there is to read, ranks meet again after a slice; nothing depends on the timeout of a collective."""
+    monkeypatch.setattr(verifying, "SLICE_SECONDS", 0.05)
+    monkeypatch.setattr(verifying, "CHUNK_BYTES", 100)
+    read_all = verifying.read_all
+
+    def slowly(checkpoint, wanted):
+        for fault in read_all(checkpoint, wanted):
+            time.sleep(0.004)
+            yield fault
+
+    monkeypatch.setattr(verifying, "read_all", slowly)
+    together, began = Together(monkeypatch), time.monotonic()
+    assert together.run(folder)[0][0] == folder / "step-2"
+    assert time.monotonic() - began > 5 * 0.05
+    assert together.waited < 0.5 * (time.monotonic() - began)
+
+
+def test_files_are_dealt_evenly():
+    sizes = {f"__{rank}_{n}.distcp": 1000 + rank for rank in range(16) for n in range(2)} | {".metadata": 10}
+    dealt = shares(sizes, 16)
+    loads = [sum(sizes[name] for name in names) for names in dealt]
+    assert max(loads) < 1.02 * min(loads) and sorted(name for names in dealt for name in names) == sorted(sizes)
+    assert len(shares({"one": 5}, 3)[0]) == 1  # more ranks than files
