@@ -8,7 +8,9 @@ from scipy import stats
 from seeded_study import seeded_run, seeded_study, write_scores
 
 from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.records.scores import Scores
 from codemix_megatron.report.arms import find_references, group_arms
+from codemix_megatron.report.choices import Choices
 from codemix_megatron.report.comparison import compare_runs
 from codemix_megatron.report.markdown import markdown
 from codemix_megatron.report.page import page
@@ -31,7 +33,7 @@ def read_all(folder):
 
 
 def view_of(runs, lend=False) -> StudyView:
-    return StudyView(group_arms(runs), runs, lend)
+    return StudyView(group_arms(runs), runs, Choices(lend_noise=lend))
 
 
 def words_in(view: StudyView) -> list[str]:
@@ -144,7 +146,7 @@ def test_published_noise_is_lent_only_when_asked_and_called_assumed(tmp_path):
     wanted = 2 * stats.t.sf(0.03 / (deviation * np.sqrt(2)), 8)
     assert lent["balanced"].effect.p_value == pytest.approx(wanted)
     assert "worse" in lent["code"].words and "Muennighoff" in lent["code"].effect.noise
-    assert "assumed noise" in markdown(compare_runs(runs, lend=True))
+    assert "assumed noise" in markdown(compare_runs(runs, Choices(lend_noise=True)))
 
 
 def test_mean_over_some_of_the_tasks_says_so_and_has_no_figure_of_the_paper(tmp_path):
@@ -213,3 +215,26 @@ def test_ratio_needs_seeds_and_a_base_that_is_not_zero(ours, base):
     from codemix_megatron.analysis.effects import ratio_interval
 
     assert ratio_interval(ours, base) is None
+
+
+def test_the_papers_filter_is_a_switch_and_says_what_it_leaves_out(tmp_path):
+    for seed in (1, 2):
+        for name, share in (("text-only", 0.0), ("code", 1.0)):
+            run = seeded_run(tmp_path / f"{name}-seed-{seed}", share, seed)
+            write_scores(run, {}, {"boolq": 0.6 + 0.01 * seed - 0.1 * share, "piqa": 0.26}, missing=[])
+    runs = read_all(tmp_path)
+    assert "above chance)" not in markdown(compare_runs(runs))
+    text = markdown(compare_runs(runs, Choices(above_chance=True)))
+    assert "reasoning (1 of 2 above chance)" in text and "above chance in; left out: piqa." in text
+    assert "61.5\u00a0±\u00a00.7" in text, "the mean of boolq alone"
+
+
+def test_scores_of_other_windows_are_not_compared(tmp_path):
+    for seed in (1, 2):
+        for name, share in (("text-only", 0.0), ("code", 1.0)):
+            run = seeded_run(tmp_path / f"{name}-seed-{seed}", share, seed)
+            write_scores(run, {"text": 1.5 + 0.01 * seed})
+            scores = Scores.read(run.score_file(80))
+            bits = [replace(found, window=256 if share else 512) for found in scores.bits_per_byte]
+            replace(scores, bits_per_byte=bits).write(run.score_file(80))
+    assert words_in(view_of(read_all(tmp_path))) == [OTHER_ITEMS]
