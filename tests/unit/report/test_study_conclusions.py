@@ -1,5 +1,6 @@
 """What a study's report may conclude: nothing from single runs, and over seeds what scipy concludes."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,10 @@ from codemix_megatron.report.page import page
 from codemix_megatron.report.run_data import read_run
 from codemix_megatron.report.study_view import StudyView
 from codemix_megatron.report.verdicts import ONE_RUN, OTHER_BUDGET, OTHER_ITEMS, SAME_SEEDS
+from codemix_megatron.study.combining import combine
+from codemix_megatron.study.folder import StudyFolder
+from codemix_megatron.study.power import measured
+from codemix_megatron.study.reporting import read_variants
 
 EMPTY_SVG = b'<svg width="1" height="1"></svg>'
 LEVELS = {"text-only": (0.0, 1.5), "balanced": (0.5, 1.5), "code": (1.0, 1.5)}
@@ -238,3 +243,30 @@ def test_scores_of_other_windows_are_not_compared(tmp_path):
             bits = [replace(found, window=256 if share else 512) for found in scores.bits_per_byte]
             replace(scores, bits_per_byte=bits).write(run.score_file(80))
     assert words_in(view_of(read_all(tmp_path))) == [OTHER_ITEMS]
+
+
+def test_a_begun_study_knows_its_arms_and_the_noise_of_its_seeds(tmp_path):
+    values, folder = {"text-only": [1.50, 1.52, 1.49], "code": [1.9, 1.91, 1.93]}, StudyFolder(tmp_path)
+    for name, share in (("text-only", 0.0), ("code", 1.0)):
+        for seed, value in enumerate(values[name], 1):
+            write_scores(seeded_run(folder.runs / f"{name}-small-seed-{seed}", share, seed), {"text": value})
+    names = [path.name for path in sorted(folder.runs.iterdir())]
+    arms = {name: {"variant": name.partition("-small")[0], "points": {"size": "small"}} for name in names}
+    for name in names:
+        plan = json.loads((path := folder.runs / name / "plan.json").read_text())
+        sums = {source: {"sequences": 1, "tokens": 1, **entry} for source, entry in plan["sources"].items()}
+        path.write_text(json.dumps({**plan, "tokens": plan["phases"][0]["tokens"], "sources": sums}))
+    folder.write({"variants": {name: [name] for name in names}, "arms": arms})
+    runs = read_variants(folder)
+    assert {(arm.label, arm.seeds) for arm in group_arms(runs)} == {("text-only-small", 3), ("code-small", 3)}
+    (unit, noise) = measured(folder)["text, bits per byte"]
+    pooled = np.sqrt(np.mean([np.var(each, ddof=1) for each in values.values()]))
+    assert unit == "bits per byte" and (noise.deviation, noise.degrees) == pytest.approx((pooled, 4))
+
+
+def test_axes_of_seeds_are_no_conditions():
+    axes = {"size": {"small": {}, "large": {"model.num_layers": 4}}, "seed": {"seed-1": {"seed": 1}, "seed-2": {"seed": 2}}}
+    made = combine({"text-only": []}, axes, [], [], faults := [])
+    assert not faults and {(each.name, tuple(each.conditions.items())) for each in made} == {
+        (f"text-only-{size}-seed-{seed}", (("size", size),)) for size in ("small", "large") for seed in (1, 2)
+    }
