@@ -7,7 +7,7 @@ from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.loading import find_fault, list_checkpoints
 from codemix_megatron.checkpoint.retention import why_kept
 from codemix_megatron.errors import CheckpointError
-from codemix_megatron.recipe.reading import read_recipe
+from codemix_megatron.plan.run_recipe import read_run_recipe
 from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.run_folder import RunFolder, is_run_folder, saved_step, step_of
 
@@ -62,7 +62,7 @@ def reasons(run: RunFolder, there: list[Path]) -> dict[int, str]:
     """Return step -> why the recipe keeps it; nothing for a folder that no recipe belongs to."""
     if not (is_run_folder(run) and run.plan.is_file()):
         return {}
-    recipe, plan = read_recipe(run.recipe), read_json(run.plan)
+    recipe, plan = read_run_recipe(run), read_json(run.plan)
     phase_ends = {phase["first_step"] + phase["steps"] - 1 for phase in plan["phases"]}
     return why_kept(
         [saved_step(p) for p in there], recipe.checkpoint, plan["batch_tokens"], phase_ends, plan["phases"][0]["first_step"] - 1

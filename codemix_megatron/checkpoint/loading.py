@@ -17,6 +17,7 @@ __all__ = [
     "named_like_checkpoints",
     "newest_valid",
     "prune",
+    "remove_folder",
     "set_aside",
 ]
 
@@ -67,7 +68,7 @@ def set_aside(folder, after: Path | None) -> None:
     """
     for checkpoint in named_like_checkpoints(folder):
         if after is None or saved_step(checkpoint) > saved_step(after):
-            shutil.rmtree(torn := checkpoint.with_name(f"{checkpoint.name}.torn"), ignore_errors=True)
+            remove_folder(torn := checkpoint.with_name(f"{checkpoint.name}.torn"))
             checkpoint.rename(torn)
 
 
@@ -92,15 +93,23 @@ def prune(folder, kept: dict[int, str]) -> list[Path]:
     removed = [p for p in list_checkpoints(folder) if step_of(p) not in kept]
     for checkpoint in removed:
         doomed = checkpoint.with_name(f".{checkpoint.name}.removed")  # first: a half removed checkpoint must not look whole
-        shutil.rmtree(doomed, ignore_errors=True)
+        remove_folder(doomed)
         checkpoint.rename(doomed)
-        shutil.rmtree(doomed)
+        remove_folder(doomed)
     return removed
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder, if it is there. Of a link only the link: what it leads to is somebody else's."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
 
 
 def clear_partial(folder) -> list[Path]:
     """Remove what saves and removals that were cut off have left; return it. Only while nobody saves there."""
     left = list(Path(folder).glob(".step-*"))
     for path in left:
-        shutil.rmtree(path)
+        remove_folder(path)
     return left

@@ -33,6 +33,7 @@ from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
 
 from codemix_megatron.checkpoint.card import write_card
 from codemix_megatron.checkpoint.host_copies import HostCopies
+from codemix_megatron.checkpoint.loading import remove_folder
 from codemix_megatron.checkpoint.root_cause import root_cause
 from codemix_megatron.errors import CheckpointError
 from codemix_megatron.records.atomic import partial_path, sync_file, sync_folder
@@ -175,8 +176,7 @@ class Saving:
         self.card["seconds"] = round(time.perf_counter() - self.began, 3)
         write_card(self.partial, self.card)
         self.before_commit()
-        if self.folder.exists():  # a torn one of the same step
-            shutil.rmtree(self.folder)
+        remove_folder(self.folder)  # a torn one of the same step
         os.rename(self.partial, self.folder)
         sync_folder(self.folder.parent)
 

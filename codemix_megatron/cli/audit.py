@@ -5,10 +5,11 @@ import sys
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.plan.branch import recorded_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
-from codemix_megatron.recipe.reading import read_recipe
+from codemix_megatron.plan.run_recipe import read_run_recipe
 from codemix_megatron.records.atomic import write_json
 from codemix_megatron.records.journal import read_journal
 from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.train.corpus_files import check_corpus_files
 
 __all__ = ["add_arguments", "run"]
 
@@ -32,8 +33,9 @@ def run(arguments) -> int:
     steps = [e for e in events if e["event"] == "step"]
     if not steps:
         raise CodemixError(f"{folder.journal}: no step yet, nothing to count")
-    recipe = read_recipe(folder.recipe)
+    recipe = read_run_recipe(folder)
     manifests = read_manifests(recipe)
+    check_corpus_files(folder, manifests, sys.stdout.write)
     plan = make_plan(recipe, manifests, branch=recorded_branch_point(folder))
     skipped = [((e["step"] - 1) * plan.global_sequences, e["step"] * plan.global_sequences) for e in events if e["event"] == "skipped"]
     counted = recount(recipe, plan, [manifests[name] for name in plan.sources], steps[-1]["sequences"], skipped)

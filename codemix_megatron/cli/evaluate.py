@@ -112,10 +112,10 @@ def live_layout(folder: RunFolder, arguments) -> int:
     """Return the ranks that one copy of a run's model is spread over; raises EvaluationError for a layout it does not divide into."""
     from dataclasses import replace
 
+    from codemix_megatron.plan.run_recipe import read_run_recipe
     from codemix_megatron.recipe.checks import find_faults
-    from codemix_megatron.recipe.reading import read_recipe
 
-    recipe = read_recipe(folder.recipe)
+    recipe = read_run_recipe(folder)
     asked = {name: getattr(arguments, name) for name in ("tensor", "pipeline") if getattr(arguments, name)}
     recipe = replace(recipe, parallel=replace(recipe.parallel, data=None, **asked))
     if faults := find_faults(recipe):
@@ -187,9 +187,9 @@ def wanted_with_recipe(folder: RunFolder, changes: dict, items):
     from dataclasses import replace
 
     from codemix_megatron.evaluate.scoring import wanted_of
-    from codemix_megatron.recipe.reading import read_recipe
+    from codemix_megatron.plan.run_recipe import read_run_recipe
 
-    wanted = wanted_of(read_recipe(folder.recipe), **changes, tasks=() if changes["suites"] else None)
+    wanted = wanted_of(read_run_recipe(folder), **changes, tasks=() if changes["suites"] else None)
     return wanted if items is None else replace(wanted, items=None if items == "all" else items)
 
 

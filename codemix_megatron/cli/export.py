@@ -6,7 +6,7 @@ from pathlib import Path
 
 from codemix_megatron.errors import ConversionError, CorpusError
 from codemix_megatron.families.registry import FAMILIES
-from codemix_megatron.recipe.reading import read_recipe
+from codemix_megatron.plan.run_recipe import read_run_recipe
 from codemix_megatron.records.manifest import CorpusManifest
 from codemix_megatron.records.run_folder import RunFolder
 
@@ -87,7 +87,7 @@ def run(arguments) -> int:
 def known_manifests(folder: RunFolder) -> list[CorpusManifest]:
     """Return the manifests of a run's corpora that are still there."""
     found = []
-    specs = read_recipe(folder.recipe).corpora.values() if folder.recipe.is_file() else ()
+    specs = read_run_recipe(folder).corpora.values() if folder.recipe.is_file() else ()
     for spec in specs:
         try:
             found.append(CorpusManifest.read(spec.prefix))

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from codemix_megatron.cli.asked_run import asked_run
 from codemix_megatron.errors import LaunchError
 from codemix_megatron.launch.slurm.command_job import render_preparation, render_scoring, submit_preparation, submit_scoring
 from codemix_megatron.launch.slurm.site import Site, read_site
@@ -16,12 +17,12 @@ from codemix_megatron.launch.slurm.training_job import (
     submit_training,
 )
 from codemix_megatron.plan.branch import recorded_branch_point
-from codemix_megatron.plan.plan import make_plan, read_manifests
-from codemix_megatron.recipe.reading import read_recipe, write_recipe
+from codemix_megatron.plan.plan import Plan, make_plan, read_manifests
+from codemix_megatron.recipe.reading import write_recipe
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import replace_text
-from codemix_megatron.records.journal import read_journal
 from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.train.folder import check_run, is_finished, reopen
 
 __all__ = ["add_arguments", "run"]
 
@@ -43,7 +44,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="YAML recipe; with --evaluate the run folder")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the recipe, as a.b=c")
     parser.add_argument("--site", metavar="FILE", help="YAML file that says what this cluster wants")
-    parser.add_argument("--folder", help="run folder (default: runs/NAME)")
+    parser.add_argument("--folder", help="run folder (default: runs/NAME beside the recipe)")
     parser.add_argument(
         "--nodes", type=int, metavar="N", help="nodes to train on (default: the site's, else the fewest that hold the layout)"
     )
@@ -95,22 +96,24 @@ def check_arguments(arguments) -> None:
 
 def launch_training(arguments, site: Site) -> None:
     """Submit a training job, or print its script."""
-    recipe = read_recipe(arguments.recipe, arguments.overrides)
-    folder = RunFolder(arguments.folder or Path("runs") / recipe.name)
+    recipe, folder = asked_run(arguments)
     num_ranks = ranks_for(recipe, site, arguments.nodes)
-    steps = check_training(recipe, folder, num_ranks)
-    if (read_journal(folder.journal) or [{"event": "none"}])[-1]["event"] == "end":
-        print(f"{folder}: already trained to step {steps}")
+    plan = check_training(recipe, folder, num_ranks)
+    if is_finished(folder, plan):
+        print(f"{folder}: already trained to step {plan.steps}")
         return
     frozen = folder.launch / "recipe.yaml"  # what was checked is what every start reads
     if arguments.dry_run:
         sys.stdout.write(render_training(frozen, [], folder, site, num_ranks))
         return
     refuse_second(folder, "job")
+    reopen(folder)
     replace_text(frozen, write_recipe(recipe))
     job = submit_training(frozen, [], folder, site, num_ranks)
     nodes = nodes_for(site, num_ranks)
-    print(f"job {job.id}: {steps} steps of {recipe.name} on {counted(nodes, 'node')} x {counted(num_ranks // nodes, 'rank')} in {folder}")
+    print(
+        f"job {job.id}: {plan.steps} steps of {recipe.name} on {counted(nodes, 'node')} x {counted(num_ranks // nodes, 'rank')} in {folder}"
+    )
     print(f"log      {job.log}\n         {folder.logs}/rank-N.log")
     print(f"watch    squeue --job {job.id}; tail -F {job.log}")
     print(f"save     scancel --batch --signal=USR1 {job.id}      (save, leave, be queued again)")
@@ -118,21 +121,20 @@ def launch_training(arguments, site: Site) -> None:
     print(f"cancel   scancel {job.id}      (at once; codemix launch goes on from the last checkpoint)")
 
 
-def check_training(recipe: Recipe, folder: RunFolder, num_ranks: int) -> int:
-    """Check everything that needs no ranks, as codemix train does before it starts them; return the steps of the run."""
-    from codemix_megatron.train.folder import check_run
+def check_training(recipe: Recipe, folder: RunFolder, num_ranks: int) -> Plan:
+    """Check everything that needs no ranks, as codemix train does before it starts them; return the plan."""
     from codemix_megatron.train.starting import check_start
 
     plan = make_plan(recipe, read_manifests(recipe), num_ranks, recorded_branch_point(folder))
     if not check_run(folder, recipe, plan):
         check_start(recipe, plan.branch)
-    return plan.steps
+    return plan
 
 
 def launch_preparation(arguments, site: Site) -> None:
     """Submit an array of tasks and the merge after it, or print the scripts."""
-    recipe = read_recipe(arguments.recipe, arguments.overrides)
-    folder, num_tasks = RunFolder(arguments.folder or Path("runs") / recipe.name), arguments.tasks or 4
+    recipe, folder = asked_run(arguments)
+    num_tasks = arguments.tasks or 4
     frozen = folder.launch / "recipe.yaml"
     options = {"trains_tokenizer": bool(recipe.tokenizer.train_vocab_size) and not Path(recipe.tokenizer.path).exists()}
     if arguments.dry_run:

@@ -4,8 +4,8 @@ import os
 import re
 import sys
 import time
-from pathlib import Path
 
+from codemix_megatron.cli.asked_run import asked_run
 from codemix_megatron.errors import STOPPED_EARLY, LaunchError, RankCrashed
 from codemix_megatron.launch.local import follow_ranks, start_ranks
 from codemix_megatron.placement import find_place
@@ -13,7 +13,6 @@ from codemix_megatron.plan.branch import recorded_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.checks import ranks_fault
 from codemix_megatron.recipe.pretrained import PREFIX
-from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.journal import read_journal
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.watch.lease import wait_until_free
@@ -35,9 +34,9 @@ Ctrl-C, SIGTERM and SIGUSR1 finish the step, save and leave with exit code 75; t
 
 def add_arguments(parser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("recipe", help="YAML recipe; its corpora must be prepared")
+    parser.add_argument("recipe", help="YAML recipe; its corpora must be prepared. Or a run folder, to go on with its own")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the recipe, as a.b=c")
-    parser.add_argument("--folder", help="run folder (default: runs/NAME)")
+    parser.add_argument("--folder", help="run folder (default: runs/NAME beside the recipe)")
     parser.add_argument("--nproc", type=int, help="ranks to start on this machine (default: what the recipe's layout needs)")
     parser.add_argument("--restarts", type=int, default=2, help="starts after a rank crashed in native code (default: 2)")
     parser.add_argument("--profile", metavar="A-B", help="write a trace of these steps, such as 10-12, for each rank")
@@ -54,8 +53,8 @@ def run(arguments) -> int:
                 f" those, or start the command without {place.launcher}",
                 exit_code=2,
             )
-        return as_rank(folder_of(arguments), lambda: train_as_rank(arguments))
-    recipe, folder = read_recipe(arguments.recipe, arguments.overrides), folder_of(arguments)
+        return as_rank(asked_run(arguments)[1], lambda: train_as_rank(arguments))
+    recipe, folder = asked_run(arguments)
     pass_on_steps(arguments)
     for name, least in (("nproc", 1), ("restarts", 0)):
         if (found := getattr(arguments, name)) is not None and found < least:
@@ -64,11 +63,6 @@ def run(arguments) -> int:
     if fault := ranks_fault(recipe.parallel, num_ranks):
         raise LaunchError(f"--nproc: {fault}", exit_code=2)
     return train_here(recipe, arguments, folder, num_ranks)
-
-
-def folder_of(arguments) -> RunFolder:
-    """Return the run folder that is asked for, or the one called like the recipe."""
-    return RunFolder(arguments.folder or Path("runs") / read_recipe(arguments.recipe, arguments.overrides).name)
 
 
 def pass_on_steps(arguments) -> None:
@@ -86,7 +80,7 @@ def train_as_rank(arguments) -> int:
     """Run this rank's part."""
     from codemix_megatron.megatron.importing import import_megatron
 
-    recipe, folder = read_recipe(arguments.recipe, arguments.overrides), folder_of(arguments)
+    recipe, folder = asked_run(arguments)
     pass_on_steps(arguments)
     import_megatron()
     from codemix_megatron.train.run import train
@@ -99,22 +93,25 @@ def train_as_rank(arguments) -> int:
 
 def train_here(recipe, arguments, folder: RunFolder, num_ranks: int) -> int:
     """Check everything that needs no ranks, start them, and draw their progress."""
-    from codemix_megatron.train.folder import check_run
+    from codemix_megatron.train.corpus_files import check_corpus_files
+    from codemix_megatron.train.folder import check_run, is_finished, reopen
     from codemix_megatron.train.starting import check_start
 
-    plan = make_plan(recipe, read_manifests(recipe), num_ranks, recorded_branch_point(folder))
+    manifests = read_manifests(recipe)
+    plan = make_plan(recipe, manifests, num_ranks, recorded_branch_point(folder))
     resumed = check_run(folder, recipe, plan)
+    check_corpus_files(folder, manifests, sys.stdout.write)
     for steps in filter(None, (arguments.profile, arguments.memory_snapshot)):
         asked = STEPS.fullmatch(steps)
         if asked and int(asked[1]) > plan.steps:
             raise LaunchError(f"steps {steps} are to be recorded, the run has {plan.steps}", exit_code=2)
     if not resumed:
         check_start(recipe, plan.branch)
-    events = read_journal(folder.journal)
-    if resumed and events and events[-1]["event"] == "end":
-        sys.stdout.write(f"{folder}: already trained to step {events[-1]['step']} of {plan.steps}\n")
+    if resumed and is_finished(folder, plan):
+        sys.stdout.write(f"{folder}: already trained to step {plan.steps} of {plan.steps}\n")
         return 0
     refuse_second(folder)
+    reopen(folder)
     command = ["train", arguments.recipe, *arguments.overrides, "--folder", str(folder)]
     sys.stdout.write(f"{'resuming' if resumed else 'training'} {recipe.name} on {num_ranks} ranks in {folder}\n")
     sys.stdout.flush()

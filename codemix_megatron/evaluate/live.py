@@ -11,7 +11,7 @@ from codemix_megatron.evaluate.scoring import Subject, Wanted, evaluate_subject,
 from codemix_megatron.inference.live import load_live
 from codemix_megatron.inference.progress import Progress, silent
 from codemix_megatron.parallel.ranks import join_ranks, leave_ranks, on_main
-from codemix_megatron.recipe.reading import read_recipe
+from codemix_megatron.plan.run_recipe import read_run_recipe
 from codemix_megatron.records.run_folder import RunFolder, saved_step
 from codemix_megatron.records.scores import Scores
 
@@ -25,7 +25,7 @@ def evaluate_live(
 
     `changes` are overrides of the recipe's parallel block: a checkpoint loads at any layout.
     """
-    recipe = read_recipe(run.recipe)
+    recipe = read_run_recipe(run)
     recipe = replace(recipe, parallel=replace(recipe.parallel, **changes))
     checkpoint = newest_checkpoint(run, step)
     ranks = join_ranks(recipe.parallel, recipe.seed)

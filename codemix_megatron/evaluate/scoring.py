@@ -25,7 +25,7 @@ from codemix_megatron.evaluate.overlap import find_overlaps, with_clean_values
 from codemix_megatron.evaluate.store import ItemStore, task_scores
 from codemix_megatron.evaluate.suites import Suite, SuiteTask, find_data, read_suite
 from codemix_megatron.inference.progress import Progress, silent
-from codemix_megatron.recipe.reading import read_recipe
+from codemix_megatron.plan.run_recipe import read_run_recipe
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.item_scores import ItemScores
@@ -117,7 +117,7 @@ def evaluate_export(
     copies: Copies = ALONE,
 ) -> Scores:
     """Score the export of `step` (default: the newest) and write RUN/scores/step-N.json; `wanted` defaults to the recipe's."""
-    recipe = read_recipe(run.recipe)
+    recipe = read_run_recipe(run)
     export = find_export(run, step)
     wanted, card = wanted or wanted_of(recipe), read_card(export)
     subject = Subject(

@@ -87,24 +87,34 @@ def hold_port(port: int) -> socket.socket:
 def follow_ranks(run: RunFolder, launch: Launch, on_tick) -> None:
     """Wait for the ranks, calling `on_tick()` now and then; raises LaunchError naming what failed first.
 
-    A rank that hangs is named, and all are killed. SIGINT, SIGTERM and SIGUSR1 to this process become the run's stop
-    file: all ranks finish their step, save and leave. A second signal kills them.
+    A rank that hangs is named, and all are killed. SIGINT, SIGTERM, SIGUSR1 and SIGHUP to this process become the run's stop
+    file: all ranks finish their step, save and leave. A second signal kills them, but for SIGHUP, which comes twice when a terminal goes.
     """
-    asked, ranks = [], launch.process
+    asked: list[int] = []
+    ranks, terminals = launch.process, [number for number in (1, 2) if os.isatty(number)]
 
     def ask_to_stop(number, frame):
+        if number == signal.SIGHUP:
+            redirect_to_log(run, terminals)
+            if asked:
+                return
         asked.append(number)
         if len(asked) == 1:
             run.stop.touch()
         else:
             kill_family(ranks)
 
-    names = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    names = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        names.append(signal.SIGHUP)
     previous = {name: signal.signal(name, ask_to_stop) for name in names}
     log_start, watch = (run.logs / "ranks.log").stat().st_size, Watch(launch.notes)
     try:
         while ranks.poll() is None:
-            on_tick()
+            try:
+                on_tick()
+            except OSError:  # nobody reads any more; that is no reason to end the ranks
+                redirect_to_log(run, [1, 2])
             time.sleep(POLL_SECONDS)
             if first_failure(run, launch.name, launch.notes):
                 end_session(ranks)
@@ -120,6 +130,14 @@ def follow_ranks(run: RunFolder, launch: Launch, on_tick) -> None:
         launch.port.close()
     if ranks.returncode:
         raise what_failed(run, first, ranks.returncode, log_start)
+
+
+def redirect_to_log(run: RunFolder, descriptors: list[int]) -> None:
+    """Have what this process writes to a terminal that is gone, where every write fails, go to a file."""
+    log = os.open(run.logs / "console.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for number in descriptors:
+        os.dup2(log, number)
+    os.close(log)
 
 
 def end_session(ranks: subprocess.Popen) -> None:

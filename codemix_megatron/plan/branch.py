@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from codemix_megatron.errors import CodemixError, RecipeError
-from codemix_megatron.mixture.mixture import Mixture
+from codemix_megatron.mixture.mixture import DATA_ORDER, Mixture
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.run_folder import RunFolder, is_run_folder
 
-__all__ = ["BranchPoint", "branch_from", "data_order", "find_branch_point", "recorded_branch_point"]
+__all__ = ["BranchPoint", "branch_from", "data_order", "find_branch_point", "other_data_order", "recorded_branch_point"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,14 @@ def recorded_branch_point(run: RunFolder) -> BranchPoint | None:
     return BranchPoint(**branch) if branch else None
 
 
+def other_data_order(plan: dict) -> str | None:
+    """Say that a plan or a checkpoint's card was made under another data order than this version's; those without a number have the first."""
+    found = plan.get("data_order", 1)
+    if found == DATA_ORDER:
+        return None
+    return f"its data order is version {found}, this package has version {DATA_ORDER}: it would read some data again and skip other"
+
+
 def other_reading(recipe: Recipe, parent: dict, corpora: Mapping, per_epoch: dict[str, int]) -> list[str]:
     """Say what keeps a branch from drawing on where its parent stopped."""
     settings = {
@@ -79,6 +87,8 @@ def other_reading(recipe: Recipe, parent: dict, corpora: Mapping, per_epoch: dic
         "batch.global_sequences": (recipe.batch.global_sequences, parent["global_sequences"]),
     }
     faults = [f"{key} is {ours} here and {theirs} there; a branch keeps it" for key, (ours, theirs) in settings.items() if ours != theirs]
+    if fault := other_data_order(parent):
+        faults.append(fault)
     if faults:
         return faults  # lengths decide how many sequences a corpus has
     for name, corpus in corpora.items():

@@ -11,6 +11,7 @@ import yaml
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.recipe.checks import find_faults
 from codemix_megatron.recipe.filtering import FilterSpec
+from codemix_megatron.recipe.inheriting import inherit_from_parent
 from codemix_megatron.recipe.pretrained import PREFIX, take_over_pretrained
 from codemix_megatron.recipe.quantity import parse_tokens
 from codemix_megatron.recipe.schema import NAMED_READERS, CorpusSpec, Phase, Recipe, as_plain
@@ -113,10 +114,16 @@ def set_at(node: Any, keys: list[str], value) -> None:
             node = node[key] if isinstance(node, list) else node.setdefault(key, {})
 
 
-def build_recipe(plain: dict, *, directory, where: str = "recipe") -> Recipe:
-    """Turn plain dicts into a Recipe; relative paths are taken from `directory`."""
+def build_recipe(plain: dict, *, directory, where: str = "recipe", is_whole: bool = False) -> Recipe:
+    """Turn plain dicts into a Recipe; relative paths are taken from `directory`.
+
+    What it leaves out is taken from its parent or the public model it starts from, unless it `is_whole`, as those in run folders are.
+    """
     faults = Faults()
-    recipe = read_block(Recipe, take_over_pretrained(with_shape(plain, faults), Path(directory), faults), "", faults)
+    if not is_whole:
+        plain = inherit_from_parent(with_shape(plain, faults), Path(directory), faults, parse_yaml)
+        plain = take_over_pretrained(plain, Path(directory), faults)
+    recipe = read_block(Recipe, plain, "", faults)
     if recipe is not None:
         recipe = resolve_paths(recipe, Path(directory))
         faults += find_faults(recipe)

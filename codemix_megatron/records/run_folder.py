@@ -2,6 +2,8 @@
 
 RUN/recipe.yaml            the resolved recipe
     plan.json              what was planned from it
+    recipes/               every recipe it was trained with: from-step-N.yaml held from step N on
+    corpora.json           files of corpora that were found to be as prepared
     environment.json       versions, git hash, command, machine
     journal.jsonl          what happened
     initial/               checkpoint converted from a public model, when the recipe starts from one
@@ -36,6 +38,8 @@ class RunFolder:
         self.path = Path(path).absolute()
         self.recipe = self.path / "recipe.yaml"
         self.plan = self.path / "plan.json"
+        self.recipes = self.path / "recipes"
+        self.corpora = self.path / "corpora.json"
         self.environment = self.path / "environment.json"
         self.journal = self.path / "journal.jsonl"
         self.initial = self.path / "initial"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from codemix_megatron.errors import CodemixError, RecipeError
-from codemix_megatron.recipe.reading import read_recipe
+from codemix_megatron.plan.run_recipe import read_run_recipe
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.journal import read_journal
@@ -123,7 +123,7 @@ def read_run(folder: RunFolder) -> RunData:
     """Read a run folder; absent files are no fault, damaged ones raise CodemixError."""
     text = folder.recipe.read_text(encoding="utf-8")
     try:
-        recipe = read_recipe(folder.recipe)
+        recipe = read_run_recipe(folder)
     except RecipeError:
         recipe = None  # made by another version; the rest of the records still speaks
     plan = read_optional(folder.plan)

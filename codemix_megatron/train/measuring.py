@@ -54,8 +54,15 @@ class Measuring:
         self.losses.update({"": step["loss"], **step["loss_per_source"]})
         self.counted.update({"": 1, **dict.fromkeys(step["loss_per_source"], 1)})
 
+    def count_again(self, events: list[dict], phase: str) -> None:
+        """Take up a phase that has begun before: count its steps in the journal, from which what was undone is gone."""
+        self.begin_phase()
+        for event in events:
+            if event["event"] == "step" and event["phase"] == phase:
+                self.count(event)
+
     def phase_summary(self) -> dict:
-        """Return means over the steps of the phase since this start or the last rollback; each step counts the same."""
+        """Return means over the steps of the phase; each counts the same."""
         means = {name: self.losses[name] / self.counted[name] for name in self.counted}
         return {
             "steps_measured": self.steps,

@@ -1,10 +1,13 @@
 """Who is told what happens: journal, console, tensorboard, wandb. Only the main rank has observers."""
 
+import json
 import os
+import secrets
 import sys
 import time
 
 from codemix_megatron.recipe.schema import Recipe, as_plain
+from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.journal import Journal
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.console import ConsoleLines
@@ -63,15 +66,24 @@ def scalars(event: str, values: dict) -> dict[str, float]:
 
 
 class TensorboardObserver:
-    """Writes event files for tensorboard."""
+    """Writes event files for tensorboard, one for each start; it forgets the steps of an earlier one that come again."""
 
-    def __init__(self, run: RunFolder):
+    def __init__(self, run: RunFolder, step: int):
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self.writer = EventFileWriter(str(run.trackers / "tensorboard"))
+        self.forget_after(step)
+
+    def forget_after(self, step: int) -> None:
+        """Have tensorboard drop what earlier files hold of the steps after this one."""
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+        self.writer.add_event(Event(wall_time=time.time(), step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def tell(self, event: str, values: dict) -> None:
         """Add the event's numbers at its step."""
+        if event == "rollback":
+            self.forget_after(values["step"])
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -85,7 +97,11 @@ class TensorboardObserver:
 
 
 class WandbObserver:
-    """Logs to Weights & Biases: offline into the run folder, or online. Never asks a question."""
+    """Logs to Weights & Biases: offline into the run folder, or online. Never asks a question.
+
+    A run is one run there too, however often it is started: its id is kept in trackers/wandb.json, with the last step that was logged,
+    for a step can be logged once only. Steps taken again after a resume are left out; on the same layout their numbers are the same.
+    """
 
     def __init__(self, recipe: Recipe, run: RunFolder):
         import wandb
@@ -95,9 +111,14 @@ class WandbObserver:
             sys.stderr.write("wandb: WANDB_API_KEY is not set, logging offline; `wandb sync` uploads it later\n")
             mode = "offline"
         run.trackers.mkdir(parents=True, exist_ok=True)
+        self.notes = run.trackers / "wandb.json"
+        self.id, self.last_step = self.read_notes() or (secrets.token_hex(4), 0)
+        self.known_steps = self.last_step
         self.run = wandb.init(
             project=recipe.observers.wandb_project,
             name=recipe.name,
+            id=self.id,
+            resume="allow" if mode == "online" else None,  # offline, `wandb sync --append` joins the parts by their id
             dir=str(run.trackers),
             mode="disabled" if mode == "off" else mode,
             config=as_plain(recipe),
@@ -107,21 +128,32 @@ class WandbObserver:
     def tell(self, event: str, values: dict) -> None:
         """Log the event's numbers at its step."""
         numbers = scalars(event, values)
-        if numbers:
+        if numbers and values["step"] > self.known_steps:
             self.run.log(numbers, step=values["step"])
+            if values["step"] != self.last_step:
+                self.last_step = values["step"]
+                self.notes.write_text(json.dumps({"id": self.id, "last_step": self.last_step}), encoding="utf-8")
+
+    def read_notes(self) -> tuple[str, int] | None:
+        """Return id and last step of the run as an earlier start left them."""
+        try:
+            notes = read_json(self.notes)
+            return str(notes["id"]), int(notes["last_step"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def close(self) -> None:
         """Finish the wandb run."""
         self.run.finish()
 
 
-def open_observers(recipe: Recipe, run: RunFolder, num_steps: int) -> list:
-    """Return the observers the recipe asks for."""
+def open_observers(recipe: Recipe, run: RunFolder, num_steps: int, step: int = 0) -> list:
+    """Return the observers the recipe asks for, of a run that stands at `step`."""
     observers: list = [JournalObserver(run)]
     if not os.environ.get("CODEMIX_FOLLOWED"):  # set by `codemix train`, which follows the journal itself
         observers.append(ConsoleObserver(recipe, num_steps))
     if recipe.observers.tensorboard:
-        observers.append(TensorboardObserver(run))
+        observers.append(TensorboardObserver(run, step))
     if recipe.observers.wandb != "off":
         observers.append(WandbObserver(recipe, run))
     return observers

@@ -15,21 +15,24 @@ from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.loading import clear_partial, load_checkpoint
 from codemix_megatron.checkpoint.verifying import find_fault_together, newest_valid_together
 from codemix_megatron.conversion.model_files import carry_model_files
-from codemix_megatron.errors import STOPPED_EARLY, CodemixError
+from codemix_megatron.errors import STOPPED_EARLY, CheckpointError, CodemixError
 from codemix_megatron.mixture.batch_documents import documents_at
 from codemix_megatron.mixture.fill_in_the_middle import middle_filler
+from codemix_megatron.mixture.mixture import DATA_ORDER
 from codemix_megatron.mixture.packing import PackedReader
 from codemix_megatron.mixture.sequence_reader import SequenceReader
 from codemix_megatron.model.config import require_engines
 from codemix_megatron.parallel.device import active_kernels, slow_paths
 from codemix_megatron.parallel.ranks import Ranks, join_ranks, leave_ranks, on_main
 from codemix_megatron.placement import ALONE, find_place
-from codemix_megatron.plan.branch import recorded_branch_point
+from codemix_megatron.plan.branch import other_data_order, recorded_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.schema import Parallel, Recipe, as_plain
+from codemix_megatron.records.journal import read_journal
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.batches import Batches
 from codemix_megatron.train.checkpointer import Saves
+from codemix_megatron.train.corpus_files import CorpusFilesCheck
 from codemix_megatron.train.engine import Engine
 from codemix_megatron.train.folder import now, open_run
 from codemix_megatron.train.loop import Training
@@ -47,6 +50,8 @@ from codemix_megatron.watch.rank import report_failure
 from codemix_megatron.watch.rank_environment import start_id
 
 __all__ = ["train"]
+
+SLICE_SECONDS = 20  # of reading corpora again, between two words to those that watch
 
 
 def train(recipe: Recipe, run: RunFolder) -> int:
@@ -94,7 +99,8 @@ class RankOfRun:
         self.manifests = read_manifests(recipe)
         self.plan = make_plan(recipe, self.manifests, ranks.size, on_main(ranks, partial(recorded_branch_point, run)))
         require_engines(recipe, ranks.device)  # before the folder becomes a run
-        on_main(ranks, partial(open_run, run, recipe, self.plan, ranks.size, ranks.device.type))
+        self.compare_corpora()
+        self.recipe_change = on_main(ranks, partial(open_run, run, recipe, self.plan, ranks.size, ranks.device.type))
         self.names = list(self.plan.sources)
         reader = PackedReader if recipe.sequences.packing == "best_fit" else SequenceReader
         corpora = {name: self.manifests[name] for name in self.names}
@@ -115,13 +121,16 @@ class RankOfRun:
         began = time.monotonic()
         warnings = self.resume()
         on_main(self.ranks, self.open_observers)
-        for name in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(name, self.note_signal)
+        for name in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+            if signal.getsignal(name) != signal.SIG_IGN:  # SIGHUP under nohup
+                signal.signal(name, self.note_signal)
         gc.freeze()  # megatron collects garbage in every save, which takes 0.3 s over all that imports have made
         try:
             here = self.ranks.device, self.recipe.model.normalization
             where = {"ranks": self.ranks.size, "device": self.ranks.device.type, "kernels": active_kernels(*here)}
             self.tell("start", {"step": self.state.step, **where, "at": now(), "launch": start_id()})
+            if self.recipe_change:
+                self.tell("recipe", {**self.recipe_change, "step": self.state.step})
             self.tell("preflight", {"step": self.state.step, **preflight.figures})
             for text in [*preflight.warnings, *warnings, *slow_paths(*here)]:
                 self.tell("warning", {"step": self.state.step, "text": text})
@@ -141,6 +150,18 @@ class RankOfRun:
             self.profiling.close()
             for observer in self.observers:
                 observer.close()
+
+    def compare_corpora(self) -> None:
+        """Compare files of corpora that were touched with their checksums; slice by slice, for the other ranks wait only so long."""
+        checks: list[CorpusFilesCheck] = []  # the main rank's own; an answer of on_main goes to all
+
+        def go_on() -> bool:
+            if not checks:
+                checks.append(CorpusFilesCheck(self.run, self.manifests))
+            return checks[0].go_on(SLICE_SECONDS)
+
+        while not on_main(self.ranks, go_on):
+            self.beat("comparing touched corpora with their checksums", is_slow=True)
 
     def resume(self) -> list[str]:
         """Load the newest sound checkpoint, or the recipe's initial weights, or keep the fresh ones; return what to warn of."""
@@ -166,6 +187,7 @@ class RankOfRun:
         for event in on_main(self.ranks, partial(rollbacks_until, self.run, self.state.step)):
             self.state.skip(*event["skipped"])
             self.state.rollbacks = max(self.state.rollbacks, event["rollbacks"])
+        self.count_phase_again()
         return complaints
 
     def newest_valid(self) -> tuple[Path | None, list[str]]:
@@ -176,9 +198,16 @@ class RankOfRun:
         """Say that this rank reads its share of a checkpoint."""
         self.beat("comparing a checkpoint with its card", is_slow=True)
 
+    def count_phase_again(self) -> None:
+        """Have the means of a phase cover its steps before this start too; only the main rank reports them."""
+        if self.ranks.is_main and self.state.step < self.plan.steps:
+            self.measuring.count_again(read_journal(self.run.journal), self.plan.phase_at(self.state.step + 1).name)
+
     def load_whole(self, checkpoint) -> None:
         """Fill model, optimizer and state from a checkpoint of this run."""
         card = read_card(checkpoint)
+        if fault := other_data_order(card):
+            raise CheckpointError(f"{checkpoint}: {fault}; go on with the version of this package that saved it", exit_code=2)
         self.load(checkpoint, with_optimizer=True)
         self.origin = card.get("hugging_face")
         there = TrainState(**card.get("train_state", {key: card[key] for key in ("step", "sequences_seen")}))
@@ -207,7 +236,7 @@ class RankOfRun:
 
     def open_observers(self) -> None:
         """Open the observers; on_main carries their faults to all ranks."""
-        self.observers = open_observers(self.recipe, self.run, self.plan.steps)
+        self.observers = open_observers(self.recipe, self.run, self.plan.steps, self.state.step)
 
     def beat(self, where: str, is_slow: bool = False) -> None:
         """Say what this rank does next; slow things may take as long as ranks wait for each other."""
@@ -221,6 +250,8 @@ class RankOfRun:
         for observer in self.observers:
             for happened, what in told:
                 observer.tell(happened, what)
+        if event == "rollback":
+            self.count_phase_again()
 
     def save(self, wait: bool) -> None:
         """Save a checkpoint; with `wait` it is there when this returns, whatever the recipe says. Every rank calls this."""
@@ -229,6 +260,7 @@ class RankOfRun:
             "step": self.state.step,
             "sequences_seen": self.state.sequences_seen,
             "tokens": self.state.step * self.plan.batch_tokens,
+            "data_order": DATA_ORDER,
             "model": as_plain(self.recipe.model),
             "tokenizer": asdict(self.manifests[self.names[0]].tokenizer),
             "phase": self.plan.phase_at(self.state.step).name,

@@ -6,8 +6,10 @@ from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.loading import list_checkpoints, set_aside
 from codemix_megatron.errors import CheckpointError, CodemixError
 from codemix_megatron.plan.branch import BranchPoint
+from codemix_megatron.plan.plan import read_manifests
+from codemix_megatron.plan.run_recipe import read_run_recipe
+from codemix_megatron.plan.tokenizer_agreement import refuse_other_ids
 from codemix_megatron.recipe.pretrained import PREFIX
-from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.recipe.schema import Model, Recipe, as_plain
 from codemix_megatron.records.journal import cut_after, read_journal
 from codemix_megatron.records.run_folder import CARD, RunFolder, step_of
@@ -62,6 +64,7 @@ def initial_checkpoint(recipe: Recipe, run: RunFolder | None) -> Path:
         raise CodemixError(f"initial_weights: {folder} is neither a checkpoint nor a run folder that has one")
     # Padding rows may differ: Megatron loads around them.
     refuse_other_model(recipe, found[-1], "initial_weights", FREE)
+    refuse_other_tokenizer(recipe, found[-1], "initial_weights")
     return found[-1]
 
 
@@ -73,24 +76,33 @@ def has_random_state(card: dict, layout: dict[str, int]) -> bool:
 
 def find_parent(recipe: Recipe, branch: BranchPoint) -> Path:
     """Return the checkpoint a branch goes on from; raises CodemixError naming those that are there when it is not."""
-    folder = RunFolder(branch.run)
+    folder = RunFolder(recipe.branch.run if recipe.branch else branch.run)  # the plan has the path that was written down when it began
     there = [step_of(p) for p in list_checkpoints(folder.checkpoints)]
     if branch.step not in there:
         listed = ", ".join(map(str, there)) or "none"
         raise CodemixError(f"branch.step: {folder} has no checkpoint of step {branch.step}; there are steps {listed}")
     refuse_other_model(recipe, folder.checkpoint(branch.step), "branch", ("init_std",))
+    refuse_other_tokenizer(recipe, folder.checkpoint(branch.step), "branch")
     refuse_other_optimizer(recipe, folder)
     return folder.checkpoint(branch.step)
 
 
 def refuse_other_optimizer(recipe: Recipe, parent: RunFolder) -> None:
     """Raise CodemixError when a parent's optimizer state has another form than the recipe's optimizer can load."""
-    ours, theirs = recipe.parallel.distributed_optimizer, read_recipe(parent.recipe).parallel.distributed_optimizer
+    ours, theirs = recipe.parallel.distributed_optimizer, read_run_recipe(parent).parallel.distributed_optimizer
     if ours != theirs:
         raise CodemixError(
             f"branch.run: {parent} was trained with parallel.distributed_optimizer {str(theirs).lower()}, this recipe says {str(ours).lower()};"
             " set it as there"
         )
+
+
+def refuse_other_tokenizer(recipe: Recipe, checkpoint: Path, key: str) -> None:
+    """Raise CorpusError when the recipe's corpora were made with a tokenizer whose ids are other tokens to a checkpoint."""
+    card = read_card(checkpoint).get("tokenizer")
+    if card:
+        for manifest in read_manifests(recipe).values():
+            refuse_other_ids(manifest.tokenizer, recipe.tokenizer.path, card["sha256"], card["path"], key)
 
 
 def refuse_other_model(recipe: Recipe, checkpoint: Path, key: str, free: tuple[str, ...]) -> None:

@@ -128,6 +128,26 @@ def test_one_checkpoint_of_every_so_many_tokens_is_kept_for_ever_whenever_one_pr
     assert [step for step in range(1, 40) if is_token_mark(step, policy, 100)] == [10, 20, 30]
 
 
+def test_links_are_unlinked_and_never_followed_into(tmp_path):
+    """Checkpoints moved to another disk, with links in their places, as people make room."""
+    run, archive = tmp_path / "checkpoints", tmp_path / "archive"
+    for step in (2, 4, 6):
+        (archive / f"step-{step}").mkdir(parents=True)
+        (archive / f"step-{step}" / "card.json").write_text("{}")
+    run.mkdir()
+    for step in (2, 4, 6):
+        (run / f"step-{step}").symlink_to(archive / f"step-{step}")
+    (run / ".step-8.partial").symlink_to(archive)
+    assert [p.name for p in prune(run, {4: "last 1", 6: "last 1"})] == ["step-2"]
+    assert [p.name for p in clear_partial(run)] == [".step-8.partial"]
+    set_aside(run, after=run / "step-4")
+    set_aside(run, after=None)
+    assert sorted(p.name for p in run.iterdir()) == ["step-4.torn", "step-6.torn"]
+    (run / "step-6").symlink_to(archive / "step-6")
+    set_aside(run, after=None)  # one of that name was set aside before
+    assert sorted(p.name for p in archive.rglob("card.json")) == ["card.json"] * 3
+
+
 def test_leftovers_of_cut_off_saves_go_and_torn_checkpoints_no_longer_count_as_the_newest(ranks, tmp_path):
     for step in (1, 2):
         save(ranks, tmp_path, step)

@@ -71,6 +71,15 @@ def test_the_end_of_a_phase_tells_its_means():
     assert measuring.enriched("phase_end", {"step": 2, "phase": "b"})["loss"] is None
 
 
+def test_means_of_a_phase_that_was_interrupted_cover_all_its_steps():
+    steps = [{"event": "step", **STEP, "step": n, "phase": "a" if n < 3 else "b", "loss": float(n)} for n in range(1, 6)]
+    measuring = Measuring(build_recipe(RECIPE, directory=Path()), CPU)
+    measuring.count_again([{"event": "start", "step": 0}, *steps[:4]], "b")
+    measuring.enriched("step", steps[4])
+    ended = measuring.enriched("phase_end", {"step": 5, "phase": "b"})
+    assert (ended["loss"], ended["steps_measured"], ended["seconds"]) == (4.0, 3, 1.5)
+
+
 def test_trackers_get_losses_per_source_and_phase_times_and_memory():
     flat = scalars(
         "step", {**STEP, "tokens_per_source": {"x": 1}, "mfu": 0.25, "seconds_per_part": {"data": 0.1}, "memory_bytes": {"host": 9}}

@@ -51,6 +51,77 @@ def test_tensorboard_files_hold_the_numbers(tmp_path, monkeypatch):
     assert (events.Scalars("bits_per_byte/prose")[0].step, events.Scalars("bits_per_byte/prose")[0].value) == (1, 2.5)
 
 
+def step_at(number: int) -> dict:
+    return {**STEP, "step": number, "loss": float(number)}
+
+
+def told(recipe, run: RunFolder, numbers, resumed_at: int = 0, rollback: tuple[int, int] | None = None) -> None:
+    """Open the observers of a start, tell them steps, and end without closing, as a kill does, but for flushing."""
+    observers = open_observers(recipe, run, 20, resumed_at)
+    for observer in observers:
+        for number in numbers:
+            observer.tell("step", step_at(number))
+            if rollback and number == rollback[0]:
+                observer.tell("rollback", {"step": rollback[1]})
+        observer.close()
+
+
+def test_tensorboard_shows_every_step_once_after_resumes_and_rollbacks(tmp_path, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setenv("CODEMIX_FOLLOWED", "yes")
+    recipe = build_recipe(apply_overrides(copy.deepcopy(RECIPE), ["observers.tensorboard=true"]), directory=tmp_path)
+    run = RunFolder(tmp_path / "run")
+    told(recipe, run, range(1, 8))  # killed; the last checkpoint is of step 4
+    told(recipe, run, [5, 6, 7, 8, 6, 7], resumed_at=4, rollback=(8, 5))
+    loss = EventAccumulator(str(run.trackers / "tensorboard")).Reload().Scalars("loss")
+    assert [(e.step, e.value) for e in loss] == [(n, float(n)) for n in range(1, 8)]
+
+
+def test_wandb_keeps_one_run_with_every_step_once_over_resumes(tmp_path, monkeypatch):
+    monkeypatch.setenv("CODEMIX_FOLLOWED", "yes")
+    recipe = build_recipe(apply_overrides(copy.deepcopy(RECIPE), ["observers.wandb=offline"]), directory=tmp_path)
+    run = RunFolder(tmp_path / "run")
+    told(recipe, run, range(1, 8))
+    told(recipe, run, range(5, 10), resumed_at=4)
+    deadline = time.monotonic() + 20  # wandb's own process writes after finish() has returned
+    while len((found := offline_records(run))[1]) < 9:
+        assert time.monotonic() < deadline, f"the offline runs hold {found}"
+        time.sleep(0.2)
+    ids, steps = found
+    assert len(ids) == 1 and steps == list(range(1, 10))
+
+
+def offline_records(run: RunFolder) -> tuple[set[str], list[int]]:
+    """Return ids and logged steps of all offline runs."""
+    from wandb.proto import wandb_internal_pb2
+
+    ids, steps = set(), []
+    for path in sorted((run.trackers / "wandb").glob("offline-run-*/*.wandb")):
+        for data in leveldb_log(path.read_bytes()):
+            record = wandb_internal_pb2.Record.FromString(data)
+            if record.HasField("run"):
+                ids.add(record.run.run_id)
+            if record.HasField("history"):
+                steps.append(record.history.step.num)
+    return ids, steps
+
+
+def leveldb_log(content: bytes):
+    """Yield the records of wandb's files: LevelDB's log format after 7 bytes, blocks of 32 KiB, parts with a header of 7 bytes."""
+    at, parts = 7, b""
+    while at + 7 <= len(content):
+        if 32768 - at % 32768 < 7:
+            at += 32768 - at % 32768
+            continue
+        length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
+        parts += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield parts
+            parts = b""
+
+
 def test_wandb_writes_offline_and_asks_nothing(tmp_path, monkeypatch):
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
