@@ -9,6 +9,8 @@ from codemix_megatron.records.run_folder import RunFolder
 
 __all__ = ["add_arguments", "run"]
 
+SHOWN = 300  # characters of a reply
+
 EPILOG = """examples:
   codemix judge runs/balanced runs/text-only --prompts dolly.jsonl --endpoint http://localhost:8000/v1 --model judge
   codemix judge ours.jsonl theirs.jsonl --prompts prompts.jsonl --judge-folder ~/models/judge --output judged/ours-theirs
@@ -54,10 +56,25 @@ def run(arguments) -> int:
         threads = 1 if arguments.judge_folder else arguments.threads
         verdicts = judge_pairs(pairs, judge.ask, judge.name, folder, threads=threads, on_done=lambda *at: progress("judging", *at))
     result = summarize(verdicts, ours=arguments.ours, theirs=arguments.theirs, judge=judge.name, prompts=len(prompts))
+    if result.unreadable:
+        refuse_or_show(result, folder)
     path = result.write(folder / "win-rate.json")
     print_result(result)
     sys.stdout.write(f"{path}\n")
     return 0
+
+
+def refuse_or_show(result, folder: Path) -> None:
+    """Show a reply that could not be read; raise EvaluationError where none could: no verdicts are no tie."""
+    from codemix_megatron.evaluate.judging import unreadable_reply
+
+    shown = f"one of them: {(unreadable_reply(folder) or '')[:SHOWN]!r}"
+    if not result.counted:
+        raise EvaluationError(
+            f"{folder}: none of {result.prompts} prompts has a readable verdict in both orders, {shown}; name another judge."
+            " The same command asks again"
+        )
+    sys.stderr.write(f"{result.unreadable} of {result.prompts} prompts without a readable verdict, {shown}; the same command asks again\n")
 
 
 def check(arguments) -> None:

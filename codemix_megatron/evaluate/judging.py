@@ -18,9 +18,14 @@ from codemix_megatron.analysis.comparing import sign_test
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.records.win_rate import WinRate
 
-__all__ = ["Pair", "judge_pairs", "judge_prompt", "read_answers", "read_prompts", "read_verdict", "summarize"]
+__all__ = ["Pair", "judge_pairs", "judge_prompt", "read_answers", "read_prompts", "read_verdict", "summarize", "unreadable_reply"]
 
-VERDICT = re.compile(r"preferred\s*:\s*\**\s*answer\s*\(?\s*([AB])\b", re.IGNORECASE)
+VERDICT = re.compile(r"[\s>#*_`-]*preferred\s*:[\s*_`]*answer\s*\(?\s*([AB])\s*\)?[\s*_`.]*", re.IGNORECASE)
+MENTION = re.compile(r"preferred\s*:[\s*_`]*answer", re.IGNORECASE)
+REMINDER = (
+    "\n\nA reply without a verdict on a line of its own cannot be counted. End with exactly one of these two lines:"
+    "\nPreferred: Answer (A)\nPreferred: Answer (B)\n"
+)
 ORDERS = ("ours first", "theirs first")
 
 
@@ -78,13 +83,25 @@ def lines_of(path) -> Iterable[tuple[int, dict]]:
 
 
 def read_verdict(reply: str) -> str | None:
-    """Return A or B as the last line of a reply that says so has it, None where none does.
+    """Return A or B as the last line that speaks of a verdict has it, None where that line holds anything else or there is none.
 
-    >>> read_verdict("Both are fine. Preferred: Answer (B)"), read_verdict("I like both.")
+    >>> read_verdict("Both are fine.\\nPreferred: Answer (B)"), read_verdict("I do not think Preferred: Answer (A) is apt; tie")
     ('B', None)
     """
-    found = VERDICT.findall(reply)
-    return found[-1].upper() if found else None
+    spoken = [line for line in reply.splitlines() if MENTION.search(line)]
+    verdict = VERDICT.fullmatch(spoken[-1]) if spoken else None
+    return verdict[1].upper() if verdict else None
+
+
+def ask_until_readable(ask: Callable[[str], str], question: str) -> str:
+    """Return a reply; one without a verdict is asked for once more, with what is missing said."""
+    reply = ask(question)
+    return reply if read_verdict(reply) is not None else ask(question + REMINDER)
+
+
+def unreadable_reply(folder: Path) -> str | None:
+    """Return one of the kept replies that hold no verdict."""
+    return next((reply for reply in read_replies(Path(folder) / "replies.jsonl").values() if read_verdict(reply) is None), None)
 
 
 def judge_pairs(
@@ -93,7 +110,7 @@ def judge_pairs(
     """Ask a judge about every pair in both orders; return for each who was preferred (ours, theirs or None) in each order.
 
     Replies are appended to FOLDER/replies.jsonl as they come, under the digest of judge, prompt and answers: called again,
-    only what is not there is asked. What `ask` raises ends the judging, with the replies so far kept.
+    only what is not there or cannot be read is asked. What `ask` raises ends the judging, with the replies so far kept.
     """
     template, log = judge_prompt(), Path(folder) / "replies.jsonl"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +121,7 @@ def judge_pairs(
             first, second = (pair.ours, pair.theirs) if order == ORDERS[0] else (pair.theirs, pair.ours)
             text = template.replace("{prompt}", pair.prompt).replace("{a}", first).replace("{b}", second)
             questions[number, order] = text, hashlib.sha256(f"{judge}\n{text}".encode()).hexdigest()
-    todo = {digest: text for text, digest in questions.values() if digest not in known}
+    todo = {digest: text for text, digest in questions.values() if read_verdict(known.get(digest, "")) is None}
     writing, done = threading.Lock(), len(questions) - len(todo)
     with open(log, "a", encoding="utf-8") as handle, ThreadPoolExecutor(threads) as pool:
 
@@ -113,7 +130,7 @@ def judge_pairs(
             if stopped.is_set():
                 return
             try:
-                reply = ask(todo[digest])
+                reply = ask_until_readable(ask, todo[digest])
             except BaseException:
                 stopped.set()
                 raise

@@ -58,7 +58,7 @@ class Server:
         first, second = text.split("Answer (A):\n")[1].split("\n\nFirst compare")[0].split("\n\nAnswer (B):\n")
         if "?" in (first[:1], second[:1]):
             return "I cannot say."
-        return f"Compared. Preferred: Answer ({'A' if self.taste(first) >= self.taste(second) else 'B'})"
+        return f"Compared.\nPreferred: Answer ({'A' if self.taste(first) >= self.taste(second) else 'B'})"
 
 
 @pytest.fixture
@@ -87,8 +87,38 @@ def test_both_orders_are_asked_and_a_changed_mind_is_a_tie(server, tmp_path):
     result = summarize(verdicts, ours="o", theirs="t", judge=judge.name, prompts=4)
     assert (result.wins, result.losses, result.ties, result.unreadable, result.counted) == (1, 1, 1, 1, 3)
     assert result.win_rate == 0.5 and result.words == "not distinguishable" and result.first_preferred == pytest.approx(4 / 6)
-    assert len(server.requests) == 8 and all(body["temperature"] == 0 for body in server.requests)
+    assert len(server.requests) == 8 + 2, "the two replies without a verdict are asked for once more"
+    assert all(body["temperature"] == 0 for body in server.requests)
     assert WinRate.read(result.write(tmp_path / "w.json")) == result
+
+
+@pytest.mark.parametrize("reply, verdict", [
+    ("Compared.\nPreferred: Answer (A)", "A"),
+    ("**Preferred: Answer (B)**", "B"),
+    ("> Preferred: answer B.\n", "B"),
+    ("Preferred: Answer (A)\nOn reflection:\nPreferred: Answer (B)", "B"),
+    ("Preferred: Answer (A)\nBut then again, Preferred: Answer (B)", None),
+    ("I do not think Preferred: Answer (A) is apt; tie", None),
+    ("Preferred: Answer (A) or Answer (B)", None),
+    ("Preferred: Answer (AB)", None),
+    ("", None),
+])  # fmt: skip
+def test_a_verdict_stands_on_a_line_of_its_own(reply, verdict):
+    assert read_verdict(reply) == verdict
+
+
+def test_unreadable_replies_are_asked_for_again_later_and_none_at_all_is_a_failure(server, tmp_path, capsys):
+    for name, answer in (("prompts", None), ("ours", "?"), ("theirs", "x")):
+        lines = [{"prompt": f"p{i}"} | ({} if answer is None else {"answer": answer}) for i in range(2)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = ["judge", str(tmp_path / "ours.jsonl"), str(tmp_path / "theirs.jsonl"), "--prompts", str(tmp_path / "prompts.jsonl")]
+    words += ["--endpoint", server.url, "--model", "judge", "--output", str(tmp_path / "out")]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "none of 2 prompts has a readable verdict in both orders, one of them: 'I cannot say.'" in error
+    assert not (tmp_path / "out" / "win-rate.json").exists()
+    server.verdict = lambda text: "Preferred: Answer (A)"
+    assert main(words) == 0 and WinRate.read(tmp_path / "out" / "win-rate.json").ties == 2
 
 
 def test_a_judge_with_a_favourite_place_gives_ties_only(server, tmp_path):
@@ -190,4 +220,4 @@ def test_prompt_is_frozen():
     import hashlib
 
     assert hashlib.sha256(judge_prompt().encode()).hexdigest()[:16] == "ee2d21d1d4cf5859"
-    assert read_verdict("Preferred: Answer (A)\nOn second thought. Preferred: **Answer (B)**") == "B"
+    assert read_verdict("Preferred: Answer (A)\nOn second thought:\nPreferred: **Answer (B)**") == "B"
