@@ -45,6 +45,10 @@ clean:
 soak: $(STAMP)  ## kill -9 a run two dozen times and compare its end with that of a run left alone; 15 minutes at most
 	$(BIN)/python benchmarks/soak.py
 
+.PHONY: check-statistics
+check-statistics: $(STAMP)  ## simulated studies without and with effects, judged by scipy, in minutes; ends with one line of JSON
+	$(BIN)/python benchmarks/statistics.py
+
 .PHONY: test-slurm
 test-slurm: $(STAMP)  ## on a real Slurm that the tests start and stop themselves; needs root
 	$(BIN)/python -m pytest tests/slurm

@@ -19,6 +19,7 @@ __all__ = [
 ]
 
 SIGNIFICANCE = 0.05
+NORMAL = 1e9  # degrees of freedom from which t is the normal distribution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +59,9 @@ def effect_over_seeds(ours, base) -> Effect:
     ours, base = np.asarray(ours, dtype=np.float64), np.asarray(base, dtype=np.float64)
     if min(len(ours), len(base)) < 2 or (np.ptp(ours) == 0 and np.ptp(base) == 0):
         return undecided(ours, base)
-    from scipy import stats
-
-    result = stats.ttest_ind(ours, base, equal_var=False)
-    low, high = result.confidence_interval(1 - SIGNIFICANCE)
-    return replace(undecided(ours, base), low=float(low), high=float(high), p_value=float(result.pvalue), method="Welch's t")
+    above, below = ours.var(ddof=1) / len(ours), base.var(ddof=1) / len(base)
+    degrees = (above + below) ** 2 / (above**2 / (len(ours) - 1) + below**2 / (len(base) - 1))
+    return replace(judged_by_t(undecided(ours, base), math.sqrt(above + below), degrees), method="Welch's t")
 
 
 def effect_of_pairs(ours, base) -> Effect:
@@ -70,11 +69,8 @@ def effect_of_pairs(ours, base) -> Effect:
     ours, base = np.asarray(ours, dtype=np.float64), np.asarray(base, dtype=np.float64)
     if len(ours) < 2 or np.ptp(ours - base) == 0:
         return undecided(ours, base)
-    from scipy import stats
-
-    result = stats.ttest_rel(ours, base)
-    low, high = result.confidence_interval(1 - SIGNIFICANCE)
-    return replace(undecided(ours, base), low=float(low), high=float(high), p_value=float(result.pvalue), method="paired t")
+    error = float((ours - base).std(ddof=1)) / math.sqrt(len(ours))
+    return replace(judged_by_t(undecided(ours, base), error, len(ours) - 1), method="paired t")
 
 
 def effect_with_noise(ours, base, noise: RunNoise) -> Effect:
@@ -83,15 +79,18 @@ def effect_with_noise(ours, base, noise: RunNoise) -> Effect:
     plain = undecided(ours, base)
     if not noise.deviation > 0:
         return plain
-    from scipy import stats
-
     error = noise.deviation * math.sqrt(1 / len(ours) + 1 / len(base))
-    law = stats.t(noise.degrees) if math.isfinite(noise.degrees) else stats.norm()
-    reach = float(law.ppf(1 - SIGNIFICANCE / 2)) * error
-    p_value = float(2 * law.sf(abs(plain.value) / error))
-    return replace(
-        plain, low=plain.value - reach, high=plain.value + reach, p_value=p_value, method="assumed noise", noise=noise.source
-    )  # fmt: skip
+    return replace(judged_by_t(plain, error, noise.degrees), method="assumed noise", noise=noise.source)
+
+
+def judged_by_t(effect: Effect, error: float, degrees: float) -> Effect:
+    """Return an effect with interval and p value of Student's t; scipy.special has it without the 0.5 ms of scipy.stats."""
+    from scipy.special import stdtr, stdtrit
+
+    degrees = min(degrees, NORMAL)
+    reach = float(stdtrit(degrees, 1 - SIGNIFICANCE / 2)) * error
+    p_value = float(2 * stdtr(degrees, -abs(effect.value) / error))
+    return replace(effect, low=effect.value - reach, high=effect.value + reach, p_value=p_value)
 
 
 def undecided(ours, base) -> Effect:

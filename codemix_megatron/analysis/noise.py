@@ -72,6 +72,8 @@ def lend_mean_noise(tasks: Iterable[str], parameters: float | None) -> RunNoise 
     lent = [noise for task in asked if (noise := lend_noise(task, parameters)) is not None]
     if not lent or len(lent) < len(asked):
         return None
+    if len(lent) == 1:
+        return lent[0]
     told = f"{SOURCE}, {len(lent)} tasks at {nearest_scale(parameters) / 1e9:g}B parameters"
     deviation = math.fsum(noise.deviation for noise in lent) / len(lent)
     return RunNoise(deviation=deviation, degrees=min(noise.degrees for noise in lent), source=told)

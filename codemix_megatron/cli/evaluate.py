@@ -47,6 +47,9 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--contamination", action="store_true", help="count items that overlap the training corpora; scores without them too"
     )
+    parser.add_argument(
+        "--allow-cut-prompts", action="store_true", help="score tasks of which more than 1 %% of the prompts do not fit, cut"
+    )
     parser.add_argument("--unsandboxed", action="store_true", help="run generated programs with your rights where no sandbox works")
     parser.add_argument(
         "--live", action="store_true", help="score the checkpoint as it is, on the ranks of the recipe's layout, without export"
@@ -126,7 +129,8 @@ def words_of(arguments) -> list[str]:
     for name in ("suite", "data", "items", "output", "tensor", "pipeline"):
         values = getattr(arguments, name) or []
         words += [word for value in (values if isinstance(values, list) else [values]) for word in (f"--{name}", str(value))]
-    return words + [f"--{name}" for name in ("hub", "unsandboxed", "force", "live", "contamination") if getattr(arguments, name)]
+    flags = ("hub", "unsandboxed", "force", "live", "contamination", "allow-cut-prompts")
+    return words + [f"--{name}" for name in flags if getattr(arguments, name.replace("-", "_"))]
 
 
 def evaluate_here(arguments, items, progress):
@@ -139,6 +143,7 @@ def evaluate_here(arguments, items, progress):
         "samples": arguments.samples,
         "unsandboxed": arguments.unsandboxed,
         "contamination": arguments.contamination,
+        "allow_cut": arguments.allow_cut_prompts,
     }
     if arguments.live:
         from codemix_megatron.evaluate.live import evaluate_live
@@ -268,8 +273,9 @@ def task_table(rows):
     table = Table("task", "metric", "value", "items", "chance", "against chance", title="tasks", title_justify="left")
     right_align(table, 2, 5)
     for row in rows:
-        chance = "" if row.chance is None else f"{row.chance:.3f}"
-        table.add_row(row.task, row.metric, with_error(row.value, row.standard_error), str(row.items), chance, row.against_chance)
+        chance = "" if row.floor is None else f"{row.floor:.3f}"
+        items = f"{row.items} ({row.cut} cut)" if row.cut else str(row.items)
+        table.add_row(row.task, row.metric, with_error(row.value, row.standard_error), items, chance, row.against_chance)
     return table
 
 

@@ -7,9 +7,7 @@ from codemix_megatron.errors import CodemixError
 from codemix_megatron.records.run_folder import RunFolder, is_run_folder
 from codemix_megatron.study.folder import StudyFolder
 
-__all__ = ["LEND", "add_arguments", "run"]
-
-LEND = "judge variants without seeds by published noise of seeds; it is called assumed wherever it is used"
+__all__ = ["add_arguments", "add_choices", "choices_of", "run"]
 
 EPILOG = """examples:
   codemix report runs/demo
@@ -27,8 +25,23 @@ def add_arguments(parser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("run_folders", metavar="RUN", nargs="*", help="run folders; several are compared")
     parser.add_argument("--study", metavar="DIR", help="a folder of run folders, compared with each other")
-    parser.add_argument("--lend-noise", action="store_true", help=LEND)
+    add_choices(parser)
     parser.add_argument("--output", help="folder to write into (default: RUN/report)")
+
+
+def add_choices(parser) -> None:
+    """Declare what a reader may choose in a report of several runs."""
+    lend = "judge variants without seeds by published noise of seeds; it is called assumed wherever it is used"
+    parser.add_argument("--lend-noise", action="store_true", help=lend)
+    above = "add the means over tasks that every run is above chance in, as the paper does"
+    parser.add_argument("--above-chance", action="store_true", help=above)
+
+
+def choices_of(arguments):
+    """Return what was chosen."""
+    from codemix_megatron.report.choices import Choices
+
+    return Choices(lend_noise=arguments.lend_noise, above_chance=arguments.above_chance)
 
 
 def run(arguments) -> int:
@@ -42,14 +55,14 @@ def run(arguments) -> int:
             raise CodemixError(f"--study {arguments.study}: has its own runs; name no others")
         from codemix_megatron.study.reporting import write_study_report
 
-        sys.stdout.write(f"file://{write_study_report(StudyFolder.existing(arguments.study), output, arguments.lend_noise)}\n")
+        sys.stdout.write(f"file://{write_study_report(StudyFolder.existing(arguments.study), output, choices_of(arguments))}\n")
         return 0
     if arguments.study:
         folders += runs_in(Path(arguments.study))
         output = output or Path(arguments.study) / "report"
     if not folders:
         raise CodemixError("name a run folder, or a folder of them with --study")
-    path = write_report(folders, output, arguments.lend_noise)
+    path = write_report(folders, output, choices_of(arguments))
     sys.stdout.write(f"file://{path}\n")
     return 0
 

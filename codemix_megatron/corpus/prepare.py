@@ -257,6 +257,8 @@ class Preparation:
         for number, fault in self.folder.faults.items():
             self.how.say(f"{self.name}: part {number} is made again, {fault}")
         if missing:
+            for line in self.filters.notes():
+                self.how.say(f"{self.name}: {line}")
             num_bytes = sum(file.num_bytes for number in missing for file in self.parts[number])
             encode_parts(self.work(), missing, self.how.workers or worthwhile_workers(num_bytes), self.advance)
 

@@ -15,7 +15,10 @@ CONTEXTS_KEPT = 4096
 
 
 def harness_model(model, progress: Progress = silent):
-    """Return an lm_eval model over `model`; its `begin(label)` names what `progress` is told next."""
+    """Return an lm_eval model over `model`; its `begin(label)` names what `progress` is told next.
+
+    `cut` holds the prompts since then of which the beginning did not fit.
+    """
     from lm_eval.api.model import TemplateLM
 
     class ModelOfHarness(TemplateLM):
@@ -24,10 +27,12 @@ def harness_model(model, progress: Progress = silent):
         def __init__(self):
             super().__init__()
             self.tokenizer, self.label, self.done, self.total = None, "", 0, 0
+            self.cut: set[str] = set()  # prompts that lost their beginning
             self.encoded = lru_cache(CONTEXTS_KEPT)(lambda text, is_whole: tuple(model.encode(text, is_whole)))
 
         def begin(self, label: str) -> None:
             self.label, self.done, self.total = label, 0, 0
+            self.cut.clear()
 
         def count(self, number: int) -> None:
             self.done = min(self.total, self.done + number)
@@ -54,6 +59,8 @@ def harness_model(model, progress: Progress = silent):
         def _loglikelihood_tokens(self, requests, **_):
             self.total += len(requests)
             pairs = [(context, continuation) for _, context, continuation in requests]
+            limit = model.max_length + 1  # the last token of a continuation is predicted, not read
+            self.cut |= {text[0] for text, context, continuation in requests if len(context) + len(continuation) > limit}
             return [tuple(value) for value in log_likelihoods(model, pairs, self.count)]
 
         def loglikelihood_rolling(self, requests, disable_tqdm=True):
@@ -90,6 +97,8 @@ def continued(model, requests: list[tuple[str, dict]], counter) -> list[str]:
     texts = [""] * len(requests)
     for sampling, numbers in by_settings.items():
         prompts = [list(counter.tok_encode(requests[number][0])) for number in numbers]
+        room = counter.max_length - sampling.max_tokens
+        counter.cut |= {requests[number][0] for number, prompt in zip(numbers, prompts, strict=True) if len(prompt) > room}
         for number, text in zip(numbers, generate(model, prompts, sampling, counter.count), strict=True):
             texts[number] = text
     return texts

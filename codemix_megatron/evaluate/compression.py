@@ -72,7 +72,8 @@ def bits_per_byte(
         name: MetricItems(value=float(np.sum(values)), standard_error=None, values=[float(v) for v in values], higher_is_better=False)
         for name, values in counts.items()
     }
-    return ItemScores(task=f"bits_per_byte-{corpus}", keys=text_keys(model.decode(document.ids) for document in chosen), metrics=metrics)
+    keys = text_keys(model.decode(document.ids) for document in chosen)
+    return ItemScores(task=f"bits_per_byte-{corpus}", keys=keys, metrics=metrics, window=model.max_length)
 
 
 def bits_per_byte_of(items: ItemScores, corpus: str, item_file: str | None = None) -> BitsPerByte:
@@ -89,6 +90,7 @@ def bits_per_byte_of(items: ItemScores, corpus: str, item_file: str | None = Non
         low=estimate.low,
         high=estimate.high,
         item_file=item_file,
+        window=items.window,
     )
 
 

@@ -7,6 +7,8 @@ import contextlib
 import difflib
 import math
 import tempfile
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from codemix_megatron.errors import EvaluationError
@@ -23,7 +25,8 @@ BITS_PER_BYTE = "bits_per_byte"
 CHOICE_PROBABILITY = "choice_probability"
 BOOTSTRAP_SAMPLES = 200  # only metrics without a closed form of the standard error need them
 FEWSHOT_SEED = 1234
-CHANCE_METRICS = ("acc", "acc_norm", "acc_bytes", CHOICE_PROBABILITY)
+ACCURACIES = ("acc", "acc_norm", "acc_bytes")
+CHANCE_METRICS = (*ACCURACIES, CHOICE_PROBABILITY)
 
 
 def run_folder_tasks(model, names, directory, *, items: int, progress: Progress = silent) -> list[ItemScores]:
@@ -135,7 +138,14 @@ def score_task(adapter, name: str, loaded: dict, items: int | None, with_bits: b
     adapter.begin(name)
     try:
         results = lm_eval.evaluate(lm=adapter, task_dict=loaded, limit=items, bootstrap_iters=BOOTSTRAP_SAMPLES, log_samples=True)
-        scores = [item_scores(task, results, with_bits) for task in loaded["tasks"].values()]
+        scores = [
+            replace(
+                item_scores(task, results, with_bits),
+                cut=count_cut(samples_of(task, results), adapter.cut),
+                window=adapter.max_length,
+            )
+            for task in loaded["tasks"].values()
+        ]
     except EvaluationError:
         raise
     except Exception as fault:  # the prompts and metrics of a task are code of its own
@@ -168,7 +178,15 @@ def item_scores(task, results: dict, with_bits: bool) -> ItemScores:
         metrics |= answer_metrics(task, asked)
     keys = text_keys(f"{sample['doc_hash']} {sample['prompt_hash']} {sample['target_hash']}" for sample in asked)
     texts = [str(sample["filtered_resps"][0]) for sample in asked] if task.OUTPUT_TYPE == "generate_until" else []
-    return ItemScores(task=task.task_name, keys=keys, metrics=metrics, chance=chances(task, metrics), texts=texts)
+    return ItemScores(
+        task=task.task_name, keys=keys, metrics=metrics, chance=chances(task, metrics), texts=texts, majority=majorities(task, metrics)
+    )  # fmt: skip
+
+
+def samples_of(task, results: dict) -> list[dict]:
+    """Return one sample for each question of a task, whatever filters there are."""
+    samples = results["samples"][task.task_name]
+    return [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
 
 
 def mean_parts(values: list, mean: float) -> list[float] | None:
@@ -226,3 +244,19 @@ def chances(task, metrics) -> dict[str, float]:
     sizes = [len(task.doc_to_choice(doc)) for doc in questions.values()]
     chance = sum(1 / size for size in sizes) / len(sizes)
     return {metric: chance for metric in metrics if metric.partition(",")[0] in CHANCE_METRICS}
+
+
+def majorities(task, metrics) -> dict[str, float]:
+    """Return what the most frequent class scores as the answer to all questions, where all have the same choices: BoolQ's yes 0.622."""
+    if task.OUTPUT_TYPE != "multiple_choice" or task.multiple_input:
+        return {}
+    documents = {instance.doc_id: instance.doc for instance in task.instances}.values()
+    if len({tuple(task.doc_to_choice(doc)) for doc in documents}) != 1:
+        return {}
+    right = Counter(choice for doc in documents for choice in right_choices(task, doc, len(task.doc_to_choice(doc))))
+    return {metric: max(right.values()) / len(documents) for metric in metrics if metric.partition(",")[0] in ACCURACIES}
+
+
+def count_cut(samples: list[dict], cut: set[str]) -> int:
+    """Return how many questions have a prompt among those that were cut."""
+    return sum(any(arguments[0] in cut for arguments in sample["arguments"]) for sample in samples)

@@ -12,12 +12,13 @@ this process. Two things decide whether a small model scores at all, and both ar
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from codemix_megatron.analysis.estimates import estimate_mean, pass_at_k
 from codemix_megatron.errors import EvaluationError
+from codemix_megatron.evaluate.cut_prompts import check_cut
 from codemix_megatron.evaluate.digests import text_keys
 from codemix_megatron.inference.generation import Sampling, generate
 from codemix_megatron.inference.progress import Progress, silent
@@ -105,10 +106,11 @@ def examined_of(task: ProgramTask, problem: dict, completion: str) -> tuple[str,
 
 def score_programs(
     model, task: ProgramTask, problems: list[dict], sandbox: Sandbox, *, samples: int = 1, temperature: float | None = None,
-    threads: int = 1, progress: Progress = silent,
+    threads: int = 1, progress: Progress = silent, allow_cut: bool = True,
 ) -> ItemScores:  # fmt: skip
     """Complete every problem `samples` times, run the programs, and return pass@k for k = 1 and each of 10 and 100 that fits.
 
+    Without `allow_cut`, EvaluationError is raised before anything is generated when more than 1 % of prompts lose their beginning.
     One sample is greedy, more are drawn at temperature 0.8 (top-p 0.95) unless told otherwise. Every copy of a model
     calls this; each generates and runs its share.
     """
@@ -121,6 +123,9 @@ def score_programs(
         top_p=0.95 if temperature else 1.0,
         stop_after_text=True,
     )
+    room = model.max_length - sampling.max_tokens
+    cut = sum(len(prompt) > room for prompt in prompts[::samples])
+    check_cut(task.name, cut, len(problems), model.max_length, allow_cut)
     done = 0
 
     def count(number: int) -> None:
@@ -131,7 +136,7 @@ def score_programs(
     completions = generate(model, prompts, sampling, count)
     programs = [examined_of(task, problems[i // samples], completion) for i, completion in enumerate(completions)]
     outcomes = run_shared(model, programs, task, sandbox, threads, progress)
-    return counted(task, problems, completions, outcomes, samples)
+    return replace(counted(task, problems, completions, outcomes, samples), cut=cut, window=model.max_length)
 
 
 def run_shared(

@@ -18,6 +18,7 @@ from codemix_megatron.errors import CorpusError, EvaluationError, SandboxError
 from codemix_megatron.evaluate.checkpoints import find_export
 from codemix_megatron.evaluate.compression import bits_per_byte, bits_per_byte_of
 from codemix_megatron.evaluate.continuation import write_suite
+from codemix_megatron.evaluate.cut_prompts import check_cut
 from codemix_megatron.evaluate.digests import file_digest, folder_digest, task_digest
 from codemix_megatron.evaluate.harness import run_definition, run_folder_tasks
 from codemix_megatron.evaluate.overlap import find_overlaps, with_clean_values
@@ -27,6 +28,7 @@ from codemix_megatron.inference.progress import Progress, silent
 from codemix_megatron.plan.run_recipe import read_run_recipe
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import read_json
+from codemix_megatron.records.item_scores import ItemScores
 from codemix_megatron.records.manifest import CorpusManifest
 from codemix_megatron.records.run_folder import RunFolder, saved_step
 from codemix_megatron.records.scores import AggregateScore, BitsPerByte, Scores, TaskScore
@@ -60,6 +62,7 @@ class Wanted:
     samples: int = 1  # completions of each programming problem
     unsandboxed: bool = False  # run them without a sandbox where there is none
     contamination: bool = False  # look for the items of suites in the training documents
+    allow_cut: bool = False  # keep scores of tasks of which more than 1 % of the prompts did not fit
     tasks: tuple[str, ...] = ()
     tasks_directory: str | None = None
 
@@ -257,12 +260,19 @@ class Scorer:
     def add_folder_task(self, name: str, directory, suite: str, digest: str) -> None:
         """Score one task (or group) of a folder of lm-eval files."""
         if self.store.knows(name, digest):
-            known, file = self.store.get(name, digest)
-            self.tasks += task_scores(known, file, suite=suite)
+            self.add_kept(*self.store.get(name, digest), suite)
             return
         for items in run_folder_tasks(self.model, [name], directory, items=self.wanted.items or ALL_ITEMS, progress=self.progress):
-            kept, file = self.store.keep(items.task, digest, items)
-            self.tasks += task_scores(kept, file, suite=suite)
+            self.add_kept(*self.store.keep(items.task, digest, items), suite)
+
+    def add_kept(self, items: ItemScores, file: str, suite: str) -> None:
+        """Add the scores of a task's items, or note why they are none. A continuation loses nothing but more of the same passage."""
+        try:
+            check_cut(items.task, items.cut, len(items.keys), items.window, self.wanted.allow_cut or suite == "continuation")
+        except EvaluationError as fault:
+            self.not_scored.append(str(fault))
+            return
+        self.tasks += task_scores(items, file, suite=suite)
 
     def score_folder_tasks(self) -> None:
         """Score the user's own lm-eval tasks."""
@@ -282,6 +292,7 @@ class Scorer:
                 continue
             try:
                 items, file = self.score_suite_task(task, data)
+                check_cut(task.name, items.cut, len(items.keys), items.window, self.wanted.allow_cut)
             except (EvaluationError, SandboxError) as fault:
                 self.not_scored.append(f"{suite.name}/{task.name}: {fault}")
                 continue
@@ -337,7 +348,7 @@ class Scorer:
         def score():
             return score_programs(
                 self.model, described, read_problems(data, limit), sandbox, samples=wanted.samples, threads=available_cores(),
-                progress=self.progress,
+                progress=self.progress, allow_cut=wanted.allow_cut,
             )  # fmt: skip
 
         return self.store.get_or_score(task.name, digest, score)
@@ -379,7 +390,7 @@ def request_digest(subject: Subject, wanted: Wanted, suites: list[Suite]) -> str
             data[f"{suite.name}/{task.name}"] = file_digest(path) if path else ""
     return task_digest(
         subject.digest,
-        wanted=[wanted.suites, wanted.items, wanted.hub, wanted.samples, wanted.tasks, wanted.contamination],
+        wanted=[wanted.suites, wanted.items, wanted.hub, wanted.samples, wanted.tasks, wanted.contamination, wanted.allow_cut],
         suites=[repr(suite) for suite in suites],
         data=data,
         tasks=tasks_folder_digest(Path(str(wanted.tasks_directory))) if wanted.tasks else "",

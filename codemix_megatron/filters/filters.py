@@ -80,12 +80,25 @@ class Filters:
             return f"{len(runs)} runs of words, the first of {self.contamination.items_of(runs[0])[0]}"
         return None
 
+    def notes(self) -> list[str]:
+        """Return what the user should know: how many items of each evaluation set are too short to be looked for."""
+        if self.contamination is None:
+            return []
+        least = self.contamination.least_words
+        return [
+            f"decontamination: {counts['not_looked_for']:,} of {counts['items']:,} items of {suite} cannot be looked for:"
+            f" fewer than {least} words that tell them from others"
+            for suite, counts in self.contamination.suites().items()
+            if counts["not_looked_for"]
+        ]
+
     def settings(self) -> dict:
         """Return what decides the result, for the manifest: every filter in use with its values, presets filled in."""
         unset = as_plain(FilterSpec())
         settings = {name: value for name, value in as_plain(self.spec).items() if value != unset[name]}
         if self.contamination is not None:
             settings["decontamination"]["index_sha256"] = self.contamination.sha256
+            settings["decontamination"]["suites"] = self.contamination.suites()
         return settings
 
 

@@ -1,8 +1,11 @@
 """Hashes of the words of a text and of runs of words, at numpy's speed: what shingles and n-grams are made of.
 
 A word is a run of letters, digits, underscores and non-ASCII characters, in lower case; everything else parts words,
-so that punctuation, line wraps and indentation make no difference.
+so that punctuation, line wraps and indentation make no difference. Of scripts that write no spaces between words (Chinese, Japanese,
+Thai, Lao, Khmer, Burmese, Tibetan) each character is a word.
 """
+
+import re
 
 import numpy as np
 
@@ -16,6 +19,14 @@ SEPARATORS = "\u00a0\u2018\u2019\u201c\u201d\u2013\u2014\u2026\u3000\u3001\u3002
 SPACE = 32
 # byte -> lower-cased byte of a word, or a space
 LOWER = bytes(b if b >= 128 else ord(chr(b).lower()) if chr(b).isalnum() or chr(b) == "_" else SPACE for b in range(256))
+
+
+# Blocks of scripts without spaces: Thai and Lao, Tibetan, Burmese, Khmer, kana, ideographs.
+SPACELESS = (
+    (0x0E00, 0x0EFF), (0x0F00, 0x0FFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x31F0, 0x31FF),
+    (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF),
+)  # fmt: skip
+HAS_SPACELESS = re.compile(f"[{''.join(f'{chr(first)}-{chr(last)}' for first, last in SPACELESS)}]")
 
 
 def powers(base: int, count: int, dtype) -> np.ndarray:
@@ -33,7 +44,21 @@ def normalized(text: str) -> bytes:
         text = text.lower()
         for separator in SEPARATORS:
             text = text.replace(separator, " ")
+        if HAS_SPACELESS.search(text):
+            text = apart(text)
     return text.encode("utf-8", "surrogatepass").translate(LOWER)
+
+
+def apart(text: str) -> str:
+    """Return the text with a space before and behind each character of a script without spaces."""
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    alone = np.zeros(len(points), dtype=bool)
+    for first, last in SPACELESS:
+        alone |= (points >= first) & (points <= last)
+    widths = 1 + 2 * alone
+    spaced = np.full(int(widths.sum()), SPACE, dtype=np.uint32)
+    spaced[np.cumsum(widths) - widths + alone] = points
+    return spaced.tobytes().decode("utf-32-le", "surrogatepass")
 
 
 def word_hashes(text: str) -> np.ndarray:

@@ -5,10 +5,10 @@ Names and meanings are those of Megatron-LM's megatron/training/arguments.py (co
 
 import os
 import shlex
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from codemix_megatron.errors import RecipeError
+from codemix_megatron.plan.megatron_tokenizer import megatron_tokenizer
 from codemix_megatron.plan.plan import PhasePlan, Plan
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.manifest import CorpusManifest
@@ -27,18 +27,22 @@ class MegatronArguments:
     arguments: list[tuple]
     notes: list[str]
     ranks: int
+    preparation: list[str] = field(default_factory=list)  # lines of shell that make what the arguments name
 
     def as_shell(self) -> str:
-        """Return notes as comments and one quoted argument a line."""
-        lines = [f"torchrun --nproc-per-node {self.ranks} pretrain_gpt.py"]
+        """Return notes as comments, what has to be made first, and one quoted argument a line."""
+        # Megatron-LM asks for one connection where computing and communicating must keep their order (tensor ranks, before Blackwell).
+        lines = [f"CUDA_DEVICE_MAX_CONNECTIONS=1 torchrun --nproc-per-node {self.ranks} pretrain_gpt.py"]
         lines += ["  " + " ".join([flag, *(shlex.quote(str(value)) for value in values)]) for flag, *values in self.arguments]
-        return "".join(f"# {note}\n" for note in self.notes) + " \\\n".join(lines) + "\n"
+        before = "".join(f"# {note}\n" for note in self.notes) + "".join(f"{line}\n" for line in self.preparation)
+        return before + " \\\n".join(lines) + "\n"
 
 
 def megatron_arguments(recipe: Recipe, plan: Plan, corpora: dict, phase_name: str | None = None) -> MegatronArguments:
     """Return the arguments for one phase (default: the first); raises RecipeError when there is no such phase."""
     phase = find_phase(plan, phase_name)
     split, split_notes = safe_split(recipe, phase, corpora)
+    tokenizer = megatron_tokenizer(recipe, corpora)
     arguments = [
         *model_arguments(recipe),
         *layout_arguments(recipe, plan),
@@ -46,14 +50,15 @@ def megatron_arguments(recipe: Recipe, plan: Plan, corpora: dict, phase_name: st
         *learning_rate_arguments(phase, plan),
         *optimizer_arguments(recipe),
         ("--seed", recipe.seed),
-        *tokenizer_arguments(recipe, corpora),
+        *tokenizer.arguments,
         ("--data-path", *blend(recipe, phase)),
         ("--split", split),
         *([("--reset-attention-mask",)] if recipe.sequences.attention_within_documents else []),
     ]
     if split == "1,0,0":
         arguments.append(("--eval-iters", 0))
-    return MegatronArguments(arguments, [*phase_notes(plan, phase), *split_notes, *model_notes(recipe, phase)], plan.layout["ranks"])
+    notes = [*phase_notes(plan, phase), *split_notes, *model_notes(recipe, phase), *tokenizer.notes]
+    return MegatronArguments(arguments, notes, plan.layout["ranks"], tokenizer.preparation)
 
 
 def find_phase(plan: Plan, name: str | None) -> PhasePlan:
@@ -160,15 +165,6 @@ def optimizer_arguments(recipe: Recipe) -> list[tuple]:
         ("--weight-decay", optimizer.weight_decay),
         ("--clip-grad", optimizer.gradient_clip),
     ]
-
-
-def tokenizer_arguments(recipe: Recipe, corpora: dict) -> list[tuple]:
-    """Return the tokenizer the corpora were made with; Megatron reads a Hugging Face one from its folder."""
-    cards = [corpus.tokenizer for corpus in corpora.values() if isinstance(corpus, CorpusManifest)]
-    path = Path(os.path.normpath(cards[0].path if cards else recipe.tokenizer.path))
-    if cards[0].type == "sentencepiece" if cards else path.suffix == ".model":
-        return [("--tokenizer-type", "GPTSentencePieceTokenizer"), ("--tokenizer-model", path)]
-    return [("--tokenizer-type", "HuggingFaceTokenizer"), ("--tokenizer-model", path if path.is_dir() else path.parent)]
 
 
 def blend(recipe: Recipe, phase: PhasePlan) -> list:

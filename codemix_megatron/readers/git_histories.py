@@ -1,7 +1,8 @@
 """Git histories: each commit's message and diff as one document, oldest first, without merges.
 
-Names and addresses of authors are left out. `git` itself writes the diffs; settings of the machine and its user have
-no say in them, so that equal histories give equal documents.
+Names and addresses of authors and of trailers (Signed-off-by: ...) are left out. `git` itself writes the diffs, in an empty
+repository that borrows the objects of the one that is read: settings, attributes, replaced commits and how objects are packed
+have no say in them, so that equal histories give equal documents.
 """
 
 import functools
@@ -22,16 +23,27 @@ COMMIT = "commit"
 LARGEST_COMMIT_BYTES = 1 << 20
 MARK = re.compile(rb"\0([0-9a-f]{40,64})\n")  # messages hold no NUL, and no line of a diff is one and a hash
 FORMAT = "--format=tformat:%x00%H%n%B"
+BYTES_PER_COMMIT = 4096  # about; packed objects say less of a history than their number
+# How diffs are written, whatever a version of git or a setting takes for usual.
+DIFF_OPTIONS = (
+    "--patch", "--no-color", "--no-ext-diff", "--no-textconv", "--no-show-signature", "--no-notes", "--no-mailmap", "--no-decorate", "--full-index",
+    "--unified=3", "--inter-hunk-context=0", "--src-prefix=a/", "--dst-prefix=b/", "--diff-algorithm=myers", "--indent-heuristic", "--submodule=short",
+    "--find-renames=50%", "-l1000", "--encoding=UTF-8",
+)  # fmt: skip
+FULL_INDEX = re.compile(r"^(index [0-9a-f]{10})[0-9a-f]{30,54}(\.\.[0-9a-f]{10})[0-9a-f]{30,54}(?=$| )", re.MULTILINE)
+TRAILER = re.compile(
+    r"^[ \t]{0,8}(?:[A-Za-z][A-Za-z-]{0,30}[Bb]y|(?:Cc|CC|cc)|[A-Z][A-Za-z-]{1,30}(?=:[^\n]{0,200}<[^<>\s@]{1,64}@)):[^\n]*(?:\n|\Z)",
+    re.MULTILINE,
+)
+ADDRESS = re.compile(r"<[^<>\s@]{1,64}@[^<>\s@]{1,250}>")
+SHALLOW = "commit whose parent is missing in a shallow clone"
 SECONDS_TO_END = 10
 
 
 def git_input(repository: Path, kind: str | None) -> InputFile:
     """Return the history of a repository (or bare repository) as an input; raises CorpusError when there is none."""
     head = run_git(repository, "rev-parse", "--verify", "HEAD^{commit}").strip().decode()
-    folder = Path(os.fsdecode(run_git(repository, "rev-parse", "--absolute-git-dir").rstrip(b"\n")))
-    num_bytes = sum(path.stat().st_size for path in (folder / "objects").rglob("*") if path.is_file())
-    if not num_bytes:  # a work tree's objects are those of the repository it belongs to
-        num_bytes = 1 << 20
+    num_bytes = BYTES_PER_COMMIT * max(1, len(commits(repository)))
     reader = functools.partial(read_git_history, kind=kind, num_bytes=num_bytes)
     return InputFile(repository, f"git:{repository.name}", num_bytes, head, reader, divide_git_history)
 
@@ -56,27 +68,57 @@ def read_git_history(
     """Yield one document per commit: its message, a blank line, its diff. Commits that change no text are left out."""
     hashes = commits(path)
     hashes = hashes[span.begin : span.end] if span else hashes
+    cut_off = shallow_commits(path)
+    yield from (BadDocument(place_of(path, commit), SHALLOW, harmless=True) for commit in hashes if commit in cut_off)
+    hashes = [commit for commit in hashes if commit not in cut_off]
     if not hashes:
         return
-    words = [
-        "log",
-        "--stdin",
-        "--no-walk=unsorted",
-        "--patch",
-        FORMAT,
-        "--no-color",
-        "--no-ext-diff",
-        "--no-textconv",
-        "--no-show-signature",
-    ]
     done = 0
-    with piped_git(path, hashes, *words) as output:
+    with (
+        borrowed_objects(path) as folder,
+        piped_git(path, folder, hashes, "log", "--stdin", "--no-walk=unsorted", FORMAT, *DIFF_OPTIONS) as output,
+    ):
         for commit, content in split_commits(output):
             done += 1
             position.bytes_read = (span.num_bytes if span else num_bytes) * done // len(hashes)
-            yield commit_document(content, f"{path}:{commit.decode()[:12]}", name, kind)
+            yield commit_document(content, place_of(path, commit), name, kind)
     if done != len(hashes):
         raise CorpusError(f"{path}: git gave {done} of {len(hashes)} commits; `git fsck` says what is damaged", exit_code=MACHINE_FAULT)
+
+
+def place_of(path, commit: bytes) -> str:
+    """Return the place of a commit for messages."""
+    return f"{path}:{commit.decode()[:12]}"
+
+
+def shallow_commits(repository) -> frozenset[bytes]:
+    """Return the commits whose parents a shallow clone lacks: without them a diff shows the whole tree as new."""
+    try:
+        return frozenset(git_path(repository, "shallow").read_bytes().split())
+    except FileNotFoundError:
+        return frozenset()
+
+
+def git_path(repository, name: str) -> Path:
+    """Return where git keeps something of a repository."""
+    return Path(repository, os.fsdecode(run_git(repository, "rev-parse", "--git-path", name).rstrip(b"\n")))
+
+
+@contextmanager
+def borrowed_objects(repository) -> Iterator[str]:
+    """Give the folder of an empty bare repository that finds the objects of another, and nothing else of it."""
+    objects = git_path(repository, "objects").absolute()
+    own_alternates = objects / "info/alternates"
+    lines = own_alternates.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if own_alternates.exists() else []
+    form = run_git(repository, "rev-parse", "--show-object-format").decode().strip()
+    with tempfile.TemporaryDirectory(prefix="codemix-git-") as folder:
+        run_git(repository, "init", "--quiet", "--bare", "--template=", f"--object-format={form}", folder)
+        found = [str(objects), *(os.path.normpath(objects / line) for line in lines if line and not line.startswith("#"))]
+        Path(folder, "objects/info").mkdir(parents=True, exist_ok=True)
+        Path(folder, "objects/info/alternates").write_text(
+            "".join(f"{line}\n" for line in found), encoding="utf-8", errors="surrogateescape"
+        )
+        yield folder
 
 
 def split_commits(output) -> Iterator[tuple[bytes, bytes | None]]:
@@ -104,7 +146,8 @@ def commit_document(content: bytes | None, place: str, origin: str, kind: str | 
     if not has_diff:
         return BadDocument(place, "commit without a diff", harmless=True)
     try:
-        text = f"{message.decode('utf-8').strip()}\n\ndiff --git {diff.decode('utf-8')}"
+        changes = FULL_INDEX.sub(r"\1\2", diff.decode("utf-8"))
+        text = f"{without_people(message.decode('utf-8'))}\n\ndiff --git {changes}".lstrip("\n")
     except UnicodeDecodeError:
         return BadDocument(place, "commit that is not UTF-8", harmless=True)
     if "\0" in text:
@@ -112,16 +155,25 @@ def commit_document(content: bytes | None, place: str, origin: str, kind: str | 
     return Document(text.rstrip("\n") + "\n", place, language=COMMIT, origin=origin, kind=kind)
 
 
+def without_people(message: str) -> str:
+    """Return a message without trailers that name people, and with addresses in angle brackets masked."""
+    return ADDRESS.sub("<EMAIL>", TRAILER.sub("", f"{message}\n")).strip()
+
+
 def command(repository, *words: str) -> list[str]:
     """Return the words of a git command that looks at this repository and at nobody's settings."""
-    settings = ("core.quotePath=false", "core.fsmonitor=false", f"safe.directory={Path(repository).absolute()}", "diff.algorithm=myers")
+    safe = f"safe.directory={Path(repository).absolute()}"
+    settings = ("core.quotePath=false", "core.fsmonitor=false", f"core.attributesFile={os.devnull}", "log.follow=false", safe)
     return ["git", *(word for setting in settings for word in ("-c", setting)), "-C", str(repository), *words]
 
 
 def environment() -> dict[str, str]:
     """Return the environment without git's variables and with no user's or machine's settings."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    return {**kept, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    return {
+        **kept, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_ATTR_NOSYSTEM": "1", "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_NO_LAZY_FETCH": "1", "GIT_GRAFT_FILE": os.devnull, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C",
+    }  # fmt: skip
 
 
 def run_git(repository, *words: str) -> bytes:
@@ -142,13 +194,18 @@ def failure(repository, stderr: bytes) -> CorpusError:
 
 
 @contextmanager
-def piped_git(repository, hashes: list[bytes], *words: str):
-    """Give the output of a git command that reads hashes; however the block is left, the command has ended."""
+def piped_git(repository, folder: str, hashes: list[bytes], *words: str):
+    """Give the output of a git command that reads hashes, in `folder`; however the block is left, the command has ended."""
     with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as complaints:
         asked.write(b"\n".join(hashes) + b"\n")
         asked.seek(0)
         process = subprocess.Popen(
-            command(repository, *words), env=environment(), stdin=asked, stdout=subprocess.PIPE, stderr=complaints, bufsize=1 << 20
+            command(repository, f"--git-dir={folder}", *words),
+            env=environment(),
+            stdin=asked,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            bufsize=1 << 20,
         )
         assert process.stdout is not None
         try:

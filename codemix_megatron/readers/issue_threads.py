@@ -1,7 +1,8 @@
 """Pull requests and issues from JSON lines, as `gh issue list --json` and GitHub's API write them.
 
 Of each thread: title, text, diff where there is one, and comments. People become username_0, username_1, ... in the
-order they speak in, as in StarCoder's data, so that a thread can be followed and nobody is named.
+order they speak in, as in StarCoder's data, so that a thread can be followed and nobody is named: neither as @login nor by
+the bare login or full name.
 """
 
 import functools
@@ -15,6 +16,16 @@ from codemix_megatron.readers.record_documents import first_word
 __all__ = ["read_issue_threads", "thread_text"]
 
 MENTION = re.compile(r"(?<![\w@/.])@([A-Za-z0-9](?:[A-Za-z0-9-]{0,38}))")
+# Logins that are as well words of every thread; they are replaced behind an @ only.
+WORDS = (
+    "admin android apache async auth azure bash beta black build cache chrome class client cloud code core data debian debug default demo "
+    "docker docs error firefox flask force gcc github git google guest http issue java json linux lint local main master message model "
+    "module name node none null object open package patch php project python react release root ruby rust script search server settings "
+    "source state support system team test tests text token type ubuntu unknown update user value version visual web windows work"
+)
+COMMON_WORDS = frozenset(WORDS.split())
+SHORTEST_BARE_NAME = 4
+INSIDE_BEFORE, INSIDE_AFTER = re.compile(r"[\w@/.-]\Z"), re.compile(r"[\w/@-]|\.\w")  # a name inside a word, a path, an address
 COMMENT_KEYS = ("comments", "reviews", "review_comments", "comments_list")
 
 
@@ -49,8 +60,37 @@ def thread_text(record: dict) -> str:
         if isinstance(record.get(key), str) and record[key].strip():
             parts.insert(min(2, len(parts)), record[key].strip("\n"))
             break
-    text = "\n\n".join(parts).replace("\r\n", "\n")
-    return MENTION.sub(functools.partial(renamed, speakers), text) + "\n"
+    text = MENTION.sub(functools.partial(renamed, speakers), "\n\n".join(parts).replace("\r\n", "\n"))
+    return without_bare_names(text, full_names(entries, speakers)) + "\n"
+
+
+def full_names(entries: list, speakers: dict[str, str]) -> dict[str, str]:
+    """Return what people may be called in a thread, in lower case -> their number: logins and, where authors have one, names."""
+    names = {name: number for name, number in speakers.items() if len(name) >= SHORTEST_BARE_NAME and name not in COMMON_WORDS}
+    for entry in entries:
+        author = (entry.get("user") or entry.get("author")) if isinstance(entry, dict) else None
+        name = author.get("name") if isinstance(author, dict) else None
+        number = speakers.get((login(entry) or "").lower()) if name else None
+        if isinstance(name, str) and number and len(name.strip()) >= SHORTEST_BARE_NAME and name.strip().lower() not in COMMON_WORDS:
+            names[name.strip().lower()] = number
+    return names
+
+
+def without_bare_names(text: str, names: dict[str, str]) -> str:
+    """Return a text with the names of people replaced where they stand as words of their own; in one pass, however many speak."""
+    lowered = text.lower()
+    if not names or len(lowered) != len(text):
+        return text
+    import ahocorasick_rs
+
+    listed = list(names)
+    finder = ahocorasick_rs.AhoCorasick(listed, matchkind=ahocorasick_rs.MatchKind.LeftmostLongest)
+    kept, end = [], 0
+    for place, begin, stop in finder.find_matches_as_indexes(lowered):
+        if not INSIDE_BEFORE.search(text, max(0, begin - 1), begin) and not INSIDE_AFTER.match(text, stop):
+            kept += [text[end:begin], names[listed[place]]]
+            end = stop
+    return "".join([*kept, text[end:]])
 
 
 def login(entry: dict) -> str | None:

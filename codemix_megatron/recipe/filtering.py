@@ -48,6 +48,7 @@ class Decontamination:
 
     against: tuple[str, ...] = says("evaluation sets: JSON lines, text files, globs, or an index built from them (.npz)")
     ngram_words: int = says("words of a run that counts as shared", 13)
+    short_words: int = says("words from which an item shorter than such a run is looked for, as a whole; 0 looks for none", 8)
     most_shared: int = says("shared runs a document may hold", 0)
     keys: tuple[str, ...] = says("keys of the items that count; default: all", ())
 
@@ -153,6 +154,7 @@ def filter_faults(spec: FilterSpec, path: str) -> list[str]:
         check("near_duplicates.permutations", near.permutations, lambda n: 16 <= n <= 1024, "allowed are 16 to 1024")
     if eval_sets := spec.decontamination:
         check("decontamination.ngram_words", eval_sets.ngram_words, lambda n: 2 <= n <= 64, "allowed are 2 to 64")
+        check("decontamination.short_words", eval_sets.short_words, lambda n: n == 0 or n >= 2, "allowed are 0 and 2 and more")
         check("decontamination.most_shared", eval_sets.most_shared, lambda n: n >= 0, "must be at least 0")
         check("decontamination.against", len(eval_sets.against), lambda n: n > 0, "name at least one evaluation set")
     return faults

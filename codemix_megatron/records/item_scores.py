@@ -34,6 +34,9 @@ class ItemScores:
     chance: dict[str, float] = field(default_factory=dict)  # metric -> what guessing scores
     texts: list[str] = field(default_factory=list)  # generations kept for reading and judging, one per item
     about: dict[str, str] = field(default_factory=dict)  # versions and digests
+    majority: dict[str, float] = field(default_factory=dict)  # metric -> what the most frequent class scores as the answer to all items
+    cut: int | None = None  # items whose prompt lost its beginning; None where nobody counted
+    window: int | None = None  # tokens the model saw at once
 
     def write(self, path) -> Path:
         """Write atomically, in one line per block."""

@@ -8,6 +8,9 @@ from codemix_megatron.records.atomic import read_json, write_json
 
 __all__ = ["AggregateScore", "BitsPerByte", "Scores", "TaskScore"]
 
+RIGHT_OR_WRONG = ("acc", "acc_norm", "acc_bytes", "exact_match")  # metrics that are 0 or 1 for each item
+WHOLE = 1e-6  # a count of right answers is a whole number, up to rounding
+
 
 @dataclass(frozen=True, kw_only=True)
 class BitsPerByte:
@@ -22,6 +25,7 @@ class BitsPerByte:
     low: float | None = None  # 95 % bootstrap interval over documents
     high: float | None = None
     item_file: str | None = None  # name under scores/items
+    window: int | None = None  # tokens the model saw at once; None in older records
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,17 +60,37 @@ class TaskScore:
     contaminated: int | None = None  # items that overlap the training corpora; None where nobody looked
     clean_value: float | None = None  # without them
     clean_standard_error: float | None = None
+    majority: float | None = None  # what the most frequent class scores as the answer to all items
+    cut: int | None = None  # items whose prompt lost its beginning; None in older records
+    window: int | None = None  # tokens the model saw at once; None in older records
+
+    @property
+    def floor(self) -> float | None:
+        """What needs no model: the better of guessing and of the most frequent class; None where it is unknown."""
+        return max((value for value in (self.chance, self.majority) if value is not None), default=None)
 
     @property
     def against_chance(self) -> str:
-        """Say in words whether the score can be told from guessing, by two standard errors; empty where chance is unknown."""
-        if self.chance is None:
+        """Say in words whether the score can be told from what needs no model; empty where that is unknown.
+
+        Right and wrong answers are judged by the exact binomial test, other values by two standard errors.
+        """
+        if self.floor is None or self.chance is None:
             return ""
+        if self.value > self.floor and self.differs_from(self.floor):
+            return "above chance"
+        return "below chance" if self.value < self.chance and self.differs_from(self.chance) else "not distinguishable from chance"
+
+    def differs_from(self, level: float) -> bool:
+        """Say whether the score can be told from a level."""
+        right = self.value * self.items
+        if self.metric.partition(",")[0] in RIGHT_OR_WRONG and abs(right - round(right)) < WHOLE:
+            from scipy.stats import binomtest
+
+            return bool(binomtest(round(right), self.items, level).pvalue < 0.05)
         # All items alike give a standard error of 0; that of guessing is the honest one then.
-        error = self.standard_error or (self.chance * (1 - self.chance) / self.items) ** 0.5
-        if abs(self.value - self.chance) < 2 * error:
-            return "not distinguishable from chance"
-        return "above chance" if self.value > self.chance else "below chance"
+        error = self.standard_error or (level * (1 - level) / self.items) ** 0.5
+        return abs(self.value - level) >= 2 * error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from codemix_megatron.recipe.schema import as_plain
 from codemix_megatron.report.arms import group_arms, label_runs
 from codemix_megatron.report.blocks import Bullets, Cell, Missing, Paragraph, Report, Section, Table
 from codemix_megatron.report.chain import lineage_section
+from codemix_megatron.report.choices import Choices
 from codemix_megatron.report.comparison_figures import compare_bits_figure, tasks_over_arms
 from codemix_megatron.report.consumption import tokens_by_kind
 from codemix_megatron.report.held_out import series
@@ -30,12 +31,13 @@ NOISE = (
     " Runs scored on other items, and variants of another size or token budget, are shown and not judged."
 )
 MOST_NAMES = 8
+USUAL = Choices()
 
 
-def compare_runs(runs: list[RunData], lend: bool = False) -> Report:
-    """Return a report of several runs, taken together by arm; `lend` lends published noise of seeds where there are no seeds."""
+def compare_runs(runs: list[RunData], choices: Choices = USUAL) -> Report:
+    """Return a report of several runs, taken together by arm."""
     labels, arms = label_runs(runs), group_arms(runs)
-    view = StudyView(arms, runs, lend)
+    view = StudyView(arms, runs, choices)
     bases = list(dict.fromkeys(base for _, base in view.pairs))
     at = next((i for i, run in enumerate(runs) if bases and run is bases[0].first), 0)
     unlike = unlike_lines(runs, labels, at)

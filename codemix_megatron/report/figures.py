@@ -176,15 +176,17 @@ def tasks_figure(run: RunData) -> Figure:
         score = {"fmt": "o", "capsize": 4, "linewidth": 1.6, "label": "score, ±2 standard errors"}
         axes.errorbar([t.value for t in tasks], places, xerr=errors, color=assign_looks({"": "text"})[""].colour, **score)
         for place, task in zip(places, tasks, strict=True):
-            if task.chance is not None:
-                axes.plot([task.chance] * 2, [place - 0.32, place + 0.32], color=INK, linewidth=2, linestyle=":")
-        axes.plot([], [], color=INK, linestyle=":", linewidth=2, label="guessing")
+            if task.floor is not None:
+                axes.plot([task.floor] * 2, [place - 0.32, place + 0.32], color=INK, linewidth=2, linestyle=":")
+        axes.plot([], [], color=INK, linestyle=":", linewidth=2, label="chance")
         axes.set(yticks=places, yticklabels=[f"{t.task}\n{t.metric}" for t in tasks], xlabel="score", ylim=(-0.7, len(tasks) - 0.3))
         lowest = min(t.value - e for t, e in zip(tasks, errors, strict=True))
-        highest = max(max(t.value + e, t.chance or 0) for t, e in zip(tasks, errors, strict=True))
+        highest = max(max(t.value + e, t.floor or 0) for t, e in zip(tasks, errors, strict=True))
         axes.set_xlim(min(0, lowest - 0.02), 0.04 + highest)
         axes.grid(visible=False, axis="y")
         canvas.legend(loc="outside upper center", ncols=2)
 
     description = "Task scores with error bars and chance levels."
-    return draw_figure("tasks", "Task scores beside what guessing would score.", description, draw, max(0.7, 0.17 * len(tasks)))
+    return draw_figure(
+        "tasks", "Task scores beside what guessing, or one answer to all, would score.", description, draw, max(0.7, 0.17 * len(tasks))
+    )

@@ -16,7 +16,7 @@ from codemix_megatron.report.differences import (
 )
 from codemix_megatron.report.run_data import RunData
 
-__all__ = ["Measure", "every_measure", "study_measures", "task_measures"]
+__all__ = ["Measure", "every_measure", "parts_of", "study_measures", "task_measures"]
 
 PAPER_KEYS = {"reasoning": "reason", "knowledge": "know", "code": "code"}
 
@@ -90,7 +90,7 @@ def bits_measure(source: str) -> Measure:
 
     def content(run: RunData):
         found = find_bits(run, source)
-        return found and (found.documents, found.bytes)
+        return found and (found.documents, found.bytes, found.window)
 
     return Measure(
         label=f"{source}, bits per byte",
@@ -108,7 +108,7 @@ def task_measure(task: TaskScore) -> Measure:
 
     def content(run: RunData):
         found = find_task(run, key)
-        return found and found.items
+        return found and (found.items, found.window)
 
     return Measure(
         label=f"{task.task} {task.metric}",
@@ -118,7 +118,7 @@ def task_measure(task: TaskScore) -> Measure:
         difference=lambda run, base: difference_in_task(run, base, key),
         content=content,
         tasks=(task.task,) if task.metric == "acc" else (),
-        chance=task.chance,
+        chance=task.floor,
     )
 
 
@@ -131,8 +131,13 @@ def aggregate_measure(suite: str, name: str, runs: list[RunData]) -> Measure:
     higher = all(task.higher_is_better for task in tasks)
     mean_of = parts_of(runs, suite, name)
     known = {task.task: task for task in tasks}
-    guessed = [known[part].chance for part in mean_of if part in known]
-    chances = [chance for chance in guessed if chance is not None]
+    chances = [known[part].floor for part in mean_of if part in known]
+
+    def content(run: RunData):
+        found = find_aggregate(run, suite, name)
+        windows = {task.window for task in run.scores[-1].tasks if task.suite == suite and task.task in mean_of} if found else set()
+        return found and (tuple(found.parts), tuple(found.missing), tuple(sorted(windows, key=str)))
+
     partial = f" ({len(fewest.parts)} of {len(fewest.parts) + len(fewest.missing)})" if fewest.missing else ""
     return Measure(
         label=f"{name.replace('_', ' ')}{partial}{'' if suite == 'paper' else f', {suite}'}",
@@ -140,11 +145,17 @@ def aggregate_measure(suite: str, name: str, runs: list[RunData]) -> Measure:
         in_points=higher,
         find=lambda run: value_of(find_aggregate(run, suite, name)),
         difference=lambda run, base: difference_in_aggregate(run, base, suite, name),
-        content=lambda run: (found := find_aggregate(run, suite, name)) and (tuple(found.parts), tuple(found.missing)),
+        content=content,
         tasks=tuple(mean_of) if all(known[part].metric == "acc" for part in mean_of if part in known) else (),
-        chance=math.fsum(chances) / len(chances) if chances and len(chances) == len(guessed) else None,
+        chance=mean_of_known(chances),
         paper_key=PAPER_KEYS.get(name) if suite == "paper" and not fewest.missing else None,
     )
+
+
+def mean_of_known(values: list[float | None]) -> float | None:
+    """Return the mean, None where a value is not known."""
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def parts_of(runs: list[RunData], suite: str, name: str) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.records.atomic import replace_text, writing
 from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.report.choices import Choices
 from codemix_megatron.report.comparison import compare_runs
 from codemix_megatron.report.markdown import markdown
 from codemix_megatron.report.page import page
@@ -13,8 +14,10 @@ from codemix_megatron.report.sections import describe_run
 
 __all__ = ["write_report", "write_report_of"]
 
+USUAL = Choices()
 
-def write_report(runs: list[RunFolder], output: Path | None = None, lend: bool = False) -> Path:
+
+def write_report(runs: list[RunFolder], output: Path | None = None, choices: Choices = USUAL) -> Path:
     """Write the report of one run (into RUN/report) or of several (into `output`); return index.html's path.
 
     index.html is written last, each file whole or not at all. Raises CodemixError when several runs come without `output`.
@@ -23,12 +26,12 @@ def write_report(runs: list[RunFolder], output: Path | None = None, lend: bool =
         raise CodemixError("a report of several runs belongs to none of them; say where it goes with --output DIR")
     if len({run.path for run in runs}) < len(runs):
         raise CodemixError("one run folder is given twice; name each once")
-    return write_report_of([read_run(run) for run in runs], Path(output or runs[0].report), lend)
+    return write_report_of([read_run(run) for run in runs], Path(output or runs[0].report), choices)
 
 
-def write_report_of(data: list[RunData], folder: Path, lend: bool = False) -> Path:
+def write_report_of(data: list[RunData], folder: Path, choices: Choices = USUAL) -> Path:
     """Write the report of runs that were read already into `folder`; return index.html's path."""
-    report = describe_run(data[0]) if len(data) == 1 else compare_runs(data, lend)
+    report = describe_run(data[0]) if len(data) == 1 else compare_runs(data, choices)
     texts = {"index.md": markdown(report), "index.html": page(report)}  # nothing is written before all is made
     try:
         for figure in report.figures():

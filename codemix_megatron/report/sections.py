@@ -16,6 +16,10 @@ from codemix_megatron.report.wording import ABSENT, count, duration, percent, pl
 
 __all__ = ["describe_run"]
 
+CHANCE = (
+    "Chance is the larger of guessing and of the most frequent class as the answer to all items; right and wrong answers are held against it"
+    " by the exact binomial test."
+)
 MOST_ROWS = 40  # of a table shown at once
 NOISE = (
     "Standard errors are over documents and items: they do not cover what another seed would change."
@@ -168,8 +172,9 @@ def score_blocks(run: RunData) -> list:
         headings = ["corpus", "bits per byte", "standard error", "documents", "tokens", "bytes"]
         blocks.append(Table(headings=headings, rows=rows, caption="Held-out documents through the exported model."))
     if newest.tasks:
-        headings = ["task", "metric", "score", "standard error", "guessing", "items", "against guessing"]
-        blocks += [tasks_figure(run), Table(headings=headings, rows=[task_row(t) for t in newest.tasks], left=(0, 1, 6))]
+        headings = ["task", "metric", "score", "standard error", "chance", "items", "against chance"]
+        rows = [task_row(t) for t in newest.tasks]
+        blocks += [tasks_figure(run), Table(headings=headings, rows=rows, caption=CHANCE, left=(0, 1, 6))]
     if newest.aggregates:
         blocks.append(aggregates_table(newest.aggregates))
     if any(task.contaminated is not None for task in newest.tasks):
@@ -210,9 +215,10 @@ def overlap_table(tasks) -> Table:
 def task_row(task) -> list:
     """Return one row of the task table."""
     error = ABSENT if task.standard_error is None else f"{task.standard_error:.3f}"
-    chance = ABSENT if task.chance is None else f"{task.chance:.3f}"
+    chance = ABSENT if task.floor is None else f"{task.floor:.3f}"
+    items = Cell(count(task.items), below=f"{count(task.cut)} prompts cut" if task.cut else "")
     against = Cell(task.against_chance, tone="good" if task.against_chance == "above chance" else "quiet")
-    return [task.task, task.metric, f"{task.value:.3f}", error, chance, count(task.items), against]
+    return [task.task, task.metric, f"{task.value:.3f}", error, chance, items, against]
 
 
 def scores_along(run: RunData) -> Table:

@@ -54,6 +54,9 @@ def variant_blocks(view: StudyView) -> list:
             )
         )
         blocks.append(effect_table(alone, None, view.measures, {}, "Mean ± standard deviation over seeds."))
+    for label, tasks in view.left_out.items():
+        without = f"left out: {join_words(tasks)}" if tasks else "no task is left out"
+        blocks.append(Paragraph(f"{label}: the paper's filter keeps tasks that every run here is above chance in; {without}.", "quiet"))
     return [*blocks, *gain_blocks(view)]
 
 

@@ -1,22 +1,28 @@
 """A study as the sections of its report need it."""
 
 from codemix_megatron.report.arms import Arm, find_references
+from codemix_megatron.report.choices import Choices
 from codemix_megatron.report.measures import Measure, study_measures
+from codemix_megatron.report.paper_filter import filtered_measures
 from codemix_megatron.report.run_data import RunData
 from codemix_megatron.report.verdicts import Verdict, judge
 
 __all__ = ["StudyView"]
 
+USUAL = Choices()
+
 
 class StudyView:
     """A study as its sections need it: arms, their references, measures, and the verdicts of every arm against its reference."""
 
-    def __init__(self, arms: list[Arm], runs: list[RunData], lend: bool = False):
-        self.arms, self.runs, self.lend = arms, runs, lend
+    def __init__(self, arms: list[Arm], runs: list[RunData], choices: Choices = USUAL):
+        self.arms, self.runs, self.lend = arms, runs, choices.lend_noise
         self.references = find_references(arms)
-        self.measures: list[Measure] = study_measures(runs)
+        filtered = filtered_measures(runs) if choices.above_chance else []
+        self.measures: list[Measure] = study_measures(runs) + [measure for measure, _ in filtered]
+        self.left_out = {measure.label: tasks for measure, tasks in filtered}  # by the paper's filter
         self.pairs = [(arm, base) for arm in arms if (base := self.references[id(arm)]) is not None]
-        self.verdicts = judge(self.pairs, self.measures, arms, lend)
+        self.verdicts = judge(self.pairs, self.measures, arms, self.lend)
 
     def verdict(self, arm: Arm, measure: Measure) -> Verdict | None:
         """Return the verdict of one arm, None where there is none."""

@@ -6,22 +6,22 @@ from pathlib import Path
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.records.run_folder import is_run_folder
 from codemix_megatron.report.chain import join_segments
+from codemix_megatron.report.choices import Choices
 from codemix_megatron.report.run_data import RunData, read_run
 from codemix_megatron.report.run_report import write_report_of
 from codemix_megatron.study.folder import StudyFolder
 
 __all__ = ["read_variants", "write_study_report"]
 
+USUAL = Choices()
 
-def write_study_report(folder: StudyFolder, output: Path | None = None, lend: bool = False) -> Path:
-    """Write the report over all variants that have begun into `output` (default: DIR/report); return index.html's path.
 
-    `lend` lends published noise of seeds to variants without seeds.
-    """
+def write_study_report(folder: StudyFolder, output: Path | None = None, choices: Choices = USUAL) -> Path:
+    """Write the report over all variants that have begun into `output` (default: DIR/report); return index.html's path."""
     variants = read_variants(folder)
     if not variants:
         raise CodemixError(f"{folder}: no run has begun; codemix study run {folder.read()['study']}")
-    return write_report_of(variants, Path(output or folder.report), lend)
+    return write_report_of(variants, Path(output or folder.report), choices)
 
 
 def read_variants(folder: StudyFolder) -> list[RunData]:

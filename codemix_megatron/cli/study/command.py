@@ -1,6 +1,7 @@
 """codemix study: many runs that share parents, described once."""
 
 from codemix_megatron.cli.study.plan import add_plan_arguments
+from codemix_megatron.cli.study.power import add_power_arguments
 from codemix_megatron.cli.study.run import (
     add_cancel_arguments,
     add_report_arguments,
@@ -13,6 +14,7 @@ __all__ = ["add_arguments", "run"]
 
 EPILOG = """examples:
   codemix study plan examples/studies/paper.yaml --assume-tokens examples/paper/sizes.yaml --figure grid.png
+  codemix study power examples/studies/paper.yaml --assume-tokens examples/paper/sizes.yaml --device h100 --detect 1.0
   codemix study run examples/studies/mini.yaml
   codemix study status runs/mini --watch
   codemix study resume runs/mini
@@ -22,6 +24,7 @@ Every run is a run folder in DIR/runs: codemix report, export, evaluate, audit a
 
 ACTIONS = {
     "plan": ("the tree of runs, tokens, hours, storage, and what is shared", add_plan_arguments),
+    "power": ("how many seeds see a difference of so many points, per measure", add_power_arguments),
     "run": ("prepare, train and score everything; what is done is left alone", add_run_arguments),
     "status": ("where every run is", add_status_arguments),
     "resume": ("do what is missing: failed, stopped and never started runs", add_resume_arguments),

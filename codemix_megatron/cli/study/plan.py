@@ -14,20 +14,25 @@ from codemix_megatron.study.planning import plan_study, remember_corpora
 from codemix_megatron.study.segments import build_graph
 from codemix_megatron.study.study_file import read_study
 
-__all__ = ["add_plan_arguments"]
+__all__ = ["add_plan_arguments", "add_size_arguments"]
 
 
 def add_plan_arguments(parser) -> None:
     """Declare the action's arguments."""
     parser.add_argument("study", help="YAML study")
+    add_size_arguments(parser)
+    parser.add_argument("--figure", metavar="FILE", help="draw the tree of runs over tokens into a .png, .pdf or .svg")
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON and nothing else")
+    parser.set_defaults(act=run_plan)
+
+
+def add_size_arguments(parser) -> None:
+    """Declare what a plan is reckoned with."""
     parser.add_argument("--device", metavar="NAME", help=f"accelerator to reckon with: {', '.join(DEVICES)}; default: the study's")
     parser.add_argument("--mfu", type=float, default=0.4, help="share of its peak that the models reach (default: 0.4)")
     words = "plan with corpora of these training tokens: NAME=200B[,NAME=...] or a YAML file of such lines; may be repeated"
     parser.add_argument("--assume-tokens", action="append", default=[], metavar="SIZES", help=words)
     parser.add_argument("--assume-vocab", metavar="N", help="with this vocabulary (default: tokenizer.train_vocab_size)")
-    parser.add_argument("--figure", metavar="FILE", help="draw the tree of runs over tokens into a .png, .pdf or .svg")
-    parser.add_argument("--json", action="store_true", help="print the plan as JSON and nothing else")
-    parser.set_defaults(act=run_plan)
 
 
 def run_plan(arguments) -> None:

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from codemix_megatron.cli.report import LEND
+from codemix_megatron.cli.report import add_choices, choices_of
 from codemix_megatron.cli.study.progress import LiveTable, say, standing_table, told_in_short
 from codemix_megatron.cli.study.submit import submit_study
 from codemix_megatron.errors import STOPPED_EARLY, CodemixError, CorpusError, RecipeError
@@ -167,7 +167,7 @@ def add_report_arguments(parser) -> None:
     """Declare the action's arguments."""
     parser.add_argument("directory", metavar="DIR", help="folder of a begun study")
     parser.add_argument("--output", help="folder to write into (default: DIR/report)")
-    parser.add_argument("--lend-noise", action="store_true", help=LEND)
+    add_choices(parser)
     parser.set_defaults(act=report_study)
 
 
@@ -176,7 +176,7 @@ def report_study(arguments) -> None:
     from codemix_megatron.study.reporting import write_study_report
 
     output = Path(arguments.output) if arguments.output else None
-    path = write_study_report(StudyFolder.existing(arguments.directory), output, arguments.lend_noise)
+    path = write_study_report(StudyFolder.existing(arguments.directory), output, choices_of(arguments))
     sys.stdout.write(f"file://{path}\n")
 
 

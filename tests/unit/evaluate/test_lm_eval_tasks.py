@@ -146,7 +146,9 @@ def test_generation_and_groups_are_scored(exported, tasks_folder):
 
 def test_prompts_longer_than_the_model_are_cut_at_the_left(exported, tasks_folder):
     choose(tasks_folder, "long", "questions.jsonl", doc_to_text="{{ 'word of the ' * 200 }}")
-    assert run_tasks(exported, ["long"], tasks_folder, suite="tasks", items=2)[0].items == 2
+    choose(tasks_folder, "some", "questions.jsonl", doc_to_text="word")
+    long, short = (run_tasks(exported, [name], tasks_folder, suite="tasks", items=2)[0] for name in ("long", "some"))
+    assert (long.items, long.cut, long.window) == (2, 2, exported.max_length) and short.cut == 0
 
 
 @pytest.mark.skipif(not ARC_EASY.is_file(), reason="ARC-Easy does not lie beside this checkout")

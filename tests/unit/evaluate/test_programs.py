@@ -97,6 +97,31 @@ def test_nothing_is_run_without_a_sandbox(monkeypatch, exported, tmp_path):
         run.evaluate_subject(subject, wanted, tmp_path / "out", tmp_path / "out" / "scores.json")
 
 
+class Reader(Parrot):
+    """A model that sees 256 tokens of three characters."""
+
+    max_length = 256
+
+    def encode(self, text, is_whole=True):
+        return [1] * (len(text) // 3)
+
+
+@needs_data
+def test_cut_prompts_are_counted_and_refused_before_anything_is_generated(monkeypatch, sandbox):
+    problems, task = read_problems(EVAL / "humaneval.jsonl", 20), read_program_task("humaneval", CODE["humaneval"])
+    room = 256 - min(task.max_tokens, 128)
+    expected = sum(len(problem["prompt"].rstrip()) // 3 > room for problem in problems)
+    assert 0 < expected < 20
+    generated = []
+    monkeypatch.setattr("codemix_megatron.evaluate.programs.generate", lambda *given: generated.append(1) or [""] * 20)
+    with pytest.raises(
+        EvaluationError, match=rf"{expected} of 20 prompts are longer than the 256 tokens the model sees.*--allow-cut-prompts"
+    ):
+        score_programs(Reader([]), task, problems, sandbox, allow_cut=False)
+    assert not generated
+    assert score_programs(Reader([]), task, problems, sandbox).cut == expected
+
+
 def test_templates_name_what_they_miss():
     task = read_program_task("t", {"prompt": "{a}", "program": "{prompt}{completion}{b}"})
     assert program_of(task, {"a": "x \n", "b": ["1", "2"]}, "\ny") == "x\ny1\n2"

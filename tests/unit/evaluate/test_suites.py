@@ -1,5 +1,7 @@
 """Suites as data; scores equal to those of lm-eval called by hand."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,7 +45,7 @@ def test_scores_are_those_of_lm_eval_called_by_hand(roomy, tmp_path, measured):
     subject = Subject(name="tiny", digest="tiny", step=0, tokens=0, load=lambda: roomy)
     no_code = {"suite": "no_code", "tasks": {task.name: {"from": "paper"} for task in tasks}}
     (tmp_path / "no_code.yaml").write_text(yaml.safe_dump(no_code))
-    wanted = Wanted(suites=(str(tmp_path / "no_code.yaml"),), items=ITEMS, data=EVAL)
+    wanted = Wanted(suites=(str(tmp_path / "no_code.yaml"),), items=ITEMS, data=EVAL, allow_cut=True)
     scores = evaluate_subject(subject, wanted, tmp_path, tmp_path / "scores.json")
     compared = 0
     for score in scores.tasks:
@@ -67,7 +69,8 @@ def test_bits_per_byte_of_right_answers_are_their_log_likelihoods(roomy, tmp_pat
     tasks = [task for task in suite.tasks if task.name in ("arc_easy", "copa", "winogrande", "lambada", "mbpp_solution")]
     theirs = by_hand(roomy, definitions(tasks), 3)
     subject = Subject(name="tiny", digest="tiny", step=0, tokens=0, load=lambda: roomy)
-    scores = evaluate_subject(subject, Wanted(suites=("small",), items=3, data=EVAL), tmp_path, tmp_path / "scores.json")
+    wanted = Wanted(suites=("small",), items=3, data=EVAL, allow_cut=True)
+    scores = evaluate_subject(subject, wanted, tmp_path, tmp_path / "scores.json")
     found = {score.task: score for score in scores.tasks if score.metric == "bits_per_byte"}
     for task in tasks:
         bits = []
@@ -87,6 +90,14 @@ def test_bits_per_byte_of_right_answers_are_their_log_likelihoods(roomy, tmp_pat
     assert means["reasoning"].missing == ["sciq", "quac", "storycloze"]
     assert means["code"].value == pytest.approx((found["humaneval_solution"].value + found["mbpp_solution"].value) / 2)
     assert any(line.startswith("small/sciq: no sciq.test.jsonl or") for line in scores.not_scored)
+    cut = {score.task: score.cut for score in scores.tasks}
+    assert cut["boolq"] > 0 == cut["copa"], "the model sees too little for some passages"
+    yes = sum(json.loads(line)["answer"] for line in (EVAL / "boolq.validation.jsonl").read_text().splitlines()[:3])
+    majority = {score.task: score.majority for score in scores.tasks if score.metric == "acc"}
+    assert majority["boolq"] == pytest.approx(max(yes, 3 - yes) / 3) and majority["copa"] is None, "COPA's choices differ by question"
+    refused = evaluate_subject(subject, replace(wanted, allow_cut=False), tmp_path, tmp_path / "again.json")
+    assert any(line.startswith(f"small/boolq: boolq: {cut['boolq']} of 3 prompts are longer than") for line in refused.not_scored)
+    assert next(mean for mean in refused.aggregates if mean.name == "reasoning").missing[0] == "boolq"
 
 
 @needs_data

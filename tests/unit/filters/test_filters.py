@@ -181,7 +181,7 @@ def test_runs_of_numbers_tell_nothing(tmp_path):
         ("none.jsonl", None, "no evaluation set there"),
         ("broken.jsonl", b'{"a": 1}\n{"b"', r"broken\.jsonl:2: broken JSON"),
         ("latin.txt", b"caf\xe9", "cannot be read"),
-        ("short.jsonl", b'{"a": "few words"}', "1 items, none of 13 words"),
+        ("short.jsonl", b'{"a": "few words"}', "1 items, none of 8 words"),
         ("damaged.npz", b"PK\x03\x04not", "no index of evaluation sets"),
     ],
 )

@@ -241,6 +241,54 @@ def test_history_is_read_in_parts_and_whatever_the_users_settings(repository, tm
     assert check_parts(f"git:{repository}", part_bytes=file.num_bytes // 3) >= 3
 
 
+def history(repository) -> list[str]:
+    return [d.text for d in good(read(f"git:{repository}"))]
+
+
+def test_history_depends_on_no_setting_attribute_replacement_and_packing(repository, tmp_path):
+    """Judged by a fresh clone, which has none of them."""
+    git(tmp_path, "clone", "-q", "--no-hardlinks", str(repository), "mine")
+    mine = tmp_path / "mine"
+    before, (file,) = history(mine), inputs(f"git:{mine}")
+    settings = {
+        "diff.noprefix": "true", "core.abbrev": "40", "diff.context": "10", "diff.interHunkContext": "20", "diff.algorithm": "patience",
+        "diff.renames": "false", "diff.suppressBlankEmpty": "true", "diff.orderFile": str(mine / "order"), "log.showSignature": "true",
+        "core.quotePath": "true", "diff.python.xfuncname": "^x", "diff.submodule": "log", "diff.mnemonicPrefix": "true", "diff.relative": "true",
+    }  # fmt: skip
+    for name, value in settings.items():
+        git(mine, "config", name, value)
+    (mine / "order").write_text("b.txt\na.py\n")
+    (mine / ".gitattributes").write_text("*.py -diff\n*.txt diff=python\n")
+    (mine / ".git/info").mkdir(exist_ok=True)
+    (mine / ".git/info/attributes").write_text("*.py binary\n*.c -text diff=python\n")
+    git(mine, "replace", "--graft", "HEAD~1")
+    git(mine, "gc", "-q", "--aggressive")
+    assert history(mine) == before
+    (again,) = inputs(f"git:{mine}")
+    assert (again.num_bytes, again.stamp) == (file.num_bytes, file.stamp)
+    assert [part.name for part in again.divide(10_000)] == [part.name for part in file.divide(10_000)]
+
+
+def test_trailers_of_people_are_left_out_of_messages(tmp_path):
+    git(tmp_path, "init", "-q")
+    (tmp_path / "a.txt").write_text("a\n")
+    git(tmp_path, "add", "-A")
+    trailers = "Signed-off-by: Jo Doe <jo@x.org>\nCo-authored-by: Ann <ann@y.de>\nCC: list@z.net\nReviewed-By: Bob\nAuthor: Eve <eve@x.org>\nFixes: #12"
+    git(tmp_path, "commit", "-q", "-m", f"Add a\n\nReported to Jo <jo@x.org> by mail: see below.\n\n{trailers}")
+    (text,) = history(tmp_path)
+    assert text.startswith("Add a\n\nReported to Jo <EMAIL> by mail: see below.\n\nFixes: #12\n\ndiff --git a/a.txt")
+
+
+def test_shallow_clone_gives_the_commits_whose_parents_it_has(repository, tmp_path):
+    full = history(repository)
+    git(tmp_path, "clone", "-q", "--depth", "3", f"file://{repository}", "shallow")
+    found = read(f"git:{tmp_path / 'shallow'}")
+    assert [d.text for d in good(found)] == full[-1:]
+    assert "commit whose parent is missing in a shallow clone" in reasons(found)
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{repository}", "one")
+    assert reasons(read(f"git:{tmp_path / 'one'}")) == ["commit whose parent is missing in a shallow clone"]
+
+
 def test_repositories_may_be_globbed_and_found_beside_the_recipe(repository, tmp_path):
     assert len(inputs(f"git:{repository.parent}/repo*")) >= 1
     (tmp_path / "tiny").symlink_to(repository)
@@ -297,6 +345,20 @@ def test_thread_numbers_its_speakers_and_shows_the_diff(tmp_path):
     assert reasons(found) == ["no key 'title'", "broken JSON"]
     with pytest.raises(CorpusError, match="not JSON lines"):
         read(f"issues:{__file__}")
+
+
+def test_bare_logins_and_names_of_those_who_speak_are_replaced_and_words_are_not():
+    thread = {
+        "title": "octocat broke it", "user": {"login": "JaneDoe42", "name": "Jane Doe"}, "body": "hi",
+        "comments": [
+            {"author": {"login": "octocat"}, "body": "Thanks Jane Doe! JaneDoe42, see /octocat/repo, octocat.py, not-octocat and @octocat."},
+            {"author": {"login": "python"}, "body": "python 3 works, says Octocat: ask @python"},
+        ],
+    }  # fmt: skip
+    assert thread_text(thread) == (
+        "Title: username_1 broke it\n\nusername_0: hi\n\nusername_1: Thanks username_0! username_0, see /octocat/repo, octocat.py, not-octocat"
+        " and @username_1.\n\nusername_2: python 3 works, says username_1: ask @username_2\n"
+    )
 
 
 POSTS = """<?xml version="1.0" encoding="utf-8"?>

@@ -1,5 +1,6 @@
 """What a study's report may conclude: nothing from single runs, and over seeds what scipy concludes."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,13 +9,19 @@ from scipy import stats
 from seeded_study import seeded_run, seeded_study, write_scores
 
 from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.records.scores import Scores
 from codemix_megatron.report.arms import find_references, group_arms
+from codemix_megatron.report.choices import Choices
 from codemix_megatron.report.comparison import compare_runs
 from codemix_megatron.report.markdown import markdown
 from codemix_megatron.report.page import page
 from codemix_megatron.report.run_data import read_run
 from codemix_megatron.report.study_view import StudyView
 from codemix_megatron.report.verdicts import ONE_RUN, OTHER_BUDGET, OTHER_ITEMS, SAME_SEEDS
+from codemix_megatron.study.combining import combine
+from codemix_megatron.study.folder import StudyFolder
+from codemix_megatron.study.power import measured
+from codemix_megatron.study.reporting import read_variants
 
 EMPTY_SVG = b'<svg width="1" height="1"></svg>'
 LEVELS = {"text-only": (0.0, 1.5), "balanced": (0.5, 1.5), "code": (1.0, 1.5)}
@@ -31,7 +38,7 @@ def read_all(folder):
 
 
 def view_of(runs, lend=False) -> StudyView:
-    return StudyView(group_arms(runs), runs, lend)
+    return StudyView(group_arms(runs), runs, Choices(lend_noise=lend))
 
 
 def words_in(view: StudyView) -> list[str]:
@@ -144,7 +151,7 @@ def test_published_noise_is_lent_only_when_asked_and_called_assumed(tmp_path):
     wanted = 2 * stats.t.sf(0.03 / (deviation * np.sqrt(2)), 8)
     assert lent["balanced"].effect.p_value == pytest.approx(wanted)
     assert "worse" in lent["code"].words and "Muennighoff" in lent["code"].effect.noise
-    assert "assumed noise" in markdown(compare_runs(runs, lend=True))
+    assert "assumed noise" in markdown(compare_runs(runs, Choices(lend_noise=True)))
 
 
 def test_mean_over_some_of_the_tasks_says_so_and_has_no_figure_of_the_paper(tmp_path):
@@ -213,3 +220,53 @@ def test_ratio_needs_seeds_and_a_base_that_is_not_zero(ours, base):
     from codemix_megatron.analysis.effects import ratio_interval
 
     assert ratio_interval(ours, base) is None
+
+
+def test_the_papers_filter_is_a_switch_and_says_what_it_leaves_out(tmp_path):
+    for seed in (1, 2):
+        for name, share in (("text-only", 0.0), ("code", 1.0)):
+            run = seeded_run(tmp_path / f"{name}-seed-{seed}", share, seed)
+            write_scores(run, {}, {"boolq": 0.6 + 0.01 * seed - 0.1 * share, "piqa": 0.26}, missing=[])
+    runs = read_all(tmp_path)
+    assert "above chance)" not in markdown(compare_runs(runs))
+    text = markdown(compare_runs(runs, Choices(above_chance=True)))
+    assert "reasoning (1 of 2 above chance)" in text and "above chance in; left out: piqa." in text
+    assert "61.5\u00a0±\u00a00.7" in text, "the mean of boolq alone"
+
+
+def test_scores_of_other_windows_are_not_compared(tmp_path):
+    for seed in (1, 2):
+        for name, share in (("text-only", 0.0), ("code", 1.0)):
+            run = seeded_run(tmp_path / f"{name}-seed-{seed}", share, seed)
+            write_scores(run, {"text": 1.5 + 0.01 * seed})
+            scores = Scores.read(run.score_file(80))
+            bits = [replace(found, window=256 if share else 512) for found in scores.bits_per_byte]
+            replace(scores, bits_per_byte=bits).write(run.score_file(80))
+    assert words_in(view_of(read_all(tmp_path))) == [OTHER_ITEMS]
+
+
+def test_a_begun_study_knows_its_arms_and_the_noise_of_its_seeds(tmp_path):
+    values, folder = {"text-only": [1.50, 1.52, 1.49], "code": [1.9, 1.91, 1.93]}, StudyFolder(tmp_path)
+    for name, share in (("text-only", 0.0), ("code", 1.0)):
+        for seed, value in enumerate(values[name], 1):
+            write_scores(seeded_run(folder.runs / f"{name}-small-seed-{seed}", share, seed), {"text": value})
+    names = [path.name for path in sorted(folder.runs.iterdir())]
+    arms = {name: {"variant": name.partition("-small")[0], "points": {"size": "small"}} for name in names}
+    for name in names:
+        plan = json.loads((path := folder.runs / name / "plan.json").read_text())
+        sums = {source: {"sequences": 1, "tokens": 1, **entry} for source, entry in plan["sources"].items()}
+        path.write_text(json.dumps({**plan, "tokens": plan["phases"][0]["tokens"], "sources": sums}))
+    folder.write({"variants": {name: [name] for name in names}, "arms": arms})
+    runs = read_variants(folder)
+    assert {(arm.label, arm.seeds) for arm in group_arms(runs)} == {("text-only-small", 3), ("code-small", 3)}
+    (unit, noise) = measured(folder)["text, bits per byte"]
+    pooled = np.sqrt(np.mean([np.var(each, ddof=1) for each in values.values()]))
+    assert unit == "bits per byte" and (noise.deviation, noise.degrees) == pytest.approx((pooled, 4))
+
+
+def test_axes_of_seeds_are_no_conditions():
+    axes = {"size": {"small": {}, "large": {"model.num_layers": 4}}, "seed": {"seed-1": {"seed": 1}, "seed-2": {"seed": 2}}}
+    made = combine({"text-only": []}, axes, [], [], faults := [])
+    assert not faults and {(each.name, tuple(each.conditions.items())) for each in made} == {
+        (f"text-only-{size}-seed-{seed}", (("size", size),)) for size in ("small", "large") for seed in (1, 2)
+    }
