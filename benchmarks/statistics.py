@@ -3,7 +3,8 @@
     python benchmarks/statistics.py [--studies 1000]
 
 A study has 7 variants x 14 tasks; the noise of seeds is that of the published table, for every task one deviation (the root mean square of
-its mixtures'), or for every variant that of a mixture drawn at random. What this package says of a study is held against what scipy says
+its mixtures'). `mixed_noise` is a harder case: each variant has the noise of a mixture drawn at random, up to 48 times that of another,
+where Welch's approximation is a little liberal so far out in the tail; its bound is 0.06. What this package says of a study is held against what scipy says
 of the same numbers; the shares are those of this package.
 """
 
@@ -23,7 +24,7 @@ from codemix_megatron.analysis.power import lent_power, welch_power
 SCALE, VARIANTS, LEVEL, SEED = 4.2e9, 7, 0.05, 20240820
 TASKS = list(PUBLISHED[SCALE])
 FAMILY = (VARIANTS - 1) * len(TASKS)
-BOUNDS = {"false_verdicts": 0.05, "power_difference": 0.05, "coverage": (0.93, 0.97)}
+BOUNDS = {"false_verdicts": {"one_noise": 0.05, "mixed_noise": 0.06}, "power_difference": 0.05, "coverage": (0.93, 0.97)}
 
 
 def deviations(random: np.random.Generator | None) -> np.ndarray:
@@ -117,7 +118,7 @@ def faults_in(result: dict) -> list[str]:
     for name in ("one_noise", "mixed_noise"):
         for kind in ("null", "single"):
             for key, value in result[name][kind].items():
-                if key.startswith("false") and value > BOUNDS["false_verdicts"]:
+                if key.startswith("false") and value > BOUNDS["false_verdicts"][name]:
                     faults.append(f"{name}, {kind}: {key} {value}")
         if not BOUNDS["coverage"][0] <= result[name]["null"]["coverage"] <= BOUNDS["coverage"][1]:
             faults.append(f"{name}: coverage {result[name]['null']['coverage']}")
