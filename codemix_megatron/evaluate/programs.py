@@ -10,8 +10,7 @@ this process. Two things decide whether a small model scores at all, and both ar
 """
 
 import json
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,15 +19,16 @@ from codemix_megatron.analysis.estimates import estimate_mean, pass_at_k
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.evaluate.cut_prompts import check_cut
 from codemix_megatron.evaluate.digests import text_keys
+from codemix_megatron.evaluate.program_runs import Program, run_in_time
 from codemix_megatron.inference.generation import Sampling, generate
 from codemix_megatron.inference.progress import Progress, silent
 from codemix_megatron.records.item_scores import ItemScores, MetricItems
-from codemix_megatron.sandbox.outcome import Limits, Outcome
+from codemix_megatron.sandbox.outcome import Outcome
 from codemix_megatron.sandbox.running import Sandbox
 
 __all__ = ["ProgramTask", "fill", "program_of", "read_problems", "read_program_task", "run_programs", "score_programs"]
 
-KEYS = {"prompt", "program", "stop", "max_tokens", "timeout_seconds", "memory_mebibytes"}
+KEYS = {"prompt", "program", "stop", "stop_after", "reference", "max_tokens", "timeout_seconds", "memory_mebibytes"}
 RUNNING = "running programs"
 COMPLETION = "{completion}"
 
@@ -41,8 +41,10 @@ class ProgramTask:
     prompt: str
     program: str
     stop: tuple[str, ...]
+    stop_after: str = ""  # stop sequences count only after the first of these
+    reference: str = ""  # the problem's own solution as a completion; what it takes scales the time of others
     max_tokens: int = 512
-    timeout_seconds: float = 10.0
+    timeout_seconds: float = 10.0  # of processor time
     memory_mebibytes: int = 1024
 
 
@@ -122,6 +124,7 @@ def score_programs(
         temperature=temperature,
         top_p=0.95 if temperature else 1.0,
         stop_after_text=True,
+        stop_after=task.stop_after,
     )
     room = model.max_length - sampling.max_tokens
     cut = sum(len(prompt) > room for prompt in prompts[::samples])
@@ -135,39 +138,52 @@ def score_programs(
 
     completions = generate(model, prompts, sampling, count)
     programs = [examined_of(task, problems[i // samples], completion) for i, completion in enumerate(completions)]
-    outcomes = run_shared(model, programs, task, sandbox, threads, progress)
+    references = references_of(task, problems, programs, samples)
+    outcomes = run_shared(model, programs, task, sandbox, threads, progress, references)
     return replace(counted(task, problems, completions, outcomes, samples), cut=cut, window=model.max_length)
 
 
 def run_shared(
-    model, programs: list[tuple[str, str]], task: ProgramTask, sandbox: Sandbox, threads: int, progress: Progress
-) -> list[Outcome]:
+    model, programs: list[tuple[str, str]], task: ProgramTask, sandbox: Sandbox, threads: int, progress: Progress,
+    references: Mapping[Program, Program],
+) -> list[Outcome]:  # fmt: skip
     """Run every copy's share of the programs and return all outcomes; the same program is run once."""
     different = list(dict.fromkeys(programs))
     share = different[model.share :: model.shares]
-    outcomes = dict(zip(share, run_programs(share, task, sandbox, threads, partial(progress, f"{task.name}: {RUNNING}")), strict=True))
+    done = run_programs(share, task, sandbox, threads, partial(progress, f"{task.name}: {RUNNING}"), references)
+    outcomes = dict(zip(share, done, strict=True))
     for others in model.gather(outcomes):
         outcomes |= others
     return [outcomes[program] for program in programs]
 
 
 def run_programs(
-    programs: Sequence[str | tuple[str, str]], task: ProgramTask, sandbox: Sandbox, threads: int = 1, on_done=lambda at, of: None
+    programs: Sequence[Program],
+    task: ProgramTask,
+    sandbox: Sandbox,
+    threads: int = 1,
+    on_done: Callable[[int, int], None] = lambda at, of: None,
+    references: Mapping[Program, Program] | None = None,
 ) -> list[Outcome]:
     """Run programs in the sandbox, `threads` at a time: (program, tests) apart from each other, a text without tests to its end."""
-    limits = Limits(seconds=task.timeout_seconds, memory_bytes=task.memory_mebibytes << 20)
-    outcomes = []
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        for outcome in pool.map(partial(run_one, sandbox, limits), programs):
-            outcomes.append(outcome)
-            on_done(len(outcomes), len(programs))
-    return outcomes
+    return run_in_time(
+        programs, references or {}, sandbox, seconds=task.timeout_seconds, memory_bytes=task.memory_mebibytes << 20, threads=threads,
+        on_done=on_done,
+    )  # fmt: skip
 
 
-def run_one(sandbox: Sandbox, limits: Limits, program: str | tuple[str, str]) -> Outcome:
-    """Run one program."""
-    code, tests = (program, "") if isinstance(program, str) else program
-    return sandbox.examine(code, tests, limits) if tests.strip() else sandbox.run(code, limits)
+def references_of(task: ProgramTask, problems: list[dict], programs: list[tuple[str, str]], samples: int) -> dict[Program, Program]:
+    """Return program -> what tests the problem's own solution, where the suite says which that is and the data have it."""
+    own = [own_solution(task, problem) for problem in problems]
+    return {program: solution for i, program in enumerate(programs) if (solution := own[i // samples]) is not None}
+
+
+def own_solution(task: ProgramTask, problem: dict) -> tuple[str, str] | None:
+    """Return a problem's own solution and its tests, None where there is none."""
+    try:
+        return examined_of(task, problem, fill(task.reference, problem)) if task.reference else None
+    except EvaluationError:
+        return None  # data without solutions are scored all the same
 
 
 def counted(task: ProgramTask, problems, completions: list[str], outcomes: list[Outcome], samples: int) -> ItemScores:

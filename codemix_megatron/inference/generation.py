@@ -23,6 +23,7 @@ class Sampling:
     top_p: float = 1.0
     seed: int = 1234
     stop_after_text: bool = False  # a stop sequence counts only once something but white space stands before it
+    stop_after: str = ""  # and only after the first of these, as a line break and `def `; the beginning counts as a line break
 
 
 class CachedDecoder:
@@ -170,5 +171,10 @@ def finish(model, prompt: list[int], ids: list[int], sampling: Sampling) -> str:
 def cut_at_stop(text: str, sampling: Sampling) -> str:
     """Return the text before the first stop sequence that counts."""
     start = len(text) - len(text.lstrip()) if sampling.stop_after_text else 0
+    if sampling.stop_after:
+        place = f"\n{text}".find(sampling.stop_after)
+        if place < 0:
+            return text
+        start = max(start, place + len(sampling.stop_after) - 1)
     found = [place for stop in sampling.stop if (place := text.find(stop, start)) >= 0]
     return text[: min(found)] if found else text

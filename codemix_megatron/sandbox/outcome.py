@@ -1,5 +1,6 @@
 """What a program may use, and how its run ended."""
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -29,7 +30,8 @@ class Status(StrEnum):
 class Limits:
     """What one program may use; `memory_bytes` holds for each process and for all of them together."""
 
-    seconds: float = 10.0
+    seconds: float = 10.0  # by the clock
+    cpu_seconds: float | None = None  # of each process's own processor time; None: a little more than `seconds`
     memory_bytes: int = 1024 * MEBIBYTE
     processes: int = 32  # threads count
     scratch_bytes: int = 64 * MEBIBYTE  # of files, in memory, beyond memory_bytes
@@ -39,6 +41,13 @@ class Limits:
         for name, least in (("seconds", 0.01), ("memory_bytes", 64 * MEBIBYTE), ("processes", 1), ("scratch_bytes", 4096)):
             if getattr(self, name) < least:
                 raise SandboxError(f"{name}: found {getattr(self, name)}, must be at least {least}", exit_code=2)
+        if self.cpu_seconds is not None and self.cpu_seconds < 1:
+            raise SandboxError(f"cpu_seconds: found {self.cpu_seconds}, must be at least 1", exit_code=2)
+
+    @property
+    def whole_cpu_seconds(self) -> int:
+        """The processor time that the kernel, which counts whole seconds, allows each process."""
+        return int(self.seconds) + 2 if self.cpu_seconds is None else math.ceil(self.cpu_seconds)
 
 
 @dataclass(frozen=True, kw_only=True)

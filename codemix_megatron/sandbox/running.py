@@ -109,7 +109,7 @@ class Sandbox:
         counted = {"RLIMIT_NPROC": limits.processes} if self.isolation.counts_processes else {}
         return {
             "RLIMIT_AS": limits.memory_bytes,
-            "RLIMIT_CPU": int(limits.seconds) + 2,
+            "RLIMIT_CPU": limits.whole_cpu_seconds,
             "RLIMIT_FSIZE": limits.scratch_bytes,
             "RLIMIT_NOFILE": 256,
             "RLIMIT_CORE": 0,
@@ -263,7 +263,7 @@ class Watch:
         """Return how a program ended that gave no answer."""
         number = -code if code < 0 else code - 128  # bubblewrap tells signals as a shell does
         if number == signal.SIGXCPU:
-            return Status.TIMEOUT, f"used more than {int(self.limits.seconds)} s of processor time"
+            return Status.TIMEOUT, f"used more than {self.limits.whole_cpu_seconds} s of processor time"
         if number > 0:
             return Status.CRASH, f"killed by {signal.Signals(number).name if number in set(signal.Signals) else f'signal {number}'}"
         return Status.EXIT, f"left with code {code} before its end"

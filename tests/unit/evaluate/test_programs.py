@@ -9,6 +9,8 @@ import yaml
 from codemix_megatron.errors import EvaluationError, SandboxError
 from codemix_megatron.evaluate.programs import fill, program_of, read_problems, read_program_task, run_programs, score_programs
 from codemix_megatron.evaluate.suites import read_built_in
+from codemix_megatron.inference.generation import Sampling, cut_at_stop
+from codemix_megatron.sandbox.outcome import Outcome, Status
 from codemix_megatron.sandbox.running import find_sandbox
 
 EVAL = Path(__file__).parents[4] / "shared" / "data" / "eval"
@@ -129,3 +131,60 @@ def test_templates_name_what_they_miss():
         fill("{c}", {"a": 1, "b": 2})
     with pytest.raises(EvaluationError, match=r"tasks\.t\.code: unknown promt and missing prompt"):
         read_program_task("t", {"promt": "", "program": ""})
+
+
+class Neighbourly:
+    """A sandbox whose clock other programs take from: `endings` are how runs end, in order."""
+
+    def __init__(self, *endings):
+        self.endings, self.asked = list(endings), []
+
+    def run(self, code, limits):
+        self.asked.append((code, limits.seconds, limits.cpu_seconds))
+        return self.endings.pop(0)
+
+    def examine(self, code, tests, limits):
+        return self.run(code, limits)
+
+
+PASSED = Outcome(status=Status.PASSED, seconds=0.1)
+TASK = read_program_task("t", {"prompt": "{p}", "program": "{completion}\n{t}\n", "timeout_seconds": 10, "reference": "{solution}"})
+
+
+def test_what_the_clock_ended_is_tried_again_alone():
+    late = Outcome(status=Status.TIMEOUT, seconds=20.1)
+    sandbox = Neighbourly(late, PASSED, PASSED)
+    outcomes = run_programs(["a", "b"], TASK, sandbox)
+    assert [outcome.passed for outcome in outcomes] == [True, True]
+    assert sandbox.asked == [("a", 20, 10), ("b", 20, 10), ("a", 60, 10)]
+
+
+def test_processor_time_goes_by_what_the_problems_own_solution_takes():
+    out_of_time, slow = Outcome(status=Status.TIMEOUT, seconds=10.2), Outcome(status=Status.PASSED, seconds=5.7)
+    sandbox = Neighbourly(out_of_time, out_of_time, slow, PASSED, out_of_time)
+    outcomes = run_programs(["a", "b"], TASK, sandbox, references={"a": "own", "b": "own"})
+    assert [outcome.passed for outcome in outcomes] == [True, False]
+    assert [(code, cpu) for code, _, cpu in sandbox.asked[2:]] == [("own", 40), ("a", pytest.approx(22.8)), ("b", pytest.approx(22.8))]
+    quick = Neighbourly(out_of_time, PASSED)
+    assert not run_programs(["a"], TASK, quick, references={"a": "own"})[0].passed and len(quick.asked) == 2, "four times little is no more"
+
+
+def test_waiting_costs_no_processor_time_and_computing_does(sandbox):
+    task = read_program_task("t", {"prompt": "{p}", "program": "{completion}", "timeout_seconds": 1})
+    waits, computes = run_programs(["import time\ntime.sleep(1.3)", "while True: pass"], task, sandbox)
+    assert waits.passed, waits.message
+    assert computes.status == Status.TIMEOUT
+
+
+@needs_data
+def test_a_solution_may_begin_with_imports_and_classes():
+    problems, task = read_problems(EVAL / "mbpp.test.jsonl", None), read_program_task("mbpp", CODE["mbpp"])
+    sampling = Sampling(max_tokens=1, stop=task.stop, stop_after_text=True, stop_after=task.stop_after)
+    cut = {
+        p["task_id"]
+        for p in problems
+        if not cut_at_stop(whole := "\n" + p["code"].replace("\r\n", "\n"), sampling).startswith(whole.rstrip())
+    }
+    assert 342 not in cut, "its class comes after an import"
+    before = {p["task_id"] for p in problems if "\nclass" in cut_at_stop("\n" + p["code"], sampling)}
+    assert 342 in before
