@@ -1,7 +1,6 @@
 """All parts of a corpus -> PREFIX.bin and PREFIX.idx: duplicates out, held-out documents last, order shuffled where asked."""
 
 import itertools
-from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -9,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from codemix_megatron.corpus.document_table import TABLE, DocumentLines, write_table
 from codemix_megatron.corpus.held_out import HeldOutRule, held_out_fractions
 from codemix_megatron.corpus.indexed import IndexedWriter
+from codemix_megatron.corpus.other_corpora import OtherCorpus
+from codemix_megatron.corpus.part_encoding import one_line
 from codemix_megatron.corpus.parts import FinishedPart, PartsFolder
 from codemix_megatron.corpus.shuffling import write_shuffled
 from codemix_megatron.corpus.tally import DUPLICATE, PLACES_KEPT, UNKNOWN, Counts, Dropped
@@ -25,12 +27,13 @@ __all__ = ["Finishing"]
 
 COPY_BYTES = 4 << 20
 MOST_DAMAGED_LISTED = 100_000
-KEPT, REPEATED, NEARLY_REPEATED = range(3)  # fates of a document
+COPIED_SIGNATURES = 1 << 15
+KEPT, REPEATED, NEARLY_REPEATED, SHARED = range(4)  # fates of a document; from SHARED on two for each other corpus, exact and near
 
 
 @dataclass
 class Finishing:
-    """A corpus whose parts are all done. Takes 10 bytes of memory per document, and about 100 MB whatever their number."""
+    """A corpus whose parts are all done. Takes 16 bytes of memory per document, and about 100 MB whatever their number."""
 
     folder: PartsFolder
     parts: list[FinishedPart]
@@ -40,13 +43,14 @@ class Finishing:
     dropped: Dropped = field(default_factory=Dropped)
     counts: Counts = field(default_factory=Counts)
     rewritten: Counter = field(default_factory=Counter)
-    languages: array = field(default_factory=lambda: array("H"))  # of each document written, as its place in `names`
-    names: dict[str, int] = field(default_factory=dict)
+    others: list[OtherCorpus] = field(default_factory=list)  # whose documents are left out
 
     def __post_init__(self):
         self.starts = np.cumsum([0, *(part.num_documents for part in self.parts)])
         self.fate = np.full(int(self.starts[-1]), KEPT, dtype=np.uint8)
         self.held_out = np.zeros(len(self.fate), dtype=bool)
+        self.numbers = np.full(len(self.fate), -1, dtype=np.int64)  # of documents written, in the corpus
+        self.num_written = 0
 
     @property
     def kept(self) -> np.ndarray:
@@ -72,6 +76,7 @@ class Finishing:
         if not self.every_document:
             digests = (records["digest"] for _, records in self.blocks())
             self.fate[find_duplicates(digests, len(self.fate), self.folder.path)] = REPEATED
+            self.drop_shared()
             if self.near_duplicates:
                 self.drop_near_duplicates(self.near_duplicates)
             rule = self.mended(rule)
@@ -96,24 +101,52 @@ class Finishing:
         """Return where the documents of a part stand among all."""
         return slice(int(self.starts[number]), int(self.starts[number + 1]))
 
+    def drop_shared(self) -> None:
+        """Drop documents whose text stands in another corpus."""
+        for place, other in enumerate(self.others):
+            digests = other.digests()
+            for number, records in self.blocks():
+                fate = self.fate[self.rows(number)]
+                fate[digests.holds_each(records["digest"]) & (fate == KEPT)] = SHARED + 2 * place
+
     def drop_near_duplicates(self, spec: NearDuplicates) -> None:
-        """Drop documents nearly alike to one that comes before them, exact copies left aside."""
+        """Drop documents nearly alike to one that comes before them or stands in another corpus, exact copies left aside."""
         path = self.folder.path / "signatures"
+        theirs = [signatures for other in self.others for signatures in [other.signatures(spec)]]
+        ends = np.cumsum([0 if signatures is None else len(signatures) for signatures in theirs], dtype=np.int64)
+        num_fixed = int(ends[-1]) if len(ends) else 0
         try:
             with open(path, "wb") as handle:
+                for signatures in theirs:
+                    for begin in range(0, 0 if signatures is None else len(signatures), COPIED_SIGNATURES):
+                        assert signatures is not None
+                        handle.write(signatures[begin : begin + COPIED_SIGNATURES].tobytes())
                 for number, _ in self.blocks():
-                    signatures = np.fromfile(self.folder.file(number, "signatures"), dtype=np.uint8).reshape(-1, spec.permutations)
-                    handle.write(signatures[self.fate[self.rows(number)] == KEPT])
-            every: np.ndarray = np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.empty(0, dtype=np.uint8)
-            nearly_alike = find_near_duplicates(every, spec) >= 0
+                    handle.write(self.signatures(number, spec)[self.fate[self.rows(number)] == KEPT])
+            together = np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.empty(0, dtype=np.uint8)
+            original = find_near_duplicates(together, spec, num_fixed)[num_fixed:]
         finally:
             path.unlink(missing_ok=True)
-        self.fate[np.flatnonzero(self.fate == KEPT)[nearly_alike]] = NEARLY_REPEATED
+        kept = np.flatnonzero(self.fate == KEPT)
+        self.fate[kept[original >= num_fixed]] = NEARLY_REPEATED
+        of_others = np.flatnonzero((original >= 0) & (original < num_fixed))
+        self.fate[kept[of_others]] = SHARED + 1 + 2 * np.searchsorted(ends, original[of_others], side="right")
+
+    def signatures(self, number: int, spec: NearDuplicates) -> np.ndarray:
+        """Return the signatures of the documents of a part, uint8 [documents, permutations]."""
+        return np.fromfile(self.folder.file(number, "signatures"), dtype=np.uint8).reshape(-1, spec.permutations)
+
+    def reasons(self) -> Iterator[tuple[int, str]]:
+        """Yield the fates of documents that are not kept, and how they are counted."""
+        yield from ((REPEATED, DUPLICATE), (NEARLY_REPEATED, NEAR_DUPLICATE))
+        for place, other in enumerate(self.others):
+            yield from ((SHARED + 2 * place, f"{DUPLICATE} of {other.name}"), (SHARED + 1 + 2 * place, f"{NEAR_DUPLICATE} of {other.name}"))
 
     def drop_repeated(self, number: int) -> None:
         """Count the documents of a part that are not kept."""
-        for fate, reason in ((REPEATED, DUPLICATE), (NEARLY_REPEATED, NEAR_DUPLICATE)):
-            repeated = np.flatnonzero(self.fate[self.rows(number)] == fate)
+        fates = self.fate[self.rows(number)]
+        for fate, reason in self.reasons() if (fates != KEPT).any() else ():
+            repeated = np.flatnonzero(fates == fate)
             if len(repeated):
                 places = [self.folder.identity(number, row, self.files[number]) for row in repeated[:PLACES_KEPT].tolist()]
                 self.dropped.add_many(reason, len(repeated), places)
@@ -148,8 +181,14 @@ class Finishing:
             if shuffle_seed is None:
                 self.write_in_order(writer, selected)
             else:
-                pieces = ((r, self.language_numbers(n, r), self.part_tokens(n), selected[self.rows(n)]) for n, r in self.blocks())
-                self.languages.frombytes(write_shuffled(writer, pieces, shuffle_seed, self.folder, num_bytes).tobytes())
+                pieces = ((r, int(self.starts[n]), self.part_tokens(n), selected[self.rows(n)]) for n, r in self.blocks())
+                for rows in write_shuffled(writer, pieces, shuffle_seed, self.folder, num_bytes):
+                    self.number(rows)
+
+    def number(self, rows: np.ndarray) -> None:
+        """Note that these documents were written, in this order."""
+        self.numbers[rows] = np.arange(self.num_written, self.num_written + len(rows))
+        self.num_written += len(rows)
 
     def write_in_order(self, writer: IndexedWriter, selected: np.ndarray) -> None:
         """Append the selected documents in the order of the input."""
@@ -157,7 +196,7 @@ class Finishing:
             chosen = selected[self.rows(number)]
             if chosen.any():
                 writer.extend(self.runs(number, records["num_tokens"], chosen), records["num_tokens"][chosen])
-                self.languages.frombytes(self.language_numbers(number, records)[chosen].tobytes())
+                self.number(np.flatnonzero(chosen) + int(self.starts[number]))
 
     def runs(self, number: int, lengths: np.ndarray, chosen: np.ndarray) -> Iterator[bytes]:
         """Yield the ids of the chosen documents of a part, neighbours together, in buffers of a few megabytes."""
@@ -173,18 +212,45 @@ class Finishing:
         """Return all ids of a part, a view into its file."""
         return np.memmap(self.folder.file(number, "tokens"), dtype=self.folder.dtype, mode="r")
 
-    def language_numbers(self, number: int, records: np.ndarray) -> np.ndarray:
-        """Return the language of each document of a part, as its place in `names`."""
-        places = [self.names.setdefault(language or UNKNOWN, len(self.names)) for _, language, _ in self.parts[number].groups]
-        return np.array(places, dtype=np.uint16)[records["group"]]
-
     def write_languages(self, prefix: str) -> None:
         """Write the language of each training document beside the corpus, as its place in the manifest's `languages`."""
         known = list(self.counts.by(1))
-        if known:
-            place = np.array([known.index(name) if name in known else 0 for name in self.names], dtype=np.uint16)
-            with writing(f"{prefix}.languages.npy", "wb") as handle:
-                np.save(handle, place[np.frombuffer(self.languages, dtype=np.uint16)[: int(self.counts.train[0])]])
+        if not known:
+            return
+        num_train = int(self.counts.train[0])
+        languages = np.zeros(num_train, dtype=np.uint16)
+        for number, records in self.blocks():
+            names = [language or UNKNOWN for _, language, _ in self.parts[number].groups]
+            place = np.array([known.index(name) if name in known else 0 for name in names], dtype=np.uint16)
+            numbers = self.numbers[self.rows(number)]
+            chosen = (numbers >= 0) & (numbers < num_train)
+            languages[numbers[chosen]] = place[records["group"][chosen]]
+        with writing(f"{prefix}.languages.npy", "wb") as handle:
+            np.save(handle, languages)
+
+    def write_documents(self, prefix: str) -> None:
+        """Write what each document is and where it came from beside the corpus."""
+        spec = self.near_duplicates
+        write_table(prefix, self.num_written, map(self.document_lines, self.blocks()), spec.permutations if spec else None)
+
+    def document_lines(self, block: tuple[int, np.ndarray]) -> DocumentLines:
+        """Return the rows, lines and signatures of the documents of a part that were written."""
+        number, records = block
+        numbers = self.numbers[self.rows(number)]
+        written = numbers >= 0
+        rows = np.empty(int(written.sum()), dtype=TABLE)
+        rows["digest"], rows["document"] = records["digest"][written], numbers[written]
+        groups = [
+            "\t".join(one_line(word or "").replace("\t", " ") for word in (licence, language, kind))
+            for kind, language, licence in self.parts[number].groups
+        ]
+        identities = itertools.compress(self.folder.identities(number, self.files[number]), written.tolist())
+        lines = [
+            f"{place}\t{origin}\t{groups[group]}\n"
+            for (place, origin), group in zip(identities, records["group"][written].tolist(), strict=True)
+        ]
+        signatures = self.signatures(number, self.near_duplicates)[written] if self.near_duplicates else None
+        return DocumentLines(rows, "".join(lines).encode("utf-8", "surrogateescape"), signatures)
 
     def write_damaged(self, path: Path) -> None:
         """Write the place and the reason of every damaged document, one a line; remove such a list when there are none."""

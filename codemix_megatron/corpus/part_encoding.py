@@ -85,7 +85,7 @@ class PartProgress:
                 kept = self.examine(document)
                 if kept is None:
                     continue
-                batch.append((shortened(kept[0].identity, index, prefix), *kept))
+                batch.append((shortened(kept[0].identity, index, prefix, kept[0].origin), *kept))
                 characters += len(kept[0].text)
                 if len(batch) >= BATCH_DOCUMENTS or characters >= BATCH_CHARACTERS:
                     yield batch
@@ -222,10 +222,11 @@ def longest_run(data: bytes) -> int:
     return int(np.diff(spaces, prepend=-1, append=len(data)).max()) - 1
 
 
-def shortened(identity: str, index: int, prefix: str) -> str:
-    """Return a line that says which file of the part and where in it."""
+def shortened(identity: str, index: int, prefix: str, origin: str | None) -> str:
+    """Return a line that says which file of the part and where in it, and what the document says of its origin."""
     rest = identity[len(prefix) :] if identity.startswith(prefix) else f"\t{identity}"
-    return f"{index}\t{one_line(rest)}\n"
+    known = one_line(origin).replace("\t", " ") if origin else ""
+    return f"{index}\t{one_line(rest)}\t{known}\n"
 
 
 def one_line(text: str) -> str:

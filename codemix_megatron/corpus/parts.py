@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
@@ -23,7 +24,7 @@ __all__ = ["RECORD", "FinishedPart", "PartsFolder", "PartWriter", "Shard", "cut_
 
 PART_BYTES = 32 << 20
 MOST_PARTS = 4096  # files in one folder: four per part
-FORMAT_VERSION = 3  # count up when the files of a part would differ for the same inputs
+FORMAT_VERSION = 4  # count up when the files of a part would differ for the same inputs
 
 CHECKED_AT_ONCE = 4 << 20
 FILES = ("done", "tokens", "records", "identities", "signatures", "damaged")
@@ -191,9 +192,15 @@ class PartsFolder:
 
     def identity(self, number: int, row: int, files: tuple[InputFile, ...]) -> str:
         """Return where one document of a finished part came from; `files` are those of the part."""
+        return next(itertools.islice(self.identities(number, files), row, None))[0]
+
+    def identities(self, number: int, files: tuple[InputFile, ...]) -> Iterator[tuple[str, str]]:
+        """Yield (place, origin) of each document of a finished part; an origin nobody knows is empty."""
         with open(self.file(number, "identities"), encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
-            index, _, rest = next(itertools.islice(lines, row, None)).rstrip("\n").partition("\t")
-        return rest[1:] if rest.startswith("\t") else f"{files[int(index)].path}{rest}"
+            for line in lines:
+                told, _, origin = line.rstrip("\n").rpartition("\t")
+                index, _, rest = told.partition("\t")
+                yield rest[1:] if rest.startswith("\t") else f"{files[int(index)].path}{rest}", origin
 
 
 def size_and_checksum(path: Path) -> list | None:

@@ -3,6 +3,7 @@
 import difflib
 import json
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from codemix_megatron.corpus.finishing import Finishing
 from codemix_megatron.corpus.held_out import HeldOutRule
 from codemix_megatron.corpus.indexed import IndexedWriter, token_dtype
 from codemix_megatron.corpus.input_identity import fingerprint_inputs
+from codemix_megatron.corpus.other_corpora import checksums_of, other_corpora
 from codemix_megatron.corpus.part_encoding import PartEncoding
 from codemix_megatron.corpus.parts import PartsFolder, Shard, cut_into_parts
 from codemix_megatron.corpus.special_tokens import configured_end
@@ -39,6 +41,7 @@ __all__ = [
 ]
 
 MAX_BAD_SHARE = 0.001
+PUBLISHED_SUFFIXES = (".bin", ".idx", ".languages.npy", ".documents.npy", ".documents.tsv.zst", ".signatures.npy")
 
 
 @dataclass
@@ -74,6 +77,7 @@ class HowToPrepare:
     workers: int | None = None  # processes; default: as many as the input is worth
     shard: Shard | None = None
     only_merge: bool = False
+    recipe: Recipe | None = None  # what names in `apart_from` are looked up in
     progress: Progress = silent
     say: Say = silent
 
@@ -84,7 +88,7 @@ def prepare_recipe(recipe: Recipe, names=None, how: HowToPrepare | None = None) 
     Returns corpus name -> manifest, without those a shard has only done its parts of. Held-out share and seed are
     the recipe's. Raises CorpusError; corpora finished before it stay.
     """
-    how = replace(how or HowToPrepare(), held_out_share=recipe.evaluation.held_out_share, seed=recipe.seed)
+    how = replace(how or HowToPrepare(), held_out_share=recipe.evaluation.held_out_share, seed=recipe.seed, recipe=recipe)
     names = list(recipe.corpora) if names is None else list(names)
     for name in names:
         if name not in recipe.corpora:
@@ -168,12 +172,18 @@ def prepare_corpus(name: str, spec: CorpusSpec, tokenizer: DocumentTokenizer, ho
 
 
 def write_last(manifest: CorpusManifest) -> None:
-    """Write the manifest; where that fails, tokens nobody can account for do not stay."""
+    """Write the manifest; a corpus without one is incomplete."""
+    manifest.write()
+
+
+@contextmanager
+def unfinished_without(prefix: str):
+    """Remove what was published when the block fails: tokens nobody can account for do not stay."""
     try:
-        manifest.write()
+        yield
     except BaseException:
-        for suffix in (".bin", ".idx"):
-            Path(manifest.prefix + suffix).unlink(missing_ok=True)
+        for suffix in PUBLISHED_SUFFIXES:
+            Path(f"{prefix}{suffix}").unlink(missing_ok=True)
         raise
 
 
@@ -204,6 +214,7 @@ class Preparation:
         self.state = ProgressState(name, total_bytes=sum(file.num_bytes for file in inputs))
         self.fingerprint = fingerprint_inputs(spec, inputs)
         self.filters = load_filters(spec.filters)
+        self.others = other_corpora(name, spec.filters.apart_from, how.recipe)
         self.settings = json.loads(json.dumps(self.filters.settings()))  # as the manifest gives them back
         card = tokenizer.card
         decisive = [self.fingerprint, card.identity, len(self.parts), self.settings, library_versions(tokenizer)]
@@ -233,6 +244,8 @@ class Preparation:
             return None, f"the seed of its order was {manifest.shuffle_seed}, now {self.shuffle_seed}"
         if manifest.filters != self.settings:
             return None, "its filters have changed"
+        if manifest.apart_from != checksums_of(self.others, f"corpora.{self.name}"):
+            return None, "corpora it keeps apart from have changed"
         if manifest.input_fingerprint != self.fingerprint:
             return None, "its documents, their order or how they are read have changed"
         made, now = manifest.encoder.reference if manifest.encoder else "", library_versions(self.tokenizer)[0]
@@ -285,9 +298,11 @@ class Preparation:
         finished = [self.folder.finished(number) for number in range(len(self.parts))]
         self.check_all_done(finished)
         assert self.spec.prefix is not None
+        apart_from = checksums_of(self.others, f"corpora.{self.name}")
         finishing = Finishing(
-            self.folder, [part for part in finished if part is not None], self.parts, near_duplicates=self.spec.filters.near_duplicates
-        )
+            self.folder, [part for part in finished if part is not None], self.parts,
+            near_duplicates=self.spec.filters.near_duplicates, others=self.others,
+        )  # fmt: skip
         finishing.decide(HeldOutRule(self.how.held_out_share))
         self.check(finishing)
         with IndexedWriter(self.spec.prefix, self.dtype) as writer:
@@ -295,11 +310,13 @@ class Preparation:
             writer.seal()
             manifest_path(self.spec.prefix).unlink(missing_ok=True)
             writer.publish()
-        manifest = self.manifest(finishing, writer)
+        manifest = replace(self.manifest(finishing, writer), apart_from=apart_from)
         for line in encoding_notes(manifest):
             self.how.say(f"{self.name}: {line}")
-        finishing.write_languages(self.spec.prefix)
-        write_last(manifest)
+        with unfinished_without(self.spec.prefix):
+            finishing.write_languages(self.spec.prefix)
+            finishing.write_documents(self.spec.prefix)
+            write_last(manifest)
         self.folder.remove_all()
         return manifest
 

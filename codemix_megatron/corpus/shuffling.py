@@ -16,7 +16,7 @@ __all__ = ["shuffle_keys", "write_shuffled"]
 BUCKET_BYTES = 128 << 20  # of tokens, sorted at once
 MOST_BUCKETS = 256  # two open files each; from 32 GB of tokens on, buckets are larger
 GATHERED_DOCUMENTS = 1 << 14
-ENTRY = np.dtype([("key", "<u8"), ("num_tokens", "<u4"), ("language", "<u2")])
+ENTRY = np.dtype([("key", "<u8"), ("row", "<i8"), ("num_tokens", "<u4")])
 
 
 def shuffle_keys(digests: np.ndarray, seed: int) -> np.ndarray:
@@ -33,28 +33,26 @@ def mixed(numbers: np.ndarray) -> np.ndarray:
     return numbers ^ (numbers >> np.uint64(31))
 
 
-def write_shuffled(writer: IndexedWriter, pieces: Iterable, seed: int, folder, num_bytes: int) -> np.ndarray:
-    """Append the chosen documents of all pieces in the order of `seed`; return the language numbers in that order.
+def write_shuffled(writer: IndexedWriter, pieces: Iterable, seed: int, folder, num_bytes: int) -> Iterator[np.ndarray]:
+    """Append the chosen documents of all pieces in the order of `seed`; yield the rows of documents in that order.
 
-    A piece is (records, languages, tokens, chosen) of one part; `num_bytes` is the size of all tokens. Documents
+    A piece is (records, first row, tokens, chosen) of one part; `num_bytes` is the size of all tokens. Documents
     are first spread over files by the leading bits of their keys, then each file is put in order.
     """
     num_buckets = min(MOST_BUCKETS, 1 << (num_bytes // BUCKET_BYTES).bit_length())
     paths = [folder.path / f"bucket-{bucket:03}" for bucket in range(num_buckets)]
-    languages = [np.empty(0, dtype=np.uint16)]
     try:
         spread(pieces, seed, paths)
         for path in paths:
             entries = np.fromfile(path.with_suffix(".entries"), dtype=ENTRY)
             order = np.argsort(entries["key"], kind="stable")
             writer.extend(gathered(np.fromfile(path, dtype=folder.dtype), entries["num_tokens"], order), entries["num_tokens"][order])
-            languages.append(entries["language"][order])
             path.unlink()
+            yield entries["row"][order]
     finally:
         for path in paths:
             path.unlink(missing_ok=True)
             path.with_suffix(".entries").unlink(missing_ok=True)
-    return np.concatenate(languages)
 
 
 def spread(pieces: Iterable, seed: int, paths: list[Path]) -> None:
@@ -63,12 +61,13 @@ def spread(pieces: Iterable, seed: int, paths: list[Path]) -> None:
     with ExitStack() as stack:
         tokens_files = [stack.enter_context(open(path, "wb", buffering=1 << 18)) for path in paths]
         entry_files = [stack.enter_context(open(path.with_suffix(".entries"), "wb", buffering=1 << 14)) for path in paths]
-        for records, languages, tokens, chosen in pieces:
+        for records, first, tokens, chosen in pieces:
             ends = np.cumsum(records["num_tokens"], dtype=np.int64)
             keys = shuffle_keys(records["digest"], seed)
             bucket = (keys >> np.uint64(64 - bits)).astype(np.int64) if bits else np.zeros(len(keys), dtype=np.int64)
             entries = np.empty(len(records), dtype=ENTRY)
-            entries["key"], entries["num_tokens"], entries["language"] = keys, records["num_tokens"], languages
+            entries["key"], entries["num_tokens"] = keys, records["num_tokens"]
+            entries["row"] = np.arange(first, first + len(records))
             for number in np.unique(bucket[chosen]).tolist():
                 rows = np.flatnonzero(chosen & (bucket == number))
                 entry_files[number].write(entries[rows])

@@ -41,13 +41,13 @@ def rows_per_band(spec: NearDuplicates) -> int:
     return max((rows for rows in missed if missed[rows] <= MISSED_SHARE), default=1)
 
 
-def find_near_duplicates(signatures: np.ndarray, spec: NearDuplicates) -> np.ndarray:
+def find_near_duplicates(signatures: np.ndarray, spec: NearDuplicates, num_fixed: int = 0) -> np.ndarray:
     """Return, for each document in order, the earlier document it is nearly a copy of, or -1 when it stays; int64 [documents].
 
     `signatures` is uint8 [documents, permutations], a memory map when there are many. The first of documents alike
     stays, and only those that stay are compared with, so that no chain of small changes drops what differs from all
-    that remain. Needs about 70 bytes of memory per document, and a few hundred per document that has a candidate; a million
-    documents take 5 CPU-seconds.
+    that remain. The first `num_fixed` stay whatever they are like: they are documents of other corpora. Needs about 70 bytes of
+    memory per document, and a few hundred per document that has a candidate; a million documents take 5 CPU-seconds.
     """
     signatures = signatures.reshape(-1, spec.permutations)
     rows = rows_per_band(spec)
@@ -62,7 +62,7 @@ def find_near_duplicates(signatures: np.ndarray, spec: NearDuplicates) -> np.nda
         is_shared[:-1] |= equal
         for document, key in zip(order[is_shared].tolist(), ordered[is_shared].tolist(), strict=True):
             candidates.setdefault(document, []).append((band, key))
-    return decide(signatures, candidates, spec)
+    return decide(signatures, candidates, spec, num_fixed)
 
 
 def band_keys(signatures: np.ndarray, band: int, rows: int) -> np.ndarray:
@@ -72,14 +72,18 @@ def band_keys(signatures: np.ndarray, band: int, rows: int) -> np.ndarray:
     return keys.view(np.uint64)[:, 0]
 
 
-def decide(signatures: np.ndarray, candidates: dict[int, list[tuple[int, int]]], spec: NearDuplicates) -> np.ndarray:
+def decide(signatures: np.ndarray, candidates: dict[int, list[tuple[int, int]]], spec: NearDuplicates, num_fixed: int) -> np.ndarray:
     """Compare each document, in order, with the first that stays under each of its keys."""
     original = np.full(len(signatures), -1, dtype=np.int64)
     first: dict[tuple[int, int], int] = {}
     for document in sorted(candidates):
         shared = candidates[document]
         others = sorted({first[key] for key in shared if key in first})
-        alike = [other for other in others if estimated_similarity(signatures[document], signatures[other]) >= spec.similarity]
+        alike = [
+            other
+            for other in others
+            if document >= num_fixed and estimated_similarity(signatures[document], signatures[other]) >= spec.similarity
+        ]
         if alike:
             original[document] = alike[0]
         else:

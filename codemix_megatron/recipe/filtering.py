@@ -116,6 +116,9 @@ class FilterSpec:
         reader=read_personal_data,
     )
     near_duplicates: NearDuplicates | None = says("drop documents nearly alike to an earlier one", None)
+    apart_from: tuple[str, ...] = says(
+        "corpora whose documents are dropped: names of corpora before it in the recipe, `earlier` for all of them, or prefixes", ()
+    )
 
 
 PRESETS: dict[str, dict[str, object]] = {

@@ -359,7 +359,8 @@ def resolve_paths(recipe: Recipe, directory: Path) -> Recipe:
 
 
 def resolve_filters(spec: FilterSpec, absolute) -> FilterSpec:
-    """Return the filters with the paths of their evaluation sets made absolute."""
+    """Return the filters with the paths of their evaluation sets and of other corpora made absolute."""
+    spec = replace(spec, apart_from=tuple(absolute(entry) if "/" in entry else entry for entry in spec.apart_from))
     if spec.decontamination is None:
         return spec
     against = tuple(absolute(path) for path in spec.decontamination.against)

@@ -77,6 +77,7 @@ class CorpusManifest:
     unknown: dict[str, int] = field(default_factory=dict)  # documents that hold what the tokenizer has no token for; how much is lost
     unknown_places: list[str] = field(default_factory=list)  # the first of them
     filters: dict = field(default_factory=dict)  # their settings
+    apart_from: dict[str, str] = field(default_factory=dict)  # prefix -> bin_sha256 of corpora whose documents were left out
     shuffle_seed: int | None = None  # of the order of documents; None where it is that of the input
     encoder: EncoderCard | None = None
     kinds: dict[str, dict[str, int]] = field(default_factory=dict)  # kind -> documents, bytes, tokens

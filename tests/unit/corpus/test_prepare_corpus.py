@@ -53,7 +53,13 @@ def test_manifest_counts_what_is_in_the_files(hundred_texts, spec_for, tokenizer
     for suffix, checksum in ((".bin", manifest.bin_sha256), (".idx", manifest.idx_sha256)):
         assert hashlib.sha256(Path(manifest.prefix + suffix).read_bytes()).hexdigest() == checksum
     assert CorpusManifest.read(manifest.prefix) == manifest
-    assert files_in(Path(manifest.prefix).parent) == ["corpus.bin", "corpus.idx", "corpus.manifest.json"]
+    assert files_in(Path(manifest.prefix).parent) == [
+        "corpus.bin",
+        "corpus.documents.npy",
+        "corpus.documents.tsv.zst",
+        "corpus.idx",
+        "corpus.manifest.json",
+    ]
 
 
 def test_large_vocabularies_are_written_as_int32(hundred_texts, spec_for, tokenizer, monkeypatch):
@@ -198,9 +204,15 @@ def test_corpus_whose_manifest_was_never_written_is_finished(hundred_texts, spec
         patch.setattr(prepare_module, "write_last", lambda _: os._exit)  # a kill between the files and their manifest
         patch.setattr(parts.PartsFolder, "remove_all", lambda _: None)
         prepare(spec_for(hundred_texts), tokenizer, 0.1)
-    assert files_in(tmp_path / "out") == ["corpus.bin", "corpus.idx"]
+    assert files_in(tmp_path / "out") == ["corpus.bin", "corpus.documents.npy", "corpus.documents.tsv.zst", "corpus.idx"]
     assert prepare(spec_for(hundred_texts), tokenizer, 0.1).num_documents == 100
-    assert files_in(tmp_path / "out") == ["corpus.bin", "corpus.idx", "corpus.manifest.json"]
+    assert files_in(tmp_path / "out") == [
+        "corpus.bin",
+        "corpus.documents.npy",
+        "corpus.documents.tsv.zst",
+        "corpus.idx",
+        "corpus.manifest.json",
+    ]
 
 
 def test_corpus_prepared_elsewhere_needs_no_documents(hundred_texts, spec_for, tokenizer, tokenizer_path, tmp_path):
