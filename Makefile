@@ -115,3 +115,7 @@ coverage: $(STAMP)  ## all tests with coverage of processes they start, and the 
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[coverage]" -c constraints.txt
 	$(PYTEST) -m "not gpu and not slow" --cov --cov-report=
 	$(BIN)/python benchmarks/coverage_by_room.py
+
+.PHONY: check-scale
+check-scale: $(STAMP)  ## what 8,192 ranks cost in coordination, simulated, and how it grows; 5 minutes on two cores, ends with one line of JSON
+	$(BIN)/python -W ignore benchmarks/scale.py

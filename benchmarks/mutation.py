@@ -58,7 +58,7 @@ def mutate(room: str, pattern: str) -> tuple[int, list[str]]:
         if (REPOSITORY.parent / "shared").exists():
             (Path(scratch) / "shared").symlink_to(REPOSITORY.parent / "shared")
         chosen = "".join(f"\n    codemix_megatron/{name}" for name in files)
-        copied = "".join(f"\n    {name}" for name in ("tests", "examples", "tools", "slurm", "pyproject.toml"))
+        copied = "".join(f"\n    {name}" for name in ("tests", "examples", "tools", "pyproject.toml"))
         settings = f"[mutmut]\nsource_paths=codemix_megatron\nonly_mutate={chosen}\nalso_copy={copied}\n"
         (folder / "setup.cfg").write_text(
             settings + "pytest_add_cli_args_test_selection=" + "".join(f"\n    {path}" for path in tests) + "\n"

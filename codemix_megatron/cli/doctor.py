@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 
+from codemix_megatron.cli import doctor_machine
 from codemix_megatron.cores import available_cores
 from codemix_megatron.errors import CodemixError, SandboxError
 
@@ -13,6 +14,7 @@ __all__ = ["add_arguments", "run"]
 
 EPILOG = """examples:
   codemix doctor
+  codemix doctor --site site.yaml   a job of some minutes on two nodes of a cluster: do they train together, and how fast?
   codemix doctor --recipe-keys      every key of a recipe with its default and meaning"""
 
 PACKAGES: tuple[str, ...] = (
@@ -30,6 +32,8 @@ PACKAGES += ("lm-eval", "wandb", "tensorboard", "matplotlib", "rich")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
+    parser.add_argument("--site", metavar="FILE", help="try a site file: train a toy on two nodes as a Slurm job, say what came of it")
+    parser.add_argument("--wait", type=float, default=900, metavar="SECONDS", help="with --site: longest wait for the job (default: 900)")
     parser.add_argument("--recipe-keys", action="store_true", help="print every key a recipe may have")
 
 
@@ -41,6 +45,10 @@ def run(arguments) -> int:
     if arguments.recipe_keys:
         print_recipe_keys(console)
         return 0
+    if arguments.site:
+        from codemix_megatron.cli.doctor_site import try_site
+
+        return try_site(arguments.site, arguments.wait, lambda text: console.print(text, markup=False))
     failures = 0
     for name, probe in PROBES.items():
         try:
@@ -132,11 +140,6 @@ def one_step() -> str:
     return f"two steps of a toy model: loss {losses[0]:.4f}, then {losses[1]:.4f}"
 
 
-def slurm() -> str:
-    """Say whether Slurm's client commands are here."""
-    return "sbatch found" if shutil.which("sbatch") else "no sbatch; local launches only"
-
-
 def sandbox() -> str:
     """Say what keeps programs apart here; nothing else than running them needs it."""
     from codemix_megatron.sandbox.running import find_sandbox
@@ -155,7 +158,12 @@ PROBES = {
     "kernels": kernels,
     "megatron-core": megatron_changes,
     "training": one_step,
-    "slurm": slurm,
+    "drivers": doctor_machine.drivers,
+    "names and network": doctor_machine.names,
+    "limits": doctor_machine.limits,
+    "disk": doctor_machine.disk,
+    "clock": doctor_machine.clock,
+    "slurm": doctor_machine.slurm,
     "sandbox": sandbox,
 }
 

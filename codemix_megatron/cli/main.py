@@ -26,6 +26,7 @@ COMMANDS = {
     "study": "many runs that share parents, described once: plan, run, status, resume, report",
     "train": "train a recipe on any number of ranks; resumes a run folder that is there",
     "launch": "train, prepare or evaluate as Slurm jobs that go on whatever fails",
+    "site": "a site file for this cluster, out of what Slurm says of it",
     "checkpoints": "list what a run has saved, why each is kept, and whether it is whole",
     "export": "checkpoint -> Hugging Face folder, logits checked",
     "import": "Hugging Face folder -> run folder to train on from",

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from codemix_megatron.errors import LaunchError
 from codemix_megatron.placement import Place, meeting_address, node_name
 
-__all__ = ["check_addresses"]
+__all__ = ["addresses_here", "check_addresses", "in_words", "resolved"]
 
 CONNECT_SECONDS = 10.0
 VARIABLES = {"gloo": "GLOO_SOCKET_IFNAME", "nccl": "NCCL_SOCKET_IFNAME"}

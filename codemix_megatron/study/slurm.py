@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from codemix_megatron.launch.slurm.attempts import Attempts
-from codemix_megatron.launch.slurm.command_job import submit_preparation, submit_scoring
+from codemix_megatron.launch.slurm.command_job import Scripts, render_preparation, render_scoring, submit_preparation, submit_scoring
 from codemix_megatron.launch.slurm.commands import JobState, cancel, job_states
 from codemix_megatron.launch.slurm.site import Site
-from codemix_megatron.launch.slurm.training_job import ranks_for, submit_training
+from codemix_megatron.launch.slurm.training_job import ranks_for, render_training, submit_training
 from codemix_megatron.mixture.budget import whole_batches
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.study.folder import StudyFolder
@@ -16,7 +16,7 @@ from codemix_megatron.study.lanes import Lanes
 from codemix_megatron.study.local import said_last
 from codemix_megatron.study.tasks import SCORE, Task, is_done
 
-__all__ = ["cancel_jobs", "is_on_slurm", "submit_tasks", "tasks_on_slurm"]
+__all__ = ["cancel_jobs", "is_on_slurm", "render_tasks", "submit_tasks", "tasks_on_slurm"]
 
 SCORE_STEPS = 100  # what a scoring weighs when lanes are dealt
 PREPARE_TASKS = 4
@@ -54,6 +54,32 @@ def submit_tasks(tasks: dict[str, Task], folder: StudyFolder, site: Site, limit:
     return submitted
 
 
+def render_tasks(tasks: dict[str, Task], folder: StudyFolder, site: Site, unprepared: Task | None) -> Scripts:
+    """Return the scripts of what is not done, parents before children, as `submit_tasks` would submit them; writes nothing."""
+    scripts: Scripts = {}
+    if unprepared:
+        prepared = RunFolder(folder.path / "prepare")
+        scripts |= render_preparation(
+            folder.recipe(unprepared.segment), (), prepared, site, PREPARE_TASKS, trains_tokenizer=trains(unprepared)
+        )
+    for name, task in tasks.items():
+        run = folder.run(task.segment)
+        if is_done(task, folder):
+            continue
+        if task.is_training:
+            own = site.for_kind("study_run")
+            text = render_training(folder.recipe(task.segment), (), run, own, ranks_for(task.recipe, own, None))
+            scripts[name] = text, run.launch / "job-%j.log"
+        else:
+            scripts[name] = render_scoring(run, site)["score"]
+    return scripts
+
+
+def trains(task: Task) -> bool:
+    """Say whether a task's recipe has a tokenizer that is to be trained yet."""
+    return bool(task.recipe.tokenizer.train_vocab_size) and not Path(task.recipe.tokenizer.path).exists()
+
+
 def occupy(lanes: Lanes, jobs: list[str]) -> None:
     """Count jobs of an earlier call: each lane's next job waits for one of them."""
     for job in jobs:
@@ -64,8 +90,7 @@ def occupy(lanes: Lanes, jobs: list[str]) -> None:
 def prepare(task: Task, folder: StudyFolder, site: Site, say) -> str:
     """Submit the preparation of a recipe's corpora; return the job after which they are there."""
     recipe = folder.recipe(task.segment)
-    with_tokenizer = bool(task.recipe.tokenizer.train_vocab_size) and not Path(task.recipe.tokenizer.path).exists()
-    jobs = submit_preparation(recipe, (), RunFolder(folder.path / "prepare"), site, PREPARE_TASKS, trains_tokenizer=with_tokenizer)
+    jobs = submit_preparation(recipe, (), RunFolder(folder.path / "prepare"), site, PREPARE_TASKS, trains_tokenizer=trains(task))
     say(f"job {jobs['merge'].id} ends the preparation of corpora; log {jobs['merge'].log}")
     return jobs["merge"].id
 

@@ -53,6 +53,21 @@ def test_bad_words_are_refused_without_a_traceback(here):
         assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
+def test_scripts_of_all_jobs_are_shown_and_nothing_is_written(here, tmp_path):
+    site = tmp_path / "site.yaml"
+    site.write_text("partition: p\nprepare: {partition: plain}\nevaluate: {time_limit_hours: 2}\nstudy_run: {qos: low}\n")
+    words = ["study", "run", "study.yaml", "--directory", "shown", "--dry-run"]
+    shown = here.codemix_here(*words, "--on", "slurm", "--site", site)
+    assert shown.returncode == 0, shown.stderr
+    scripts = dict(part.split("\n", 1) for part in shown.stdout.split("# ---- ")[1:])
+    assert list(scripts) == ["tokenizer", "prepare", "merge", "only", "only@score, after only"]
+    assert "--partition=plain" in scripts["prepare"] and "--array=0-3" in scripts["prepare"]
+    assert "--qos=low" in scripts["only"] and "batch train" in scripts["only"] and "--time=120" in scripts["only@score, after only"]
+    assert not (here.folder / "shown").exists()
+    local = here.codemix_here(*words)
+    assert local.returncode == 2 and "--dry-run: shows Slurm's scripts; add --on slurm" in local.stderr
+
+
 @pytest.mark.distributed
 def test_study_prepares_trains_scores_and_reports(here):
     done = here.codemix("study", "run", "study.yaml", "--directory", "whole", timeout=200)

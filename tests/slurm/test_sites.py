@@ -122,3 +122,36 @@ def test_shell_of_slurm_is_no_rank(launcher, cluster, command, place):
     words = command.format(python=shlex.join([launcher.python, "-c", code]))
     done = cluster.run("script", "--quiet", "--return", "--command", words, "/dev/null")  # --pty wants a terminal
     assert done.returncode == 0 and place in done.stdout, done.stdout + done.stderr
+
+
+def test_site_file_that_slurm_describes_trains(launcher, cluster, tiny, tmp_path):
+    """`codemix site init` on a cluster it has never seen; what it writes is a site that launch takes."""
+    site = tmp_path / "site.yaml"
+    made = cluster.run(launcher.python, "-m", "codemix_megatron", "site", "init", "--output", site, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    text = site.read_text()
+    assert "partition: train\n" in text and "cpus_per_rank: 4" in text and "# short: 3 nodes of 4 CPUs, at most 1 hours" in text
+    again = cluster.run(launcher.python, "-m", "codemix_megatron", "site", "init", "--output", site, cwd=tmp_path)
+    assert again.returncode == 2 and "there already" in again.stderr
+    shown = launcher.launch(tiny.recipe, "--site", site, "--folder", tiny.folder / "never", "--dry-run")
+    assert shown.returncode == 0 and "#SBATCH --cpus-per-task=4" in shown.stdout
+
+
+def test_doctor_tries_a_site_and_says_what_it_means(launcher, cluster, tmp_path):
+    words = ["doctor", "--site", launcher.site_file(), "--wait", "200"]
+    done = cluster.run(launcher.python, "-m", "codemix_megatron", *words, cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 nodes x 1 ranks on cpu trained together" in done.stdout and "nodes exchange" in done.stdout
+    bad = cluster.run(
+        launcher.python,
+        "-m",
+        "codemix_megatron",
+        "doctor",
+        "--site",
+        launcher.site_file(network_interface="ib9"),
+        cwd=tmp_path,
+        timeout=300,
+    )
+    assert (
+        bad.returncode == 1 and "FAILS" in bad.stdout and "network_interface (GLOO_SOCKET_IFNAME) is ib9" in bad.stdout.replace("\n", " ")
+    )

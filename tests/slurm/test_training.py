@@ -127,4 +127,4 @@ def test_ranks_on_a_node_that_slurm_cannot_reach_end_when_the_run_goes_on_elsewh
     cluster.run("scancel", job)
     assert cluster.wait_for_job(job)["Restarts"] == "1", launcher.log("cut-off")
     assert launcher.attempts("cut-off", "end")[-1]["action"] == "leave"
-    cluster.wait_for_nodes(3)
+    cluster.wait_for_nodes(3, seconds=90)

@@ -46,6 +46,7 @@ def add_where_arguments(parser) -> None:
     """Declare where a study's tasks are done."""
     parser.add_argument("--on", choices=("local", "slurm"), help="here, or as Slurm's jobs (default: as before, else local)")
     parser.add_argument("--site", metavar="FILE", help="with --on slurm: YAML file that says what the cluster wants (default: as before)")
+    parser.add_argument("--dry-run", action="store_true", help="with --on slurm: print the scripts of all jobs, submit and write nothing")
     parser.add_argument("--jobs", type=int, metavar="N", help="most runs at a time (default: the study's limit, else as many as fit)")
 
 
@@ -75,6 +76,10 @@ def run_study(arguments) -> int:
         raise RecipeError(f"found {arguments.jobs}, must be at least 1", where="--jobs")
     study = read_study(arguments.study)
     folder = StudyFolder(arguments.directory or Path("runs") / study.name)
+    if arguments.dry_run:
+        if (arguments.on or (folder.read() if folder.state.is_file() else {}).get("on")) != "slurm":
+            raise RecipeError("shows Slurm's scripts; add --on slurm --site FILE (codemix study plan shows the runs)", where="--dry-run")
+        return submit_study(study, graph_in(folder, study), folder, arguments)
     with folder.held():
         graph = graph_in(folder, study)
         before = open_study(folder, study, graph)

@@ -1,28 +1,31 @@
 """codemix study run --on slurm: every task a job, each after those it needs."""
 
+import sys
 from pathlib import Path
 
 from codemix_megatron.cli.study.progress import say
 from codemix_megatron.errors import CorpusError, RecipeError
-from codemix_megatron.launch.slurm.site import read_site
+from codemix_megatron.launch.slurm.site import Site, read_site
 from codemix_megatron.plan.plan import read_manifests
 from codemix_megatron.study.folder import StudyFolder
 from codemix_megatron.study.planning import plan_study, remember_corpora
 from codemix_megatron.study.schema import Study
 from codemix_megatron.study.segments import Graph
-from codemix_megatron.study.slurm import submit_tasks
-from codemix_megatron.study.tasks import Task, list_tasks
+from codemix_megatron.study.slurm import render_tasks, submit_tasks
+from codemix_megatron.study.tasks import Task, is_done, list_tasks
 
 __all__ = ["submit_study"]
 
 
 def submit_study(study: Study, graph: Graph, folder: StudyFolder, arguments) -> int:
     """Submit what is missing and say what to look at."""
-    state = folder.read()
+    state = folder.read() if folder.state.is_file() else {}
     path = arguments.site or state.get("site")
     if path is None:
         raise RecipeError("missing; give the YAML file that says what this cluster wants, such as slurm/sites/cpu.yaml", where="--site")
     site = read_site(path)
+    if arguments.dry_run:
+        return show_scripts(list_tasks(graph, folder, study.is_scored), folder, site)
     folder.write({**state, "on": "slurm", "site": str(Path(path).absolute())})
     tasks = list_tasks(graph, folder, study.is_scored)
     unprepared = find_unprepared(tasks)
@@ -37,6 +40,15 @@ def submit_study(study: Study, graph: Graph, folder: StudyFolder, arguments) -> 
         else f"{study.name} in {folder}: nothing to submit"
     )
     say(f"codemix study status {folder} --watch      codemix study cancel {folder}")
+    return 0
+
+
+def show_scripts(tasks: dict[str, Task], folder: StudyFolder, site: Site) -> int:
+    """Print the scripts of all jobs, each under its name and what it waits for."""
+    needs = {name: [need for need in task.needs if not is_done(tasks[need], folder)] for name, task in tasks.items()}
+    for name, (text, _) in render_tasks(tasks, folder, site, find_unprepared(tasks)).items():
+        after = f", after {', '.join(needs[name])}" if needs.get(name) else ""
+        sys.stdout.write(f"# ---- {name}{after}\n{text}")
     return 0
 
 

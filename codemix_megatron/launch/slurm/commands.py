@@ -11,6 +11,7 @@ from codemix_megatron.errors import LaunchError
 __all__ = [
     "JobState",
     "cancel",
+    "client",
     "dependents",
     "exclude_nodes",
     "job_details",

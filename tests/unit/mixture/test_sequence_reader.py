@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 
 from codemix_megatron.corpus.indexed import IndexedWriter
 from codemix_megatron.errors import CorpusError
-from codemix_megatron.mixture.batch_documents import documents_at
-from codemix_megatron.mixture.mixture import Mixture
-from codemix_megatron.mixture.packing import PackedReader, best_fit, cut_pieces
+from codemix_megatron.mixture.packing import best_fit, cut_pieces
 from codemix_megatron.mixture.sequence_reader import SequenceReader, num_windows
 from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
 
@@ -49,21 +47,6 @@ def test_held_out_windows_never_touch_training_tokens_and_spread_over_all_of_the
     assert rows.min() >= corpus.train_tokens
     assert rows[-1, 0] - rows[0, 0] > 0.6 * corpus.held_out_tokens
     assert len(SequenceReader([corpus], 64).held_out(0, 10_000)) == num_windows(corpus.held_out_tokens, 64)
-
-
-@pytest.mark.parametrize("packing", ["windows", "best fit"])
-def test_documents_of_a_batch_are_those_whose_tokens_it_reads(corpus, packing):
-    """Judge: the rows themselves. Token i of the file is i, so a row's tokens name the documents they come from."""
-    owner = np.repeat(np.arange(8), np.arange(1000, 1008))
-    reader = SequenceReader([corpus], 64) if packing == "windows" else PackedReader([corpus], 64)
-    packings = None if packing == "windows" else reader.packings
-    per_epoch = 125 if packings is None else packings[0].num_sequences
-    mixture = Mixture(3, ["corpus"], [per_epoch], [[per_epoch]])
-    for positions in (np.arange(3), np.array([17]), np.array([per_epoch - 1, 0, 60])):
-        located = mixture.locate(positions)
-        rows = reader.read(located.source, located.sequence).astype(int)
-        wanted = sorted(set(owner[rows[rows >= 0]].tolist()))
-        assert documents_at(mixture, [corpus], 64, positions, packings) == {"corpus": wanted}
 
 
 def test_a_file_that_got_shorter_is_an_error_not_a_crash(corpus, tmp_path):
