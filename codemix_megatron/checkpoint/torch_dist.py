@@ -76,13 +76,14 @@ class StoredTensor:
 
 
 class ShardReader:
-    """The tensors of one checkpoint by name."""
+    """The tensors of one checkpoint by name, and where its other objects lie."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.files: dict[str, IO[bytes]] = {}
         with readable(folder):
-            self.tensors = dict(stored_tensors(read_metadata(folder)))
+            found = read_metadata(folder)
+            self.tensors, self.objects = dict(stored_tensors(found)), dict(stored_objects(found))
 
     def read(self, name: str, layer: int | None = None) -> torch.Tensor:
         """Return a tensor, or one layer of a stack of them. Memory: the tensor and, where it is in parts, one part more."""
@@ -122,6 +123,19 @@ class ShardReader:
         if tuple(part.shape) != sizes:
             raise ConversionError(f"{self.folder}/{file_name}: {name} has shape {list(part.shape)}, {METADATA} says {list(sizes)}")
         return part
+
+    def read_object(self, name: str) -> bytes:
+        """Return an object that is no tensor as its bytes; it is a pickle, and whoever loads it runs what is in it."""
+        file_name, first, length = self.objects[name]
+        try:
+            with open(self.folder / Path(file_name).name, "rb") as handle:
+                handle.seek(first)
+                found = handle.read(length)
+        except OSError as fault:
+            raise ConversionError(f"{self.folder}/{file_name}: {name} cannot be read ({fault.strerror})") from None
+        if len(found) != length:
+            raise ConversionError(f"{self.folder}/{file_name}: ends before {name} does; the checkpoint is not whole")
+        return found
 
     def close(self) -> None:
         """Close the files."""
@@ -163,6 +177,14 @@ def stored_tensors(found: metadata.Metadata):
         yield name, StoredTensor(tuple(entry.size), entry.properties.dtype, parts)
 
 
+def stored_objects(found: metadata.Metadata):
+    """Yield (name, (file name, first byte, bytes)) of what is no tensor."""
+    for name, entry in found.state_dict_metadata.items():
+        if isinstance(entry, metadata.BytesStorageMetadata):
+            info = found.storage_data[metadata.MetadataIndex(name)]
+            yield name, (info.relative_path, info.offset, info.length)
+
+
 class ShardWriter:
     """A torch_dist checkpoint in one file. It holds whole tensors, so it can be loaded at any layout."""
 
@@ -183,6 +205,13 @@ class ShardWriter:
         self.entries[name] = metadata.BytesStorageMetadata()
         self.append(metadata.MetadataIndex(name), value)
 
+    def copy_object(self, name: str, content: bytes) -> None:
+        """Append an object that is no tensor as `read_object` gave it."""
+        self.entries[name] = metadata.BytesStorageMetadata()
+        first = self.file.tell()
+        self.file.write(content)
+        self.storage[metadata.MetadataIndex(name)] = filesystem._StorageInfo(SHARD, first, len(content))
+
     def append(self, index: metadata.MetadataIndex, value) -> None:
         """Write a value as torch's writer does and remember where it is."""
         first = self.file.tell()
@@ -196,16 +225,19 @@ class ShardWriter:
         """Close the file, also after a fault."""
         self.file.close()
 
-    def finish(self) -> dict[str, str | None]:
-        """Write the rest, bring all to disk and return the SHA-256 of the large file by its name."""
+    def finish(self, unsharded: bytes | None = None) -> dict[str, str | None]:
+        """Write the rest, bring all to disk and return the SHA-256 of the large file by its name.
+
+        `unsharded` is the content of Megatron's common.pt; without it there is nothing in it.
+        """
         self.file.close()
         whole = metadata.Metadata(self.entries, None, self.storage, metadata.StorageMeta(), "1.0.0")
         small = io.BytesIO()
-        torch.save({}, small)  # Megatron's unsharded state; there is none
+        torch.save({}, small)
         backends = {"sharded_backend": "torch_dist", "sharded_backend_version": 1, "common_backend": "torch", "common_backend_version": 1}
         for name, data in {
             METADATA: pickle.dumps(whole),
-            "common.pt": small.getvalue(),
+            "common.pt": small.getvalue() if unsharded is None else unsharded,
             "metadata.json": json.dumps(backends).encode(),
         }.items():
             file = WrittenFile(self.folder / name, hashed=False)

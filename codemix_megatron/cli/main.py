@@ -27,6 +27,7 @@ COMMANDS = {
     "train": "train a recipe on any number of ranks; resumes a run folder that is there",
     "launch": "train, prepare or evaluate as Slurm jobs that go on whatever fails",
     "site": "a site file for this cluster, out of what Slurm says of it",
+    "average": "the mean of a run's last checkpoints, as a run to export, score, branch off or train on from",
     "checkpoints": "list what a run has saved, why each is kept, and whether it is whole",
     "export": "checkpoint -> Hugging Face folder, logits checked",
     "import": "Hugging Face folder -> run folder to train on from",

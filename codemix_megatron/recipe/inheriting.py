@@ -9,6 +9,8 @@ __all__ = ["inherit_from_parent"]
 
 # Blocks in which a branch's own keys win; those it may not change are compared with the parent's when it is planned.
 BLOCKS = ("model", "batch", "optimizer", "tokenizer", "sequences")
+# Keys of blocks that are its own otherwise: the form of the optimizer's state, and which documents of the corpora are held out.
+SINGLE = {"parallel": "distributed_optimizer", "evaluation": "held_out_share"}
 
 
 def inherit_from_parent(plain: dict, directory: Path, faults: list[str], parse_yaml: Callable[..., dict]) -> dict:
@@ -32,12 +34,12 @@ def inherit_from_parent(plain: dict, directory: Path, faults: list[str], parse_y
         faults.append(f"branch.run: {fault}")
         return plain
     taken = {key: merged(parent[key], plain.get(key)) for key in BLOCKS if isinstance(parent.get(key), dict)}
-    form = {key: value for key, value in (parent.get("parallel") or {}).items() if key == "distributed_optimizer"}
+    single = {block: {key: parent[block][key]} for block, key in SINGLE.items() if key in (parent.get(block) or {})}
     return {
         **plain,
         **taken,
         "seed": plain.get("seed", parent.get("seed", 1234)),
-        "parallel": merged(form, plain.get("parallel")),
+        **{block: merged(inner, plain.get(block)) for block, inner in single.items()},
         "corpora": inherited_corpora(plain, parent),
     }
 

@@ -1,14 +1,15 @@
 """journal.jsonl: one JSON object per event of a run, appended, never rewritten but to cut a lost tail.
 
 Events: `start`, `recipe`, `preflight`, `warning`, `step`, `skipped`, `rollback`, `straggler`, `validation`, `checkpoint`,
-`phase_end`, `profile`, `stop`, `end`, `reopened`. Field names are those the report prints. A step event holds step (1 = after the
+`phase_end`, `profile`, `stop`, `end`, `reopened`, `averaged`. Field names are those the report prints. A step event holds step (1 = after the
 first update), phase, tokens (seen so far), sequences, loss (nats per token), loss_per_source, tokens_per_source (consumed so far in the run),
 learning_rate, gradient_norm, seconds (this step), tokens_per_second, model_flops_per_second (of all ranks: 6 per matrix entry
 and token, causal attention counted once, recomputation not at all), mfu (that over the peak of all ranks, null where no peak
 is known: see observers.peak_teraflops), and of the main rank seconds_per_part (data, forward_backward, optimizer, reduce, other)
 and memory_bytes (host, host_peak; on CUDA device, device_peak, device_reserved). A phase_end event holds means over all steps
 of the phase, those before a resume too. A recipe event holds the changed lines of a recipe that holds from its step on; reopened
-says that a run which had ended goes on with more phases. A profile event holds the path of what --profile or --memory-snapshot wrote.
+says that a run which had ended goes on with more phases, averaged that its checkpoint is the mean of others. A profile event holds
+the path of what --profile or --memory-snapshot wrote.
 A validation event holds step, phase, tokens, loss_per_source, bits_per_byte (per source). A skipped event stands in
 the place of a step whose batch was not trained on, and says why; a rollback event goes back to its step. A checkpoint
 event holds the step that was saved (it may come some steps later), seconds, stall_seconds (training stood still for it),

@@ -100,6 +100,23 @@ def check_nothing_else_was_made(moved: Tiny) -> None:
     assert json.loads(lines[-1])["event"] == "end"
 
 
+def test_mean_of_checkpoints_is_a_run_to_export_branch_off_and_train_on(tiny, whole):
+    listed = tiny.codemix_here("average", "whole", "--last", 5)
+    assert listed.returncode == 2 and f"5 checkpoints are to be averaged, there are steps {LONG}, {LONG + 2}, {LONG + 4}" in listed.stderr
+    averaged = tiny.codemix_here("average", "whole", "--steps", f"{LONG},{LONG + 4}")
+    assert averaged.returncode == 0, averaged.stderr
+    run = tiny.folder / "whole-average-2"
+    assert f"the mean of steps {LONG}, {LONG + 4} is step {LONG + 4} of {run}" in averaged.stdout
+    exported = tiny.codemix_here("export", run)
+    assert exported.returncode == 0 and "parity: logits differ" in exported.stdout, exported.stderr
+    assert tiny.codemix_here("checkpoints", run, "--verify").returncode == 0
+    branch = {"name": "off", "branch": {"run": str(run)}, "phases": [{**THIRD, "name": "off", "tokens": 1024}]}
+    (tiny.folder / "off.yaml").write_text(yaml.safe_dump(branch))
+    trained = tiny.codemix("train", "off.yaml", "--folder", "off")
+    assert trained.returncode == 0, trained.stderr
+    assert [event["step"] for event in tiny.events("off")] == [LONG + 5, LONG + 6]
+
+
 def test_corpus_changed_in_place_is_neither_trained_on_nor_audited(tiny, whole):
     path = tiny.folder / "corpora" / "prose.bin"
     before = path.read_bytes()

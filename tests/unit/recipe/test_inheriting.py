@@ -35,6 +35,7 @@ def test_a_branch_of_three_keys_has_its_parents_model_batch_seed_and_corpora(par
     for key in ("seed", "model", "batch", "optimizer", "tokenizer", "sequences"):
         assert getattr(child, key) == getattr(parent, key), key
     assert not child.parallel.distributed_optimizer and child.parallel.tensor == 1
+    assert child.evaluation.held_out_share == 0.1 and child.evaluation.items == 200
     assert child.corpora == {"prose": parent.corpora["prose"]}, "those its mixtures name"
     assert build_recipe(yaml.safe_load(write_recipe(child)), directory=tmp_path) == child
 
