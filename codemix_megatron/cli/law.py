@@ -119,7 +119,7 @@ def plan_sizes(found) -> dict[str, int]:
         plan = read_json(run_folder.plan)
         for name, source in plan.get("sources", {}).items():
             if source.get("sequences_per_epoch") and plan.get("sequence_length"):
-                sizes[name] = source["sequences_per_epoch"] * plan["sequence_length"]
+                sizes[name] = source.get("stored_sequences", source["sequences_per_epoch"]) * plan["sequence_length"]
     return sizes
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from codemix_megatron.cli.plan_tables import print_difference, print_plan
@@ -13,6 +14,7 @@ from codemix_megatron.plan.plan import find_corpora, make_plan
 from codemix_megatron.recipe.checks import ranks_fault
 from codemix_megatron.recipe.quantity import parse_tokens
 from codemix_megatron.recipe.reading import read_recipe
+from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import write_json
 
 __all__ = ["add_arguments", "assumed_vocab", "print_plan", "run"]
@@ -23,6 +25,7 @@ EPILOG = """examples:
   codemix plan recipe.yaml --nproc 8 --device h100 --mfu 0.4 --figure plan.png
   codemix plan recipe.yaml --assume-tokens text=500B,code=139B --assume-vocab 256000
   codemix plan recipe.yaml --megatron-args --phase cooldown > pretrain.sh
+  codemix plan small.yaml --simulate-tokens 400B         repeat corpora as often as a run of 400B tokens will
   codemix plan --diff recipe.yaml runs/before"""
 
 
@@ -38,6 +41,8 @@ def add_arguments(parser) -> None:
     words = "plan with corpora of these training tokens: NAME=200B[,NAME=...] or a YAML file of such lines; may be repeated"
     assumed.add_argument("--assume-tokens", action="append", default=[], metavar="SIZES", help=words)
     assumed.add_argument("--assume-vocab", metavar="N", help="with this vocabulary (default: tokenizer.train_vocab_size)")
+    words = "count each corpus as the share that this run is of one of N tokens: epochs are then those of that run (sequences.corpus_share)"
+    assumed.add_argument("--simulate-tokens", metavar="N", help=words)
     hours = parser.add_argument_group("hours and memory")
     hours.add_argument("--device", metavar="NAME", help=f"accelerator to reckon with: {', '.join(DEVICES)}")
     hours.add_argument("--mfu", type=float, default=0.4, help="share of its peak that the model reaches (default: 0.4)")
@@ -86,8 +91,26 @@ def plan_recipe(path, overrides, arguments, names=None):
     sizes = read_sizes(arguments.assume_tokens, names or recipe.corpora)
     own_sizes = {name: tokens for name, tokens in sizes.items() if name in recipe.corpora}
     corpora = find_corpora(recipe, own_sizes, assumed_vocab(arguments))
+    if arguments.simulate_tokens is not None:
+        recipe = simulating(recipe, arguments.simulate_tokens)
     plan = make_plan(recipe, corpora, arguments.nproc)
     return recipe, corpora, on_device(plan, arguments.device, arguments.mfu) if arguments.device else plan
+
+
+def simulating(recipe: Recipe, text: str) -> Recipe:
+    """Return the recipe with corpora cut to what its run is of one of so many tokens; print the key that says so."""
+    try:
+        tokens = parse_tokens(text)
+    except ValueError as fault:
+        raise RecipeError(str(fault), where="--simulate-tokens") from None
+    own = sum(phase.tokens for phase in recipe.phases)
+    if tokens < own:
+        raise RecipeError(
+            f"{text} is less than the recipe's own {own} tokens; give those of the run it stands for", where="--simulate-tokens"
+        )
+    share = float(f"{own / tokens:.6g}")
+    sys.stderr.write(f"as a part of {text} tokens: train it with sequences.corpus_share={share:g}\n")
+    return replace(recipe, sequences=replace(recipe.sequences, corpus_share=share))
 
 
 def assumed_vocab(arguments) -> int | None:

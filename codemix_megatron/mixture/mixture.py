@@ -33,11 +33,19 @@ class Mixture:
     """The whole data order of a run."""
 
     def __init__(
-        self, seed: int, sources: list[str], sequences_per_epoch: list[int], phase_counts: list[list[int]], first: int = 0, drawn=None
+        self,
+        seed: int,
+        sources: list[str],
+        sequences_per_epoch: list[int],
+        phase_counts: list[list[int]],
+        first: int = 0,
+        drawn=None,
+        stored: list[int] | None = None,
     ):
         """Take counts (a row per phase, a column per source) of sequences, and how many sequences one epoch of a source has.
 
-        A run that goes on from another begins at position `first`, with `drawn` sequences of each source read before.
+        A run that goes on from another begins at position `first`, with `drawn` sequences of each source read before. With `stored`, a
+        source's file holds that many sequences, of which an epoch has some, spread evenly over all of it.
         Raises ValueError when positions would be no longer exact.
         """
         end = first + sum(int(count) for row in phase_counts for count in row)
@@ -45,6 +53,7 @@ class Mixture:
             raise ValueError(f"{end} sequences; positions are exact up to {MOST_SEQUENCES}")
         self.sources = list(sources)
         self.sequences_per_epoch = np.asarray(sequences_per_epoch, dtype=np.int64)
+        self.stored = self.sequences_per_epoch if stored is None else np.asarray(stored, dtype=np.int64)
         self.keys = np.array([source_key(seed, name) for name in self.sources], dtype=np.uint64)
         self.halves = half_bits(self.sequences_per_epoch)
         counts = np.asarray(phase_counts, dtype=np.int64)
@@ -78,7 +87,11 @@ class Mixture:
     def shuffled(self, source: np.ndarray, epoch: np.ndarray, place: np.ndarray) -> np.ndarray:
         """Return the sequence at each place of its source's epoch order."""
         keys = epoch_keys(self.keys[source], epoch)
-        return permute(place, self.sequences_per_epoch[source], self.halves[source], keys)
+        found = permute(place, self.sequences_per_epoch[source], self.halves[source], keys)
+        if self.stored is self.sequences_per_epoch:
+            return found
+        times, rest = np.divmod(self.stored[source], self.sequences_per_epoch[source])  # no product past 63 bits
+        return found * times + found * rest // self.sequences_per_epoch[source]
 
     def consumed(self, sequences_seen: int) -> np.ndarray:
         """Return the sequences of each source among the first `sequences_seen` positions, without walking them.

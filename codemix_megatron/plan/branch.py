@@ -26,10 +26,12 @@ def data_order(plan: dict) -> Mixture:
     names, branch = list(plan["sources"]), plan.get("branch")
     counts = [[p["sources"][n]["sequences"] if n in p["sources"] else 0 for n in names] for p in plan["phases"]]
     per_epoch = [plan["sources"][n]["sequences_per_epoch"] for n in names]
+    stored = [plan["sources"][n].get("stored_sequences", p) for n, p in zip(names, per_epoch, strict=True)]
+    of_part = stored if stored != per_epoch else None
     if branch is None:
-        return Mixture(plan["seed"], names, per_epoch, counts)
+        return Mixture(plan["seed"], names, per_epoch, counts, stored=of_part)
     drawn = [branch["consumed"].get(n, 0) for n in names]
-    return Mixture(plan["seed"], names, per_epoch, counts, branch["step"] * plan["global_sequences"], drawn)
+    return Mixture(plan["seed"], names, per_epoch, counts, branch["step"] * plan["global_sequences"], drawn, of_part)
 
 
 def branch_from(parent: dict, run: str, step: int | None) -> BranchPoint:

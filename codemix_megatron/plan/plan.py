@@ -1,5 +1,6 @@
 """Recipe + manifests -> Plan: every number of a run before it starts. No torch."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
@@ -133,12 +134,15 @@ def make_plan(
     data = (num_ranks or recipe.parallel.model_ranks * (recipe.parallel.data or 1)) // recipe.parallel.model_ranks
     if faults := share_faults(recipe, data):
         raise RecipeError(f"{'; '.join(faults)}; use another number of ranks or change the batch")
-    per_epoch = {name: sequences_per_epoch(recipe, manifest) for name, manifest in manifests.items()}
+    stored = {name: sequences_per_epoch(recipe, manifest) for name, manifest in manifests.items()}
+    per_epoch = {name: math.ceil(count * recipe.sequences.corpus_share) for name, count in stored.items()}
     sizes = {name: m.train_tokens for name, m in manifests.items()}
     branch = branch or find_branch_point(recipe, manifests, per_epoch)
     refuse_endless(recipe, batch_tokens, branch)
     phases = plan_phases(recipe, batch_tokens, per_epoch, sizes, branch)
     sources = total_sources(recipe, manifests, phases, per_epoch, branch)
+    if recipe.sequences.corpus_share < 1:
+        sources = {name: {**source, "stored_sequences": max(1, stored[name])} for name, source in sources.items()}
     guard_epochs(recipe, sources, phases)
     steps = sum(p.steps for p in phases)
     parameters = count_parameters(recipe.model, vocab_size)

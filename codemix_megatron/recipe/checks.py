@@ -215,6 +215,8 @@ def corpus_faults(recipe: Recipe) -> list[str]:
             faults.append(f"corpora.{name}.max_epochs: found {spec.max_epochs}, must be above 0")
         faults += middle_faults(spec.fill_in_the_middle, f"corpora.{name}.fill_in_the_middle")
         faults += filter_faults(spec.filters, f"corpora.{name}.filters")
+    if not 0 < recipe.sequences.corpus_share <= 1:
+        faults.append(f"sequences.corpus_share: found {recipe.sequences.corpus_share}, allowed are above 0 to 1")
     vocab_size = recipe.tokenizer.train_vocab_size
     if vocab_size is not None and not 260 <= vocab_size <= 1_000_000:
         faults.append(f"tokenizer.train_vocab_size: found {vocab_size}, allowed are 260 to 1000000")

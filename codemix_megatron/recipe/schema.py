@@ -220,6 +220,10 @@ class Sequences:
         "windows over joined documents, or whole documents packed without cutting", "concatenate"
     )
     attention_within_documents: bool = says("tokens see only their own document", False)
+    corpus_share: float = says(
+        "each corpus counts as this share of itself, so that a small run repeats it as often as a large one will; see codemix plan --simulate-tokens",
+        1.0,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

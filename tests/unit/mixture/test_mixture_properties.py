@@ -193,3 +193,18 @@ def test_branch_draws_on_where_its_parent_stopped():
     assert branch.consumed(len(branch)).tolist() == [trunk.consumed(seen)[0] + 900, trunk.consumed(seen)[1] + 100]
     with pytest.raises(IndexError):
         branch.locate(np.array([seen - 1]))
+
+
+@given(st.integers(1, 60), st.integers(0, 10**12), st.integers(1, 3))
+def test_epoch_of_a_part_is_spread_evenly_over_all_that_is_stored(part, more, epochs):
+    """A run that stands for a longer one: an epoch has `part` sequences of a file of `stored`, each once, none of them close together."""
+    stored = part + more
+    mixture = Mixture(9, ["code"], [part], [[epochs * part]], stored=[stored])
+    sequences = mixture.locate(np.arange(epochs * part)).sequence.reshape(epochs, part)
+    for epoch in sequences:
+        assert sorted(epoch.tolist()) == [i * stored // part for i in range(part)]  # Python's own integers
+
+
+def test_a_part_that_is_everything_is_read_as_ever():
+    whole, part = (Mixture(9, ["a", "b"], [50, 70], [[90, 30]], stored=stored) for stored in (None, [50, 70]))
+    assert np.array_equal(whole.locate(np.arange(120)).sequence, part.locate(np.arange(120)).sequence)

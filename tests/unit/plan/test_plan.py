@@ -139,3 +139,20 @@ def test_changed_corpus_is_noticed_when_a_run_is_resumed(tmp_path):
     sources = {**plan.sources, "prose": {**plan.sources["prose"], "bin_sha256": "other"}}
     with pytest.raises(RecipeError, match="corpora prose have changed since it began"):
         check_run(run, recipe, dataclasses.replace(plan, sources=sources))
+
+
+def test_small_run_repeats_its_corpora_as_often_as_the_run_it_stands_for():
+    """A tenth of the tokens with sequences.corpus_share=0.1: the epochs of every source are those of the large run, to a sequence."""
+    phases = ["phases.0.tokens=61440", "phases.1.tokens=30720"]
+    large = planned(*phases, prose=20_000, snippets=30_000)
+    small = planned("phases.0.tokens=6144", "phases.1.tokens=3072", "sequences.corpus_share=0.1", prose=20_000, snippets=30_000)
+    for name in ("prose", "snippets"):
+        assert small.sources[name]["epochs"] == pytest.approx(large.sources[name]["epochs"], rel=0.05)
+        assert small.sources[name]["stored_sequences"] == large.sources[name]["sequences_per_epoch"]
+    located = small.mixture().locate(range(small.steps * small.global_sequences))
+    read = {i: set(located.sequence[located.source == i].tolist()) for i in range(2)}
+    for i, name in enumerate(small.sources):
+        assert len(read[i]) == min(small.sources[name]["sequences"], small.sources[name]["sequences_per_epoch"])
+        assert max(read[i]) > 0.8 * small.sources[name]["stored_sequences"] * small.sources[name]["share_seen"]
+    with pytest.raises(RecipeError, match=r"sequences\.corpus_share: found 1\.5, allowed are above 0 to 1"):
+        planned("sequences.corpus_share=1.5")
