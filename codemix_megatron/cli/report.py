@@ -35,13 +35,22 @@ def add_choices(parser) -> None:
     parser.add_argument("--lend-noise", action="store_true", help=lend)
     above = "add the means over tasks that every run is above chance in, as the paper does"
     parser.add_argument("--above-chance", action="store_true", help=above)
+    parser.add_argument("--device", metavar="NAME", help="say what a run would take on this accelerator, such as h100")
+    parser.add_argument("--mfu", type=float, default=0.4, help="share of its peak that the models reach (default: 0.4)")
+    parser.add_argument("--price-per-hour", type=float, metavar="PRICE", help="and what that would cost")
 
 
 def choices_of(arguments):
     """Return what was chosen."""
     from codemix_megatron.report.choices import Choices
 
-    return Choices(lend_noise=arguments.lend_noise, above_chance=arguments.above_chance)
+    return Choices(
+        lend_noise=arguments.lend_noise,
+        above_chance=arguments.above_chance,
+        device=arguments.device,
+        mfu=arguments.mfu,
+        price_per_hour=arguments.price_per_hour,
+    )
 
 
 def run(arguments) -> int:

@@ -9,6 +9,8 @@ from codemix_megatron.report.blocks import Bullets, Card, Cell, Details, Figure,
 
 __all__ = ["page"]
 
+MOST_SIDE_BY_SIDE = 5  # columns from which rows become lists on a narrow screen
+
 
 def page(report: Report) -> str:
     """Return the HTML of a report."""
@@ -76,24 +78,33 @@ def block_html(block) -> str:
 
 
 def table_html(table: Table) -> str:
-    """Return a table that scrolls by itself where it is too wide."""
+    """Return a table that scrolls by itself, by keyboard too, where it is too wide; on narrow screens rows of many columns become lists."""
     side = [' class="left"' if i in table.left else "" for i in range(len(table.headings))]
-    head = "".join(f"<th{side[i]}>{escape(h)}</th>" for i, h in enumerate(table.headings))
+    head = "".join(f'<th scope="col"{side[i]}>{escape(h)}</th>' for i, h in enumerate(table.headings))
     rows = []
     for number, row in enumerate(table.rows):
         group = ' class="group"' if number in table.group_starts and number else ""
-        rows.append(f"<tr{group}>" + "".join(cell_html(cell, i in table.left) for i, cell in enumerate(row)) + "</tr>")
+        cells = "".join(cell_html(cell, i in table.left, table.headings[i], is_name=not i) for i, cell in enumerate(row))
+        rows.append(f"<tr{group}>{cells}</tr>")
     caption = f"<caption>{prose(table.caption)}</caption>" if table.caption else ""
-    drawn = f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    stacked = ' class="stack"' if len(table.headings) >= MOST_SIDE_BY_SIDE else ""
+    label = escape(table.caption.partition(".")[0] or ", ".join(table.headings[:3]), quote=True)
+    drawn = (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table{stacked}>{caption}<thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
     return f"<details><summary>{escape(table.folded)}</summary>{drawn}</details>" if table.folded else drawn
 
 
-def cell_html(cell, is_left: bool) -> str:
-    """Return one table cell."""
+def cell_html(cell, is_left: bool, heading: str, is_name: bool = False) -> str:
+    """Return one table cell; the first of a row names it."""
     cell = cell if isinstance(cell, Cell) else Cell(str(cell))
     classes = " ".join(filter(None, ["left" if is_left else "", cell.tone]))
     below = f"<small>{escape(cell.below)}</small>" if cell.below else ""
-    return f"<td{f' class={chr(34)}{classes}{chr(34)}' if classes else ''}>{escape(cell.text)}{below}</td>"
+    marked = f' class="{classes}"' if classes else ""
+    if is_name:
+        return f'<th scope="row"{marked}>{escape(cell.text)}{below}</th>'
+    return f'<td{marked} data-label="{escape(heading, quote=True)}">{escape(cell.text)}{below}</td>'
 
 
 def prose(text: str) -> str:

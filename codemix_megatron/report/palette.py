@@ -1,4 +1,4 @@
-"""Colours, lines and markers: Okabe and Ito's, told apart in grey by dash, marker and hatch as well.
+"""Colours, lines and markers: after Okabe and Ito, told apart in grey by dash, marker and hatch as well.
 
 Figures are drawn in these colours; those of the page then carry CSS variables instead, so that the page
 can show them on a dark ground.
@@ -11,8 +11,8 @@ __all__ = ["GRID", "INK", "OTHER", "PAPER", "SOFT", "Look", "assign_looks", "loo
 
 INK, SOFT, GRID, PAPER, OTHER = "#1b1f24", "#5b6570", "#d9dee4", "#ffffff", "#b4bac2"
 
-# Okabe & Ito (2008); yellow is left out, it cannot be read on white.
-BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#30363d"
+# Okabe & Ito (2008), orange and sky blue darkened until their contrast with white is 3; yellow is left out, it cannot be read there.
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b77e00", "#3b93c8", "#30363d"
 ORDER = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 OF_KIND = {"text": BLUE, "code": VERMILLION, "markup": GREEN, "code_adjacent": PURPLE, "synthetic": ORANGE}
 DASHES = ("solid", (0, (5, 1.6)), (0, (1.3, 1.4)), (0, (6, 1.6, 1.3, 1.6)), (0, (3, 1.3)), (0, (9, 2)), (0, (4, 1, 1, 1, 1, 1)))

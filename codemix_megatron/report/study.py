@@ -5,10 +5,13 @@ from itertools import groupby
 from codemix_megatron.report.answers import answer_blocks
 from codemix_megatron.report.arms import Arm
 from codemix_megatron.report.blocks import Bullets, Cell, Missing, Paragraph, Section, Table
+from codemix_megatron.report.decision import decision_sections
+from codemix_megatron.report.measures import task_measures
 from codemix_megatron.report.paper import PAPER_COLUMNS, read_paper
 from codemix_megatron.report.paper_gains import gain_blocks
 from codemix_megatron.report.roles import parent_of
 from codemix_megatron.report.seeds import seed_sections
+from codemix_megatron.report.signal import signal_sections
 from codemix_megatron.report.study_figures import forest_figure, quality_figure, sweep_figure
 from codemix_megatron.report.study_tables import arm_name, effect_cell, effect_table, reading_aid
 from codemix_megatron.report.study_view import StudyView
@@ -25,11 +28,13 @@ def study_sections(view: StudyView) -> list[Section]:
     sections = []
     if view.measures:
         sections.append(Section(title="What can be said", anchor="answers", blocks=answer_blocks(view)))
+        sections += decision_sections(view)
         sections.append(Section(title="Variants", anchor="variants", blocks=variant_blocks(view)))
         sections += sweep_sections(view)
         sections += kind_sections(view)
         sections += cooldown_sections(view)
         sections += seed_sections(view.arms, view.measures)
+        sections += signal_sections([*view.measures, *task_measures(view.runs)], view.arms)
     return [*sections, Section(title="Cost", anchor="cost", blocks=cost_blocks(view.arms))]
 
 

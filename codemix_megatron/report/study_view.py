@@ -5,6 +5,7 @@ from codemix_megatron.report.choices import Choices
 from codemix_megatron.report.measures import Measure, study_measures
 from codemix_megatron.report.paper_filter import filtered_measures
 from codemix_megatron.report.run_data import RunData
+from codemix_megatron.report.signal import order_by_signal
 from codemix_megatron.report.verdicts import Verdict, judge
 
 __all__ = ["StudyView"]
@@ -16,10 +17,10 @@ class StudyView:
     """A study as its sections need it: arms, their references, measures, and the verdicts of every arm against its reference."""
 
     def __init__(self, arms: list[Arm], runs: list[RunData], choices: Choices = USUAL):
-        self.arms, self.runs, self.lend = arms, runs, choices.lend_noise
+        self.arms, self.runs, self.choices, self.lend = arms, runs, choices, choices.lend_noise
         self.references = find_references(arms)
         filtered = filtered_measures(runs) if choices.above_chance else []
-        self.measures: list[Measure] = study_measures(runs) + [measure for measure, _ in filtered]
+        self.measures = order_by_signal(study_measures(runs) + [measure for measure, _ in filtered], arms)
         self.left_out = {measure.label: tasks for measure, tasks in filtered}  # by the paper's filter
         self.pairs = [(arm, base) for arm in arms if (base := self.references[id(arm)]) is not None]
         self.verdicts = judge(self.pairs, self.measures, arms, self.lend)

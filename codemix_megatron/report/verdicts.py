@@ -48,17 +48,25 @@ def values_of(measure: Measure, arm: Arm) -> list[float]:
 
 
 def judge(
-    pairs: Iterable[tuple[Arm, Arm]], measures: list[Measure], arms: list[Arm], lend: bool = False, same_budget: bool = True
+    pairs: Iterable[tuple[Arm, Arm]],
+    measures: list[Measure],
+    arms: list[Arm],
+    lend: bool = False,
+    same_budget: bool = True,
+    asked: set[tuple[int, int]] | None = None,
 ) -> dict[tuple[int, int], Verdict]:
     """Return (place of the pair, place of the measure) -> Verdict of every arm against its reference.
 
     All pairs and measures together are one family: with Holm's correction the chance that any of its verdicts is false stays below
     5 %. Noise of seeds comes from the pair itself, else from `arms` of the study that were repeated, else, with `lend`, from a
     published table; else nothing is decided. Nor is it with `same_budget` where size or tokens differ.
+    `asked` names the places wanted, where these are not all.
     """
     found: dict[tuple[int, int], Verdict] = {}
     for i, (arm, base) in enumerate(pairs):
         for j, measure in enumerate(measures):
+            if asked is not None and (i, j) not in asked:
+                continue
             if arm is not base and (verdict := compare_arms(arm, base, measure, arms, lend, same_budget)) is not None:
                 found[i, j] = verdict
     family = [place for place, verdict in found.items() if verdict.effect.is_decidable]

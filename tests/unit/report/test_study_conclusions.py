@@ -1,22 +1,29 @@
 """What a study's report may conclude: nothing from single runs, and over seeds what scipy concludes."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from curved_run import make_curved_run
 from scipy import stats
 from seeded_study import seeded_run, seeded_study, write_scores
 
+from codemix_megatron.errors import CodemixError
+from codemix_megatron.recipe.reading import read_recipe, write_recipe
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.records.scores import Scores
 from codemix_megatron.report.arms import find_references, group_arms
 from codemix_megatron.report.choices import Choices
 from codemix_megatron.report.comparison import compare_runs
 from codemix_megatron.report.markdown import markdown
+from codemix_megatron.report.measures import task_measures
 from codemix_megatron.report.page import page
 from codemix_megatron.report.run_data import read_run
+from codemix_megatron.report.signal import order_by_signal, signal_of
 from codemix_megatron.report.study_view import StudyView
+from codemix_megatron.report.sweeps import find_sweeps
 from codemix_megatron.report.verdicts import ONE_RUN, OTHER_BUDGET, OTHER_ITEMS, SAME_SEEDS
 from codemix_megatron.study.combining import combine
 from codemix_megatron.study.folder import StudyFolder
@@ -270,3 +277,68 @@ def test_axes_of_seeds_are_no_conditions():
     assert not faults and {(each.name, tuple(each.conditions.items())) for each in made} == {
         (f"text-only-{size}-seed-{seed}", (("size", size),)) for size in ("small", "large") for seed in (1, 2)
     }
+
+
+def test_measures_are_ordered_by_signal_to_noise_and_bits_lead(tmp_path):
+    levels, noise = {"text-only": (0.0, 0.50), "balanced": (0.5, 0.55), "code": (1.0, 0.60)}, [-0.01, 0.0, 0.012]
+    table = {}
+    for name, (share, level) in levels.items():
+        for seed, extra in enumerate(noise, 1):
+            tasks = {"clear": level + extra / 10, "noisy": 0.5 + extra}
+            write_scores(seeded_run(tmp_path / f"{name}-seed-{seed}", share, seed), {"text": 1.5 + share + extra}, tasks, missing=[])
+            table.setdefault(name, []).append(tasks)
+    runs = read_all(tmp_path)
+    arms = group_arms(runs)
+    signals = {measure.label: signal_of(measure, arms) for measure in task_measures(runs)}
+    means = [np.mean([tasks["clear"] for tasks in seeds]) for seeds in table.values()]
+    inner = [np.var([tasks["clear"] for tasks in seeds], ddof=1) for seeds in table.values()]
+    assert signals["clear acc"].ratio == pytest.approx(np.std(means, ddof=1) / np.sqrt(np.mean(inner)))
+    assert signals["clear acc"].can_decide and not signals["noisy acc"].can_decide
+    assert [measure.label for measure in order_by_signal(task_measures(runs), arms)] == ["clear acc", "noisy acc"]
+    assert StudyView(arms, runs).measures[0].label == "text, bits per byte"
+    assert "Which measure can decide" in markdown(compare_runs(runs))
+
+
+def test_tables_can_be_read_without_eyes_and_on_narrow_screens(tmp_path):
+    seeded_study(tmp_path, LEVELS, seeds=2, noise=0.01)
+    html = page(compare_runs(read_all(tmp_path)))
+    assert 'th scope="col"' in html and 'th scope="row"' in html and 'tabindex="0" role="region"' in html
+    assert 'data-label="text, bits per byte"' in html
+    (label,) = re.findall(r'role="img" aria-label="(text, bits per byte[^"]*lower is better\)[^"]*)"', html)
+    assert re.search(r"code [-+\d.]+", label), "the figure's numbers are said in words"
+
+
+def cooled_study(folder, levels: dict[float, float]) -> list:
+    """Return runs of two phases that differ in the share of code of the second, three seeds each."""
+    random = np.random.default_rng(2)
+    for share, level in levels.items():
+        for seed in (1, 2, 3):
+            path = folder / f"cooled-{round(100 * share)}-seed-{seed}"
+            run = make_curved_run(path, phases={"text": {"text": 1.0, "code": 0.0}, "cooldown": {"text": 1 - share, "code": share}})
+            run.recipe.write_text(write_recipe(replace(read_recipe(run.recipe), seed=seed)).replace(str(path), str(folder)))
+            write_scores(run, {"text": level + 0.002 * random.normal()})
+    return read_all(folder)
+
+
+def test_the_share_is_that_of_the_phase_that_varies(tmp_path):
+    runs = cooled_study(tmp_path, {0.0: 1.50, 0.2: 1.40, 0.4: 1.401})
+    (sweep,) = find_sweeps(group_arms(runs))
+    assert sweep.shares == (0, 0.2, 0.4) and sweep.where == "in phase 2 of 2, cooldown"
+    values = [[run.scores[-1].bits_per_byte[0].value for run in arm.runs] for arm in sweep.arms]
+    best = int(np.argmin([np.mean(each) for each in values]))
+    plain = {i: stats.ttest_ind(values[i], values[best], equal_var=False).pvalue for i in range(3) if i != best}
+    adjusted = {i: min(1, p * (2 if p == min(plain.values()) else 1)) for i, p in plain.items()}
+    assert adjusted[0] < 0.05 < adjusted[3 - best], "what the report has to say"
+    text = markdown(compare_runs(runs, Choices(device="h100", price_per_hour=2.5)))
+    first, second = (f"{round(100 * sweep.shares[i])}\u202f%" for i in (best, 3 - best))
+    named = f"{first} has the best mean; not told apart from it: {second}; worse: 0\u202f%."
+    assert f"text, bits per byte: {named}" in text
+    hours = 1e13 / (989e12 * 0.4) / 3600
+    assert f"| {hours:.2g} | {2.5 * hours:.2g} |" in text
+
+
+def test_price_needs_a_device():
+    with pytest.raises(CodemixError, match="needs a price of at least 0 and a --device"):
+        Choices(price_per_hour=2.0)
+    with pytest.raises(CodemixError, match="no device 'h1000'"):
+        Choices(device="h1000")
