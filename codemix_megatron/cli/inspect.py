@@ -1,15 +1,20 @@
 """codemix inspect: print a corpus's manifest and some of its documents as text."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+from codemix_megatron.cli.licences import print_licences
+from codemix_megatron.cli.read_documents import documents_of_run
 from codemix_megatron.corpus.corpus_check import corpus_prefix
 from codemix_megatron.corpus.decoded_samples import DecodedDocument, decode_documents, draw_documents
+from codemix_megatron.corpus.document_table import DocumentOrigin, read_origins
 from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.prepare import encoding_notes
 from codemix_megatron.corpus.tokenizers import load_tokenizer, tokenizer_of
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.manifest import CorpusManifest, manifest_path
+from codemix_megatron.records.run_folder import RunFolder, is_run_folder
 
 __all__ = ["add_arguments", "run"]
 
@@ -17,6 +22,8 @@ EPILOG = """examples:
   codemix inspect corpora/web_code
   codemix inspect corpora/web_code --samples 10 --seed 3 --held-out
   codemix inspect corpora/web_code --document 17 --characters 0
+  codemix inspect corpora/web_code --licences --list documents.tsv
+  codemix inspect runs/mine --licences                      # of everything the run has read
   codemix inspect /data/the_pile_text_document --tokenizer tokenizer.json
 
 Of Megatron files without a manifest it tells what their index tells."""
@@ -33,6 +40,10 @@ def add_arguments(parser) -> None:
     parser.add_argument("--document", type=int, action="append", metavar="I", help="show this document; may be given more than once")
     parser.add_argument("--characters", type=int, default=600, metavar="N", help="most characters of each, 0 for all (default %(default)s)")
     parser.add_argument("--ids", action="store_true", help="show token ids too")
+    parser.add_argument(
+        "--licences", action="store_true", help="count licences and origins instead; of a corpus, or of what a run has read"
+    )
+    parser.add_argument("--list", metavar="FILE", help="with --licences: write number, hash, licence, origin and place of each document")
     parser.add_argument("--tokenizer", metavar="PATH", help="tokenizer to decode with (default: that of the manifest)")
 
 
@@ -40,6 +51,9 @@ def run(arguments) -> None:
     """Print manifest and samples."""
     if arguments.samples < 0 or arguments.characters < 0:
         raise CorpusError(f"--samples {arguments.samples} --characters {arguments.characters}: neither may be negative")
+    if arguments.licences:
+        print_licences(named_documents(arguments.corpus), arguments.list)
+        return
     prefix = corpus_prefix(arguments.corpus)
     manifest = CorpusManifest.read(prefix) if manifest_path(prefix).is_file() else None
     reader = IndexedReader(prefix)
@@ -53,6 +67,16 @@ def run(arguments) -> None:
     numbers = arguments.document or draw_documents(reader, manifest, arguments.samples, arguments.seed, held_out=arguments.held_out)
     for document in decode_documents(reader, manifest, tokenizer, numbers):
         print_document(document, arguments.characters, arguments.ids)
+
+
+def named_documents(name: str) -> Iterator[tuple[str, DocumentOrigin]]:
+    """Yield (corpus, document) of a corpus, or of everything a run has read."""
+    if is_run_folder(RunFolder(Path(name))):
+        yield from documents_of_run(RunFolder(Path(name)))
+        return
+    prefix = corpus_prefix(name)
+    for document in read_origins(prefix):
+        yield prefix, document
 
 
 def find_tokenizer(path: str | None, manifest: CorpusManifest | None):

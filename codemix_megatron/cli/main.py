@@ -19,6 +19,7 @@ COMMANDS = {
     "prepare": "documents -> Megatron .bin/.idx corpora with manifests",
     "merge": "join the parts that the shards of `codemix prepare --shard` have done",
     "inspect": "what a prepared corpus holds: its manifest, and documents as text",
+    "remove": "make a corpus without documents of an origin, and name the runs that read them",
     "verify-corpus": "read prepared corpora again, all of it, and name what is damaged",
     "tokenizer": "train a tokenizer on corpora, compare tokenizers on them",
     "verify": "run solutions against their tests in a sandbox, keep those that pass",

@@ -1,6 +1,6 @@
 """What each document of a corpus is and where it came from, in two files beside it.
 
-PREFIX.documents.npy holds, in the order of the input, the digest of each document's text and its number in the corpus (TABLE);
+PREFIX.documents.npy holds, in the order of the input, each document's digest, its number in the corpus and its size (TABLE);
 PREFIX.documents.tsv.zst a line for each in the same order: place, origin, licence, language, kind, parted by tabs, empty where unknown.
 Where near duplicates were looked for, PREFIX.signatures.npy holds their signatures, uint8 [documents, permutations].
 """
@@ -19,7 +19,7 @@ from codemix_megatron.records.atomic import writing
 
 __all__ = ["TABLE", "DocumentLines", "DocumentOrigin", "read_origins", "read_signatures", "read_table", "write_table"]
 
-TABLE = np.dtype([("digest", "V16"), ("document", "<i8")])
+TABLE = np.dtype([("digest", "V16"), ("document", "<i8"), ("num_bytes", "<u4")])
 COMPRESSION_LEVEL = 3
 
 
@@ -28,6 +28,7 @@ class DocumentOrigin:
     """One document of a corpus: its number there, the hash of its text, and what its input said of it."""
 
     document: int
+    num_bytes: int
     digest: str  # XXH3 of the text as UTF-8, 128 bits, in hexadecimal digits
     place: str
     origin: str | None
@@ -99,9 +100,8 @@ def read_origins(prefix: str) -> Iterator[DocumentOrigin]:
         with open(path, "rb") as packed, zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True) as stream:
             for row, line in zip(table, lines_of(stream), strict=True):
                 place, origin, licence, language, kind = line.rsplit("\t", 4)  # a path may hold tabs
-                yield DocumentOrigin(
-                    int(row["document"]), row["digest"].tobytes().hex(), place, origin or None, licence or None, language or None, kind
-                )
+                digest, known = row["digest"].tobytes().hex(), (origin or None, licence or None, language or None, kind)
+                yield DocumentOrigin(int(row["document"]), int(row["num_bytes"]), digest, place, *known)
     except (OSError, ValueError, zstandard.ZstdError) as fault:
         raise CorpusError(f"{path}: cannot be read ({fault}); prepare the corpus again") from None
 

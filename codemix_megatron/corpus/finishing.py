@@ -239,7 +239,7 @@ class Finishing:
         numbers = self.numbers[self.rows(number)]
         written = numbers >= 0
         rows = np.empty(int(written.sum()), dtype=TABLE)
-        rows["digest"], rows["document"] = records["digest"][written], numbers[written]
+        rows["digest"], rows["document"], rows["num_bytes"] = records["digest"][written], numbers[written], records["num_bytes"][written]
         groups = [
             "\t".join(one_line(word or "").replace("\t", " ") for word in (licence, language, kind))
             for kind, language, licence in self.parts[number].groups
