@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.readers.encodings import decode_text, is_binary
 
-__all__ = ["EMPTY", "BadDocument", "Document", "InputFile", "Position", "Span", "check_text", "decode_file", "unreadable"]
+__all__ = ["EMPTY", "BadDocument", "Document", "InputFile", "Position", "Span", "check_text", "decode_file", "decode_line", "unreadable"]
 
 EMPTY = "empty text"
 
@@ -16,8 +17,8 @@ EMPTY = "empty text"
 class Document:
     """One text to train on; `identity` says where it stands, as file or file:line.
 
-    `kind` is None where the reader knows no better than its corpus; `rewritten` names what filters changed in the
-    text, such as "e-mail masked".
+    `kind` is None where the reader knows no better than its corpus; `rewritten` names what readers and filters changed in
+    the text, such as "converted from utf-16" and "e-mail masked".
     """
 
     text: str
@@ -123,9 +124,19 @@ def check_text(text, place: str, *, encodable: bool = False, **about) -> Documen
     return Document(text, place, **about)
 
 
-def decode_file(data: bytes, place: str, **about) -> Document | BadDocument:
-    """Return the document a whole file holds; a byte order mark is left out."""
+def decode_line(data: bytes, place: str, **about) -> Document | BadDocument:
+    """Return the document a line or a paragraph of UTF-8 holds; a byte order mark is left out."""
     try:
         return check_text(data.decode("utf-8-sig"), place, encodable=True, **about)
     except UnicodeDecodeError:
         return BadDocument(place, "invalid UTF-8")
+
+
+def decode_file(data: bytes, place: str, **about) -> Document | BadDocument:
+    """Return the document a whole file holds, in whatever encoding; a byte order mark is left out, a binary file is harmless."""
+    found = decode_text(data)
+    if found is None:
+        return BadDocument(place, "binary file", harmless=True) if is_binary(data) else BadDocument(place, "unknown encoding")
+    text, encoding = found
+    converted = (f"converted from {encoding}",) if encoding else ()
+    return check_text(text, place, rewritten=converted, **about)

@@ -3,14 +3,25 @@
 import functools
 import glob
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.readers.documents import InputFile, unreadable
+from codemix_megatron.readers.folder_survey import TABLE_SUFFIXES, Say, by_suffix_text, choose_files, partitions_of, say_what_is_left
 from codemix_megatron.readers.git_histories import git_input
 from codemix_megatron.readers.issue_threads import read_issue_threads
-from codemix_megatron.readers.json_lines import JSON_LINES_SUFFIXES, divide_lines, is_json_lines, is_shard, read_json_lines, read_text_lines
+from codemix_megatron.readers.json_lines import (
+    JSON_LINES_SUFFIXES,
+    divide_lines,
+    is_json_lines,
+    is_json_value,
+    is_shard,
+    read_json_lines,
+    read_json_value,
+    read_text_lines,
+)
 from codemix_megatron.readers.licence_texts import licence_of_folder
 from codemix_megatron.readers.notebooks import read_notebook
 from codemix_megatron.readers.record_documents import RecordKeys
@@ -19,6 +30,7 @@ from codemix_megatron.readers.source_files import (
     LANGUAGES,
     PROSE_SUFFIXES,
     is_wanted,
+    leads_outside,
     read_docstrings,
     read_paragraphs,
     read_prose,
@@ -34,20 +46,22 @@ from codemix_megatron.recipe.schema import CorpusSpec
 __all__ = ["READING_VERSION", "find_inputs"]
 
 READING_VERSION = 3  # count up when the same files would give other documents
-ABOUT_A_FOLDER = ("readme", "license", "licence", "notice", "changelog", "citation")
-TABLE_SUFFIXES = (*PARQUET_SUFFIXES, *ARROW_SUFFIXES)
 POSTS = "posts.xml"
 
 
-def find_inputs(spec: CorpusSpec, *, where: str) -> list[InputFile]:
+def silent(*_) -> None:
+    """Say nothing."""
+
+
+def find_inputs(spec: CorpusSpec, *, where: str, say: Say = silent) -> list[InputFile]:
     """Return the files of a corpus in a stable order; raises CorpusError for a spec that names nothing.
 
-    `where` is the recipe key for messages, such as `corpora.text.documents`.
+    `where` is the recipe key for messages, such as `corpora.text.documents`; `say` is told what folders and globs hold that is not read.
     """
     inputs = []
     for index, named in enumerate(spec.documents):
         try:
-            inputs += inputs_of(named, spec)
+            inputs += inputs_of(named, spec, functools.partial(say_of, say, f"{where}[{index}]"))
         except CorpusError as fault:
             raise CorpusError(f"{where}[{index}]: {fault}", exit_code=fault.exit_code) from None
         except OSError as fault:
@@ -55,7 +69,12 @@ def find_inputs(spec: CorpusSpec, *, where: str) -> list[InputFile]:
     return inputs
 
 
-def inputs_of(named: str, spec: CorpusSpec) -> list[InputFile]:
+def say_of(say: Say, place: str, line: str) -> None:
+    """Say something of one entry of `documents`."""
+    say(f"{place}: {line}")
+
+
+def inputs_of(named: str, spec: CorpusSpec, say: Say = silent) -> list[InputFile]:
     """Return the files behind one entry of `documents`."""
     reader, colon, rest = named.partition(":")
     if reader == "python" and colon:
@@ -63,16 +82,16 @@ def inputs_of(named: str, spec: CorpusSpec) -> list[InputFile]:
     if reader in READERS and colon:
         return READERS[reader](rest, spec)
     if is_url(named):
-        return remote_inputs(named, spec)
+        return remote_inputs(named, spec, say)
     path = Path(named).expanduser()
     if path.is_dir():
-        return folder_inputs(path, spec)
+        return folder_inputs(path, spec, say)
     if path.is_file():
         return [as_input(local_file(path), spec)]
     if path.exists():
         raise CorpusError(f"{named}: neither a file nor a folder; copy the documents into a file")
     if glob.has_magic(str(path)):
-        return list(glob_inputs(str(path), spec))
+        return list(glob_inputs(str(path), spec, say))
     raise CorpusError(
         f"{named}: nothing is there; give a file, a folder, a glob such as data/*.jsonl, a URL, git:REPOSITORY, python:text or python:code"
     )
@@ -84,47 +103,41 @@ def local_file(path: Path, name: str | None = None) -> FoundFile:
     return FoundFile(path, name or path.name, status.st_size, str(status.st_mtime_ns))
 
 
-def glob_inputs(pattern: str, spec: CorpusSpec) -> Iterator[InputFile]:
+def glob_inputs(pattern: str, spec: CorpusSpec, say: Say = silent) -> Iterator[InputFile]:
     """Yield the files a glob matches; folders among them are searched, files of unknown suffix passed over."""
     matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
-    files = [path for path in matches if path.is_file() and is_known(path)]
+    found = [path for path in matches if path.is_file()]
+    files = [path for path in found if is_known(path) or (not path.suffix and is_wanted(path, spec.kind))]
     # `**` matches folders as well as what is in them; only when no file matched are folders meant.
     folders = [] if files else [path for path in matches if path.is_dir()]
     if not files and not folders:
-        found = f"{len(matches)} files, none of a known suffix" if matches else "nothing"
-        raise CorpusError(f"{pattern}: matches {found}; known are {', '.join(known_suffixes())}")
+        matched = f"{len(found)} files ({by_suffix_text(found)}), none of a known suffix" if matches else "nothing"
+        raise CorpusError(f"{pattern}: matches {matched}; known are {', '.join(known_suffixes())}")
+    say_what_is_left(say, pattern, files, sorted({*found} - {*files}) if files else [])
     for path in files:
         yield as_input(local_file(path), spec)
     for path in folders:
-        yield from folder_inputs(path, spec)
+        yield from folder_inputs(path, spec, say)
 
 
-def folder_inputs(folder: Path, spec: CorpusSpec) -> list[InputFile]:
+def folder_inputs(folder: Path, spec: CorpusSpec, say: Say = silent) -> list[InputFile]:
     """Return the files of a folder: its documents of this kind, or its shards when it is a folder of those."""
-    files = list(walk_folder(folder))
+    links: list[Path] = []
+    files = list(walk_folder(folder, links))
+    if not files:  # a folder of links, as those of the Hugging Face hub's cache are
+        files, links = [path for path in links if leads_outside(path, folder)], []
+    shards = [path for path in links if (is_shard(path) or path.suffix.lower() in TABLE_SUFFIXES) and leads_outside(path, folder)]
+    files = sorted([*files, *shards]) if shards else files
     sources = [path for path in files if is_wanted(path, spec.kind)]
-    chosen = shards_or_sources(str(folder), files, sources, spec.kind)
+    chosen, are_sources = choose_files(str(folder), files, sources, spec.kind)
+    say_what_is_left(say, str(folder), chosen, sorted({*files} - {*chosen}), len(links) - len(shards))
     licences: dict[Path, str | None] = {}
     return [
-        as_input(local_file(path, path.relative_to(folder).as_posix()), spec, nearest_licence(path.parent, folder, licences))
+        as_input(
+            local_file(path, path.relative_to(folder).as_posix()), spec, nearest_licence(path.parent, folder, licences), in_tree=are_sources
+        )
         for path in chosen
     ]
-
-
-def shards_or_sources(folder: str, files: list[Path], sources: list[Path], kind: str) -> list[Path]:
-    """Return the shards among the files of a folder, or else its sources; raises CorpusError where both could be meant."""
-    shards = [path for path in files if is_shard(path) or path.suffix.lower() in TABLE_SUFFIXES]
-    if shards and any(not path.name.lower().startswith(ABOUT_A_FOLDER) for path in sources):
-        raise CorpusError(
-            f"{folder}: holds JSON lines or tables ({len(shards)}, such as {shards[0].name}) and other documents ({len(sources)}, such as"
-            f" {sources[0].name}); say which are meant with a glob, {folder}/**/*{shards[0].suffix} or {folder}/**/*{sources[0].suffix}"
-        )
-    if not shards and not sources:
-        wanted = ", ".join(sorted(LANGUAGES[kind]))
-        raise CorpusError(
-            f"{folder}: {len(files)} files, none a document of kind {kind}; searched for .jsonl, .jsonl.gz, .parquet, {wanted}"
-        )
-    return shards or sources
 
 
 def nearest_licence(folder: Path, top: Path, known: dict[Path, str | None]) -> str | None:
@@ -135,28 +148,33 @@ def nearest_licence(folder: Path, top: Path, known: dict[Path, str | None]) -> s
     return known[folder]
 
 
-def remote_inputs(url: str, spec: CorpusSpec) -> list[InputFile]:
+def remote_inputs(url: str, spec: CorpusSpec, say: Say = silent) -> list[InputFile]:
     """Return the files behind a URL: one, those of a glob, or those of a folder."""
     files, is_folder = remote_files(url)
+    in_tree = False
     if is_folder:
         paths = {Path(file.name): file for file in files}
         sources = [path for path in paths if path.suffix.lower() in LANGUAGES[spec.kind]]
-        files = [paths[path] for path in shards_or_sources(url, list(paths), sources, spec.kind)]
+        chosen, in_tree = choose_files(url, list(paths), sources, spec.kind)
+        say_what_is_left(say, url, chosen, sorted({*paths} - {*chosen}))
+        files = [paths[path] for path in chosen]
     elif len(files) != 1:
         files = [file for file in files if is_known(file.name)]
     if not files:
         raise CorpusError(f"{url}: matches no file of a known suffix; known are {', '.join(known_suffixes())}")
-    return [as_input(file, spec) for file in files]
+    return [as_input(file, spec, in_tree=in_tree) for file in files]
 
 
-def as_input(file: FoundFile, spec: CorpusSpec, licence: str | None = None) -> InputFile:
-    """Return a file with the reader that fits its suffix and the kind of its corpus."""
+def as_input(file: FoundFile, spec: CorpusSpec, licence: str | None = None, *, in_tree: bool = False) -> InputFile:
+    """Return a file with the reader that fits its suffix and the kind of its corpus; .json in a tree is somebody's settings."""
     suffix, name, kind = plain_suffix(file.name), file.name.lower(), spec.kind
-    keys = RecordKeys.of(spec)
+    keys = replace(RecordKeys.of(spec), partitions=partitions_of(file.path))
     reader: Callable[..., Any]
     divider: Callable[..., Any] | None = None
     is_packed = name.endswith(PACKED_SUFFIXES)
-    if is_json_lines(name):
+    if is_json_lines(name) and not (in_tree and name.endswith(".json")):
+        if is_json_value(file.path):
+            return InputFile(file.path, file.name, file.num_bytes, file.stamp, functools.partial(read_json_value, keys=keys))
         reader, divider = functools.partial(read_json_lines, keys=keys), divide_lines
     elif suffix in PARQUET_SUFFIXES and not is_packed:
         reader, divider = functools.partial(read_parquet, keys=keys), divide_parquet
@@ -172,7 +190,7 @@ def as_input(file: FoundFile, spec: CorpusSpec, licence: str | None = None) -> I
         reader = read_paragraphs
     elif kind == "text" and suffix == ".py":
         reader = read_docstrings
-    elif suffix in PROSE_SUFFIXES and kind == "text":
+    elif (suffix in PROSE_SUFFIXES or not suffix) and kind == "text":
         reader = read_prose
     else:
         reader = functools.partial(read_source, kind=kind, licence=licence)
@@ -193,7 +211,12 @@ def is_known(path) -> bool:
 def known_suffixes() -> tuple[str, ...]:
     """Return every suffix a file named by itself may have."""
     sources = sorted({suffix for table in LANGUAGES.values() for suffix in table})
-    return (*JSON_LINES_SUFFIXES, *TABLE_SUFFIXES, *(f".txt{packed}" for packed in PACKED_SUFFIXES), *sources)
+    return (
+        *JSON_LINES_SUFFIXES,
+        *TABLE_SUFFIXES,
+        *(f"{prose}{packed}" for prose in PROSE_SUFFIXES for packed in PACKED_SUFFIXES),
+        *sources,
+    )
 
 
 def named_files(named: str) -> list[FoundFile]:

@@ -5,24 +5,28 @@ from collections.abc import Iterator
 
 import orjson
 
-from codemix_megatron.readers.documents import BadDocument, Document, Position, Span, decode_file
+from codemix_megatron.errors import CorpusError
+from codemix_megatron.readers.documents import BadDocument, Document, Position, Span, decode_line
 from codemix_megatron.readers.record_documents import RecordKeys, record_document
-from codemix_megatron.readers.streams import open_input, open_unpacked
+from codemix_megatron.readers.streams import PACKED_SUFFIXES, open_input, open_unpacked
 
 __all__ = [
     "JSON_LINES_SUFFIXES",
     "divide_lines",
     "is_json_lines",
+    "is_json_value",
     "is_shard",
     "name_lines",
     "parse_record",
     "placed_lines",
     "read_json_lines",
+    "read_json_value",
     "read_text_lines",
 ]
 
-JSON_LINES_SUFFIXES = tuple(f".{name}{packed}" for name in ("jsonl", "ndjson", "json") for packed in ("", ".gz", ".zst"))
+JSON_LINES_SUFFIXES = tuple(f".{name}{packed}" for name in ("jsonl", "ndjson", "json") for packed in ("", *PACKED_SUFFIXES))
 POSITION_EVERY_LINES = 64
+FIRST_BYTES, LARGEST_VALUE_BYTES = 4096, 1 << 30
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # A line is held in memory as bytes, as text and as ids at once: nine times its length and more.
 LONGEST_LINE_BYTES = 64 << 20
@@ -49,13 +53,42 @@ def read_json_lines(
         yield parse_line(line, place, keys)
 
 
+def is_json_value(path) -> bool:
+    """Say whether a .json file holds one value over many lines - an array of records, or one record - and not a record per line."""
+    if not str(path).lower().removesuffix(next((p for p in PACKED_SUFFIXES if str(path).lower().endswith(p)), "")).endswith(".json"):
+        return False
+    with open_unpacked(path) as (stream, _):
+        head = stream.read(FIRST_BYTES).removeprefix(BYTE_ORDER_MARK).lstrip()
+    first = head.partition(b"\n")[0].strip()
+    return first in (b"{", b"[") or (head.startswith(b"[") and head[1:].lstrip()[:1] in (b"{", b"]", b""))
+
+
+def read_json_value(path, name: str, position: Position, *, keys: RecordKeys | None = None) -> Iterator[Document | BadDocument]:
+    """Yield one document per record of an array, or that of a single record; the file is held in memory as a whole."""
+    keys = keys or RecordKeys()
+    with open_unpacked(path) as (stream, raw):
+        data = stream.read(LARGEST_VALUE_BYTES + 1).removeprefix(BYTE_ORDER_MARK)
+        position.bytes_read = raw.tell()
+    if len(data) > LARGEST_VALUE_BYTES:
+        raise CorpusError(
+            f"{path}: a JSON array of more than {LARGEST_VALUE_BYTES:,} bytes; make JSON lines of it: jq -c '.[]' FILE > FILE.jsonl"
+        )
+    value, is_strict = parse_value(data, str(path))
+    if isinstance(value, BadDocument):
+        yield value
+        return
+    for number, record in enumerate(value if isinstance(value, list) else [value], 1):
+        place = f"{path}[{number}]"
+        yield record_document(record, place, keys, encodable=is_strict) if isinstance(record, dict) else BadDocument(place, "not an object")
+
+
 def read_text_lines(path, name: str, position: Position, *, span: Span | None = None) -> Iterator[Document | BadDocument]:
     """Yield one document per line of a text file that is not blank; raises CorpusError for a damaged archive."""
     for line, place in placed_lines(path, position, span):
         if len(line) >= LONGEST_LINE_BYTES and not line.endswith(b"\n"):
             yield BadDocument(place, LONG_LINE)
         else:
-            yield decode_file(line.rstrip(b"\r\n"), place)
+            yield decode_line(line.rstrip(b"\r\n"), place)
 
 
 def placed_lines(path, position: Position, span: Span | None) -> Iterator[tuple[bytes, str]]:
@@ -148,11 +181,16 @@ def parse_record(line: bytes, place: str) -> dict | BadDocument:
 
 def parse_object(line: bytes, place: str) -> tuple[dict | BadDocument, bool]:
     """Return the object of one line, or why there is none, and whether it is strict JSON, which has no lone surrogates."""
-    try:
-        record, is_strict = orjson.loads(line), True
-    except orjson.JSONDecodeError:
-        record, is_strict = parse_leniently(line, place), False
+    record, is_strict = parse_value(line, place)
     return (record if isinstance(record, (dict, BadDocument)) else BadDocument(place, "not an object")), is_strict
+
+
+def parse_value(data: bytes, place: str):
+    """Return the value of some JSON, or why there is none, and whether it is strict."""
+    try:
+        return orjson.loads(data), True
+    except orjson.JSONDecodeError:
+        return parse_leniently(data, place), False
 
 
 def parse_leniently(line: bytes, place: str):

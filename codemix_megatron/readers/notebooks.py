@@ -1,6 +1,7 @@
 """Jupyter notebooks: prose cells as they stand, code cells in fences of their language; outputs are left out."""
 
 import functools
+import json
 from collections.abc import Iterator
 
 import orjson
@@ -24,13 +25,21 @@ def read_notebook(
         yield BadDocument(str(path), f"notebook larger than {LARGEST_NOTEBOOK_BYTES >> 20} MiB", harmless=True)
         return
     try:
-        text = notebook_text(orjson.loads(data.removeprefix(b"\xef\xbb\xbf")))
-    except orjson.JSONDecodeError:
+        text = notebook_text(parse_notebook(data.removeprefix(b"\xef\xbb\xbf")))
+    except (ValueError, RecursionError):
         yield BadDocument(str(path), "broken JSON")
     except (AttributeError, KeyError, TypeError):
         yield BadDocument(str(path), "no Jupyter notebook")
     else:
         yield check_text(text, str(path), language=NOTEBOOK, kind=kind, licence=licence, origin=name)
+
+
+def parse_notebook(data: bytes):
+    """Return the JSON of a notebook; the outputs of some hold NaN and infinities, which strict JSON has not."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return json.loads(data.decode("utf-8"))
 
 
 def notebook_text(notebook: dict) -> str:

@@ -9,6 +9,7 @@ from codemix_megatron.recipe.schema import KINDS, CorpusSpec
 
 __all__ = ["RecordKeys", "first_word", "kind_of_language", "record_document"]
 
+MISSING = object()
 ADJACENT_WORDS = ("commit", "notebook", "issue", "pull request", "stackexchange")
 
 
@@ -21,6 +22,7 @@ class RecordKeys:
     language: tuple[str, ...] = ("lang", "language", "programming_language")
     licence: tuple[str, ...] = ("license", "licence", "max_stars_repo_licenses", "detected_licenses", "licenses")
     origin: tuple[str, ...] = ("source", "url", "max_stars_repo_name", "repo_name", "repository")
+    partitions: tuple[tuple[str, str], ...] = ()  # what the folders above a file say: (lang, python) of lang=python/
 
     @classmethod
     def of(cls, spec: CorpusSpec) -> "RecordKeys":
@@ -36,12 +38,14 @@ class RecordKeys:
 
 def record_document(record: dict, place: str, keys: RecordKeys, *, encodable: bool = False) -> Document | BadDocument:
     """Return the document of one record, or why there is none; `encodable` as in `check_text`."""
-    if keys.text not in record:
+    record = {**dict(keys.partitions), **record} if keys.partitions else record
+    text = value_at(record, keys.text)
+    if text is MISSING:
         return BadDocument(place, f"no key {keys.text!r}")
     language = first_word(record, keys.language)
     kind = record.get("kind")
     return check_text(
-        record[keys.text],
+        text,
         place,
         encodable=encodable,
         language=language,
@@ -64,11 +68,21 @@ def kind_of_language(language: str, corpus_kind: str) -> str | None:
     return "markup" if name in MARKUP and name != "latex" else "code_adjacent" if name in ADJACENT or name in ADJACENT_WORDS else None
 
 
+def value_at(record: dict, key: str) -> object:
+    """Return what a record holds under a key, or under a path of keys such as doc.text; MISSING where it holds nothing."""
+    if key in record or "." not in key:
+        return record.get(key, MISSING)
+    value: object = record
+    for step in key.split("."):
+        value = value.get(step, MISSING) if isinstance(value, dict) else MISSING
+    return value
+
+
 def first_word(record: dict, keys: tuple[str, ...]) -> str | None:
     """Return what the first of the keys holds that holds a word, or several: a file under all of a repository's licences."""
     for key in keys:
-        value = record.get(key)
-        if value is None:
+        value = value_at(record, key)
+        if value is None or value is MISSING:
             continue
         if isinstance(value, str) and value.strip():
             return value

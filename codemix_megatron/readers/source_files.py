@@ -10,9 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from codemix_megatron.readers.documents import BadDocument, Document, Position, check_text, decode_file
+from codemix_megatron.readers.documents import BadDocument, Document, Position, check_text, decode_file, decode_line
+from codemix_megatron.readers.encodings import is_binary
+from codemix_megatron.readers.licence_texts import is_licence_file
 from codemix_megatron.readers.record_documents import kind_of_language
-from codemix_megatron.readers.streams import open_unpacked
+from codemix_megatron.readers.streams import PACKED_SUFFIXES, open_unpacked, plain_suffix
 from codemix_megatron.recipe.languages import ADJACENT, FILE_NAMES, INTERPRETERS, MARKUP, PROGRAMMING, by_suffix
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "docstrings_of",
     "is_wanted",
     "language_of",
+    "leads_outside",
     "read_docstrings",
     "read_paragraphs",
     "read_prose",
@@ -30,6 +33,7 @@ __all__ = [
 
 LARGEST_SOURCE_BYTES = 1 << 20
 PROSE_SUFFIXES = (".txt", ".md", ".rst")
+SCRIPT, KINDS_WITH_SCRIPTS = b"#!", ("code", "synthetic", "code_adjacent")
 SKIPPED_FOLDERS = {"__pycache__", "node_modules", "site-packages"}
 # A tag of the file itself: behind the signs of a comment, not inside a string.
 SPDX = re.compile(r"^[^\w\"'`\n]{0,20}(?:(?:dnl|rem) )?SPDX-License-Identifier:[ \t]*([\w.+(-][\w.+() -]{0,200})", re.MULTILINE)
@@ -71,21 +75,35 @@ SHEBANG = re.compile(r"\A#!\s*(?:\S*/)?(?:env\s+(?:-S\s+)?)?([A-Za-z_-]+)")
 def is_wanted(path: Path, kind: str) -> bool:
     """Say whether a folder of this kind is searched for files of that name; one without a suffix may be a script."""
     suffix = path.suffix.lower()
-    if suffix in LANGUAGES[kind]:
+    if suffix in LANGUAGES[kind] or (kind == "text" and suffix in PACKED_SUFFIXES and plain_suffix(path) in PROSE_SUFFIXES):
         return True
     named = FILE_NAMES.get(path.name.lower())
     if named is not None:
         return kind == "code_adjacent" or named in LANGUAGES[kind].values()
-    return not suffix and kind in ("code", "synthetic", "code_adjacent") and starts_script(path)
+    if suffix or (kind != "text" and kind not in KINDS_WITH_SCRIPTS):
+        return False
+    return holds_prose(path) if kind == "text" else head_of(path).startswith(SCRIPT)
 
 
-def starts_script(path: Path) -> bool:
-    """Say whether a file begins with the two characters of a script."""
+def holds_prose(path: Path) -> bool:
+    """Say whether a file without a suffix is text: no script, no binary, no licence, which is the same in every folder."""
+    head = head_of(path)
+    return bool(head.strip()) and not head.startswith(SCRIPT) and not is_binary(head) and not is_licence_file(path)
+
+
+def head_of(path: Path) -> bytes:
+    """Return the first bytes of a file, none of one that cannot be read."""
     try:
         with open(path, "rb") as handle:
-            return handle.read(2) == b"#!"
+            return handle.read(HEAD_CHARACTERS)
     except OSError:
-        return False
+        return b""
+
+
+def leads_outside(link: Path, folder: Path) -> bool:
+    """Say whether a link leads to a file that does not lie in the folder, where it would be read by itself."""
+    target = link.resolve()
+    return target.is_file() and not target.is_relative_to(folder.resolve())
 
 
 def language_of(path, text: str) -> str | None:
@@ -103,8 +121,11 @@ def language_of(path, text: str) -> str | None:
     return next((language for language, sign in FIRST_LINES if sign.search(head)), None)
 
 
-def walk_folder(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder in a stable order, without hidden ones, links, installed packages and what git ignores."""
+def walk_folder(folder: Path, links: list[Path] | None = None) -> Iterator[Path]:
+    """Yield the files below a folder in a stable order, without hidden ones, links, installed packages and what git ignores.
+
+    Links to files are added to `links`.
+    """
 
     def refuse(fault: OSError):
         raise fault
@@ -119,8 +140,12 @@ def walk_folder(folder: Path) -> Iterator[Path]:
         )
         for name in sorted(files):
             path = Path(place, name)
-            if not name.startswith(".") and not path.is_symlink() and path.is_file() and not ignored.covers(path, False):
+            if name.startswith(".") or not path.is_file() or ignored.covers(path, False):
+                continue
+            if not path.is_symlink():
                 yield path
+            elif links is not None:
+                links.append(path)
 
 
 class IgnoreRules:
@@ -180,8 +205,6 @@ def read_source(
         data = stream.read(LARGEST_SOURCE_BYTES + 1)
     if len(data) > LARGEST_SOURCE_BYTES:
         yield BadDocument(str(path), "larger than 1 MiB", harmless=True)
-    elif b"\0" in data[:8192]:
-        yield BadDocument(str(path), "binary file", harmless=True)
     else:
         document = decode_file(data, str(path), licence=licence, origin=name)
         yield document if isinstance(document, BadDocument) else told_source(document, path, kind)
@@ -203,10 +226,7 @@ def read_prose(path, name: str, position: Position) -> Iterator[Document | BadDo
     """Yield a text file as one document."""
     with open_unpacked(path) as (stream, _):
         data = stream.read()
-    if b"\0" in data[:8192]:
-        yield BadDocument(str(path), "binary file", harmless=True)
-    else:
-        yield decode_file(data, str(path), origin=name)
+    yield decode_file(data, str(path), origin=name)
 
 
 def read_paragraphs(path, name: str, position: Position) -> Iterator[Document | BadDocument]:
@@ -219,7 +239,7 @@ def read_paragraphs(path, name: str, position: Position) -> Iterator[Document | 
                 begin = begin if paragraph else number
                 paragraph.append(line)
             elif paragraph:
-                yield decode_file(b"".join(paragraph).rstrip(), f"{path}:{begin}")
+                yield decode_line(b"".join(paragraph).rstrip(), f"{path}:{begin}")
                 position.bytes_read, paragraph = raw.tell(), []
 
 

@@ -1,7 +1,9 @@
 """Input files as binary streams, wherever they lie and however they are packed."""
 
+import bz2
 import gzip
 import io
+import lzma
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +12,7 @@ from codemix_megatron.errors import MACHINE_FAULT, CodemixError, CorpusError
 
 __all__ = ["PACKED_SUFFIXES", "is_url", "open_input", "open_unpacked", "plain_suffix"]
 
-PACKED_SUFFIXES = (".gz", ".zst")
+PACKED_SUFFIXES = (".gz", ".zst", ".bz2", ".xz")
 BUFFER_BYTES = 1 << 20
 REMOTE_BLOCK_BYTES = 8 << 20
 LARGEST_WINDOW_BYTES = 1 << 31  # what `zstd --ultra --long=31` writes
@@ -41,7 +43,7 @@ def open_input(path):
     try:
         with fsspec.open(str(path), "rb", block_size=REMOTE_BLOCK_BYTES) as raw, io.BufferedReader(raw, BUFFER_BYTES) as stream:
             yield stream
-    except (CodemixError, EOFError, zlib.error, gzip.BadGzipFile):
+    except (CodemixError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError):
         raise
     except Exception as fault:  # every store has errors of its own
         raise CorpusError(f"{path}: cannot be read ({type(fault).__name__}: {fault}); try again", exit_code=MACHINE_FAULT) from fault
@@ -58,12 +60,31 @@ def open_unpacked(path):
             if str(path).lower().endswith(".gz"):
                 with gzip.GzipFile(fileobj=raw) as stream:
                     yield io.BufferedReader(stream, BUFFER_BYTES), raw
+            elif str(path).lower().endswith(".bz2"):
+                with Bzip2File(raw) as stream:
+                    yield io.BufferedReader(stream, BUFFER_BYTES), raw
+            elif str(path).lower().endswith(".xz"):
+                with lzma.LZMAFile(raw) as stream:
+                    yield io.BufferedReader(stream, BUFFER_BYTES), raw
             elif str(path).lower().endswith(".zst"):
                 yield io.BufferedReader(ZstandardFrames(raw), BUFFER_BYTES), raw
             else:
                 yield raw, raw
-        except (EOFError, gzip.BadGzipFile, zlib.error) as fault:
+        except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as fault:
             raise CorpusError(f"{path}: damaged archive ({fault}); copy it again or take it out of `documents`") from None
+
+
+class Bzip2File(bz2.BZ2File):
+    """A .bz2 file that says so when it is damaged; the library's error is that of a file the system cannot read."""
+
+    def readinto(self, b) -> int:
+        """Fill a buffer; EOFError where the data are none."""
+        try:
+            return super().readinto(b)
+        except OSError as fault:
+            if fault.errno is not None:
+                raise
+            raise EOFError(str(fault)) from None
 
 
 class ZstandardFrames(io.RawIOBase):

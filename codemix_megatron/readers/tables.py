@@ -92,9 +92,10 @@ def opened(path, what: str):
 
 def wanted_columns(path, names: list[str], keys: RecordKeys) -> list[str]:
     """Return the columns to read; raises CorpusError when none holds the text."""
-    if keys.text not in names:
+    wanted = dict.fromkeys(key if key in names else key.partition(".")[0] for key in keys.all)  # doc.text is in the column doc
+    if keys.text not in names and keys.text.partition(".")[0] not in names:
         raise CorpusError(f"{path}: no column {keys.text!r}; there are {', '.join(names)}; set corpora.NAME.text_key")
-    return [name for name in dict.fromkeys(keys.all) if name in names]
+    return [name for name in wanted if name in names]
 
 
 def batch_documents(batch, path, row: int, keys: RecordKeys) -> Iterator[Document | BadDocument]:
@@ -109,11 +110,11 @@ def batch_documents(batch, path, row: int, keys: RecordKeys) -> Iterator[Documen
 
 
 def column_values(column) -> list:
-    """Return the values of a column; INVALID stands for a string that is not UTF-8."""
+    """Return the values of a column, text of a binary one; INVALID stands for a string that is not UTF-8."""
     import pyarrow
 
     try:
-        return column.to_pylist()
+        return [decoded(value) if isinstance(value, bytes) else value for value in column.to_pylist()]
     except UnicodeDecodeError:
         return [decoded(value) for value in column.cast(pyarrow.large_binary()).to_pylist()]
 

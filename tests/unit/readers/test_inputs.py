@@ -198,7 +198,7 @@ def test_order_is_that_of_the_recipe(tmp_path):
     [
         ("none.jsonl", "nothing is there"),
         ("none/*.jsonl", "matches nothing"),
-        ("*.xyz", "matches 1 files, none of a known suffix"),
+        ("*.xyz", r"matches 1 files \(.xyz 1\), none of a known suffix"),
         ("odd.xyz", "unknown suffix '.xyz'"),
         ("empty", "0 files, none a document of kind text"),
         ("pipe", "neither a file nor a folder"),
