@@ -5,7 +5,7 @@ import time
 from contextlib import contextmanager
 
 from codemix_megatron.corpus.parts import Shard
-from codemix_megatron.corpus.prepare import MAX_BAD_SHARE, HowToPrepare, ProgressState, prepare_recipe, prepare_tokenizer
+from codemix_megatron.corpus.prepare import MAX_BAD_SHARE, HowToPrepare, ProgressState, UnpreparedError, prepare_recipe, prepare_tokenizer
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.manifest import CorpusManifest
@@ -57,7 +57,12 @@ def run(arguments) -> None:
         how = HowToPrepare(
             max_bad_share=arguments.max_bad_share, force=arguments.force, workers=arguments.workers, shard=shard, progress=progress, say=say
         )
-        manifests = prepare_recipe(recipe, arguments.only, how)
+        try:
+            manifests = prepare_recipe(recipe, arguments.only, how)
+        except UnpreparedError as fault:
+            if fault.finished:
+                print_summary(fault.finished)  # nothing is lost: the error comes after
+            raise
     if shard:
         print(f"shard {arguments.shard}: done; when all {shard.count} are: codemix merge {arguments.recipe}")
     if manifests:

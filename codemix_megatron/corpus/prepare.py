@@ -22,7 +22,7 @@ from codemix_megatron.corpus.special_tokens import configured_end
 from codemix_megatron.corpus.tokenizers import SENTINEL_FAMILIES, DocumentTokenizer, recipe_tokenizer, train_tokenizer
 from codemix_megatron.corpus.training_sample import sample_texts
 from codemix_megatron.corpus.workers import encode_parts, worthwhile_workers
-from codemix_megatron.errors import CorpusError
+from codemix_megatron.errors import MACHINE_FAULT, CorpusError
 from codemix_megatron.filters.filters import filtered_inputs, load_filters
 from codemix_megatron.readers.documents import InputFile
 from codemix_megatron.readers.inputs import find_inputs
@@ -34,6 +34,7 @@ __all__ = [
     "HowToPrepare",
     "Progress",
     "ProgressState",
+    "UnpreparedError",
     "encoding_notes",
     "prepare_corpus",
     "prepare_recipe",
@@ -82,11 +83,19 @@ class HowToPrepare:
     say: Say = silent
 
 
+class UnpreparedError(CorpusError):
+    """One or more corpora of a recipe could not be prepared; `finished` holds the manifests of the others."""
+
+    def __init__(self, faults: list[CorpusError], finished: dict[str, CorpusManifest]):
+        super().__init__("\n".join(map(str, faults)), exit_code=min(fault.exit_code for fault in faults))
+        self.finished = finished
+
+
 def prepare_recipe(recipe: Recipe, names=None, how: HowToPrepare | None = None) -> dict[str, CorpusManifest]:
     """Prepare the corpora of a recipe, or those in `names`; train its tokenizer first when that is missing and wanted.
 
     Returns corpus name -> manifest, without those a shard has only done its parts of. Held-out share and seed are
-    the recipe's. Raises CorpusError; corpora finished before it stay.
+    the recipe's. Raises UnpreparedError with the faults of all corpora that could not be prepared; the others are, and stay.
     """
     how = replace(how or HowToPrepare(), held_out_share=recipe.evaluation.held_out_share, seed=recipe.seed, recipe=recipe)
     names = list(recipe.corpora) if names is None else list(names)
@@ -99,8 +108,20 @@ def prepare_recipe(recipe: Recipe, names=None, how: HowToPrepare | None = None) 
         tokenizer = recipe_tokenizer(recipe.tokenizer)  # shards would train it all at once
     else:
         tokenizer = prepare_tokenizer(recipe, say=how.say)
-    manifests = {name: prepare_corpus(name, recipe.corpora[name], tokenizer, how) for name in names}
-    return {name: manifest for name, manifest in manifests.items() if manifest is not None}
+    done: dict[str, CorpusManifest] = {}
+    faults: list[CorpusError] = []
+    for name in names:
+        try:
+            manifest = prepare_corpus(name, recipe.corpora[name], tokenizer, how)
+        except CorpusError as fault:
+            faults.append(fault)
+            if fault.exit_code == MACHINE_FAULT:
+                break  # a full disk is full for the others too
+        else:
+            done |= {name: manifest} if manifest is not None else {}
+    if faults:
+        raise UnpreparedError(faults, done)
+    return done
 
 
 def prepare_tokenizer(recipe: Recipe, *, say: Say | None = None) -> DocumentTokenizer:
@@ -156,7 +177,7 @@ def prepare_corpus(name: str, spec: CorpusSpec, tokenizer: DocumentTokenizer, ho
         raise CorpusError(f"corpora.{name}.prefix: {spec.prefix} is remote; prepare into a local prefix and copy the files there")
     if not spec.documents:
         return adopted(name, spec, tokenizer)
-    preparation = Preparation(name, spec, find_inputs(spec, where=f"corpora.{name}.documents"), tokenizer, how)
+    preparation = Preparation(name, spec, find_inputs(spec, where=f"corpora.{name}.documents", say=how.say), tokenizer, how)
     if not how.force and manifest_path(spec.prefix).exists():
         manifest, why = preparation.prepared_before()
         if manifest is not None:

@@ -51,6 +51,28 @@ def test_recipe_gives_tokenizer_corpora_and_a_table(recipe, capsys):
         assert f"{name}: {manifest.prefix}.bin" in printed
 
 
+def test_corpora_beside_one_that_cannot_be_prepared_are_prepared_and_shown(recipe, capsys):
+    main(["prepare", str(recipe)])
+    capsys.readouterr()
+    lines = [*recipe.parent.joinpath("prose.jsonl").read_text().splitlines()[:20], "broken", '{"text": "more"}']
+    recipe.parent.joinpath("prose.jsonl").write_text("\n".join(lines))
+    recipe.parent.joinpath("web.jsonl.gz").write_bytes(gzip.compress(b'{"text": "x = 1"}\n'))
+    assert main(["prepare", str(recipe)]) == 2
+    printed = capsys.readouterr()
+    assert "corpora.prose: 1 of 22 documents are damaged" in printed.err
+    assert "bytes/token" in printed.out and CorpusManifest.read(recipe.parent / "corpora/web").num_documents == 1
+    assert CorpusManifest.read(recipe.parent / "corpora/prose").num_documents == 60, "the corpus from before is untouched"
+
+
+def test_folders_say_what_they_hold_that_is_not_read(recipe, capsys):
+    (recipe.parent / "notes").mkdir()
+    for name in ("a.txt", "b.xyz", "c.xyz"):
+        (recipe.parent / "notes" / name).write_text(f"words of {name} and some more")
+    assert main(["prepare", str(recipe), "corpora.prose.documents=[notes]"]) == 0
+    assert "corpora.prose.documents[0]: " in (out := capsys.readouterr().out)
+    assert "3 files; reads 1 (.txt 1), leaves out 2 (.xyz 2)" in out.replace("\n", " ")
+
+
 def test_second_time_says_that_nothing_has_changed(recipe, capsys):
     main(["prepare", str(recipe)])
     before = CorpusManifest.read(recipe.parent / "corpora/web")
