@@ -274,7 +274,7 @@ def rendezvous_cost(size: int, processes: int = 2) -> Cost:
         port = held.getsockname()[1]
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
         bounds = [1 + (size - 1) * part // processes for part in range(processes + 1)]
-        words = [sys.executable, str(Path(__file__).with_name("scale_clients.py"))]
+        words = [sys.executable, "-P", str(Path(__file__).with_name("scale_clients.py"))]
         clients = [
             subprocess.Popen([*words, str(first), str(last), str(size)], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
             for first, last in pairwise(bounds)
@@ -308,6 +308,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=2000, help="the largest number of real clients of the store")
     arguments = parser.parse_args()
     threading.stack_size(STACK_BYTES)
+    sys.setswitchinterval(60.0)  # else each thread that waits for the interpreter wakes 200 times a second: CPU that no rank would take
     import_megatron()
     figures = measure(arguments)
     missed = misses(figures)

@@ -1,6 +1,7 @@
 """codemix launch: a recipe, its corpora or a run's scores become Slurm jobs."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from codemix_megatron.cli.asked_run import asked_run
@@ -48,6 +49,12 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--nodes", type=int, metavar="N", help="nodes to train on (default: the site's, else the fewest that hold the layout)"
     )
+    parser.add_argument(
+        "--spares",
+        type=int,
+        metavar="N",
+        help="nodes to have in addition, on which a failed start goes on (default: the site's spare_nodes)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="check everything, print the script, submit and write nothing")
     parser.add_argument("--site-keys", action="store_true", help="print every key a site file may have")
     other = parser.add_argument_group("instead of training")
@@ -65,6 +72,8 @@ def run(arguments) -> int:
         return 0
     check_arguments(arguments)
     site = read_site(arguments.site)
+    if arguments.spares is not None:
+        site = replace(site, spare_nodes=arguments.spares)
     kind = launch_scoring if arguments.evaluate else launch_preparation if arguments.prepare else launch_training
     kind(arguments, site)
     return 0
@@ -83,6 +92,8 @@ def check_arguments(arguments) -> None:
         faults.append("--tasks: belongs to --prepare")
     if (arguments.suite or arguments.data) and not arguments.evaluate:
         faults.append("--suite and --data: belong to --evaluate")
+    if (arguments.spares or 0) < 0:
+        faults.append(f"--spares: found {arguments.spares}, must be at least 0")
     if arguments.nodes is not None and (arguments.prepare or arguments.evaluate):
         faults.append("--nodes: belongs to training; arrays have --tasks, an evaluation takes one node")
     if arguments.evaluate and arguments.overrides:

@@ -4,7 +4,7 @@ RUN/.lease/N is the N-th holder, created so that only one of several can (O_EXCL
 last renewed, and N.released takes its place at the end. The next one, N + 1, may be created when holder N is known to be gone:
 
 - it is a process of this machine, and that has ended;
-- it is an earlier start of the same Slurm job, which Slurm has ended before it started this one;
+- it is an earlier start of the same Slurm job, which Slurm or the batch script has ended before this one;
 - it was not renewed for LEASE_SECONDS by the clock of the file system: a holder that could not renew for less than that ends itself.
 
 A holder that was stopped and wakes up later finds N + 1 there: `check` refuses it before a checkpoint gets its name, and the next holder
@@ -57,6 +57,8 @@ class Holder:
     def has_ended(self) -> bool:
         """Say whether it is known to be gone, whatever its lease says."""
         if self.job and self.job == os.environ.get("SLURM_JOB_ID") and self.restarts < int(os.environ.get("SLURM_RESTART_COUNT") or 0):
+            return True
+        if self.start in os.environ.get("CODEMIX_ENDED", "").split(","):  # an earlier start in this very job, which srun has ended
             return True
         return self.is_of_this_machine and began_at(self.process) != self.began
 

@@ -76,6 +76,7 @@ def test_lost_node_that_is_not_the_batch_host_is_named_and_the_run_goes_on(launc
     measured("Slurm, --no-requeue, stopped once and a node lost once: three jobs, losses equal those of an undisturbed run bit for bit")
 
 
+@pytest.mark.slow
 def test_one_trainer_at_a_time_whoever_came_first(launcher, cluster, tiny):
     held = launcher.train("contested", *ENDLESS, sbatch=["--hold"])
     local = tiny.start_training("contested", *ENDLESS)
@@ -137,6 +138,7 @@ def test_site_file_that_slurm_describes_trains(launcher, cluster, tiny, tmp_path
     assert shown.returncode == 0 and "#SBATCH --cpus-per-task=4" in shown.stdout
 
 
+@pytest.mark.slow
 def test_doctor_tries_a_site_and_says_what_it_means(launcher, cluster, tmp_path):
     words = ["doctor", "--site", launcher.site_file(), "--wait", "200"]
     done = cluster.run(launcher.python, "-m", "codemix_megatron", *words, cwd=tmp_path, timeout=300)
@@ -155,3 +157,26 @@ def test_doctor_tries_a_site_and_says_what_it_means(launcher, cluster, tmp_path)
     assert (
         bad.returncode == 1 and "FAILS" in bad.stdout and "network_interface (GLOO_SOCKET_IFNAME) is ib9" in bad.stdout.replace("\n", " ")
     )
+
+
+@pytest.mark.slow
+def test_start_that_lost_a_node_goes_on_in_the_same_job_with_a_spare_one(launcher, cluster, tiny, undisturbed, measured):
+    cluster.wait_for_nodes(3)
+    job = launcher.train("spared", "--spares", "1", "parallel.tensor=2", "checkpoint.every_steps=1")
+    tiny.wait_for_step("spared", 2, seconds=200)
+    lost = launcher.attempts("spared", "begin")[0]["nodes"][1]
+    cluster.lose_power(lost)
+    again = launcher.wait_for_start("spared", 2)
+    fields = cluster.wait_for_job(job)
+    cluster.start_node(lost)
+    assert (fields["JobState"], fields["Restarts"]) == ("COMPLETED", "0"), launcher.log("spared")
+    first, last = launcher.attempts("spared", "end")
+    assert (first["action"], first["bad_node"], last["action"]) == ("restart", lost, "done"), launcher.log("spared")
+    assert again["job"] == job and again["start"] == f"{job}.0-1" and lost not in again["nodes"] and len(again["nodes"]) == 2
+    assert tiny.losses("spared") == undisturbed
+    (recovery,) = launcher.attempts("spared", "recovery")
+    assert f"{recovery['seconds']} s from the failure to the next step, in the same job" in launcher.log("spared")
+    measured(
+        f"Slurm, a node lost and a spare one taken in the same job: {recovery['seconds']} s from the failure to the next step, losses equal"
+    )
+    cluster.wait_for_nodes(3, seconds=90)

@@ -1,18 +1,38 @@
 """A recipe trained on Slurm's nodes ends as if nothing had happened to them: signals, preemption, lost nodes, failing ranks."""
 
 import json
+import os
 import time
 
 import pytest
+from tiny_run import REPOSITORY
 
 EVERY_STEP = "checkpoint.every_steps=1"
 
+# Python imports this by itself at its start: a save stays half written long enough to be seen on a busy machine.
+SLOW_COMMITS = """
+import os, time
+rename = os.rename
+
+def slowly(source, target, *words, **named):
+    if os.path.basename(source).startswith(".step-") and ".partial" in os.path.basename(source):
+        time.sleep(0.3)
+    return rename(source, target, *words, **named)
+
+os.rename = slowly
+"""
+
 
 @pytest.fixture(scope="module")
-def eventful(launcher, cluster, tiny):
+def eventful(launcher, cluster, tiny, tmp_path_factory):
     """One run on two nodes that is pushed aside, loses a node in mid-training and another one in mid-save; its job's last fields."""
     # Of three nodes none can be left out for good where one more is to be lost.
-    job = launcher.train("eventful", "parallel.tensor=2", EVERY_STEP, partition="spare", exclude_bad_nodes=False)
+    slow = tmp_path_factory.mktemp("slow")
+    (slow / "sitecustomize.py").write_text(SLOW_COMMITS)
+    path = os.pathsep.join([str(slow), str(REPOSITORY)])
+    job = launcher.train(
+        "eventful", "parallel.tensor=2", EVERY_STEP, partition="spare", exclude_bad_nodes=False, environment={"PYTHONPATH": path}
+    )
     tiny.wait_for_step("eventful", 2, seconds=200)
     urgent = cluster.run(
         "sbatch", "--parsable", "--partition=train", "--nodes=3", "--exclusive", "--output=/dev/null", "--wrap=true"

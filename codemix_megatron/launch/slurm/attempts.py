@@ -2,7 +2,8 @@
 
 A `begin` event holds start (JOB.RESTARTS), job, nodes, master, at, checkpoint_step (0 without one); an `end` event start, action, why,
 exit_code, checkpoint_step, bad_node where one is at fault, and next_job where a job was submitted to go on, for the site does not queue
-one again. A start whose node lost power has no end.
+one again. A start whose node lost power has no end. A `recovery` event has start and seconds: from a failure to the first step of the start
+after it in the same job.
 """
 
 from dataclasses import dataclass, field

@@ -2,7 +2,7 @@
 
 import re
 
-__all__ = ["lost_node", "nodes_to_exclude"]
+__all__ = ["lost_node", "nodes_to_exclude", "nodes_to_restart_on"]
 
 GONE = re.compile(r"down|drain|fail|not_responding|no_respond|unknown|inval|powered|maint|\*", re.IGNORECASE)
 
@@ -10,6 +10,12 @@ GONE = re.compile(r"down|drain|fail|not_responding|no_respond|unknown|inval|powe
 def lost_node(nodes, states: dict[str, str]) -> str | None:
     """Return the first of a start's nodes that Slurm has lost, or None."""
     return next((node for node in nodes if node in states and GONE.search(states[node])), None)
+
+
+def nodes_to_restart_on(allocated, at_fault, states: dict[str, str], needed: int) -> list[str]:
+    """Return the nodes of a job's allocation, in its order, to start again on: none at fault, none lost; empty where too few are left."""
+    left = [node for node in allocated if node not in at_fault and not GONE.search(states.get(node, ""))]
+    return left[:needed] if len(left) >= needed else []
 
 
 def nodes_to_exclude(blamed: dict[str, str], kept_out: list[str], states: dict[str, str], needed: int) -> tuple[list[str], str]:

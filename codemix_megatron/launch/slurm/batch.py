@@ -37,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--max-starts", type=int, required=True)
     parser.add_argument("--save-seconds", type=int, required=True)
     parser.add_argument("--keep-bad-nodes", action="store_true")
+    parser.add_argument("--start-again-inside", action="store_true")
     arguments = parser.parse_args(own)
     try:
         return (run_training if arguments.kind == "train" else run_command)(arguments, command)
@@ -77,17 +78,35 @@ class BatchJob:
 
 
 def run_training(arguments, command: list[str]) -> int:
-    """Do one start of a run: begin, follow the ranks, decide."""
-    job = BatchJob.here()
-    start = TrainingStart(
-        RunFolder(arguments.run), job.id, job.restarts, job.nodes, arguments.max_starts, not arguments.keep_bad_nodes, say
-    )
-    step = Step(arguments.save_seconds, start.ask_to_stop, start.is_overtaken, start.has_lost_node)
-    if verdict := start.begin():
-        say(f"{verdict.action}: {verdict.why}")
-        return verdict.exit_code
-    code = step.follow(command, start.environment())
-    return start.end(code, step.signal).exit_code
+    """Do one start of a run: begin, follow the ranks, decide; where the job has nodes for it, another one after a failure."""
+    job, needed = BatchJob.here(), nodes_of(command)
+    inside, again = len(job.nodes) if arguments.start_again_inside else 0, None
+    while True:
+        start = TrainingStart(
+            RunFolder(arguments.run),
+            job.id,
+            job.restarts,
+            tuple(again.nodes) if again else job.nodes[:needed],
+            arguments.max_starts,
+            not arguments.keep_bad_nodes,
+            say,
+            allocated=job.nodes if inside else (),
+            again=again,
+        )
+        step = Step(arguments.save_seconds, start.ask_to_stop, start.is_overtaken, start.has_lost_node)
+        if verdict := start.begin():
+            say(f"{verdict.action}: {verdict.why}")
+            return verdict.exit_code
+        code = step.follow([command[0], f"--nodelist={','.join(start.nodes)}", *command[1:]] if inside else command, start.environment())
+        verdict = start.end(code, step.signal)
+        if verdict.action != "restart":
+            return verdict.exit_code
+        again = start.next_start
+
+
+def nodes_of(command: list[str]) -> int:
+    """Return how many nodes srun starts ranks on."""
+    return next((int(word.partition("=")[2]) for word in command if word.startswith("--nodes=")), 1)
 
 
 def run_command(arguments, command: list[str]) -> int:

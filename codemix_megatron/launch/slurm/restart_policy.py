@@ -34,7 +34,8 @@ class Ending:
 class Verdict:
     """What to do, why, and the exit code of the job."""
 
-    action: Literal["done", "requeue", "resubmit", "leave", "fail"]  # resubmit: what becomes of requeue where the site bars it
+    # Of requeue becomes restart where the job has nodes to go on with, and resubmit where the site bars it.
+    action: Literal["done", "requeue", "restart", "resubmit", "leave", "fail"]
     why: str
     exit_code: int
 

@@ -27,6 +27,7 @@ class Job:
     follow: tuple[str, ...]  # options of `python -m codemix_megatron.launch.slurm.batch`
     gpus_per_node: int = 0
     array_tasks: int | None = None
+    spare_nodes: int = 0  # at most so many more, on which a start that failed goes on
 
 
 def render_script(job: Job, site: Site) -> str:
@@ -46,9 +47,8 @@ def sbatch_options(job: Job, site: Site) -> list[str]:
     named = {
         "job-name": job.name,
         "output": job.log,
-        "nodes": job.nodes,
-        "ntasks-per-node": job.ranks_per_node,
-        "cpus-per-task": site.cpus_per_rank,
+        "nodes": f"{job.nodes}-{job.nodes + job.spare_nodes}" if job.spare_nodes else job.nodes,
+        **tasks(job, site),
         "gres": gpus(job, site),
         "mem": memory(job, site),
         "time": in_minutes(site.time_limit_hours),
@@ -60,7 +60,23 @@ def sbatch_options(job: Job, site: Site) -> list[str]:
         "signal": f"B:USR1@{site.save_seconds}",
         "open-mode": "append",
     }
-    return [*(f"--{name}={shlex.quote(str(value))}" for name, value in named.items() if value is not None), "--requeue", *site.sbatch]
+    return [
+        *(f"--{name}={shlex.quote(str(value))}" for name, value in named.items() if value is not None),
+        "--requeue",
+        *(["--no-kill"] if job.spare_nodes else []),
+        *site.sbatch,
+    ]
+
+
+def tasks(job: Job, site: Site) -> dict[str, int | None]:
+    """Return how many tasks a node gets, and their cores.
+
+    Measured on Slurm 22.05: of a range of nodes a job that names its tasks on a node gets the fewest. One with spare nodes has one task
+    on each instead, with the cores of all ranks, and srun divides them.
+    """
+    if job.spare_nodes:
+        return {"cpus-per-task": job.ranks_per_node * (site.cpus_per_rank or 1)}
+    return {"ntasks-per-node": job.ranks_per_node, "cpus-per-task": site.cpus_per_rank}
 
 
 def gpus(job: Job, site: Site) -> str | None:
@@ -97,7 +113,9 @@ def srun_words(job: Job, site: Site) -> list[str]:
     if not any(option.startswith("--export") for option in site.srun):
         words.append("--export=ALL")  # else ranks of a site that submits with --export=NONE are not told where they meet
     words += [f"--gpu-bind={site.gpu_bind}"] if site.gpu_bind and job.gpus_per_node else []
-    words += [f"--cpus-per-task={site.cpus_per_rank}"] if site.cpus_per_rank else []  # since 22.05 srun does not inherit it
+    cores = site.cpus_per_rank or (1 if job.spare_nodes else None)
+    words += [f"--cpus-per-task={cores}"] if cores else []  # since 22.05 srun does not inherit it
+    words += [f"--ntasks-per-node={job.ranks_per_node}"] if job.spare_nodes else []
     return [*words, *container_words(site.container), *site.srun]
 
 

@@ -65,6 +65,7 @@ class Site:
     account: str | None = says("account that is charged", None)
     qos: str | None = says("quality of service", None)
     nodes: int | None = says("nodes of a training job (default: the fewest that hold the recipe's layout)", None)
+    spare_nodes: int = says("nodes a training job may have in addition: a start that failed is started again on them, in the same job", 0)
     gpus_per_node: int = says("GPUs to ask for on each node; 0 asks for none", 0)
     gpu_type: str | None = says("kind of GPU to ask for, as the cluster names it: h100, a100", None)
     gpu_bind: str | None = says(
@@ -142,6 +143,8 @@ def count_faults(site: Site) -> list[str]:
     names = ("nodes", "ranks_per_node", "cpus_per_rank", "max_starts_without_progress")
     counts = ((name, getattr(site, name)) for name in names)
     faults = [f"{name}: found {count}, must be at least 1" for name, count in counts if count is not None and count < 1]
+    if site.spare_nodes < 0:
+        faults.append(f"spare_nodes: found {site.spare_nodes}, must be at least 0")
     if site.gpus_per_node < 0:
         faults.append(f"gpus_per_node: found {site.gpus_per_node}, must be at least 0")
     elif 0 < site.gpus_per_node < site.ranks_on_a_node:

@@ -51,6 +51,7 @@ def render_training(recipe_path, overrides, run: RunFolder, site: Site, num_rank
             gpus_per_node=num_ranks // nodes if site.gpus_per_node else 0,  # a rank has one GPU
             commands=(("train", str(recipe_path), *overrides, "--folder", str(run)),),
             follow=follow_words(run, site),
+            spare_nodes=site.spare_nodes,
         ),
         site,
     )
@@ -58,7 +59,16 @@ def render_training(recipe_path, overrides, run: RunFolder, site: Site, num_rank
 
 def follow_words(run: RunFolder, site: Site) -> tuple[str, ...]:
     """Return the options of launch/slurm/batch.py for a training job."""
-    words = ("train", "--run", str(run), "--max-starts", str(site.max_starts_without_progress), "--save-seconds", str(site.save_seconds))
+    words: tuple[str, ...] = (
+        "train",
+        "--run",
+        str(run),
+        "--max-starts",
+        str(site.max_starts_without_progress),
+        "--save-seconds",
+        str(site.save_seconds),
+    )
+    words += ("--start-again-inside",) if site.spare_nodes else ()
     return (*words, "--keep-bad-nodes") if not site.exclude_bad_nodes else words
 
 

@@ -10,22 +10,13 @@ from typing import Literal
 
 from codemix_megatron.errors import LaunchError, machine_fault
 from codemix_megatron.launch.slurm.attempts import Attempts, checkpoint_step
-from codemix_megatron.launch.slurm.bad_nodes import lost_node, nodes_to_exclude
-from codemix_megatron.launch.slurm.commands import (
-    dependents,
-    exclude_nodes,
-    job_details,
-    node_names,
-    node_states,
-    requeue,
-    submit,
-    wait_for_another,
-)
+from codemix_megatron.launch.slurm.bad_nodes import lost_node, nodes_to_exclude, nodes_to_restart_on
+from codemix_megatron.launch.slurm.commands import exclude_nodes, job_details, node_names, node_states
 from codemix_megatron.launch.slurm.failed_rank import FailedRank, first_failed_rank
 from codemix_megatron.launch.slurm.job_facts import was_cancelled, was_preempted
 from codemix_megatron.launch.slurm.rendezvous import hold_port, master_address
+from codemix_megatron.launch.slurm.requeueing import hand_over_dependents, requeue_refusal, submit_next
 from codemix_megatron.launch.slurm.restart_policy import Ending, Verdict, decide
-from codemix_megatron.records.atomic import write_json
 from codemix_megatron.records.journal import read_journal
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.watch.lease import wait_until_free
@@ -34,8 +25,16 @@ __all__ = ["TrainingStart"]
 
 SECONDS_BETWEEN_LOOKS = 2
 FENCE_SECONDS = 6  # an earlier start that Slurm lost has so long to see this one and end its ranks
-TRIES, SECONDS_BETWEEN_TRIES = 6, 15  # to queue the job again while the controller restarts
-BARRED = ("disabled", "denied", "not permitted", "Invalid job id")  # refusals that do not change by asking again
+
+
+@dataclass(frozen=True)
+class StartAgain:
+    """A start that follows another one in the same job."""
+
+    number: int
+    nodes: list[str]
+    ended: tuple[str, ...]  # starts before it
+    failed_at: float  # by this machine's monotonic clock
 
 
 @dataclass
@@ -52,12 +51,16 @@ class TrainingStart:
     began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     looked_at: float = 0.0
     log_start: int = 0
+    allocated: tuple[str, ...] = ()  # nodes of the job, where a failed start may be followed by another one inside it
+    again: StartAgain | None = None
+    next_start: StartAgain | None = None
+    has_stepped: bool = False
     states: dict[str, str] = field(default_factory=dict)  # of the partition's nodes, at the end
 
     @property
     def name(self) -> str:
         """The start's name, which its ranks derive from Slurm's variables too."""
-        return f"{self.job}.{self.restarts}"
+        return f"{self.job}.{self.restarts}" + (f"-{self.again.number}" if self.again else "")
 
     @property
     def log(self) -> Path:
@@ -77,6 +80,7 @@ class TrainingStart:
             return decide(Ending(0, self.steps(), step, event="end"))
         if ending.starts_without_progress >= ending.max_starts:
             return decide(ending)
+        os.environ["CODEMIX_ENDED"] = ",".join(self.again.ended) if self.again else ""
         try:
             wait_until_free(self.run.path)
         except LaunchError as fault:
@@ -107,6 +111,7 @@ class TrainingStart:
         """Return what the ranks are told beside Slurm's own variables."""
         address, port = self.master
         told = {"MASTER_ADDR": address, "MASTER_PORT": str(port), "PYTHONUNBUFFERED": "1", "CODEMIX_BATCH": self.name}
+        told |= {"CODEMIX_ENDED": ",".join(self.again.ended)} if self.again else {}
         return told if "OMP_NUM_THREADS" in os.environ else {**told, "OMP_NUM_THREADS": "1"}  # ranks choose their threads themselves
 
     def ask_to_stop(self) -> None:
@@ -121,7 +126,22 @@ class TrainingStart:
         if time.monotonic() - self.looked_at < SECONDS_BETWEEN_LOOKS:
             return False
         self.looked_at = time.monotonic()
+        self.tell_of_first_step()
         return Attempts.of(self.run).latest_start() != self.name
+
+    def tell_of_first_step(self) -> None:
+        """Say once how long it took from the failure of the start before to this one's first step."""
+        if self.again is None or self.has_stepped:
+            return
+        events = read_journal(self.run.journal)
+        own = next(
+            (number for number, event in enumerate(events) if event["event"] == "start" and event.get("launch") == self.name), len(events)
+        )
+        if any(event["event"] == "step" for event in events[own:]):
+            self.has_stepped = True
+            seconds = round(time.monotonic() - self.again.failed_at, 1)
+            Attempts.of(self.run).add("recovery", start=self.name, seconds=seconds)
+            self.say(f"{seconds} s from the failure to the next step, in the same job")
 
     def has_lost_node(self) -> bool:
         """Say whether Slurm has lost a node of this start, and so ends all of it."""
@@ -153,6 +173,8 @@ class TrainingStart:
         )
         at_fault = lost or (failed.node if failed and failed.evidence and verdict.action in ("requeue", "fail") else None)
         ended = {"exit_code": code, "checkpoint_step": step, **({"bad_node": at_fault} if at_fault else {})}
+        if verdict.action == "requeue" and signal is None and (nodes := self.nodes_for_another_start(at_fault, details)):
+            return self.start_again(verdict, ended, nodes)
         if verdict.action == "requeue":
             return self.run_again(verdict, details, ended)
         return self.write_end(verdict, ended)
@@ -164,9 +186,23 @@ class TrainingStart:
         self.say(f"{verdict.action}: {verdict.why}")
         return verdict
 
+    def nodes_for_another_start(self, at_fault: str | None, details: dict[str, str]) -> list[str]:
+        """Return the nodes of this job that another start can have; none where it may not go on, or too few are left."""
+        if not self.allocated or was_preempted(details) or not self.states:
+            return []
+        blamed = {*self.attempts.bad_nodes(), *([at_fault] if at_fault else [])}
+        return nodes_to_restart_on(self.allocated, blamed, self.states, len(self.nodes))
+
+    def start_again(self, verdict: Verdict, ended: dict, nodes: list[str]) -> Verdict:
+        """Write down that another start follows in this job."""
+        before = self.again or StartAgain(0, [], (), 0.0)
+        self.next_start = StartAgain(before.number + 1, nodes, (*before.ended, self.name), time.monotonic())
+        why = f"{verdict.why}; started again in the same job on {', '.join(nodes)}"
+        return self.write_end(Verdict("restart", why, 1), ended)
+
     def run_again(self, verdict: Verdict, details: dict[str, str], ended: dict) -> Verdict:
         """Queue the job again, or submit another one that goes on where the site bars that, away from nodes that are at fault."""
-        refusal = "it was submitted with --no-requeue" if details.get("Requeue") == "0" else self.queue_again()
+        refusal = "it was submitted with --no-requeue" if details.get("Requeue") == "0" else requeue_refusal(self.job)
         if refusal is None:
             self.write_end(verdict, ended)
             self.leave_out_bad_nodes(details)
@@ -180,42 +216,17 @@ class TrainingStart:
             return self.write_end(Verdict("fail", why, 1), ended)
         why = f"{verdict.why}; not queued again ({refusal}): job {job} goes on"
         self.write_end(Verdict("resubmit", why, verdict.exit_code), {**ended, "next_job": job})
-        self.hand_over_dependents(job)
+        hand_over_dependents(self.job, job, self.say)
         return Verdict("resubmit", why, verdict.exit_code)
 
-    def queue_again(self) -> str | None:
-        """Queue the job again; return why Slurm refuses to, or None. A controller that restarts is asked again."""
-        for tries_left in range(TRIES - 1, -1, -1):
-            try:
-                requeue(self.job)
-                return None
-            except LaunchError as fault:
-                refusal = str(fault)
-                if not tries_left or any(words in refusal for words in BARRED):
-                    return refusal
-                time.sleep(SECONDS_BETWEEN_TRIES)
-        return None
-
     def submit_successor(self, details: dict[str, str], at_fault: str | None) -> str:
-        """Submit the same script to start when this job has ended; return its id."""
+        """Submit the same script to start when this job has ended, away from nodes that are at fault; return its id."""
         blamed = {**self.attempts.bad_nodes(), **({at_fault: "at fault"} if at_fault else {})} if self.excludes_bad_nodes else {}
         excluded, told = nodes_to_exclude(blamed, node_list(details.get("ExcNodeList")), self.states, len(self.nodes))
-        script = self.run.launch / "job.sbatch"
-        job = submit(script, [self.job], "afterany", [f"--exclude={','.join(excluded)}"] if excluded else [])
-        log = self.log.with_name(f"job-{job}.log")
-        write_json(self.run.launch / "job.json", {"id": job, "log": str(log), "script": str(script)})
+        job = submit_next(self.run, self.job, excluded)
         if blamed:
             self.say(told)
         return job
-
-    def hand_over_dependents(self, job: str) -> None:
-        """Have jobs that wait for this one wait for the one that goes on."""
-        try:
-            for waiting, dependencies in dependents(self.job).items():
-                if waiting != job:
-                    wait_for_another(waiting, dependencies, self.job, job)
-        except LaunchError as fault:
-            self.say(f"warning: jobs that wait for this one cannot be made to wait for job {job}: {fault}")
 
     def leave_out_bad_nodes(self, details: dict[str, str]) -> None:
         """Have the job, which waits now, avoid nodes that are at fault, as far as enough others are there."""

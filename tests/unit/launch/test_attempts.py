@@ -3,7 +3,7 @@
 import pytest
 
 from codemix_megatron.launch.slurm.attempts import Attempts, checkpoint_step
-from codemix_megatron.launch.slurm.bad_nodes import lost_node, nodes_to_exclude
+from codemix_megatron.launch.slurm.bad_nodes import lost_node, nodes_to_exclude, nodes_to_restart_on
 from codemix_megatron.launch.slurm.failed_rank import first_failed_rank
 from codemix_megatron.launch.slurm.failed_task import first_failed_task
 from codemix_megatron.launch.slurm.rendezvous import hold_port
@@ -173,3 +173,17 @@ def test_starts_of_jobs_that_go_on_from_each_other_are_counted_together(run):
 def test_start_in_which_nobody_complains_has_no_failed_rank(run):
     note(run, 1)
     assert first_failed_rank(run, "7.1", run.path / "job.log", 0) is None
+
+
+@pytest.mark.parametrize(
+    ("at_fault", "states", "needed", "nodes"),
+    [
+        ({"b"}, {}, 2, ["a", "c"]),
+        (set(), {"a": "down*"}, 2, ["b", "c"]),
+        (set(), {}, 2, ["a", "b"]),
+        ({"b"}, {"a": "down*"}, 2, []),
+        ({"x"}, {"c": "idle"}, 3, ["a", "b", "c"]),
+    ],
+)
+def test_start_goes_on_inside_its_job_on_nodes_that_are_well(at_fault, states, needed, nodes):
+    assert nodes_to_restart_on(["a", "b", "c"], at_fault, states, needed) == nodes

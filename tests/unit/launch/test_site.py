@@ -156,3 +156,12 @@ GPU_PARTITION = {"PartitionName": "gpu", "MaxTime": "1-00:00:00", "MaxNodes": "4
 def test_job_that_its_partition_never_starts_is_refused(fields, hours, nodes, said):
     faults = limit_faults(limits_of({**GPU_PARTITION, **fields}), hours, nodes)
     assert [fault.startswith(said) for fault in faults] == [True] if said else faults == []
+
+
+def test_spare_nodes_are_asked_for_where_there_are_some_and_a_lost_node_does_not_end_the_job(tmp_path):
+    script = render_training("/r.yaml", [], RUN, read(tmp_path, {"spare_nodes": 2, "ranks_per_node": 4}), 16)
+    assert "#SBATCH --nodes=4-6\n" in script and "#SBATCH --no-kill\n" in script
+    assert "#SBATCH --cpus-per-task=4\n" in script and "#SBATCH --ntasks-per-node" not in script and "--ntasks-per-node=4" in script
+    assert "--start-again-inside --" in script and "srun --nodes=4 --ntasks=16" in script
+    plain = render_training("/r.yaml", [], RUN, read(tmp_path, {"ranks_per_node": 4}), 16)
+    assert "#SBATCH --nodes=4\n" in plain and "--no-kill" not in plain and "--start-again-inside" not in plain

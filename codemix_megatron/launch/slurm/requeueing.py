@@ -1,0 +1,45 @@
+"""Having a job run again: queued again by Slurm, or where a site bars that another one that starts when it has ended."""
+
+import time
+from collections.abc import Callable
+
+from codemix_megatron.errors import LaunchError
+from codemix_megatron.launch.slurm.commands import dependents, requeue, submit, wait_for_another
+from codemix_megatron.records.atomic import write_json
+from codemix_megatron.records.run_folder import RunFolder
+
+__all__ = ["hand_over_dependents", "requeue_refusal", "submit_next"]
+
+TRIES, SECONDS_BETWEEN_TRIES = 6, 15  # while the controller restarts
+BARRED = ("disabled", "denied", "not permitted", "Invalid job id")  # refusals that do not change by asking again
+
+
+def requeue_refusal(job: str) -> str | None:
+    """Queue a job again; return why Slurm refuses to, or None. A controller that restarts is asked again."""
+    for tries_left in range(TRIES - 1, -1, -1):
+        try:
+            requeue(job)
+            return None
+        except LaunchError as fault:
+            if not tries_left or any(words in str(fault) for words in BARRED):
+                return str(fault)
+            time.sleep(SECONDS_BETWEEN_TRIES)
+    return None
+
+
+def submit_next(run: RunFolder, job: str, excluded: list[str]) -> str:
+    """Submit a run's script to start when a job has ended, note it as the run's job, and return its id."""
+    script = run.launch / "job.sbatch"
+    following = submit(script, [job], "afterany", [f"--exclude={','.join(excluded)}"] if excluded else [])
+    write_json(run.launch / "job.json", {"id": following, "log": str(run.launch / f"job-{following}.log"), "script": str(script)})
+    return following
+
+
+def hand_over_dependents(job: str, following: str, say: Callable[[str], None]) -> None:
+    """Have jobs that wait for one wait for the one that goes on."""
+    try:
+        for waiting, dependencies in dependents(job).items():
+            if waiting != following:
+                wait_for_another(waiting, dependencies, job, following)
+    except LaunchError as fault:
+        say(f"warning: jobs that wait for this one cannot be made to wait for job {following}: {fault}")
