@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.utils import _create_file_view
 from codemix_megatron.checkpoint.written_file import WrittenFile
 from codemix_megatron.errors import ConversionError
 
-__all__ = ["ShardReader", "ShardWriter", "StoredTensor", "stored_names"]
+__all__ = ["METADATA", "ShardReader", "ShardWriter", "StoredTensor", "stored_names"]
 
 METADATA = ".metadata"
 SHARD = "__0_0.distcp"
@@ -38,6 +38,9 @@ ALLOWED_GLOBALS = {
         "_MEM_FORMAT_ENCODING",
     },
     "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
+    # Megatron-LM keeps the plan of the save in it, for the next one.
+    "torch.distributed.checkpoint.planner": {"SavePlan", "WriteItem", "WriteItemType", "TensorWriteData", "BytesIOWriteData"},
+    "collections": {"OrderedDict"},
     "torch.serialization": {"_get_layout"},
     "torch": {"Size", "float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8", "bool", "float8_e4m3fn", "float8_e5m2"},
     "pathlib": {"PosixPath", "Path", "PurePosixPath"},

@@ -21,7 +21,7 @@ from codemix_megatron.recipe.schema import Model, as_plain
 from codemix_megatron.records.manifest import TokenizerCard
 from codemix_megatron.records.run_folder import RunFolder, step_of
 
-__all__ = ["CheckpointSource", "choose_checkpoint", "hugging_face_config", "places"]
+__all__ = ["CheckpointSource", "choose_checkpoint", "hugging_face_config", "model_defaults", "places", "resolved"]
 
 
 def choose_checkpoint(run: RunFolder, step: int | None) -> Path:

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +15,11 @@ import torch
 import yaml
 
 from codemix_megatron.checkpoint.card import write_card
-from codemix_megatron.checkpoint.torch_dist import ShardWriter
 from codemix_megatron.conversion.checkpoint_source import CheckpointSource, places
 from codemix_megatron.conversion.dimensions import Dimensions
 from codemix_megatron.conversion.model_files import keep_model_files, licence_of
 from codemix_megatron.conversion.safetensors_files import SafetensorsFolder, check_finite
+from codemix_megatron.conversion.shard_files import write_shards
 from codemix_megatron.conversion.tokenizer_files import check_tokenizer, write_tokenizer
 from codemix_megatron.corpus.tokenizers import recipe_tokenizer
 from codemix_megatron.errors import ConversionError
@@ -29,16 +29,14 @@ from codemix_megatron.megatron.importing import import_megatron
 from codemix_megatron.recipe.pretrained import PREFIX, pretrained_model
 from codemix_megatron.recipe.schema import Model, Parallel, Recipe, as_plain
 from codemix_megatron.records.atomic import partial_path, replace_text, sync_folder
-from codemix_megatron.records.checksum import file_sha256
 from codemix_megatron.records.manifest import TokenizerCard
 from codemix_megatron.records.run_folder import CARD, RunFolder
 
-__all__ = ["ImportOptions", "import_initial", "import_model"]
+__all__ = ["ImportOptions", "import_initial", "import_model", "write_blocks"]
 
 ORIGIN_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id", "max_position_embeddings")
 # Rows of the vocabulary go in parts of this size: a rank at another layout reads whole parts.
 VOCABULARY_PART_BYTES = 2**26
-LINEARS = ("self_attention.linear_qkv", "self_attention.linear_proj", "mlp.linear_fc1", "mlp.linear_fc2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,15 +59,20 @@ def import_model(folder: Path, run: RunFolder, model: Model, tokenizer: Tokenize
     weights = SafetensorsFolder(folder)
     check_tensors(weights, model, tokenizer)
     card = write_checkpoint(weights, run, run.checkpoint(0), model, tokenizer, options)
+    write_blocks(run, model, options.parallel, card["tokenizer"]["path"])
+    return run.checkpoint(0), card
+
+
+def write_blocks(run: RunFolder, model: Model, parallel: Parallel, tokenizer: str) -> None:
+    """Write model.yaml, the blocks of a recipe that trains on from a run's first checkpoint."""
     blocks = {
         "initial_weights": str(run.path),
         "model": without_defaults(model),
-        "parallel": {"tensor": options.parallel.tensor, "pipeline": options.parallel.pipeline},
-        "tokenizer": {"path": card["tokenizer"]["path"]},
+        "parallel": {"tensor": parallel.tensor, "pipeline": parallel.pipeline},
+        "tokenizer": {"path": tokenizer},
     }
     said = f"# The model's context is {model.sequence_length} tokens; sequence_length, what a training sequence has, may be less.\n"
     replace_text(run.path / "model.yaml", said + yaml.safe_dump(blocks, sort_keys=False))
-    return run.checkpoint(0), card
 
 
 def import_initial(recipe: Recipe, run: RunFolder, progress=lambda what, done, total: None) -> Path:
@@ -166,30 +169,16 @@ def compare(checkpoint: Path, folder: Path, options: ImportOptions) -> dict:
 def write_tensors(
     weights: SafetensorsFolder, family: Family, dimensions: Dimensions, folder: Path, options: ImportOptions
 ) -> dict[str, dict]:
-    """Write shards and metadata; return the card's bytes and SHA-256 of each file."""
-    model = dimensions.model
-    rows = family.rows(model.tie_embeddings)
-    total = sum(len(row.hugging_face) for row, _ in places(rows, model.num_layers))
-    done = 0
-    with ShardWriter(folder) as writer:
-        dtypes = {row: row_dtype(weights, row, model.num_layers) for row in rows}
-        for row, layer in places(rows, model.num_layers):
-            for first, part in parts_of(weights, dimensions, row, layer):
-                check_finite(" and ".join(name.replace("*", str(layer)) for name in row.hugging_face), part)
-                part = part.to(dtypes[row])
-                stack, at = ((), ()) if layer is None else ((model.num_layers,), (layer,))
-                shape = (*stack, *dimensions.megatron_shape(row))
-                offsets = (*at, first, *[0] * (part.dim() - 1))
-                writer.add(row.stacked_names[-1], shape, offsets, part if layer is None else part[None])
-            done += len(row.hugging_face)
-            options.progress("tensors", done, total)
-        for layer in range(model.num_layers):
-            for linear in LINEARS:  # Transformer Engine's room for FP8 statistics, empty; Megatron asks for it by name
-                writer.add_object(f"decoder.layers.{linear}._extra_state/shard_{layer}_{model.num_layers}", [None])
-        known = writer.finish()
-    return {
-        path.name: {"bytes": path.stat().st_size, "sha256": known.get(path.name) or file_sha256(path)} for path in sorted(folder.iterdir())
-    }
+    """Write the tensors of a safetensors folder; return the card's bytes and SHA-256 of each file."""
+    rows, num_layers = family.rows(dimensions.model.tie_embeddings), dimensions.model.num_layers
+    dtypes = {row: row_dtype(weights, row, num_layers) for row in rows}
+
+    def parts(row: Row, layer: int | None) -> Iterator[tuple[int, torch.Tensor]]:
+        for first, part in parts_of(weights, dimensions, row, layer):
+            check_finite(" and ".join(name.replace("*", str(layer)) for name in row.hugging_face), part)
+            yield first, part.to(dtypes[row])
+
+    return write_shards(folder, rows, dimensions, parts, options.progress)
 
 
 def row_dtype(weights: SafetensorsFolder, row: Row, num_layers: int) -> torch.dtype:

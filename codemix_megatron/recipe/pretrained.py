@@ -7,7 +7,7 @@ from codemix_megatron.families.configuration import model_of_config, read_config
 from codemix_megatron.recipe.checks import layout_faults, model_faults
 from codemix_megatron.recipe.schema import Batch, Model, Parallel, Recipe, Tokenizer
 
-__all__ = ["PREFIX", "find_tokenizer", "pretrained_model", "take_over_pretrained"]
+__all__ = ["PREFIX", "find_tokenizer", "fitting_model", "pretrained_model", "take_over_pretrained"]
 
 PREFIX = "hf:"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
@@ -37,13 +37,18 @@ def pretrained_block(folder: Path, tensor: int) -> dict:
 
 def pretrained_model(folder: Path, parallel: Parallel) -> Model:
     """Return the model of config.json; raises ConversionError when it is none, or does not divide over the ranks."""
-    model = Model.from_plain(pretrained_block(folder, parallel.tensor))
+    return fitting_model(pretrained_block(folder, parallel.tensor), parallel, f"{folder}/config.json")
+
+
+def fitting_model(block: dict, parallel: Parallel, where) -> Model:
+    """Return a model block as a Model; raises ConversionError when it makes no model, or does not divide over the ranks."""
+    model = Model.from_plain(block)
     alone = Recipe(
         name="", model=model, parallel=parallel, batch=Batch(global_sequences=1), tokenizer=Tokenizer(path=""), corpora={}, phases=()
     )
     faults = model_faults(alone) or layout_faults(alone)
     if faults:
-        raise ConversionError(f"{folder}/config.json: " + "\n  ".join(faults))
+        raise ConversionError(f"{where}: " + "\n  ".join(faults))
     return model
 
 

@@ -1,0 +1,102 @@
+"""Files that Megatron-LM pickled (common.pt, model_optim_rng.pt), read without running anything they name.
+
+They hold an argparse.Namespace with enumerations and dtypes beside tensors. What is listed here is let in; classes of Megatron's own
+become empty stand-ins that take whatever they are given; everything else is refused by name.
+"""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from codemix_megatron.checkpoint.torch_dist import enum_member
+from codemix_megatron.errors import ConversionError
+
+__all__ = ["load_foreign"]
+
+ALLOWED_GLOBALS = {
+    "argparse": {"Namespace"},
+    "builtins": {"set", "frozenset", "slice", "complex", "bytearray"},
+    "collections": {"OrderedDict"},
+    "datetime": {"timedelta"},
+    "pathlib": {"PosixPath", "Path", "PurePosixPath"},
+    "signal": {"Signals"},
+    "torch": {"Size", "device", "float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool",
+              "float8_e4m3fn", "float8_e5m2", "Tensor"},
+    "torch._utils": {"_rebuild_tensor_v2", "_rebuild_parameter"},
+    "torch.nn.parameter": {"Parameter"},
+    "torch.serialization": {"_get_layout"},
+    "numpy": {"ndarray", "dtype"},
+    "numpy.core.multiarray": {"_reconstruct", "scalar"},
+    "numpy._core.multiarray": {"_reconstruct", "scalar"},
+    "_codecs": {"encode"},
+}  # fmt: skip
+STAND_INS = ("megatron.", "transformer_engine.", "nvidia_resiliency_ext.")
+
+
+class StandIn:
+    """An object of a class that is not loaded: it can be made and filled, and does nothing."""
+
+    def __new__(cls, *_: Any, **__: Any) -> "StandIn":
+        return super().__new__(cls)
+
+    def __init__(self, *given: Any, **_: Any) -> None:
+        self.given = given
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def __call__(self, *given: Any, **named: Any) -> "StandIn":
+        return StandIn(*given, **named)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}{self.given}"
+
+
+class ForeignUnpickler(pickle.Unpickler):
+    """Builds what is listed and stand-ins; torch subclasses it, for tensors' storages."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return a class that is allowed, or a stand-in for one of Megatron's."""
+        if (module, name) == ("builtins", "getattr"):
+            return enumeration_member  # how some versions of Python pickle members
+        if module.startswith(STAND_INS):
+            return type(name.rpartition(".")[2], (StandIn,), {})
+        if name not in ALLOWED_GLOBALS.get(module, ()):
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which no checkpoint of Megatron-LM needs")
+        return super().find_class(module, name)
+
+
+def enumeration_member(enumeration: type, name: str) -> Any:
+    """Return a member of an enumeration, or a stand-in of one."""
+    return enumeration(name) if issubclass(enumeration, StandIn) else enum_member(enumeration, name)
+
+
+class foreign_pickle:
+    """What torch.load takes for the module pickle."""
+
+    Unpickler = ForeignUnpickler
+
+    @staticmethod
+    def load(file: Any, **options: Any) -> Any:
+        """Read one object."""
+        return ForeignUnpickler(file, **options).load()
+
+
+def load_foreign(path: Path) -> dict:
+    """Return the mapping a file of torch.save holds, tensors mapped from the file where it can be; raises ConversionError naming what is wrong."""
+    try:
+        for mapped in (True, False):  # only files in the format of torch 1.6 and later can be mapped
+            try:
+                found = torch.load(path, map_location="cpu", pickle_module=foreign_pickle, weights_only=False, mmap=mapped)
+                break
+            except RuntimeError:
+                if not mapped:
+                    raise
+    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError, AttributeError, EOFError, KeyError, TypeError, IndexError) as fault:
+        reason = (str(fault) or type(fault).__name__).splitlines()[0]
+        raise ConversionError(f"{path}: cannot be read ({reason}); is it a file that Megatron-LM saved?") from None
+    if not isinstance(found, dict):
+        raise ConversionError(f"{path}: holds a {type(found).__name__}, not the mapping Megatron-LM saves")
+    return found

@@ -1,0 +1,140 @@
+"""A checkpoint that Megatron-LM saved -> a run whose checkpoint any layout trains on from and any export is made of. No ranks."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from codemix_megatron.checkpoint.card import write_card
+from codemix_megatron.conversion.checkpoint_source import model_defaults, resolved
+from codemix_megatron.conversion.dimensions import Dimensions
+from codemix_megatron.conversion.importing import ImportOptions, write_blocks
+from codemix_megatron.conversion.megatron_checkpoint import MegatronCheckpoint, open_megatron
+from codemix_megatron.conversion.megatron_model_block import model_of_arguments
+from codemix_megatron.conversion.model_files import keep_model_files
+from codemix_megatron.conversion.safetensors_files import check_finite
+from codemix_megatron.conversion.shard_files import write_shards
+from codemix_megatron.errors import ConversionError
+from codemix_megatron.families.family import Row
+from codemix_megatron.families.registry import choose_family
+from codemix_megatron.recipe.pretrained import fitting_model
+from codemix_megatron.recipe.schema import Model, as_plain
+from codemix_megatron.records.atomic import partial_path, sync_folder
+from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.records.run_folder import RunFolder
+
+__all__ = ["import_megatron_checkpoint"]
+
+
+def import_megatron_checkpoint(path: Path, run: RunFolder, tokenizer: TokenizerCard, options: ImportOptions) -> tuple[Path, dict]:
+    """Write the weights of Megatron-LM's checkpoint as checkpoint step-0 of `run`, model.yaml and the tokenizer beside.
+
+    Return checkpoint and card. Raises ConversionError naming each argument and tensor that cannot be carried.
+    """
+    if run.checkpoints.exists() and any(run.checkpoints.glob("step-*")):
+        raise ConversionError(f"{run.checkpoints}: there are checkpoints already; give an empty or new folder")
+    there = open_megatron(path)
+    try:
+        model = model_of_checkpoint(there, tokenizer, options)
+        family = choose_family(resolved(model), model_defaults())
+        rows = family.rows(model.tie_embeddings)
+        names = find_names(there, rows)
+        card = write_checkpoint(there, run, model, names, tokenizer, options)
+    finally:
+        there.close()
+    write_blocks(run, model, options.parallel, card["tokenizer"]["path"])
+    return run.checkpoint(0), card
+
+
+def arguments_of(there: MegatronCheckpoint) -> dict[str, Any]:
+    """Return the arguments a checkpoint was trained with."""
+    found = there.common.get("args")
+    if found is None:
+        raise ConversionError(
+            f"{there.folder}: holds no arguments (args), which say what model it is; Megatron-LM's save_checkpoint writes them"
+        )
+    return vars(found)
+
+
+def model_of_checkpoint(there: MegatronCheckpoint, tokenizer: TokenizerCard, options: ImportOptions) -> Model:
+    """Return the recipe's model block, its vocabulary padded as Megatron-LM padded it."""
+    arguments = arguments_of(there)
+    block = model_of_arguments(arguments, there.folder)
+    padded = arguments.get("padded_vocab_size")
+    if not isinstance(padded, int) or padded < tokenizer.vocab_size:
+        raise ConversionError(
+            f"{there.folder}: an embedding of {padded} rows (padded_vocab_size), the tokenizer {tokenizer.path} has {tokenizer.vocab_size} ids;"
+            " give the tokenizer it was trained with"
+        )
+    multiples = (
+        arguments.get("make_vocab_size_divisible_by", 128) * arguments.get("tensor_model_parallel_size", 1),
+        options.parallel.tensor,
+    )
+    fits = (m for m in multiples if -(-tokenizer.vocab_size // m) * m == padded and m % options.parallel.tensor == 0)
+    multiple = next(fits, None)
+    if multiple is None:  # another tokenizer's padding: every row counts
+        block |= {"vocab_size": padded}
+    return fitting_model(block | {"vocab_padding_multiple": multiple or options.parallel.tensor}, options.parallel, there.folder)
+
+
+def find_names(there: MegatronCheckpoint, rows: tuple[Row, ...]) -> dict[Row, str]:
+    """Return row -> name in the checkpoint, of the local or the Transformer Engine layer; what is missing or unknown is named."""
+    known, faults = there.names(), []
+    names = {row: next((name for name in row.stacked_names if name in known), "") for row in rows}
+    faults += [f"{row.stacked_names[-1]} is missing" for row, name in names.items() if not name]
+    faults += [f"{name}: unknown tensor" for name in sorted(known - set(names.values())) if "_extra_state" not in name]
+    if faults:
+        raise ConversionError(f"{there.folder}: " + "\n  ".join([f"{len(faults)} faults", *faults]))
+    return names
+
+
+def write_checkpoint(
+    there: MegatronCheckpoint, run: RunFolder, model: Model, names: dict[Row, str], tokenizer: TokenizerCard, options: ImportOptions
+) -> dict:
+    """Stream weights into the run's first checkpoint and return its card; it appears complete under its final name."""
+    checkpoint, arguments = run.checkpoint(0), arguments_of(there)
+    partial, dimensions = partial_path(checkpoint), Dimensions(model, model.ids(tokenizer.vocab_size))
+
+    def parts(row: Row, layer: int | None) -> Iterator[tuple[int, torch.Tensor]]:
+        tensor, wanted = there.read(names[row], row, layer), dimensions.megatron_shape(row)
+        where = names[row] if layer is None else f"{names[row]} of layer {layer}"
+        if tuple(tensor.shape) != wanted:
+            raise ConversionError(f"{there.folder}: {where} has shape {list(tensor.shape)}, its arguments make it {list(wanted)}")
+        check_finite(f"{there.folder}: {where}", tensor)
+        yield 0, tensor.contiguous()
+
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        files = write_shards(partial, tuple(names), dimensions, parts, options.progress)
+        kept, _ = keep_model_files(Path(tokenizer.path).parent, tokenizer, run)
+        card = {
+            "step": 0,
+            "sequences_seen": 0,
+            "tokens": 0,
+            "model": as_plain(model),
+            "tokenizer": asdict(replace(tokenizer, path=str(kept))),
+            "imported_from": str(there.folder),
+            "megatron": {name: plain(arguments.get(name)) for name in ("iteration", "consumed_train_samples", "seq_length", "seed")}
+            | {"iteration": plain(there.common.get("iteration"))},
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "files": files,
+        }
+        write_card(partial, card)
+        os.rename(partial, checkpoint)
+        sync_folder(checkpoint.parent)
+    except OSError as fault:
+        raise ConversionError(f"{checkpoint}: could not be written ({fault.strerror or fault})", exit_code=1) from fault
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return card
+
+
+def plain(value: Any) -> int | None:
+    """Return a whole number, or None for what is none."""
+    return value if isinstance(value, int) else None
