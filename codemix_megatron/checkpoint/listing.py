@@ -7,6 +7,7 @@ from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.loading import find_fault, list_checkpoints
 from codemix_megatron.checkpoint.retention import why_kept
 from codemix_megatron.errors import CheckpointError
+from codemix_megatron.plan.branch import sequences_at
 from codemix_megatron.plan.run_recipe import read_run_recipe
 from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.run_folder import RunFolder, is_run_folder, saved_step, step_of
@@ -63,7 +64,7 @@ def reasons(run: RunFolder, there: list[Path]) -> dict[int, str]:
     if not (is_run_folder(run) and run.plan.is_file()):
         return {}
     recipe, plan = read_run_recipe(run), read_json(run.plan)
+    first = plan["phases"][0]["first_step"] - 1
+    shift = sequences_at(plan, first) * plan["sequence_length"] - first * plan["batch_tokens"]
     phase_ends = {phase["first_step"] + phase["steps"] - 1 for phase in plan["phases"]}
-    return why_kept(
-        [saved_step(p) for p in there], recipe.checkpoint, plan["batch_tokens"], phase_ends, plan["phases"][0]["first_step"] - 1
-    )
+    return why_kept([saved_step(p) for p in there], recipe.checkpoint, plan["batch_tokens"], phase_ends, first, shift)

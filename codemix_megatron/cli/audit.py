@@ -37,7 +37,7 @@ def run(arguments) -> int:
     manifests = read_manifests(recipe)
     check_corpus_files(folder, manifests, sys.stdout.write)
     plan = make_plan(recipe, manifests, branch=recorded_branch_point(folder))
-    skipped = [((e["step"] - 1) * plan.global_sequences, e["step"] * plan.global_sequences) for e in events if e["event"] == "skipped"]
+    skipped = [(plan.sequences_at(e["step"] - 1), plan.sequences_at(e["step"])) for e in events if e["event"] == "skipped"]
     counted = recount(recipe, plan, [manifests[name] for name in plan.sources], steps[-1]["sequences"], skipped)
     print_table(plan, counted)
     if arguments.output:

@@ -45,7 +45,7 @@ class JournalProgress:
         self.lines = ConsoleLines(every_steps, plan.steps)
         self.offset, self.begun = 0, False
         self.inode: int | None = None
-        self.batch_tokens, whole = plan.batch_tokens, plan.steps * plan.batch_tokens
+        self.plan, whole = plan, plan.tokens_at(plan.steps)
         self.bar = training_bar()
         self.task = self.bar.add_task("starting ranks", total=whole, tokens=format_tokens(whole), speed="", loss="")
 
@@ -71,7 +71,7 @@ class JournalProgress:
             self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
         if event["event"] == "start":
             # From here on the clock counts, so that the time left is reckoned by the speed of this start.
-            self.bar.reset(self.task, completed=event["step"] * self.batch_tokens, description="warming up")
+            self.bar.reset(self.task, completed=self.plan.tokens_at(event["step"]), description="warming up")
         if event["event"] == "step":
             whole = self.bar.tasks[self.task].total
             self.bar.update(

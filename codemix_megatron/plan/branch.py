@@ -9,16 +9,24 @@ from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.run_folder import RunFolder, is_run_folder
 
-__all__ = ["BranchPoint", "branch_from", "data_order", "find_branch_point", "other_data_order", "recorded_branch_point"]
+__all__ = ["BranchPoint", "branch_from", "data_order", "find_branch_point", "other_data_order", "recorded_branch_point", "sequences_at"]
 
 
 @dataclass(frozen=True)
 class BranchPoint:
-    """A step of a parent run; `consumed` are the sequences of each source that were read by then, grandparents included."""
+    """A step of a parent run; `consumed` are the sequences of each source that were read by then, grandparents included.
+
+    `sequences` is the position the data order stands at; branches written down before batches could change have none.
+    """
 
     run: str
     step: int
     consumed: dict[str, int]
+    sequences: int | None = None
+
+    def position(self, global_sequences: int) -> int:
+        """Return the position a branch with this global batch begins at."""
+        return self.step * global_sequences if self.sequences is None else self.sequences
 
 
 def data_order(plan: dict) -> Mixture:
@@ -31,7 +39,15 @@ def data_order(plan: dict) -> Mixture:
     if branch is None:
         return Mixture(plan["seed"], names, per_epoch, counts, stored=of_part)
     drawn = [branch["consumed"].get(n, 0) for n in names]
-    return Mixture(plan["seed"], names, per_epoch, counts, branch["step"] * plan["global_sequences"], drawn, of_part)
+    return Mixture(plan["seed"], names, per_epoch, counts, sequences_at(plan, branch["step"]), drawn, of_part)
+
+
+def sequences_at(plan: dict, step: int) -> int:
+    """Return the sequences seen after a step of a plan, as plan.json holds it; its parents may have had other global batches."""
+    branch, batch = plan.get("branch"), plan["global_sequences"]
+    if branch is None:
+        return step * batch
+    return BranchPoint(**branch).position(batch) + (step - branch["step"]) * batch
 
 
 def branch_from(parent: dict, run: str, step: int | None) -> BranchPoint:
@@ -41,8 +57,8 @@ def branch_from(parent: dict, run: str, step: int | None) -> BranchPoint:
     if not branch["step"] < step <= parent["steps"]:
         raise RecipeError(f"branch.step: {run} has no step {step}; it goes from {branch['step'] + 1} to {parent['steps']}")
     mixture = data_order(parent)
-    counts = dict(zip(mixture.sources, map(int, mixture.consumed(step * parent["global_sequences"])), strict=True))
-    return BranchPoint(run, step, {**branch["consumed"], **counts})
+    counts = dict(zip(mixture.sources, map(int, mixture.consumed(sequences_at(parent, step))), strict=True))
+    return BranchPoint(run, step, {**branch["consumed"], **counts}, sequences_at(parent, step))
 
 
 def find_branch_point(recipe: Recipe, corpora: Mapping, per_epoch: dict[str, int]) -> BranchPoint | None:
@@ -86,7 +102,6 @@ def other_reading(recipe: Recipe, parent: dict, corpora: Mapping, per_epoch: dic
     settings = {
         "seed": (recipe.seed, parent["seed"]),
         "model.sequence_length": (recipe.model.sequence_length, parent["sequence_length"]),
-        "batch.global_sequences": (recipe.batch.global_sequences, parent["global_sequences"]),
     }
     faults = [f"{key} is {ours} here and {theirs} there; a branch keeps it" for key, (ours, theirs) in settings.items() if ours != theirs]
     if fault := other_data_order(parent):

@@ -49,7 +49,7 @@ def compose(plan):
     draw_rates(rates, plan)
     for axes in (bands, rates):
         for phase in plan.phases[1:]:
-            axes.axvline((phase.first_step - 1) * plan.batch_tokens, color=INK, linewidth=0.9, linestyle=(0, (4, 2)))
+            axes.axvline(plan.tokens_at(phase.first_step - 1), color=INK, linewidth=0.9, linestyle=(0, (4, 2)))
         axes.tick_params(colors=QUIET, labelcolor=INK)
     name_phases(bands, plan)
     rates.set_xlim(plan.first_token, plan.first_token + plan.tokens)
@@ -72,7 +72,7 @@ def draw_bands(axes, plan) -> None:
     drawn = [name for name, source in plan.sources.items() if source["sequences"]]
     looks = {name: (COLOURS[i % len(COLOURS)], HATCHES[(i + i // len(COLOURS)) % len(HATCHES)]) for i, name in enumerate(drawn)}
     for phase in plan.phases:
-        left, width, height = (phase.first_step - 1) * plan.batch_tokens, phase.tokens, 0.0
+        left, width, height = plan.tokens_at(phase.first_step - 1), phase.tokens, 0.0
         for name in drawn:
             share = phase.sources[name].sequences / phase.sequences if name in phase.sources else 0.0
             if not share:
@@ -106,7 +106,7 @@ def name_phases(axes, plan) -> None:
     """Write phase names above their stretch; where stretches are narrow, names climb so as not to meet."""
     level, free_from = 0, -1.0
     for phase in plan.phases:
-        middle = ((phase.first_step - 1) * plan.batch_tokens + phase.tokens / 2 - plan.first_token) / plan.tokens
+        middle = (plan.tokens_at(phase.first_step - 1) + phase.tokens / 2 - plan.first_token) / plan.tokens
         half = 0.0075 * (len(phase.name) + 1)
         level = level + 1 if middle - half < free_from else 0
         free_from = middle + half
@@ -116,7 +116,7 @@ def name_phases(axes, plan) -> None:
 
 def draw_rates(axes, plan) -> None:
     """Draw the learning rate; phases are not joined, since it may jump between them."""
-    ends = [(phase.first_step + phase.steps - 1) * plan.batch_tokens for phase in plan.phases]
+    ends = [plan.tokens_at(phase.first_step + phase.steps - 1) for phase in plan.phases]
     for begin, end in zip([plan.first_token, *ends], ends, strict=False):
         inside = [(tokens, rate) for tokens, rate in plan.learning_rate_curve if begin < tokens <= end]
         axes.plot(*zip(*inside, strict=True), color=INK, linewidth=1.5, marker="o" if len(inside) == 1 else "", markersize=3)

@@ -90,7 +90,16 @@ class Plan:
     @property
     def first_token(self) -> int:
         """Tokens trained on before this run began."""
-        return self.first_step * self.batch_tokens
+        return self.tokens_at(self.first_step)
+
+    def sequences_at(self, step: int) -> int:
+        """Return the sequences seen after a step, those of parents included, whose global batches may have been others."""
+        begun = self.branch.position(self.global_sequences) if self.branch else 0
+        return begun + (step - self.first_step) * self.global_sequences
+
+    def tokens_at(self, step: int) -> int:
+        """Return the tokens seen after a step, those of parents included."""
+        return self.sequences_at(step) * self.sequence_length
 
     def phase_at(self, step: int) -> PhasePlan:
         """Return the phase that step `step` (from 1) belongs to."""
@@ -173,7 +182,7 @@ def make_plan(
         model=as_plain(recipe.model),
         initial_weights=recipe.initial_weights,
         branch=branch,
-        learning_rate_curve=learning_rate_curve(phases, batch_tokens),
+        learning_rate_curve=learning_rate_curve(phases, batch_tokens, shift_tokens(recipe, branch)),
         activations=activations_by_recompute(recipe, vocab_size, data),
     )
 
@@ -186,10 +195,17 @@ def sequences_per_epoch(recipe: Recipe, manifest) -> int:
     return num_windows(manifest.train_tokens, length)
 
 
+def shift_tokens(recipe: Recipe, branch: BranchPoint | None) -> int:
+    """Return by how many tokens a branch is ahead of a run that had its global batch from the beginning; below 0 where it is behind."""
+    batch = recipe.batch.global_sequences
+    return (branch.position(batch) - branch.step * batch) * recipe.model.sequence_length if branch else 0
+
+
 def refuse_endless(recipe: Recipe, batch_tokens: int, branch: BranchPoint | None) -> None:
     """Raise RecipeError when a run is so long that its positions or tokens would not be counted exactly."""
-    steps = (branch.step if branch else 0) + sum(whole_batches(phase.tokens, batch_tokens) for phase in recipe.phases)
-    sequences, length = steps * recipe.batch.global_sequences, recipe.model.sequence_length
+    batch, length = recipe.batch.global_sequences, recipe.model.sequence_length
+    steps = sum(whole_batches(phase.tokens, batch_tokens) for phase in recipe.phases)
+    sequences = (branch.position(batch) if branch else 0) + steps * batch
     most = min(MOST_SEQUENCES, 2**62 // length)
     if sequences > most:
         raise RecipeError(

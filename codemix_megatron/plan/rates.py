@@ -10,13 +10,18 @@ __all__ = ["learning_rate_curve"]
 POINTS = 180
 
 
-def learning_rate_curve(phases, batch_tokens: int) -> list[list[float]]:
-    """Return [tokens after a step, its rate] for about 180 steps: spread evenly, with the ends and corners of every phase."""
+def learning_rate_curve(phases, batch_tokens: int, shift_tokens: int = 0) -> list[list[float]]:
+    """Return [tokens after a step, its rate] for about 180 steps: spread evenly, with the ends and corners of every phase.
+
+    `shift_tokens` is how far a branch is ahead of its steps times its own batch, after parents with other batches.
+    """
     total, curve = sum(phase.steps for phase in phases), []
     for phase in phases:
         rate = LearningRate(**phase.learning_rate)
         for index in shown_steps(rate, phase.steps, max(2, POINTS * phase.steps // total), batch_tokens):
-            curve.append([(phase.first_step + index) * batch_tokens, learning_rate_at(rate, index, phase.steps, batch_tokens)])
+            curve.append(
+                [(phase.first_step + index) * batch_tokens + shift_tokens, learning_rate_at(rate, index, phase.steps, batch_tokens)]
+            )
     return curve
 
 

@@ -75,7 +75,10 @@ class RunData:
     @property
     def first_token(self) -> int:
         """Tokens that its parent had trained on."""
-        return self.branch["step"] * self.plan["batch_tokens"] if self.plan and self.branch else 0
+        if not (self.plan and self.branch):
+            return 0
+        sequences = self.branch.get("sequences")  # none in plans from when all batches of a chain were one
+        return self.branch["step"] * self.plan["batch_tokens"] if sequences is None else sequences * self.plan["sequence_length"]
 
     @property
     def tokens_before(self) -> dict[str, int]:

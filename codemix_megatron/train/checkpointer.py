@@ -72,4 +72,7 @@ class Saves:
         """Remove the checkpoints that the policy does not keep."""
         phase_ends = {p.first_step + p.steps - 1 for p in self.plan.phases}
         steps = [saved_step(p) for p in list_checkpoints(self.run.checkpoints)]
-        prune(self.run.checkpoints, why_kept(steps, self.policy, self.plan.batch_tokens, phase_ends, self.plan.first_step))
+        prune(
+            self.run.checkpoints,
+            why_kept(steps, self.policy, self.plan.batch_tokens, phase_ends, self.plan.first_step, self.plan.tokens_at(0)),
+        )

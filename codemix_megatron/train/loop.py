@@ -91,7 +91,7 @@ class Training:
         if ends_phase:
             self.host.tell("phase_end", {"step": self.state.step, "phase": phase.name})
         policy = self.recipe.checkpoint
-        is_mark = is_token_mark(self.state.step, policy, self.plan.batch_tokens)
+        is_mark = is_token_mark(self.state.step, policy, self.plan.batch_tokens, self.plan.tokens_at(0))
         if ends_phase or stop_asked or is_mark or self.is_due(policy.every_steps):
             self.host.save(wait=stop_asked or self.state.step == self.plan.steps)
 
@@ -106,7 +106,7 @@ class Training:
         return {
             "step": self.state.step,
             "phase": phase.name,
-            "tokens": self.state.step * tokens,
+            "tokens": self.plan.tokens_at(self.state.step),
             "sequences": self.state.sequences_seen,
             "loss": result.losses.mean,
             "loss_per_source": result.losses.per_source(mixture.sources),
@@ -120,7 +120,7 @@ class Training:
 
     def positions(self, step: int) -> np.ndarray:
         """Return the positions of a step's global batch."""
-        return np.arange((step - 1) * self.plan.global_sequences, step * self.plan.global_sequences)
+        return np.arange(self.plan.sequences_at(step - 1), self.plan.sequences_at(step))
 
     def sequences_skipped(self) -> np.ndarray:
         """Return how many sequences of each source were left out up to now."""

@@ -178,7 +178,7 @@ class RankOfRun:
             self.origin = read_card(parent).get("hugging_face")
             on_main(self.ranks, partial(carry_model_files, parent, self.run))
             self.state.step = self.plan.first_step
-            self.state.sequences_seen = self.plan.first_step * self.plan.global_sequences
+            self.state.sequences_seen = self.plan.sequences_at(self.plan.first_step)
         elif self.recipe.initial_weights:
             source = on_main(self.ranks, partial(initial_checkpoint, self.recipe, self.run))
             self.load(source, with_optimizer=False)
@@ -259,7 +259,7 @@ class RankOfRun:
         card = {
             "step": self.state.step,
             "sequences_seen": self.state.sequences_seen,
-            "tokens": self.state.step * self.plan.batch_tokens,
+            "tokens": self.plan.tokens_at(self.state.step),
             "data_order": DATA_ORDER,
             "model": as_plain(self.recipe.model),
             "tokenizer": asdict(self.manifests[self.names[0]].tokenizer),
@@ -299,7 +299,7 @@ class RankOfRun:
         tokens_per_byte = {name: m.held_out_tokens / max(1, m.held_out_bytes) for name, m in self.manifests.items()}
         bits = {name: loss / math.log(2) * tokens_per_byte[name] for name, loss in losses.items()}
         step = self.state.step
-        values = {"step": step, "phase": phase, "tokens": step * self.plan.batch_tokens, "loss_per_source": losses, "bits_per_byte": bits}
+        values = {"step": step, "phase": phase, "tokens": self.plan.tokens_at(step), "loss_per_source": losses, "bits_per_byte": bits}
         self.tell("validation", values)
 
     def note_signal(self, number, frame) -> None:

@@ -17,7 +17,7 @@ from codemix_megatron.checkpoint.card import read_card, write_card
 from codemix_megatron.checkpoint.loading import find_fault
 from codemix_megatron.errors import CheckpointError
 
-pytestmark = pytest.mark.distributed
+pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 SCRIPT = Path(__file__).resolve().parents[1] / "saved_layouts.py"
 LAYOUTS = {
     "TP2": ({}, {"tensor": 2}),

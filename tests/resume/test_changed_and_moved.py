@@ -100,6 +100,7 @@ def check_nothing_else_was_made(moved: Tiny) -> None:
     assert json.loads(lines[-1])["event"] == "end"
 
 
+@pytest.mark.slow
 def test_mean_of_checkpoints_is_a_run_to_export_branch_off_and_train_on(tiny, whole):
     listed = tiny.codemix_here("average", "whole", "--last", 5)
     assert listed.returncode == 2 and f"5 checkpoints are to be averaged, there are steps {LONG}, {LONG + 2}, {LONG + 4}" in listed.stderr

@@ -4,15 +4,19 @@ import copy
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
 from tiny_run import RECIPE
 
+from codemix_megatron.checkpoint.retention import is_token_mark
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.mixture.mixture import DATA_ORDER
+from codemix_megatron.plan.branch import branch_from
 from codemix_megatron.plan.plan import make_plan
 from codemix_megatron.plan.run_recipe import read_run_recipe
 from codemix_megatron.recipe.reading import apply_overrides, build_recipe
+from codemix_megatron.recipe.schema import CheckpointPolicy
 from codemix_megatron.records.atomic import read_json, write_json
 from codemix_megatron.records.journal import Journal, read_journal
 from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
@@ -93,6 +97,35 @@ def test_what_has_begun_is_refused_with_a_branch_that_trains_it(begun):
     assert child.model == begun.recipe().model and list(child.corpora) == ["prose", "snippets", "web"]
     plan = make_plan(child, {name: manifest(name) for name in child.corpora})
     assert (plan.first_step, plan.steps) == (12, 12 + 16 + 4)
+
+
+def test_branches_with_other_global_batches_go_on_where_their_parents_stood(begun, tmp_path):
+    """Positions are counted in sequences, so nothing is read again or left out whatever the batches were."""
+    trunk = begun.planned()[1]
+    plain = {
+        "name": "off",
+        "batch": {"global_sequences": 16},
+        "branch": {"run": str(begun.run), "step": 14},
+        "phases": RECIPE["phases"][1:],
+    }
+    child = build_recipe(copy.deepcopy(plain), directory=tmp_path)
+    plan = make_plan(child, {name: manifest(name) for name in child.corpora})
+    assert (plan.first_step, plan.steps, plan.sequences_at(14), plan.sequences_at(16)) == (14, 18, 14 * 8, 14 * 8 + 2 * 16)
+    assert plan.mixture().first == 112 and plan.tokens_at(plan.steps) == len(plan.mixture()) * 64
+    again = branch_from(plan.as_json(), "off", 16)
+    assert again.sequences == 144 and again.position(4) == 144
+    small = make_plan(replace(child, batch=replace(child.batch, global_sequences=4)), {n: manifest(n) for n in child.corpora}, branch=again)
+    before = located(trunk.mixture(), 0, 112) + located(plan.mixture(), 112, 144)
+    after = located(small.mixture(), 144, len(small.mixture()))
+    assert small.sequences_at(small.first_step) == 144 and len(set(before)) == 144
+    assert not set(before) & set(after[: 300 - 144]), "nothing comes again before all came once"
+    marks = [step for step in range(14, 25) if is_token_mark(step, CheckpointPolicy(keep_every_tokens=4096), 1024, plan.tokens_at(0))]
+    assert marks == [step for step in range(14, 25) if plan.tokens_at(step) // 4096 > plan.tokens_at(step - 1) // 4096]
+
+
+def located(mixture, first: int, end: int) -> list[tuple[int, int]]:
+    found = mixture.locate(np.arange(first, end))
+    return list(zip(found.source.tolist(), found.sequence.tolist(), strict=True))
 
 
 @pytest.mark.parametrize(
