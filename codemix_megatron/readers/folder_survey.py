@@ -6,7 +6,7 @@ from pathlib import Path
 
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.readers.json_lines import is_shard
-from codemix_megatron.readers.source_files import LANGUAGES
+from codemix_megatron.readers.source_languages import LANGUAGES
 from codemix_megatron.readers.streams import PACKED_SUFFIXES
 from codemix_megatron.readers.tables import ARROW_SUFFIXES, PARQUET_SUFFIXES
 

@@ -27,7 +27,6 @@ from codemix_megatron.readers.notebooks import read_notebook
 from codemix_megatron.readers.record_documents import RecordKeys
 from codemix_megatron.readers.remote_files import FoundFile, remote_files
 from codemix_megatron.readers.source_files import (
-    LANGUAGES,
     PROSE_SUFFIXES,
     is_wanted,
     leads_outside,
@@ -37,6 +36,7 @@ from codemix_megatron.readers.source_files import (
     read_source,
     walk_folder,
 )
+from codemix_megatron.readers.source_languages import LANGUAGES
 from codemix_megatron.readers.stack_exchange import read_posts
 from codemix_megatron.readers.standard_library import find_library_inputs
 from codemix_megatron.readers.streams import PACKED_SUFFIXES, is_url, plain_suffix

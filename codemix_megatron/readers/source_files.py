@@ -14,15 +14,14 @@ from codemix_megatron.readers.documents import BadDocument, Document, Position, 
 from codemix_megatron.readers.encodings import is_binary
 from codemix_megatron.readers.licence_texts import is_licence_file
 from codemix_megatron.readers.record_documents import kind_of_language
+from codemix_megatron.readers.source_languages import LANGUAGES, language_of
 from codemix_megatron.readers.streams import PACKED_SUFFIXES, open_unpacked, plain_suffix
-from codemix_megatron.recipe.languages import ADJACENT, FILE_NAMES, INTERPRETERS, MARKUP, PROGRAMMING, by_suffix
+from codemix_megatron.recipe.languages import FILE_NAMES
 
 __all__ = [
-    "LANGUAGES",
     "PROSE_SUFFIXES",
     "docstrings_of",
     "is_wanted",
-    "language_of",
     "leads_outside",
     "read_docstrings",
     "read_paragraphs",
@@ -38,38 +37,6 @@ SKIPPED_FOLDERS = {"__pycache__", "node_modules", "site-packages"}
 # A tag of the file itself: behind the signs of a comment, not inside a string.
 SPDX = re.compile(r"^[^\w\"'`\n]{0,20}(?:(?:dnl|rem) )?SPDX-License-Identifier:[ \t]*([\w.+(-][\w.+() -]{0,200})", re.MULTILINE)
 HEAD_CHARACTERS = 4096
-
-# What a folder of each kind is searched for; a file named by itself may be of any of these languages.
-LANGUAGES = {
-    "text": by_suffix({"": " ".join((*PROSE_SUFFIXES, ".py"))}),
-    "code": by_suffix(PROGRAMMING, {"latex": MARKUP["latex"], "make": ADJACENT["make"]}),
-    "synthetic": by_suffix(PROGRAMMING),
-    "markup": by_suffix(MARKUP),
-    "code_adjacent": by_suffix(ADJACENT, MARKUP, PROGRAMMING),
-}
-# Suffixes several languages share: what tells the others from the one of the table, looked for in the first 4,096 characters.
-BY_CONTENT = {
-    ".h": (
-        ("objective-c", re.compile(r"^\s*(?:@interface|@protocol|@class|#import)\b", re.MULTILINE)),
-        ("c++", re.compile(r"^\s*(?:class\s+\w|namespace\b|template\s*<|using\s+\w|public:|private:|protected:)|\bstd::", re.MULTILINE)),
-    ),
-    ".m": (
-        ("objective-c", re.compile(r"^\s*(?:@interface|@implementation|@protocol|@end|#import|#include)\b", re.MULTILINE)),
-        ("mathematica", re.compile(r"^\s*\(\*|:=|\[\[", re.MULTILINE)),
-    ),
-    ".pl": (("prolog", re.compile(r"^\s*:-|^[a-z]\w*\(.*\)\s*:-", re.MULTILINE)),),
-    ".ts": (("xml", re.compile(r"\A\s*(?:<\?xml|<!DOCTYPE TS)")),),
-    ".v": (("coq", re.compile(r"^\s*(?:Require|Lemma|Theorem|Definition|Proof|Inductive|Module)\b.*\.\s*$", re.MULTILINE)),),
-    ".fs": (("glsl", re.compile(r"^\s*#version\s+\d|gl_FragColor", re.MULTILINE)), ("forth", re.compile(r"^:\s+\S+\s", re.MULTILINE))),
-    ".sc": (("supercollider", re.compile(r"\bSynthDef\b|\|\w+\|")),),
-    ".r": (("rebol", re.compile(r"\A\s*REBOL\b", re.IGNORECASE)),),
-}
-FIRST_LINES = (
-    ("php", re.compile(r"\A<\?php")),
-    ("xml", re.compile(r"\A<\?xml")),
-    ("html", re.compile(r"\A\s*<!doctype html", re.IGNORECASE)),
-)
-SHEBANG = re.compile(r"\A#!\s*(?:\S*/)?(?:env\s+(?:-S\s+)?)?([A-Za-z_-]+)")
 
 
 def is_wanted(path: Path, kind: str) -> bool:
@@ -104,21 +71,6 @@ def leads_outside(link: Path, folder: Path) -> bool:
     """Say whether a link leads to a file that does not lie in the folder, where it would be read by itself."""
     target = link.resolve()
     return target.is_file() and not target.is_relative_to(folder.resolve())
-
-
-def language_of(path, text: str) -> str | None:
-    """Return the language of a source file, by its name and, where that leaves a choice, by its content."""
-    path = Path(str(path))
-    head, suffix = text[:HEAD_CHARACTERS], path.suffix.lower()
-    for language, sign in BY_CONTENT.get(suffix, ()):
-        if sign.search(head):
-            return language
-    by_name = FILE_NAMES.get(path.name.lower()) or LANGUAGES["code_adjacent"].get(suffix)
-    if by_name is not None:
-        return by_name
-    if shebang := SHEBANG.match(head):
-        return INTERPRETERS.get(shebang[1].lower().rstrip("-"))
-    return next((language for language, sign in FIRST_LINES if sign.search(head)), None)
 
 
 def walk_folder(folder: Path, links: list[Path] | None = None) -> Iterator[Path]:

@@ -6,11 +6,15 @@ __all__ = ["ADJACENT", "FILE_NAMES", "INTERPRETERS", "LANGUAGE_PRESETS", "MARKUP
 
 # language -> suffixes
 PROGRAMMING = {
-    "ada": ".adb .ads", "assembly": ".asm .s", "c": ".c .h", "c++": ".cc .cpp .cxx .hh .hpp .hxx", "c#": ".cs", "clojure": ".clj .cljs .cljc",
+    "ada": ".adb .ads", "agda": ".agda", "assembly": ".asm .s", "awk": ".awk", "batch": ".bat .cmd", "cobol": ".cob .cbl", "coffeescript": ".coffee",
+    "coq": "", "crystal": ".cr", "d": ".d", "fish": ".fish", "gdscript": ".gd", "glsl": ".glsl .vert .frag", "graphql": ".graphql .gql",
+    "haxe": ".hx", "hlsl": ".hlsl", "idris": ".idr", "lean": ".lean", "nix": ".nix", "objective-c": "", "objective-c++": ".mm", "prolog": ".pro",
+    "purescript": ".purs", "standard ml": ".sml", "starlark": ".bzl .star", "svelte": ".svelte", "thrift": ".thrift", "visual basic": ".vb .vbs",
+    "wgsl": ".wgsl", "c": ".c .h", "c++": ".cc .cpp .cxx .hh .hpp .hxx", "c#": ".cs", "clojure": ".clj .cljs .cljc",
     "common lisp": ".lisp", "cuda": ".cu .cuh", "dart": ".dart", "elixir": ".ex .exs", "elm": ".elm", "emacs lisp": ".el",
     "erlang": ".erl .hrl", "f#": ".fs .fsx", "fortran": ".f .f90 .f95", "go": ".go", "groovy": ".groovy .gradle", "haskell": ".hs",
     "java": ".java", "javascript": ".js .mjs .cjs", "jsx": ".jsx", "julia": ".jl", "kotlin": ".kt .kts", "lua": ".lua", "matlab": ".m",
-    "nim": ".nim", "ocaml": ".ml .mli", "pascal": ".pas", "perl": ".pl .pm", "php": ".php", "powershell": ".ps1", "python": ".py .pyi .pyx",
+    "nim": ".nim", "ocaml": ".ml .mli", "pascal": ".pas", "perl": ".pl .pm", "php": ".php", "powershell": ".ps1 .psm1", "python": ".py .pyi .pyx",
     "r": ".r", "racket": ".rkt", "ruby": ".rb .rake .gemspec", "rust": ".rs", "scala": ".scala .sc", "scheme": ".scm .ss",
     "shell": ".sh .bash .zsh", "smalltalk": ".st", "solidity": ".sol", "sql": ".sql", "swift": ".swift", "tcl": ".tcl",
     "typescript": ".ts .tsx .mts .cts", "verilog": ".v .sv", "vhdl": ".vhd .vhdl", "vue": ".vue", "zig": ".zig",
@@ -46,6 +50,9 @@ ALIASES = {
     "makefile": "make", "restructuredtext": "rst", "md": "markdown", "yml": "yaml", "htm": "html", "jupyter-notebook": "notebook",
     "jupyter notebook": "notebook", "common-lisp": "common lisp", "emacs-lisp": "emacs lisp", "objective-c": "objective-c", "objc": "objective-c",
     "text": "text", "plain text": "text", "plsql": "sql", "tsql": "sql", "docker": "dockerfile",
+    "vb": "visual basic", "vb.net": "visual basic", "visual-basic": "visual basic", "visual basic .net": "visual basic",
+    "batchfile": "batch", "dosbatch": "batch", "bat": "batch", "bazel": "starlark", "objective-cpp": "objective-c++", "objcpp": "objective-c++", "rocq": "coq",
+    "protocol buffer": "protobuf", "proto": "protobuf", "lean4": "lean",
 }  # fmt: skip
 
 # Tables 3 and 4 of "To Code, or Not To Code?" (arXiv:2408.10914v1), in their order.

@@ -26,7 +26,7 @@ from codemix_megatron.mixture.fill_in_the_middle import middle_filler
 from codemix_megatron.readers.documents import BadDocument, Document
 from codemix_megatron.readers.inputs import find_inputs
 from codemix_megatron.readers.issue_threads import thread_text
-from codemix_megatron.readers.source_files import language_of
+from codemix_megatron.readers.source_languages import language_of
 from codemix_megatron.readers.stack_exchange import text_of_html
 from codemix_megatron.recipe.reading import build_recipe, read_recipe
 from codemix_megatron.recipe.schema import CorpusSpec
