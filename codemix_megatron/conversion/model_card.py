@@ -9,12 +9,13 @@ __all__ = ["model_card"]
 
 def model_card(run: RunFolder, card: dict, record: dict) -> str:
     """Return the card's text; what the run folder does not hold is left out."""
-    model = card["model"]
+    model, origin = card["model"], card.get("hugging_face") or {}
     tokens = f"{format_tokens(card['tokens'])} tokens ({card['step']} steps)" if card["step"] else "imported, not trained here"
     lines = [
         "---",
         "library_name: transformers",
         "pipeline_tag: text-generation",
+        *([f"license: {origin['licence']}"] if origin.get("licence") else []),
         "---",
         f"# {run.path.name}, step {card['step']}",
         "",
@@ -22,6 +23,7 @@ def model_card(run: RunFolder, card: dict, record: dict) -> str:
         f" hidden size {model['hidden_size']}, context {model['sequence_length']}, vocabulary {card['tokenizer']['vocab_size']}."
         f" Trained with codemix_megatron on {tokens}.",
         "",
+        *started_from(origin),
         f"Exported in {record['dtype']}; {parity_text(record['parity'])}",
     ]
     if run.plan.is_file():
@@ -31,6 +33,16 @@ def model_card(run: RunFolder, card: dict, record: dict) -> str:
     if run.score_file(card["step"]).is_file():
         lines += ["", "## Scores", "", *score_table(read_json(run.score_file(card["step"])))]
     return "\n".join(lines) + "\n"
+
+
+def started_from(origin: dict) -> list[str]:
+    """Say which public model the weights began as, and where its licence is."""
+    if not origin.get("name"):
+        return []
+    licences = [name for name in origin.get("files", {}) if name.upper().startswith(("LICENSE", "LICENCE", "NOTICE", "USE_POLICY"))]
+    said = f" under {origin['licence']}" if origin.get("licence") else ""
+    files = f"; its {', '.join(licences)} lies beside" if licences else ""
+    return [f"Started from the weights of {origin['name']}{said}{files}.", ""]
 
 
 def parity_text(parity: dict | None) -> str:

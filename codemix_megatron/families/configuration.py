@@ -7,7 +7,7 @@ from codemix_megatron.errors import ConversionError
 from codemix_megatron.families.family import MISSING, Family
 from codemix_megatron.families.registry import FAMILIES
 
-__all__ = ["config_of_model", "family_of_config", "model_of_config", "read_config"]
+__all__ = ["MISSING_PARTS", "config_of_model", "family_of_config", "model_of_config", "read_config"]
 
 # Recipe's key in rope_scaling, Hugging Face's key; by kind.
 ROPE_SCALING = {
@@ -18,6 +18,32 @@ ROPE_SCALING = {
         "high_frequency_factor": "high_freq_factor",
         "original_sequence_length": "original_max_position_embeddings",
     },
+}
+
+# What models of other types have that no model here computes; said where one of them is refused.
+MISSING_PARTS = {
+    "cohere2": "layers with a sliding window and layers without rotary positions",
+    "deepseek_v2": "multi-latent attention and a mixture of experts",
+    "deepseek_v3": "multi-latent attention and a mixture of experts",
+    "gemma": "GeGLU and scaled embeddings",
+    "gemma2": "GeGLU, scaled embeddings, norms after each block (post-norm) and soft-capping of logits",
+    "gemma3": "GeGLU, scaled embeddings, norms after each block (post-norm) and two rotary bases",
+    "gemma3_text": "GeGLU, scaled embeddings, norms after each block (post-norm) and two rotary bases",
+    "gpt2": "learned absolute positions, LayerNorm with biases and GELU",
+    "gpt_bigcode": "learned absolute positions, LayerNorm with biases and GELU",
+    "gpt_neox": "LayerNorm with biases, GELU and rotary positions over a part of each head",
+    "gpt_oss": "a mixture of experts and attention sinks",
+    "granite": "multipliers of embeddings, attention, residuals and logits",
+    "mixtral": "a mixture of experts",
+    "olmo": "LayerNorm without weights",
+    "olmo2": "norms after each block (post-norm) and norms over whole queries and keys",
+    "olmo3": "norms after each block (post-norm), norms over whole queries and keys, and layers with a sliding window",
+    "olmoe": "a mixture of experts and norms over whole queries and keys",
+    "phi3": "query, key and value (and gate and up) stored as one tensor, and longrope scaling",
+    "qwen2_moe": "a mixture of experts",
+    "qwen3_moe": "a mixture of experts",
+    "smollm3": "layers without rotary positions",
+    "starcoder2": "LayerNorm with biases, biases of linear layers and GELU",
 }
 
 # Keys of the model block that need not be whole numbers.
@@ -43,7 +69,9 @@ def family_of_config(config: dict, where) -> Family:
     """Return the family of config.json's model_type; raises ConversionError when there is none."""
     name = config.get("model_type")
     if not isinstance(name, str) or name not in FAMILIES:
-        raise ConversionError(f"{where}/config.json: model_type {name!r}; families that can be read are {', '.join(FAMILIES)}")
+        missing = MISSING_PARTS.get(name) if isinstance(name, str) else None
+        why = f"; no model here has {missing}" if missing else ""
+        raise ConversionError(f"{where}/config.json: model_type {name!r}{why}; families that can be read are {', '.join(FAMILIES)}")
     return FAMILIES[name]
 
 

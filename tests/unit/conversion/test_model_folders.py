@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 from codemix_megatron.conversion.export import ExportOptions, export_run
 from codemix_megatron.conversion.safetensors_files import SafetensorsFolder
 from codemix_megatron.errors import ConversionError
-from codemix_megatron.families.configuration import config_of_model, model_of_config
+from codemix_megatron.families.configuration import MISSING_PARTS, config_of_model, model_of_config
 from codemix_megatron.families.llama import LLAMA
+from codemix_megatron.families.registry import FAMILIES
 from codemix_megatron.records.run_folder import RunFolder
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -167,3 +168,20 @@ def test_rotary_settings_are_written_for_readers_old_and_new():
     assert config["rope_theta"] == 5e5 and config["rope_scaling"]["rope_type"] == "llama3" and config["rope_scaling"]["factor"] == 8.0
     assert config["rope_parameters"] == {**config["rope_scaling"], "rope_theta": 5e5}
     assert model_of_config({**SOUND, **{k: config[k] for k in config if k.startswith("rope")}}, "x")["rope_scaling"] == scaling
+
+
+@pytest.mark.parametrize(
+    ("model_type", "words"),
+    [
+        ("gemma2", "post-norm.*soft-capping"),
+        ("olmo2", "post-norm"),
+        ("qwen3_moe", "a mixture of experts"),
+        ("deepseek_v3", "multi-latent attention"),
+        ("starcoder2", "LayerNorm with biases"),
+        ("granite", "multipliers of embeddings"),
+    ],
+)
+def test_a_family_that_is_not_there_is_refused_with_what_is_missing(model_type, words):
+    with pytest.raises(ConversionError, match=f"model_type '{model_type}'; no model here has .*{words}.*; families that can be read"):
+        model_of_config({**SOUND, "model_type": model_type}, "there")
+    assert model_type not in FAMILIES and not set(MISSING_PARTS) & set(FAMILIES)

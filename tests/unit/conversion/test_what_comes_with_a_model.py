@@ -45,6 +45,8 @@ def test_an_export_needs_nothing_of_the_folder_the_model_came_from(llama, tmp_pa
     kept = {name: (llama / name).read_bytes() for name in ("tokenizer.json", "generation_config.json", "LICENSE")}
     shutil.rmtree(llama)
     folder = exported(tmp_path / "run", tmp_path / "ours")
+    card = (folder / "README.md").read_text()
+    assert "license: apache-2.0" in card and "Started from the weights of theirs under apache-2.0; its LICENSE lies beside." in card
     assert {name: (folder / name).read_bytes() for name in kept} == kept
     config = json.loads((folder / "tokenizer_config.json").read_text())
     assert config["chat_template"] == "{{ messages }}" and config["bos_token"] == "<|begin|>" and config["pad_token"] == "<|pad|>"
