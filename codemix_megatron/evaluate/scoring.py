@@ -22,6 +22,7 @@ from codemix_megatron.evaluate.cut_prompts import check_cut
 from codemix_megatron.evaluate.digests import file_digest, folder_digest, task_digest
 from codemix_megatron.evaluate.harness import run_definition, run_folder_tasks
 from codemix_megatron.evaluate.overlap import find_overlaps, with_clean_values
+from codemix_megatron.evaluate.rolling import rolling_bits_per_byte
 from codemix_megatron.evaluate.store import ItemStore, task_scores
 from codemix_megatron.evaluate.suites import Suite, SuiteTask, find_data, read_suite
 from codemix_megatron.inference.progress import Progress, silent
@@ -46,7 +47,7 @@ __all__ = [
     "wanted_of",
 ]
 
-OWN_SUITES = ("bits_per_byte", "continuation")  # made from the run's own held-out documents
+OWN_SUITES = ("bits_per_byte", "rolling_bits_per_byte", "continuation")  # made from the run's own held-out documents
 BYTES_PER_ITEM = 2000  # bits per byte are measured on at most `items` documents and this many bytes for each
 ALL_ITEMS = 1_000_000  # documents of a corpus, where all items are asked for
 
@@ -230,6 +231,8 @@ class Scorer:
                 documents = held_out_token_documents(manifest) if manifest.held_out_documents else []
                 if "bits_per_byte" in self.wanted.suites:
                     self.score_compression(corpus, manifest, documents)
+                if "rolling_bits_per_byte" in self.wanted.suites:
+                    self.score_compression(corpus, manifest, documents, rolling=True)
                 if "continuation" in self.wanted.suites:
                     names.append(write_suite(self.suites, corpus, self.model, documents, items=self.wanted.items or ALL_ITEMS))
             except (EvaluationError, CorpusError) as fault:
@@ -238,12 +241,13 @@ class Scorer:
             files = [file_digest(self.suites / f"{name}{suffix}") for suffix in (".yaml", ".jsonl")]
             self.add_folder_task(name, self.suites, "continuation", self.digest(task=name, data=files[1]))
 
-    def score_compression(self, corpus: str, manifest: CorpusManifest, documents) -> None:
-        """Add bits per byte of one corpus, within the limits that `items` sets."""
-        limit = self.wanted.items or ALL_ITEMS
+    def score_compression(self, corpus: str, manifest: CorpusManifest, documents, rolling: bool = False) -> None:
+        """Add bits per byte of one corpus, ours or lm-eval's, within the limits that `items` sets."""
+        limit, task = self.wanted.items or ALL_ITEMS, "rolling_bits_per_byte" if rolling else "bits_per_byte"
 
         def score():
-            return bits_per_byte(
+            measure = rolling_bits_per_byte if rolling else bits_per_byte
+            return measure(
                 self.model,
                 corpus,
                 documents,
@@ -253,9 +257,9 @@ class Scorer:
                 progress=self.progress,
             )
 
-        digest = self.digest(task="bits_per_byte", data=manifest.bin_sha256, share=manifest.held_out_share)
-        items, name = self.store.get_or_score(f"bits_per_byte-{corpus}", digest, score)
-        self.compression.append(bits_per_byte_of(items, corpus, name))
+        digest = self.digest(task=task, data=manifest.bin_sha256, share=manifest.held_out_share)
+        items, name = self.store.get_or_score(f"{task}-{corpus}", digest, score)
+        self.compression.append(bits_per_byte_of(items, f"{corpus} (rolling)" if rolling else corpus, name))
 
     def add_folder_task(self, name: str, directory, suite: str, digest: str) -> None:
         """Score one task (or group) of a folder of lm-eval files."""

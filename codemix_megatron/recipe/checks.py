@@ -334,7 +334,7 @@ def evaluation_faults(recipe: Recipe) -> list[str]:
         faults.append(
             f"observers.straggler_factor: found {recipe.observers.straggler_factor}, must be above 1, which is as fast as the others"
         )
-    known = ("bits_per_byte", "continuation", "paper", "small")
+    known = ("bits_per_byte", "rolling_bits_per_byte", "continuation", "paper", "small")
     for i, suite in enumerate(evaluation.suites):
         if suite not in known and not suite.endswith((".yaml", ".yml")):
             faults.append(f"evaluation.suites[{i}]: no suite {suite!r}; built in are {', '.join(known)}, others are paths of YAML files")

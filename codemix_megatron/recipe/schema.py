@@ -292,7 +292,8 @@ class Evaluation:
     every_steps: int | None = says("held-out loss after this many steps; default: at phase ends only", None)
     held_out_sequences: int = says("most held-out sequences per corpus while training", 64)
     suites: tuple[str, ...] = says(
-        "bits_per_byte, continuation, paper, small, or paths of suites of your own", ("bits_per_byte", "continuation")
+        "bits_per_byte, rolling_bits_per_byte, continuation, paper, small, or paths of suites of your own",
+        ("bits_per_byte", "continuation"),
     )
     data_directory: str | None = says("folder with the data files of the suites paper, small and your own", None)
     items: int = says("most items per task", 200)

@@ -17,7 +17,11 @@ from codemix_megatron.study.schema import Study
 __all__ = ["POWER", "MeasurePower", "Question", "StudyPower", "power_of_study"]
 
 POWER = 0.8
-FROM_HELD_OUT = {"bits_per_byte": "bits per byte", "continuation": "continuation accuracy"}  # suites made from a run's own documents
+FROM_HELD_OUT = {  # suites made from a run's own documents
+    "bits_per_byte": "bits per byte",
+    "rolling_bits_per_byte": "rolling bits per byte",
+    "continuation": "continuation accuracy",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +87,7 @@ def published(study: Study, parameters: float | None) -> dict[str, tuple[str, Ru
         return {}
     for name in recipe.evaluation.suites:
         if name in FROM_HELD_OUT:
-            unit = "bits per byte" if name == "bits_per_byte" else "points"
+            unit = "points" if name == "continuation" else "bits per byte"
             found |= {f"{corpus}, {FROM_HELD_OUT[name]}": (unit, None) for corpus in study.corpora}
             continue
         suite = read_suite(name)

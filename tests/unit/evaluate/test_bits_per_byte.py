@@ -8,6 +8,7 @@ from tiny_export import MAX_LENGTH, make_text, save_export
 
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.evaluate.compression import bits_per_byte, bits_per_byte_of, choose_documents, cut_windows, document_nats
+from codemix_megatron.evaluate.rolling import rolling_bits_per_byte
 from codemix_megatron.inference.exported import load_exported
 
 
@@ -120,3 +121,20 @@ def test_folder_without_model_is_an_error_that_names_it(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(EvaluationError, match=re.escape(str(tmp_path)) + ".*not a readable Hugging Face model"):
         load_exported(tmp_path)
+
+
+def test_rolling_bits_are_those_of_lm_evals_own_model(exported, documents):
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    items = rolling_bits_per_byte(exported, "text", documents, end_of_document_id=0)
+    chosen = choose_documents(exported, documents, limit_documents=200, limit_bytes=400_000)
+    texts = [exported.decode(document.ids[:-1] if document.ids[-1] == 0 else document.ids) for document in chosen]
+    theirs = HFLM(pretrained=exported.model, tokenizer=exported.tokenizer, backend="causal", batch_size=1, softmax_dtype="float32")
+    asked = [Instance("loglikelihood_rolling", {}, (text,), number) for number, text in enumerate(texts)]
+    nats = theirs.loglikelihood_rolling(asked, disable_tqdm=True)
+    assert items.metrics["bits"].values == pytest.approx([-value / math.log(2) for value in nats], rel=1e-4)
+    assert items.metrics["bytes"].values == [len(text.encode()) for text in texts]
+    ours = bits_per_byte(exported, "text", documents, end_of_document_id=0)
+    ratio = [sum(each.metrics["bits"].values) / sum(each.metrics["bytes"].values) for each in (ours, items)]
+    assert ratio[0] != pytest.approx(ratio[1], rel=1e-3), "two definitions, two numbers"
