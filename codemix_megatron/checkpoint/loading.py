@@ -78,7 +78,9 @@ def load_checkpoint(checkpoint, sharded_state: dict) -> dict:
     from torch.distributed.checkpoint import CheckpointException
 
     from codemix_megatron.checkpoint.extra_state import put_back, take_out_absent
+    from codemix_megatron.checkpoint.safety import refuse_foreign_code
 
+    refuse_foreign_code(Path(checkpoint))
     try:
         absent = take_out_absent(Path(checkpoint), sharded_state)
         loaded = dist_checkpointing.load(sharded_state, str(checkpoint), validate_access_integrity=False)
