@@ -38,6 +38,11 @@ TRAILER = re.compile(
 ADDRESS = re.compile(r"<[^<>\s@]{1,64}@[^<>\s@]{1,250}>")
 SHALLOW = "commit whose parent is missing in a shallow clone"
 SECONDS_TO_END = 10
+# What a repository's own .git/config may name as a command, or as a file of attributes that name one.
+RUNS_NOTHING = (
+    "core.fsmonitor=false", f"core.hooksPath={os.devnull}", f"core.attributesFile={os.devnull}", "core.pager=cat", "core.sshCommand=false",
+    "protocol.allow=never", "log.showSignature=false", "gpg.program=false", "diff.external=", "credential.helper=",
+)  # fmt: skip
 
 
 def git_input(repository: Path, kind: str | None) -> InputFile:
@@ -163,17 +168,20 @@ def without_people(message: str) -> str:
 def command(repository, *words: str) -> list[str]:
     """Return the words of a git command that looks at this repository and at nobody's settings."""
     safe = f"safe.directory={Path(repository).absolute()}"
-    settings = ("core.quotePath=false", "core.fsmonitor=false", f"core.attributesFile={os.devnull}", "log.follow=false", safe)
+    settings = ("core.quotePath=false", "log.follow=false", safe, *RUNS_NOTHING)
     return ["git", *(word for setting in settings for word in ("-c", setting)), "-C", str(repository), *words]
 
 
 def environment() -> dict[str, str]:
-    """Return the environment without git's variables and with no user's or machine's settings."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    return {
-        **kept, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_ATTR_NOSYSTEM": "1", "GIT_NO_REPLACE_OBJECTS": "1",
-        "GIT_NO_LAZY_FETCH": "1", "GIT_GRAFT_FILE": os.devnull, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C",
+    """Return an environment without settings of user or machine, without a way to other repositories, and with nothing to steal."""
+    kept = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH", "TMPDIR") if key in os.environ}
+    nobody = {
+        "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_ATTR_NOSYSTEM": "1", "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_GRAFT_FILE": os.devnull, "HOME": os.devnull,
     }  # fmt: skip
+    # A missing object must not be fetched: the repository's own settings say with which command.
+    alone = {"GIT_ALLOW_PROTOCOL": "", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
+    return {**kept, **nobody, **alone, "LC_ALL": "C"}
 
 
 def run_git(repository, *words: str) -> bytes:
