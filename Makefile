@@ -49,6 +49,10 @@ soak: $(STAMP)  ## kill -9 a run two dozen times and compare its end with that o
 check-statistics: $(STAMP)  ## simulated studies without and with effects, judged by scipy, in minutes; ends with one line of JSON
 	$(BIN)/python benchmarks/statistics.py
 
+.PHONY: attack
+attack: $(STAMP)  ## hostile programs, repositories, checkpoints, archives, names: all of them, as root and as a user; ends with one line of JSON
+	$(BIN)/python tests/attacks/run.py
+
 .PHONY: test-slurm
 test-slurm: $(STAMP)  ## on a real Slurm that the tests start and stop themselves; needs root
 	$(BIN)/python -m pytest tests/slurm

@@ -9,6 +9,7 @@ import io
 import pickle
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -20,9 +21,9 @@ from codemix_megatron.errors import CheckpointError
 __all__ = ["refuse_foreign_code"]
 
 COMMON = "common.pt"
-RECONSTRUCT = numpy._core.multiarray._reconstruct
+RECONSTRUCT = numpy.zeros(0).__reduce__()[0]
 # Beyond what torch lets in by itself: arrays of numbers in random states, under both names NumPy has had, and Transformer Engine's extra states.
-HARMLESS = [
+HARMLESS: list[Any] = [
     io.BytesIO, numpy.ndarray, numpy.dtype, numpy.dtypes.UInt32DType, RECONSTRUCT,
     (RECONSTRUCT, "numpy.core.multiarray._reconstruct"), codecs.encode,
 ]  # fmt: skip

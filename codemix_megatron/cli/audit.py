@@ -65,8 +65,9 @@ def recount(recipe, plan, manifests, sequences_seen: int, skipped=()) -> dict:
 
 def print_table(plan, counted: dict) -> None:
     """Print a row for every language of every source of every phase."""
-    from rich.console import Console
     from rich.table import Table
+
+    from codemix_megatron.cli.consoles import Console
 
     table = Table("phase", "source", "language", "tokens", "share of phase")
     table.columns[3].justify = table.columns[4].justify = "right"

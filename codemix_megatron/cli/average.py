@@ -43,9 +43,8 @@ def run(arguments) -> int:
     target = RunFolder(arguments.output or source.path.with_name(f"{source.path.name}-average-{len(checkpoints)}"))
     if target.path.exists() and any(target.path.iterdir()):
         raise CodemixError(f"{target}: there already; give an empty or new --output")
-    from rich.console import Console
-
     from codemix_megatron.checkpoint.averaging import average_checkpoints, weights_of_decay  # torch: after what is cheap to check
+    from codemix_megatron.cli.consoles import Console
     from codemix_megatron.cli.evaluate import progress_bars
 
     weights, step = weights_of_decay(len(checkpoints), arguments.decay), saved_step(checkpoints[-1])

@@ -50,9 +50,9 @@ def run(arguments) -> int:
 
 def print_table(entries) -> None:
     """Print one row for each checkpoint; below them what is wrong, and what is no checkpoint."""
-    from rich.console import Console
     from rich.table import Table
 
+    from codemix_megatron.cli.consoles import Console
     from codemix_megatron.recipe.quantity import format_tokens
 
     table = Table("step", "tokens", "phase", "MiB", "age", "layout", "kept as", "state")

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments) -> int:
     """Print what is there; exit 1 when something that training needs does not work."""
-    from rich.console import Console
+    from codemix_megatron.cli.consoles import Console
 
     console = Console(soft_wrap=True, highlight=False)
     if arguments.recipe_keys:

@@ -65,7 +65,7 @@ def add_arguments(parser) -> None:
 
 def run(arguments) -> int:
     """Evaluate and print; progress goes to stderr, the tables to stdout."""
-    from rich.console import Console
+    from codemix_megatron.cli.consoles import Console
 
     items = read_items(arguments.items)
     for name in ("samples", "nproc", "tensor", "pipeline"):
@@ -236,7 +236,7 @@ def progress_bars(console):
 
 def print_scores(scores) -> None:
     """Print what was scored as tables."""
-    from rich.console import Console
+    from codemix_megatron.cli.consoles import Console
 
     console = Console()
     if not console.is_terminal:

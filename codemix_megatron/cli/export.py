@@ -61,8 +61,7 @@ def run(arguments) -> int:
     folder, step = parse_run(arguments.run_folder)
     max_shard_bytes = parse_size(arguments.max_shard_size)
     manifests = [] if arguments.no_parity else known_manifests(folder)
-    from rich.console import Console
-
+    from codemix_megatron.cli.consoles import Console
     from codemix_megatron.cli.evaluate import progress_bars
     from codemix_megatron.conversion.export import ExportOptions, export_run  # torch: after everything cheap was checked
 

@@ -44,8 +44,7 @@ def run(arguments) -> int:
         return run_megatron(folder, target, parallel, load_tokenizer(arguments.tokenizer, arguments.end_of_document))
     model = pretrained_model(folder, parallel)
     tokenizer = load_tokenizer(find_tokenizer(folder), arguments.end_of_document)
-    from rich.console import Console
-
+    from codemix_megatron.cli.consoles import Console
     from codemix_megatron.cli.evaluate import progress_bars
     from codemix_megatron.cli.export import describe_parity
     from codemix_megatron.conversion.importing import ImportOptions, import_model
@@ -62,8 +61,7 @@ def run(arguments) -> int:
 
 def run_megatron(folder: Path, target: RunFolder, parallel: Parallel, tokenizer: DocumentTokenizer) -> int:
     """Import Megatron-LM's checkpoint."""
-    from rich.console import Console
-
+    from codemix_megatron.cli.consoles import Console
     from codemix_megatron.cli.evaluate import progress_bars
     from codemix_megatron.conversion.importing import ImportOptions
     from codemix_megatron.conversion.importing_megatron import import_megatron_checkpoint

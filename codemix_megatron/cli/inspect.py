@@ -13,6 +13,7 @@ from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.prepare import encoding_notes
 from codemix_megatron.corpus.tokenizers import load_tokenizer, tokenizer_of
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.printable import printable
 from codemix_megatron.records.manifest import CorpusManifest, manifest_path
 from codemix_megatron.records.run_folder import RunFolder, is_run_folder
 
@@ -27,8 +28,6 @@ EPILOG = """examples:
   codemix inspect /data/the_pile_text_document --tokenizer tokenizer.json
 
 Of Megatron files without a manifest it tells what their index tells."""
-
-CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}  # terminals obey them
 
 
 def add_arguments(parser) -> None:
@@ -94,7 +93,7 @@ def find_tokenizer(path: str | None, manifest: CorpusManifest | None):
 
 def print_manifest(manifest: CorpusManifest) -> None:
     """Print what the manifest says, counts as tables."""
-    from rich.console import Console
+    from codemix_megatron.cli.consoles import Console
 
     console = Console() if sys.stdout.isatty() else Console(width=140)
     card, encoder = manifest.tokenizer, manifest.encoder
@@ -160,8 +159,3 @@ def print_document(document: DecodedDocument, characters: int, with_ids: bool) -
         text = document.text[: characters or None]
         rest = len(document.text) - len(text)
         print(printable(text) + (f"\n... {rest:,} more characters" if rest else ""))
-
-
-def printable(text: str) -> str:
-    """Return the text with control characters spelled out."""
-    return text.translate(CONTROL)

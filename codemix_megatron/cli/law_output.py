@@ -11,8 +11,9 @@ MOST_COLUMNS = 6
 
 def print_errors(table, fits: dict) -> None:
     """Print how each form does on runs it has not seen."""
-    from rich.console import Console
     from rich.table import Table
+
+    from codemix_megatron.cli.consoles import Console
 
     console = Console(width=None if sys.stdout.isatty() else 130)
     console.print(f"{len(table.runs)} runs, {table.described}", highlight=False)
@@ -34,8 +35,9 @@ def print_errors(table, fits: dict) -> None:
 
 def print_proposals(proposals, objective: list[str]) -> None:
     """Print mixtures to try."""
-    from rich.console import Console
     from rich.table import Table
+
+    from codemix_megatron.cli.consoles import Console
 
     names = list(proposals[0].shares)
     named = names if len(names) <= MOST_COLUMNS else sorted(names, key=lambda name: -max(p.shares[name] for p in proposals))[:MOST_COLUMNS]

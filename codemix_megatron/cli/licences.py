@@ -45,8 +45,9 @@ def count(counted: dict[str, Counter], document: DocumentOrigin) -> None:
 def print_table(counted: dict[str, Counter]) -> None:
     """Print one row for each licence, the largest first."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
+
+    from codemix_megatron.cli.consoles import Console
 
     table = Table("licence", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("documents", "bytes", "share", "origins"):

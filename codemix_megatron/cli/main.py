@@ -12,6 +12,8 @@ import warnings
 
 from codemix_megatron import __version__
 from codemix_megatron.errors import CodemixError, machine_fault
+from codemix_megatron.printable import printable_output
+from codemix_megatron.redaction import redact
 
 __all__ = ["main"]
 
@@ -58,6 +60,12 @@ Exit codes: 0 done, 2 something to mend in what was asked, 1 the machine failed,
 def main(argv: list[str] | None = None) -> int:
     """Run one command; print errors of this package as one message, without a traceback."""
     argv = sys.argv[1:] if argv is None else argv
+    with printable_output():
+        return run_command(argv)
+
+
+def run_command(argv: list[str]) -> int:
+    """Run one command and return its exit code."""
     command = next((word for word in argv if word in COMMANDS), "")
     try:
         return dispatch(argv)
@@ -78,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
 def complain(command: str, error: CodemixError) -> int:
     """Print an error as one message and return its exit code."""
     sys.stdout.flush()
-    sys.stderr.write(f"codemix {command}: error: {error}\n")
+    sys.stderr.write(redact(f"codemix {command}: error: {error}\n"))
     return error.exit_code
 
 

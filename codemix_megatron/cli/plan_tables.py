@@ -12,9 +12,9 @@ EXACT_FROM_WIDTH = 100  # columns of the terminal; narrower ones get short token
 
 def print_plan(plan) -> None:
     """Print the tables people read."""
-    from rich.console import Console
+    from codemix_megatron.cli.consoles import Console
 
-    console = Console()
+    console = Console(markup=True)
     say = lambda text: console.print(text, highlight=False)  # noqa: E731
     say(
         f"[bold]{plan.name}[/]: {format_tokens(plan.parameters['total'])} parameters"
@@ -118,9 +118,9 @@ def data_read(epochs: float) -> str:
 
 def print_difference(difference: dict) -> None:
     """Print what differs between two plans; sources of one side alone first and loudest."""
-    from rich.console import Console
+    from codemix_megatron.cli.consoles import Console
 
-    console = Console()
+    console = Console(markup=True)
     a, b = side_names(difference)
     say = lambda text: console.print(text, highlight=False, soft_wrap=True)  # noqa: E731
     say(f"A is [bold]{difference['a']}[/], B is [bold]{difference['b']}[/]; difference is B - A")

@@ -129,7 +129,7 @@ class ProgressLines:
 
 def print_summary(manifests: dict[str, CorpusManifest]) -> None:
     """Print one row per corpus, their languages, and what was left out."""
-    from rich.console import Console
+    from codemix_megatron.cli.consoles import Console
 
     console = Console() if sys.stdout.isatty() else Console(width=140)
     console.print(corpus_table(manifests))

@@ -3,9 +3,9 @@
 import json
 import os
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from codemix_megatron.cli.consoles import Console
 from codemix_megatron.plan.plan import Plan
 from codemix_megatron.recipe.quantity import format_tokens
 from codemix_megatron.records.run_folder import RunFolder

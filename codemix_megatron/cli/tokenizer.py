@@ -189,8 +189,9 @@ def report(arguments, recipe, specs: dict[str, CorpusSpec]) -> None:
 def print_report(tokenizers: list, rows: list[ReportRow]) -> None:
     """Print the tokenizers with their numbers, then a row per corpus and language."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
+
+    from codemix_megatron.cli.consoles import Console
 
     console = Console() if sys.stdout.isatty() else Console(width=160)
     for number, tokenizer in enumerate(tokenizers, 1):

@@ -149,9 +149,8 @@ def refuse_second(folder: RunFolder) -> None:
 
 def convert_start(recipe, folder: RunFolder) -> None:
     """Convert the public model before the ranks start, so that none of them waits for it."""
-    from rich.console import Console
-
     from codemix_megatron.checkpoint.card import read_card
+    from codemix_megatron.cli.consoles import Console
     from codemix_megatron.cli.evaluate import progress_bars
     from codemix_megatron.cli.export import describe_parity
     from codemix_megatron.conversion.importing import import_initial

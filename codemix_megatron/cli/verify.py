@@ -106,8 +106,9 @@ def workers(asked: int | None) -> int:
 def print_summary(summary: dict, verification: Verification) -> None:
     """Print counts by status and where the files are."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
+
+    from codemix_megatron.cli.consoles import Console
 
     table = Table("outcome", "programs", "share", box=SIMPLE_HEAD)
     table.columns[1].justify = table.columns[2].justify = "right"

@@ -20,6 +20,7 @@ from codemix_megatron.readers.inputs import READING_VERSION
 from codemix_megatron.readers.remote_files import remote_files
 from codemix_megatron.readers.streams import is_url, open_input
 from codemix_megatron.recipe.schema import CorpusSpec, as_plain
+from codemix_megatron.redaction import with_variables
 
 __all__ = ["check_unchanged", "fingerprint_inputs"]
 
@@ -95,7 +96,7 @@ def look_again(file: InputFile) -> tuple[int, str]:
         if is_url(file.path):
             import fsspec
 
-            fsspec.core.url_to_fs(str(file.path))[0].invalidate_cache()
+            fsspec.core.url_to_fs(with_variables(str(file.path)))[0].invalidate_cache()
             (found,), _ = remote_files(str(file.path))
             return found.num_bytes, found.stamp
         path = Path(file.path)

@@ -63,7 +63,21 @@ def at_work(progress: Progress):
     go_offline()
     with quiet() as aloud, empty_cache():
         register_metrics()
+        confine_templates()
         yield aloud(progress)
+
+
+def confine_templates() -> None:
+    """Have lm-eval fill templates in Jinja's sandbox: a suite is data, and plain Jinja runs what a template reaches from any object."""
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from lm_eval import utils
+
+    if not isinstance(utils.env, ImmutableSandboxedEnvironment):
+        confined = ImmutableSandboxedEnvironment(
+            loader=utils.env.loader, undefined=utils.env.undefined, keep_trailing_newline=utils.env.keep_trailing_newline
+        )
+        confined.filters.update(utils.env.filters)
+        utils.env = confined
 
 
 @contextlib.contextmanager

@@ -43,6 +43,15 @@ def judge_prompt() -> str:
     return resources.files("codemix_megatron.evaluate").joinpath("judge_prompt.txt").read_text(encoding="utf-8")
 
 
+def filled(template: str, **texts: str) -> str:
+    """Return a template with its places filled, in one pass: what stands in braces in an answer is the answer's own.
+
+    >>> filled("{a}, {b}", a="{b}", b="2")
+    '{b}, 2'
+    """
+    return re.sub("|".join(rf"\{{{name}\}}" for name in texts), lambda place: texts[place[0][1:-1]], template)
+
+
 def read_prompts(path, limit: int | None = None) -> list[str]:
     """Return the prompts of a JSON lines file, each under `prompt` (or `instruction`, with `context` after it, as Dolly has it)."""
     prompts = []
@@ -119,7 +128,7 @@ def judge_pairs(
     for number, pair in enumerate(pairs):
         for order in ORDERS:
             first, second = (pair.ours, pair.theirs) if order == ORDERS[0] else (pair.theirs, pair.ours)
-            text = template.replace("{prompt}", pair.prompt).replace("{a}", first).replace("{b}", second)
+            text = filled(template, prompt=pair.prompt, a=first, b=second)
             questions[number, order] = text, hashlib.sha256(f"{judge}\n{text}".encode()).hexdigest()
     todo = {digest: text for text, digest in questions.values() if read_verdict(known.get(digest, "")) is None}
     writing, done = threading.Lock(), len(questions) - len(todo)

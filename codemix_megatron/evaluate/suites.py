@@ -27,6 +27,7 @@ from pathlib import Path
 import yaml
 
 from codemix_megatron.errors import EvaluationError
+from codemix_megatron.recipe.names import name_fault
 
 __all__ = ["BUILT_IN", "Suite", "SuiteTask", "find_data", "read_suite"]
 
@@ -134,6 +135,8 @@ def suite_faults(plain) -> list[str]:
     faults = unknown_keys(plain, SUITE_KEYS, "")
     if not isinstance(plain.get("suite"), str):
         faults.append("suite: missing; it is the suite's name")
+    elif fault := name_fault(plain["suite"]):
+        faults.append(f"suite: {fault}")
     tasks, known = plain.get("tasks"), []
     if not isinstance(tasks, dict) or not tasks:
         return [*faults, "tasks: missing; it maps names to tasks"]
@@ -159,6 +162,8 @@ def suite_faults(plain) -> list[str]:
 def task_faults(name: str, entry) -> list[str]:
     """Return the faults of one task."""
     where = f"tasks.{name}"
+    if fault := name_fault(name):
+        return [f"tasks: {fault}"]
     if not isinstance(entry, dict):
         return [f"{where}: holds {type(entry).__name__}, needs a mapping"]
     faults = unknown_keys(entry, TASK_KEYS, f"{where}.")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.manifest import CorpusManifest
+from codemix_megatron.redaction import with_variables
 
 __all__ = ["BlockCache", "cache_folder", "is_remote"]
 
@@ -38,7 +39,7 @@ class BlockCache:
         name = hashlib.sha256(f"{self.url} {manifest.bin_sha256}".encode()).hexdigest()[:24]
         self.path = cache_folder() / f"{name}.bin"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.filesystem, self.remote = fsspec.core.url_to_fs(self.url)
+        self.filesystem, self.remote = fsspec.core.url_to_fs(with_variables(self.url))
         try:
             self.num_bytes = self.filesystem.size(self.remote)
         except Exception as fault:  # every store has errors of its own

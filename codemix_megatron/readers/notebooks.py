@@ -1,7 +1,7 @@
 """Jupyter notebooks: prose cells as they stand, code cells in fences of their language; outputs are left out."""
 
-import functools
 import json
+import re
 from collections.abc import Iterator
 
 import orjson
@@ -12,6 +12,8 @@ from codemix_megatron.readers.streams import open_unpacked
 __all__ = ["NOTEBOOK", "notebook_text", "read_notebook"]
 
 NOTEBOOK = "notebook"
+DEEPEST_HEADING = 6  # of Markdown and of nbformat 3
+BACKTICKS = re.compile("`+")
 LARGEST_NOTEBOOK_BYTES = 64 << 20  # pictures are most of it
 
 
@@ -28,7 +30,7 @@ def read_notebook(
         text = notebook_text(parse_notebook(data.removeprefix(b"\xef\xbb\xbf")))
     except (ValueError, RecursionError):
         yield BadDocument(str(path), "broken JSON")
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, OverflowError):
         yield BadDocument(str(path), "no Jupyter notebook")
     else:
         yield check_text(text, str(path), language=NOTEBOOK, kind=kind, licence=licence, origin=name)
@@ -63,14 +65,8 @@ def cell_text(cell: dict, language: str) -> str:
     if not text:
         return ""
     if cell["cell_type"] == "heading":
-        return f"{'#' * int(cell.get('level', 1))} {text}"
+        return f"{'#' * min(max(int(cell.get('level', 1)), 1), DEEPEST_HEADING)} {text}"
     if cell["cell_type"] != "code":
         return text
-    fence = next(fence for fence in fences() if fence not in text)
+    fence = "`" * max(3, 1 + max(map(len, BACKTICKS.findall(text)), default=0))
     return f"{fence}{str(cell.get('language') or language).lower()}\n{text}\n{fence}"
-
-
-@functools.cache
-def fences() -> tuple[str, ...]:
-    """Return fences of three backticks and more."""
-    return tuple("`" * length for length in range(3, 200))

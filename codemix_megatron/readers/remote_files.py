@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codemix_megatron.errors import MACHINE_FAULT, CorpusError
+from codemix_megatron.redaction import with_variables
 
 __all__ = ["FoundFile", "remote_files"]
 
@@ -26,7 +27,7 @@ def remote_files(url: str) -> tuple[list[FoundFile], bool]:
     import fsspec
 
     try:
-        filesystem, path = fsspec.core.url_to_fs(url)
+        filesystem, path = fsspec.core.url_to_fs(with_variables(url))
         if any(sign in path for sign in "*?["):
             infos, top, is_folder = list(filesystem.glob(path, detail=True).values()), None, False
         elif filesystem.isdir(path):

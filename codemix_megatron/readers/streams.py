@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from codemix_megatron.errors import MACHINE_FAULT, CodemixError, CorpusError
+from codemix_megatron.redaction import with_variables
 
 __all__ = ["PACKED_SUFFIXES", "is_url", "open_input", "open_unpacked", "plain_suffix"]
 
 PACKED_SUFFIXES = (".gz", ".zst", ".bz2", ".xz")
 BUFFER_BYTES = 1 << 20
+PACKED_BYTES = 4096  # of Zstandard at a time: four bytes may hold a block of 128 KiB
+HARMLESS_BYTES, MOST_EXPANSION = 256 << 20, 500
 REMOTE_BLOCK_BYTES = 8 << 20
 LARGEST_WINDOW_BYTES = 1 << 31  # what `zstd --ultra --long=31` writes
 
@@ -41,7 +44,10 @@ def open_input(path):
     import fsspec
 
     try:
-        with fsspec.open(str(path), "rb", block_size=REMOTE_BLOCK_BYTES) as raw, io.BufferedReader(raw, BUFFER_BYTES) as stream:
+        with (
+            fsspec.open(with_variables(str(path)), "rb", block_size=REMOTE_BLOCK_BYTES) as raw,
+            io.BufferedReader(raw, BUFFER_BYTES) as stream,
+        ):
             yield stream
     except (CodemixError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError):
         raise
@@ -59,15 +65,15 @@ def open_unpacked(path):
         try:
             if str(path).lower().endswith(".gz"):
                 with gzip.GzipFile(fileobj=raw) as stream:
-                    yield io.BufferedReader(stream, BUFFER_BYTES), raw
+                    yield io.BufferedReader(Unpacking(stream, raw, path), BUFFER_BYTES), raw
             elif str(path).lower().endswith(".bz2"):
                 with Bzip2File(raw) as stream:
-                    yield io.BufferedReader(stream, BUFFER_BYTES), raw
+                    yield io.BufferedReader(Unpacking(stream, raw, path), BUFFER_BYTES), raw
             elif str(path).lower().endswith(".xz"):
                 with lzma.LZMAFile(raw) as stream:
-                    yield io.BufferedReader(stream, BUFFER_BYTES), raw
+                    yield io.BufferedReader(Unpacking(stream, raw, path), BUFFER_BYTES), raw
             elif str(path).lower().endswith(".zst"):
-                yield io.BufferedReader(ZstandardFrames(raw), BUFFER_BYTES), raw
+                yield io.BufferedReader(Unpacking(ZstandardFrames(raw), raw, path), BUFFER_BYTES), raw
             else:
                 yield raw, raw
         except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as fault:
@@ -85,6 +91,28 @@ class Bzip2File(bz2.BZ2File):
             if fault.errno is not None:
                 raise
             raise EOFError(str(fault)) from None
+
+
+class Unpacking(io.RawIOBase):
+    """An archive's content, until it is so much more than the archive that nobody's documents are in it."""
+
+    def __init__(self, content, raw, path):
+        self.content, self.raw, self.path, self.num_bytes = content, raw, path, 0
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def readinto(self, buffer) -> int:
+        """Fill a buffer with content; raises CorpusError for a bomb."""
+        size = self.content.readinto(buffer)
+        self.num_bytes += size
+        if self.num_bytes > HARMLESS_BYTES and self.num_bytes > MOST_EXPANSION * max(1, self.raw.tell()):
+            raise CorpusError(
+                f"{self.path}: {self.num_bytes >> 20} MiB from the first {self.raw.tell() >> 10} KiB of it; no archive of documents expands more"
+                f" than {MOST_EXPANSION}-fold. Take it out of `documents`, or unpack it and look"
+            )
+        return size
 
 
 class ZstandardFrames(io.RawIOBase):
@@ -107,7 +135,7 @@ class ZstandardFrames(io.RawIOBase):
             packed = self.frame.unused_data if self.frame.eof else b""
             if self.frame.eof:
                 self.frame, self.is_inside = self.decompressor.decompressobj(), False
-            packed = packed or self.raw.read(BUFFER_BYTES)
+            packed = packed or self.raw.read(PACKED_BYTES)
             if not packed:
                 if self.is_inside:
                     raise EOFError("it ends in the middle of a frame")

@@ -3,7 +3,9 @@
 import math
 
 from codemix_megatron.recipe.filtering import filter_faults
-from codemix_megatron.recipe.schema import FillInTheMiddle, Parallel, Recipe, RopeScaling, entry_share
+from codemix_megatron.recipe.names import name_fault
+from codemix_megatron.recipe.schema import FillInTheMiddle, Parallel, Recipe, RopeScaling, as_plain, entry_share
+from codemix_megatron.redaction import redact, secret_in
 
 __all__ = ["find_faults", "layout_faults", "model_faults", "ranks_fault", "share_faults"]
 
@@ -13,6 +15,8 @@ SHARE_TOLERANCE = 1e-6
 def find_faults(recipe: Recipe) -> list[str]:
     """Return one line per fault; an empty list means that the recipe can be planned."""
     return [
+        *name_faults(recipe),
+        *secret_faults(as_plain(recipe), ""),
         *seed_faults(recipe),
         *model_faults(recipe),
         *layout_faults(recipe),
@@ -23,6 +27,30 @@ def find_faults(recipe: Recipe) -> list[str]:
         *phase_faults(recipe),
         *branch_faults(recipe),
         *evaluation_faults(recipe),
+    ]
+
+
+def name_faults(recipe: Recipe) -> list[str]:
+    """Check names that become parts of paths and scripts."""
+    named = {
+        "name": recipe.name,
+        **{f"phases[{i}].name": phase.name for i, phase in enumerate(recipe.phases)},
+        **{f"corpora.{ascii(name)[1:-1]}": name for name in recipe.corpora},
+    }
+    return [f"{path}: {fault}" for path, name in named.items() if (fault := name_fault(name))]
+
+
+def secret_faults(plain, path: str) -> list[str]:
+    """Check that no value holds a secret: a recipe is copied into manifests, the run, its export and its report."""
+    if isinstance(plain, dict):
+        return [fault for key, value in plain.items() for fault in secret_faults(value, f"{path}.{key}" if path else str(key))]
+    if isinstance(plain, (list, tuple)):
+        return [fault for i, value in enumerate(plain) for fault in secret_faults(value, f"{path}[{i}]")]
+    if not isinstance(plain, str) or not secret_in(plain):
+        return []
+    return [
+        f"{path}: {redact(plain)[:200]} holds a secret (shown as ***), which would be published with the run;"
+        " put it into a variable of the environment and write ${NAME} in its place"
     ]
 
 

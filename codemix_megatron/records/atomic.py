@@ -5,7 +5,10 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
+from codemix_megatron.redaction import redact
+
 __all__ = [
+    "UNENCODABLE",
     "json_line",
     "partial_path",
     "read_json",
@@ -60,9 +63,9 @@ def sync_file(path) -> None:
 
 
 def replace_text(path, text: str) -> None:
-    """Write `text` to `path` atomically."""
+    """Write `text` to `path` atomically, without secrets."""
     with writing(path) as handle:
-        handle.write(text)
+        handle.write(redact(text))
 
 
 def write_json(path, value) -> None:

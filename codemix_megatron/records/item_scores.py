@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from codemix_megatron.errors import EvaluationError
-from codemix_megatron.records.atomic import read_json, replace_text
+from codemix_megatron.records.atomic import read_json, writing
 
 __all__ = ["ItemScores", "MetricItems", "item_file", "shared_items"]
 
@@ -42,7 +42,8 @@ class ItemScores:
         """Write atomically, in one line per block."""
         plain = asdict(self)
         lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in plain.items())
-        replace_text(path, "{\n" + lines + "\n}\n")
+        with writing(path) as handle:  # as they are: what a model wrote is data
+            handle.write("{\n" + lines + "\n}\n")
         return Path(path)
 
     @classmethod

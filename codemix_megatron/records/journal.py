@@ -24,7 +24,8 @@ import os
 from pathlib import Path
 
 from codemix_megatron.errors import CodemixError
-from codemix_megatron.records.atomic import replace_text
+from codemix_megatron.records.atomic import UNENCODABLE, replace_text
+from codemix_megatron.redaction import redact
 
 __all__ = ["Journal", "cut_after", "read_journal"]
 
@@ -35,11 +36,11 @@ class Journal:
     def __init__(self, path):
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.handle = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the run
+        self.handle = open(self.path, "a", encoding="utf-8", errors=UNENCODABLE)  # noqa: SIM115 - open as long as the run
 
     def append(self, event: str, **values) -> None:
         """Write one event as one line; it survives the process once this returns."""
-        self.handle.write(json.dumps({"event": event, **values}) + "\n")
+        self.handle.write(redact(json.dumps({"event": event, **values})) + "\n")
         self.handle.flush()
 
     def close(self) -> None:

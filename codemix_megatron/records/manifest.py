@@ -7,6 +7,7 @@ from pathlib import Path
 
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.atomic import read_json, write_json
+from codemix_megatron.redaction import with_variables
 
 __all__ = ["CorpusManifest", "EncoderCard", "TokenizerCard", "manifest_path"]
 
@@ -158,7 +159,7 @@ def read_remote_json(url: str):
     import fsspec
 
     try:
-        with fsspec.open(url, "rb") as handle:
+        with fsspec.open(with_variables(url), "rb") as handle:
             return json.loads(handle.read())
     except (OSError, ValueError):
         raise

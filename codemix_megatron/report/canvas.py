@@ -38,6 +38,7 @@ STYLE: dict[Any, Any] = {
     "hatch.linewidth": 0.6,
     "legend.frameon": False,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # names are no formulas, whatever signs they hold
     "svg.hashsalt": "codemix",
 }
 

@@ -1,15 +1,14 @@
 """Variants x axes -> named sets of changes to the base recipe; which of them are kept."""
 
-import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import product
 
+from codemix_megatron.recipe.names import name_fault
 from codemix_megatron.recipe.reading import kind_of, nearest
 
-__all__ = ["VARIANT", "Combination", "combine", "name_fault", "read_axes", "read_changes", "read_selection"]
+__all__ = ["VARIANT", "Combination", "combine", "read_axes", "read_changes", "read_selection"]
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 VARIANT = "variant"  # what include and exclude call the variant itself
 
 
@@ -60,13 +59,6 @@ def read_changes(plain, where: str, faults: list[str]) -> dict:
         return {str(key): value for key, value in (plain or {}).items()}
     faults.append(f"{where}: found {kind_of(plain)}, needs a mapping of recipe keys such as {{model.num_layers: 4}}")
     return {}
-
-
-def name_fault(name) -> str | None:
-    """Say why a name cannot be part of a folder's, or return None."""
-    if NAME.fullmatch(str(name)):
-        return None
-    return f"the name {str(name)!r} has to begin with a letter or digit; after it letters, digits, '.', '_' and '-' are allowed"
 
 
 def read_selection(plain, key: str, known: dict[str, list[str]], faults: list[str]) -> list[dict[str, list[str]]]:

@@ -21,8 +21,9 @@ from pathlib import Path
 
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.plan.devices import DEVICES
+from codemix_megatron.recipe.names import name_fault
 from codemix_megatron.recipe.reading import build_recipe, kind_of, nearest, parse_yaml, set_at
-from codemix_megatron.study.combining import VARIANT, Combination, combine, name_fault, read_axes, read_changes, read_selection
+from codemix_megatron.study.combining import VARIANT, Combination, combine, read_axes, read_changes, read_selection
 from codemix_megatron.study.schema import Study, Variant
 
 __all__ = ["read_study"]

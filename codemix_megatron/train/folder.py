@@ -17,6 +17,7 @@ from codemix_megatron.records.atomic import read_json, replace_text, write_json
 from codemix_megatron.records.journal import Journal, read_journal
 from codemix_megatron.records.provenance import git_state, installed_versions
 from codemix_megatron.records.run_folder import RunFolder, is_run_folder, saved_step
+from codemix_megatron.redaction import redact_words
 from codemix_megatron.train.recipe_changes import begun_phases, describe_changes, find_changes, proposed_branch
 
 __all__ = ["check_run", "is_finished", "now", "open_run", "reopen"]
@@ -145,7 +146,7 @@ def describe_environment(num_ranks: int, device: str) -> dict:
     """Return versions, command, git state and machine."""
     return {
         "versions": installed_versions(),
-        "command": sys.argv,
+        "command": redact_words(sys.argv),
         "git": git_state(),
         "machine": {
             "cores": available_cores(),

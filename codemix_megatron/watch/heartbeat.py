@@ -55,7 +55,8 @@ def open_stacks(logs: Path, rank: int):
         logs.mkdir(parents=True, exist_ok=True)
         return open(logs / f"stacks-rank-{rank}.txt", "w", encoding="utf-8")
     except OSError:
-        return open(os.path.join(tempfile.gettempdir(), f"codemix-stacks-rank-{rank}.txt"), "w", encoding="utf-8")
+        # Under a name nobody can foresee: a link that waits under a known one would have this process write elsewhere.
+        return tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix=f"codemix-stacks-rank-{rank}-", suffix=".txt", delete=False)
 
 
 class HeartbeatWriter:

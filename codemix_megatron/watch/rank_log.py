@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.redaction import redact_words
 from codemix_megatron.watch.rank_environment import node_name, own_rank, start_id
 
 __all__ = ["lead_output", "rank_log_path", "say_inside", "say_outside"]
@@ -42,7 +43,7 @@ def lead_output(run: RunFolder) -> None:
         setattr(sys, name, io.TextIOWrapper(stamped, encoding="utf-8", errors="backslashreplace", write_through=True))
     os.close(file)
     faulthandler.enable(file=2)
-    first_line = f"start {start_id()}: rank {rank} on {node_name()}, pid {os.getpid()}: {' '.join(sys.argv)}\n"
+    first_line = f"start {start_id()}: rank {rank} on {node_name()}, pid {os.getpid()}: {' '.join(redact_words(sys.argv))}\n"
     write_all(1, b"\n" if was_cut else b"")
     StampedFile(1).write(first_line.encode())
 

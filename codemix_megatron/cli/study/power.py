@@ -70,9 +70,9 @@ def plan_if_possible(study: Study, arguments) -> StudyPlan | None:
 
 def print_power(name: str, found: StudyPower, question: Question, hours: float | None, plan: StudyPlan | None) -> None:
     """Print the table and what it means."""
-    from rich.console import Console
+    from codemix_megatron.cli.consoles import Console
 
-    console = Console() if sys.stdout.isatty() else Console(width=150)
+    console = Console(markup=True) if sys.stdout.isatty() else Console(markup=True, width=150)
     say = lambda text: console.print(text, highlight=False, soft_wrap=True)  # noqa: E731
     say(
         f"[bold]{name}[/]: {plural(found.variants, 'variant')}, {found.seeds:.3g} seeds each as it stands; a verdict has to pass Holm's"

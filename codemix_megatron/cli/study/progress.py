@@ -73,7 +73,7 @@ class LiveTable:
     """Shows standings: redrawn in place on a terminal, elsewhere a line for each change."""
 
     def __init__(self, graph: Graph):
-        from rich.console import Console
+        from codemix_megatron.cli.consoles import Console
 
         self.graph = graph
         self.before: dict[str, tuple[str, str]] = {}

@@ -13,7 +13,7 @@ WITH_ENDS_FROM, WITH_PHASES_FROM = 100, 120  # columns of the terminal; narrower
 
 def print_study_plan(name: str, plan: StudyPlan) -> None:
     """Print totals, what is shared, and a row for every run."""
-    from rich.console import Console
+    from codemix_megatron.cli.consoles import Console
 
     console = Console()
     say = lambda text: console.print(text, highlight=False, soft_wrap=True)  # noqa: E731

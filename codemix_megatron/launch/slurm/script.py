@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from codemix_megatron.errors import LaunchError
 from codemix_megatron.launch.slurm.site import MEMORY, Container, Site
 
 __all__ = ["ARRAY_TASK", "Job", "render_script"]
@@ -32,7 +33,7 @@ class Job:
 
 def render_script(job: Job, site: Site) -> str:
     """Return the text of a batch script."""
-    options = [f"#SBATCH {option}" for option in sbatch_options(job, site)]
+    options = [f"#SBATCH {one_line(option)}" for option in sbatch_options(job, site)]
     lines = [*site.setup, *(f"module load {shlex.quote(name)}" for name in site.modules)]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in variables(site).items()]
     python = shlex.quote(site.batch_python or sys.executable)
@@ -94,6 +95,13 @@ def memory(job: Job, site: Site) -> str | None:
     return None if takes_all else site.memory_per_node
 
 
+def one_line(option: str) -> str:
+    """Return an option of sbatch; raises LaunchError for one that would end its line, for what follows would be run as bash."""
+    if any(not character.isprintable() for character in option):
+        raise LaunchError(f"{option!r}: holds a control character, such as a line break; give the run another folder", exit_code=2)
+    return option
+
+
 def in_minutes(hours: float | None) -> int | None:
     """Return hours as the whole minutes that Slurm counts in."""
     return None if hours is None else max(1, round(hours * 60))
@@ -140,4 +148,11 @@ def task_command(command: tuple[str, ...], job: Job, site: Site) -> str:
 
 def words_of(words) -> str:
     """Quote words for bash; the number of an array task is left to bash."""
-    return " ".join(f'"{word}"' if ARRAY_TASK in str(word) else shlex.quote(str(word)) for word in words)
+    return " ".join(quoted(str(word)) for word in words)
+
+
+def quoted(word: str) -> str:
+    """Quote one word; nothing of it but the number of an array task is expanded."""
+    if ARRAY_TASK not in word:
+        return shlex.quote(word)
+    return f'"{ARRAY_TASK}"'.join(part and shlex.quote(part) for part in word.split(ARRAY_TASK))
