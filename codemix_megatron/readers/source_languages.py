@@ -42,7 +42,8 @@ BY_CONTENT: dict[str, tuple[re.Pattern, Signs]] = {
                      rf"|(?:public|private|protected)[ \t]*:)|\bstd::\w|\bnullptr\b|\bconstexpr\b|\bvirtual[ \t]")),
     )),
     ".m": (MATLAB_LIKE, (
-        ("objective-c", sign(rf"{LINE}(?:@interface|@implementation|@protocol|@end|@import|#import|#include|#define|#if)\b|\[\[?[A-Za-z]\w{0,60} [A-Za-z]\w{0,60}[\]:]")),
+        ("objective-c", sign(rf"{LINE}(?:@interface|@implementation|@protocol|@end|@import|#import|#include|#define|#if)\b"
+                             r"|\[\[?[A-Za-z]\w{0,60} [A-Za-z]\w{0,60}[\]:]")),
         ("mercury", sign(r"^:- module\b")),
         ("mathematica", sign(r"\A\s{0,999}\(\*")),
         ("mathematica", sign(r"[A-Za-z]\w{0,40}\[[^\]\n]{0,200}_[^\]\n]{0,200}\][ \t]*:?=|BeginPackage\[|:>|/@")),
