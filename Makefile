@@ -123,3 +123,17 @@ coverage: $(STAMP)  ## all tests with coverage of processes they start, and the 
 .PHONY: check-scale
 check-scale: $(STAMP)  ## what 8,192 ranks cost in coordination, simulated, and how it grows; 5 minutes on two cores, ends with one line of JSON
 	TORCH_CPP_LOG_LEVEL=ERROR $(BIN)/python -P -W ignore benchmarks/scale.py  # -P: modules beside it are not to hide those of the standard library
+
+# The CUDA path without a GPU. Its environment (a CUDA build of torch, 4.5 GB once) has nothing to do with that of the tests.
+CUDA_VENV ?= .venv-cuda
+TE_SOURCE ?= $(CUDA_VENV)/transformer_engine
+
+.PHONY: check-cuda
+check-cuda: $(CUDA_VENV)/.installed  ## every layout on simulated CUDA, with and without Transformer Engine's Python; ends with one line of JSON
+	TE_SOURCE=$(abspath $(TE_SOURCE)) $(CUDA_VENV)/bin/python tests/simulated_cuda/check.py $(OPTIONS)
+
+$(CUDA_VENV)/.installed: tests/simulated_cuda/requirements.txt
+	test -x $(CUDA_VENV)/bin/python || $(PYTHON) -m venv $(CUDA_VENV) || python3 -m venv $(CUDA_VENV)
+	$(CUDA_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/simulated_cuda/requirements.txt
+	$(CUDA_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(TE_SOURCE) transformer-engine==2.11.0
+	touch $@

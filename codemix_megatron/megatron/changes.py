@@ -12,7 +12,7 @@ __all__ = ["CHANGES", "SUPPORTED_MEGATRON", "Change"]
 
 SUPPORTED_MEGATRON = ("0.16.1",)
 
-When = Literal["always", "on CPU", "without FusedAdam", "with Transformer Engine", "at import"]
+When = Literal["always", "on CPU", "without FusedAdam", "on CUDA without FusedAdam", "with Transformer Engine", "at import"]
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,19 @@ CHANGES = (
                 f"{OURS}.cpu:scale_in_place",
                 ("(chunk_size, noop_flag, tensor_lists, scale)",),
                 read_by=f"{CLIPPING}:clip_grad_by_total_norm_fp32",
+            ),
+        ),
+    ),
+    Change(
+        "gradient norm",
+        "on CUDA without FusedAdam",
+        "reads one number from the device for each weight, and waits each time: 82 waits a step for 470m",
+        (
+            Replaced(
+                f"{CLIPPING}:l2_norm_impl",
+                f"{OURS}.gradient_norm:norm_of_all",
+                ("(chunk_size, noop_flag, tensor_lists, per_tensor, *args)",),
+                read_by=f"{CLIPPING}:get_grad_norm_fp32",
             ),
         ),
     ),

@@ -37,11 +37,13 @@ def applies(change: Change, device_type: str, engines: Mapping[str, bool]) -> bo
     """Say whether a change is to be made here."""
     on_cuda = device_type == "cuda"
     transformer_engine = on_cuda and engines.get("transformer_engine", False)
+    has_fused_adam = transformer_engine or (on_cuda and engines.get("amp_C", False))
     here = {
         "always": True,
         "at import": True,
         "on CPU": not on_cuda,
-        "without FusedAdam": not (transformer_engine or (on_cuda and engines.get("amp_C", False))),
+        "without FusedAdam": not has_fused_adam,
+        "on CUDA without FusedAdam": on_cuda and not has_fused_adam,
         "with Transformer Engine": transformer_engine and not engines.get("fused_weight_gradient_mlp_cuda", False),
     }
     return here[change.when] and not is_left_out(change.name)

@@ -20,7 +20,6 @@ def cuda_settings(parallel: Parallel, logs: str | None) -> dict[str, str]:
     settings = {
         "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
         "TORCH_FR_BUFFER_SIZE": str(FLIGHT_RECORDER_ENTRIES),
-        "TORCH_NCCL_TRACE_BUFFER_SIZE": str(FLIGHT_RECORDER_ENTRIES),  # its name before torch 2.10
         "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
     }
     if logs:

@@ -16,6 +16,7 @@ from codemix_megatron.megatron.changes import CHANGES
 from codemix_megatron.megatron.installing import install_changes
 from codemix_megatron.megatron.sites import CudaNames, Replaced, Unwrapped
 
+ON_CUDA_ALONE = ("with Transformer Engine", "on CUDA without FusedAdam")
 PACKAGE = REPOSITORY / "codemix_megatron"
 
 # In a process of its own, with nothing installed: break each site in turn, ask for the changes, put it back.
@@ -51,7 +52,7 @@ def otherwise(self, something_else=None):
     return something_else
 
 for change in CHANGES:
-    if change.when == "with Transformer Engine":
+    if change.when in ("with Transformer Engine", "on CUDA without FusedAdam"):
         continue
     for site in change.sites:
         owner, name = owner_of(site.target)
@@ -169,7 +170,7 @@ def test_every_entry_says_why_and_names_are_used_once():
 def test_an_entry_can_be_left_out_and_takes_along_what_needs_it(monkeypatch):
     monkeypatch.setenv("CODEMIX_WITHOUT", "weight gradients, rotary positions")
     wanted = {change.name for change in CHANGES if installing.applies(change, "cpu", {})}
-    on_cpu = {change.name for change in CHANGES if change.when != "with Transformer Engine"}
+    on_cpu = {change.name for change in CHANGES if change.when not in ON_CUDA_ALONE}
     assert on_cpu - wanted == {"weight gradients", "rotary positions", "embedding gradients"}
 
 
@@ -181,7 +182,8 @@ def test_an_unknown_entry_is_refused_with_those_there_are(monkeypatch):
 
 def test_on_cuda_with_a_fused_adam_nothing_of_cpu_or_adam_is_changed():
     on_cuda = {change.name for change in CHANGES if installing.applies(change, "cuda", {"transformer_engine": True})}
-    assert not on_cuda & {change.name for change in CHANGES if change.when in ("on CPU", "without FusedAdam")}
+    others = ("on CPU", "without FusedAdam", "on CUDA without FusedAdam")
+    assert not on_cuda & {change.name for change in CHANGES if change.when in others}
     assert installing.applies(next(c for c in CHANGES if c.name == "Adam"), "cuda", {})
 
 
@@ -206,3 +208,17 @@ def test_losses_without_all_that_can_be_left_out_are_the_same_to_rounding():
     for ours, theirs in zip(*found, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-5)
     assert found[0] != found[1], "leaving them out made no difference at all: the switch does nothing"
+
+
+def test_norm_of_all_gradients_is_that_of_megatron_core():
+    from megatron.core.utils import local_multi_tensor_l2_norm
+
+    from codemix_megatron.megatron.gradient_norm import norm_of_all
+
+    draw = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(shape, generator=draw) for shape in ((3, 4), (7,), (2, 2, 2))]
+    theirs, _ = local_multi_tensor_l2_norm(0, None, [tensors], False)
+    ours, _ = norm_of_all(0, torch.zeros(1), [tensors], False)
+    assert ours.shape == (1,)
+    torch.testing.assert_close(ours[0], torch.cat([t.flatten() for t in tensors]).double().norm().float())
+    torch.testing.assert_close(ours.flatten(), theirs.flatten().cpu())

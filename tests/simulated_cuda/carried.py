@@ -1,0 +1,98 @@
+"""A checkpoint from local layers to Transformer Engine's and back, with values; and documents apart against each alone.
+
+    python carried.py cpu|transformer-engine MODELS.json FOLDER OUT.json
+
+For every model: steps 0 and 1 on local layers, saved; step 2 here and there; Transformer Engine's state saved, and step 3 here and there.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
+from values import prepare  # noqa: E402
+
+STEPS = 4
+
+
+def engine_for(model: dict, device: str, ranks):
+    """Return an engine for one source."""
+    from many_layouts import recipe_of
+
+    from codemix_megatron.records.manifest import TokenizerCard
+    from codemix_megatron.train.engine import Engine
+
+    card = TokenizerCard(type="none", path="", sha256="", vocab_size=256, end_of_document_id=0)
+    return Engine(recipe_of(model, {"device": device}, {}), card, 1, ranks)
+
+
+def train(model: dict, device: str, folder: Path, first: int, last: int) -> list[float]:
+    """Train steps [first, last), from the other side's checkpoint where there is one before; save in between and at the end."""
+    import torch
+    from many_layouts import batches
+
+    from codemix_megatron.checkpoint.loading import load_checkpoint
+    from codemix_megatron.checkpoint.writing import save_checkpoint
+    from codemix_megatron.parallel.ranks import one_rank
+    from codemix_megatron.train.batches import Batch
+
+    losses = []
+    with one_rank(device=device) as ranks:
+        engine = engine_for(model, device, ranks)
+        if first:
+            wanted = engine.sharded_state(is_loading=True)
+            engine.load_state(load_checkpoint(folder / f"step-{first}", wanted))
+        for step in range(first, last):
+            if step != first and not (folder / f"step-{step}").exists():
+                save_checkpoint(folder / f"step-{step}", engine.sharded_state(), {"step": step}, torch.device("cpu"))
+            rows = torch.from_numpy(batches(STEPS)[step])
+            losses.append(engine.train_step(Batch(rows, torch.zeros(len(rows), dtype=torch.int64)), 1e-2).losses.mean)
+    return losses
+
+
+def documents(model: dict) -> float:
+    """Return how far logits of a document in a row are from those it has alone, by borders on Transformer Engine's attention."""
+    import torch
+    from many_layouts import recipe_of
+
+    from codemix_megatron.model.build import build_model
+    from codemix_megatron.model.document_attention import document_borders
+    from codemix_megatron.parallel.ranks import one_rank
+
+    rows = torch.tensor([[3, 9, 4, 0, 8, 2, 7, 7, 0, 5, 6, 1], [1, 2, 0, 0, 4, 5, 6, 7, 8, 9, 1, 0]])
+    with one_rank(device="cuda") as ranks, torch.no_grad():
+        (gpt,) = build_model(recipe_of(model, {"device": "cuda"}, {}), 256, ranks.device)
+        gpt.eval()
+        positions = torch.arange(12).expand_as(rows)
+        (borders,) = document_borders(rows, 0, 2)
+        together = gpt(rows, positions, None, packed_seq_params=borders)
+        alone = gpt(rows[:1, 4:9], positions[:1, :5], None)
+        leaking = gpt(rows, positions, None)
+    assert (leaking[0, 4:9] - alone[0]).abs().max() > 1e-3, "documents see each other without borders"
+    return float((together[0, 4:9] - alone[0]).abs().max())
+
+
+def main() -> None:
+    """Do this side's part of every model."""
+    kind, folder = sys.argv[1], Path(sys.argv[3])
+    prepare(kind)
+    import torch
+
+    torch.set_num_threads(1)
+    found = {}
+    for name, model in json.loads(Path(sys.argv[2]).read_text()).items():
+        place = folder / name.replace(" ", "-")
+        if kind == "cpu":
+            has_other = (place / "step-3").exists()
+            found[name] = {"losses": train(model, "cpu", place, 3, 4) if has_other else train(model, "cpu", place, 0, 3)}
+        else:
+            found[name] = {"losses": train(model, "cuda", place, 2, 4), "documents": documents(model)}
+    Path(sys.argv[4]).write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("RANK", "0")
+    os.environ.update(WORLD_SIZE="1", LOCAL_RANK="0", LOCAL_WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+    main()

@@ -1,0 +1,133 @@
+"""A CUDA device that is the CPU: code that names "cuda" gets CPU tensors with their values, so that whole steps of the CUDA path run.
+
+Every function of torch that is given a CUDA device is given the CPU instead; tensors say that they are on CUDA where they are asked.
+"""
+
+import contextlib
+import functools
+import types
+
+import torch
+import torch.distributed as dist
+from torch.overrides import TorchFunctionMode
+
+PROPERTIES = types.SimpleNamespace(name="NVIDIA H100 80GB HBM3", total_memory=85_000_000_000, major=9, minor=0, multi_processor_count=132)
+
+IS_CUDA = torch.Tensor.is_cuda.__get__
+
+
+class CpuForCuda(TorchFunctionMode):
+    """Turns CUDA devices in arguments into the CPU."""
+
+    def __torch_function__(self, func, kinds, arguments=(), named=None):
+        named = named or {}
+        if func == IS_CUDA:
+            return True
+        if func is torch.Tensor.type and len(arguments) == 1 and not named:
+            return func(*arguments).replace("torch.", "torch.cuda.")
+        if func is torch.device:
+            return func(*arguments, **named)
+        named = {name: on_cpu(value) for name, value in named.items() if name != "pin_memory"}
+        if isinstance(named.get("device"), int):  # a CUDA device by its number
+            named["device"] = torch.device("cpu")
+        return func(*map(on_cpu, arguments), **named)
+
+
+def on_cpu(value):
+    """Return the CPU for a CUDA device however it is said."""
+    if isinstance(value, torch.device) and value.type == "cuda":
+        return torch.device("cpu")
+    return "cpu" if isinstance(value, str) and value.split(":")[0] == "cuda" else value
+
+
+class Stream:
+    """A stream in which everything is done at once."""
+
+    device, cuda_stream, stream_id = torch.device("cuda", 0), 0, 0
+
+    def __init__(self, *arguments, **named):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return False
+
+    def record_event(self, event=None):
+        return event or Event()
+
+    def wait_stream(self, other):
+        pass
+
+    wait_event = wait_stream
+
+    def synchronize(self):
+        pass
+
+
+class Event(Stream):
+    """A moment that is over."""
+
+    def record(self, *arguments):
+        pass
+
+    def elapsed_time(self, other):
+        return 1.0
+
+    def query(self):
+        return True
+
+    def wait(self, *arguments):
+        pass
+
+
+def install() -> None:
+    """Replace what asks for a GPU, for the rest of the process."""
+    cuda = torch.cuda
+    cuda.is_available = cuda.is_initialized = lambda: True
+    cuda._lazy_init = lambda: None
+    cuda.device_count, cuda.current_device = (lambda: 8), (lambda: 0)
+    cuda.set_device = cuda.synchronize = cuda.empty_cache = lambda device=None: None
+    cuda.Event, cuda.Stream = Event, Stream
+    cuda.current_stream = cuda.default_stream = lambda device=None: Stream()
+    cuda.stream = lambda stream: contextlib.nullcontext()
+    cuda.manual_seed = torch.default_generator.manual_seed
+    cuda.manual_seed_all = lambda seed: None  # torch.manual_seed calls it
+    cuda.get_rng_state = cuda.random.get_rng_state = lambda device=None: torch.get_rng_state()
+    cuda.set_rng_state = cuda.random.set_rng_state = lambda state, device=None: torch.set_rng_state(state)
+    cuda.memory_allocated = cuda.max_memory_allocated = cuda.memory_reserved = lambda device=None: 0
+    cuda.get_device_capability = lambda device=None: (9, 0)
+    cuda.get_device_name = lambda device=None: PROPERTIES.name
+    cuda.get_device_properties = lambda device=None: PROPERTIES
+    cuda.is_current_stream_capturing = lambda: False
+    torch.Tensor.pin_memory = lambda tensor, *arguments: tensor
+    begin = dist.init_process_group
+    dist.init_process_group = lambda backend=None, **named: begin("gloo", **named)
+    torch.Tensor.cuda = lambda tensor, *arguments, **named: tensor
+    for name in FACTORIES:  # modes are not heard in backward
+        setattr(torch, name, made_on_cpu(getattr(torch, name)))
+    CpuForCuda().__enter__()
+
+
+FACTORIES = ("empty", "zeros", "ones", "full", "tensor", "arange", "empty_like", "zeros_like", "ones_like", "empty_strided")
+
+
+def made_on_cpu(make):
+    """Return a factory of tensors that takes the CPU for a CUDA device."""
+
+    @functools.wraps(make)
+    def made(*arguments, device=None, **named):
+        named.pop("pin_memory", None)
+        device = "cpu" if isinstance(device, int) else on_cpu(device)
+        return make(*arguments, **named, **({} if device is None else {"device": device}))
+
+    return made
+
+
+def patch_megatron() -> None:
+    """Let the streams of dropout be the CPU generator's, after megatron-core is imported."""
+    from megatron.core.tensor_parallel import random
+
+    random._set_cuda_rng_state = lambda state, device=-1, graph_safe=False: torch.set_rng_state(state)
+    random._get_cuda_rng_state = lambda device="cuda", clone=False, graph_safe=False: torch.get_rng_state()
