@@ -170,6 +170,7 @@ def replace_groups() -> None:
     from codemix_megatron.parallel import ranks
 
     ranks.meet = lambda place, wait: FakeStore()
+    ranks.check_addresses = lambda *arguments: None  # asks the other ranks
 
 
 def patch_megatron() -> None:
