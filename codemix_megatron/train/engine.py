@@ -243,10 +243,19 @@ class Engine:
             chunk.module.load_state_dict(state[f"model{i}"])
         if "optimizer" in state:
             self.optimizer.load_state_dict(state["optimizer"])
+            fill_groups([optimizer.optimizer for optimizer in self.optimizers])
         else:
             self.optimizer.reload_model_params()
         if "random_state" in state:
             restore_random_state(state["random_state"])
+
+
+def fill_groups(optimizers: list[torch.optim.Optimizer]) -> None:
+    """Give groups that another Adam has saved what this one asks of them: FusedAdam reads `bias_correction`, which ours does not save."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for name, value in optimizer.defaults.items():
+                group.setdefault(name, value)
 
 
 def documents_of(recipe: Recipe, tokenizer: TokenizerCard, device: torch.device) -> Documents:

@@ -38,3 +38,15 @@ def test_garbage_is_collected_at_the_same_steps_on_all_ranks_and_at_no_other_tim
         if was_on:
             gc.enable()
     assert len(collected) == 2
+
+
+def test_groups_saved_by_another_adam_get_what_this_one_asks_of_them():
+    """A checkpoint from CPU on Transformer Engine's Adam, which reads `bias_correction`; what was saved stays."""
+    optimizer = torch.optim.Optimizer([torch.zeros(1, requires_grad=True)], {"lr": 1.0, "bias_correction": True})
+    saved = optimizer.state_dict()
+    del saved["param_groups"][0]["bias_correction"]
+    saved["param_groups"][0]["lr"] = 0.5
+    optimizer.load_state_dict(saved)
+    assert "bias_correction" not in optimizer.param_groups[0]
+    engine_module.fill_groups([optimizer])
+    assert optimizer.param_groups[0]["bias_correction"] is True and optimizer.param_groups[0]["lr"] == 0.5
