@@ -86,6 +86,8 @@ def save_with_megatron_lm(job: dict, engine) -> None:
 
     sys.path.append(os.environ["MEGATRON_LM"])
     sys.argv = ["pretrain_gpt.py", *job["flags"], "--save", job["to"], "--ckpt-format", job["format"]]
+    if job["format"] == "torch":  # that format gathers the distributed optimizer's state over gloo groups, which the engine does not make
+        sys.argv.append("--no-save-optim")
     torch.cuda.get_device_properties = lambda *_: argparse.Namespace(major=9, minor=0)
     os.environ["CUDA_DEVICE_MAX_CONNECTIONS"] = "1"
     from megatron.core.rerun_state_machine import destroy_rerun_state_machine, initialize_rerun_state_machine
