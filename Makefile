@@ -122,6 +122,7 @@ coverage: $(STAMP)  ## all tests with coverage of processes they start, and the 
 
 .PHONY: check-scale
 check-scale: $(STAMP)  ## what 8,192 ranks cost in coordination, simulated, and how it grows; 5 minutes on two cores, ends with one line of JSON
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[scale]" -c constraints.txt
 	TORCH_CPP_LOG_LEVEL=ERROR $(BIN)/python -P -W ignore benchmarks/scale.py  # -P: modules beside it are not to hide those of the standard library
 
 # The CUDA path without a GPU. Its environment (a CUDA build of torch, 4.5 GB once) has nothing to do with that of the tests.

