@@ -2,9 +2,10 @@
 
 import os
 
-__all__ = ["children", "usage"]
+__all__ = ["children", "socket_bytes", "usage"]
 
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
+UNIX_SOCKET_BYTES = 208 << 10  # what the kernel lets wait in one, as it comes
 
 
 def usage(pid: int) -> tuple[int, int]:
@@ -30,3 +31,18 @@ def children(pid: int) -> list[int]:
         with open(f"/proc/{pid}/task/{thread}/children", "rb") as handle:
             found += [int(word) for word in handle.read().split()]
     return found
+
+
+def socket_bytes(pid: int) -> int:
+    """Return what the kernel may hold for the sockets of a process's network namespace, which no limit of a process counts."""
+    try:
+        with open(f"/proc/{pid}/net/sockstat", "rb") as handle:
+            total = int(handle.readline().split()[2]) * UNIX_SOCKET_BYTES
+        for name in ("tcp", "tcp6"):
+            with open(f"/proc/{pid}/net/{name}", "rb") as handle:
+                for line in handle.readlines()[1:]:
+                    waiting, _, unread = line.split()[4].partition(b":")
+                    total += int(waiting, 16) + int(unread, 16)
+    except (OSError, ValueError, IndexError):
+        return 0  # it has just ended
+    return total

@@ -21,7 +21,7 @@ from codemix_megatron.sandbox.interpreter import Interpreter, find_interpreter
 from codemix_megatron.sandbox.isolation import Isolation, isolations
 from codemix_megatron.sandbox.namespaces import SCRATCH
 from codemix_megatron.sandbox.outcome import Limits, Outcome, Status
-from codemix_megatron.sandbox.process_tree import children, usage
+from codemix_megatron.sandbox.process_tree import children, socket_bytes, usage
 from codemix_megatron.sandbox.system_calls import seccomp_filter
 
 __all__ = ["Sandbox", "find_sandbox", "run_python"]
@@ -128,6 +128,7 @@ class Watch:
     def __init__(self, process: subprocess.Popen, answers, requests: tuple[dict, dict], limits: Limits, name: str):
         self.process, self.limits, self.name = process, limits, name
         self.signed = json.dumps([requests[1]["secret"]]).removesuffix("]").encode()  # what a line of the sandbox's own begins with
+        self.keeps_apart = bool(requests[0]["filter"])
         self.holders = HOLDERS + bool(requests[0]["modules"])
         self.asked = memoryview(b"".join((LENGTH % len(data)).encode() + data for data in (json.dumps(r).encode() for r in requests)))
         self.stdout, self.stderr, self.answers = bytearray(), bytearray(), bytearray()
@@ -138,6 +139,7 @@ class Watch:
         }
         self.started_at = time.monotonic()
         self.ready_at: float | None = None
+        self.inside: int | None = None  # a process in the sandbox's network namespace
         self.first: int | None = None  # descriptor of the sandbox's first process, with which all others end
 
     def follow(self) -> Outcome:
@@ -181,7 +183,10 @@ class Watch:
     def first_process(self) -> int:
         """Return a descriptor of the sandbox's first process; it waits for the request, so it is there unless somebody kills it."""
         try:
-            return os.pidfd_open(children(self.process.pid)[0])
+            inside = children(self.process.pid)[0]
+            first = os.pidfd_open(inside)
+            self.inside = inside if self.keeps_apart else None
+            return first
         except (OSError, IndexError):
             return os.pidfd_open(self.process.pid)
 
@@ -230,6 +235,7 @@ class Watch:
         if now - self.ready_at > self.limits.seconds:
             return Status.TIMEOUT, f"not done after {self.limits.seconds:g} s"
         processes, memory = usage(self.process.pid)
+        memory += socket_bytes(self.inside) if self.inside else 0
         if memory > self.limits.memory_bytes:
             return Status.MEMORY, f"its processes held {memory >> 20} MiB together, allowed are {self.limits.memory_bytes >> 20}"
         if processes > self.limits.processes + self.holders:

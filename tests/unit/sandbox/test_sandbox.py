@@ -195,6 +195,28 @@ def test_memory_is_counted_over_all_processes(sandbox):
     assert outcome.status == Status.MEMORY and "together" in outcome.message, outcome
 
 
+def test_memory_that_the_kernel_holds_in_sockets_is_counted(sandbox):
+    code = """
+import os, socket, time
+kept = []
+for _ in range(8):
+    if os.fork() == 0: break
+while True:
+    try:
+        a, b = socket.socketpair()
+        kept += [a, b]
+        for s in (a, b):
+            s.setblocking(False)
+            try:
+                while True: s.send(bytes(1 << 16))
+            except BlockingIOError: pass
+    except OSError:
+        time.sleep(0.1)
+"""
+    outcome = run_python(code, Limits(seconds=20, memory_bytes=256 << 20, processes=12), sandbox)
+    assert outcome.status == Status.MEMORY, outcome
+
+
 def test_parent_cannot_be_killed_and_nothing_is_left_behind(sandbox):
     code = f"""
 import os, signal, subprocess, sys, time
