@@ -59,7 +59,7 @@ class CorpusFilesCheck:
             return False
         if self.faults:
             raise CorpusError("\n".join(self.faults))
-        if self.known != read_known(self.run):
+        if self.run.path.is_dir() and self.known != read_known(self.run):  # a start that is refused yet makes no folder
             try:
                 write_json(self.run.corpora, self.known)
             except OSError as fault:

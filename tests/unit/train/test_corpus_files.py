@@ -19,6 +19,20 @@ def manifest(hundred_texts, spec_for, tokenizer):
     return prepare_corpus("prose", spec_for(hundred_texts), tokenizer, HowToPrepare())
 
 
+@pytest.fixture
+def run(tmp_path) -> RunFolder:
+    """A run folder that is there."""
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    return folder
+
+
+def test_looking_at_corpora_makes_no_folder(manifest, tmp_path):
+    run = RunFolder(tmp_path / "not" / "there")
+    check_corpus_files(run, {"prose": manifest})
+    assert not run.path.parent.exists()
+
+
 def alter(path: str) -> None:
     """Change one byte in place, and put the times back."""
     before = os.stat(path)
@@ -38,8 +52,7 @@ def test_an_untouched_corpus_is_taken_without_being_read(manifest, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".bin", ".idx"])
 @pytest.mark.parametrize("has_begun", [False, True], ids=["before the run", "between stop and resume"])
-def test_a_file_changed_in_place_is_refused_with_its_name(manifest, tmp_path, suffix, has_begun):
-    run = RunFolder(tmp_path / "run")
+def test_a_file_changed_in_place_is_refused_with_its_name(manifest, run, suffix, has_begun):
     if has_begun:
         check_corpus_files(run, {"prose": manifest})
     alter(manifest.prefix + suffix)
@@ -50,8 +63,8 @@ def test_a_file_changed_in_place_is_refused_with_its_name(manifest, tmp_path, su
     check_corpus_files(run, {"prose": manifest})
 
 
-def test_a_corpus_that_was_moved_is_read_once_and_known_from_then_on(manifest, tmp_path, monkeypatch):
-    run, there = RunFolder(tmp_path / "run"), tmp_path / "moved"
+def test_a_corpus_that_was_moved_is_read_once_and_known_from_then_on(manifest, run, tmp_path, monkeypatch):
+    there = tmp_path / "moved"
     check_corpus_files(run, {"prose": manifest})
     shutil.copytree(os.path.dirname(manifest.prefix), there)
     moved = CorpusManifest.read(there / "corpus")
