@@ -30,6 +30,7 @@ setup(
     install_requires=[
         "accelerate>=0.26",
         "ahocorasick_rs>=0.22",
+        "chardet>=5",
         "datasets>=3",
         "fastokens>=0.3.5",
         "fsspec>=2024.6",
