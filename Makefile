@@ -47,7 +47,7 @@ soak: $(STAMP)  ## kill -9 a run two dozen times and compare its end with that o
 
 .PHONY: check-statistics
 check-statistics: $(STAMP)  ## simulated studies without and with effects, judged by scipy, in minutes; ends with one line of JSON
-	$(BIN)/python benchmarks/statistics.py
+	$(BIN)/python benchmarks/study_statistics.py
 
 .PHONY: attack
 attack: $(STAMP)  ## hostile programs, repositories, checkpoints, archives, names: all of them, as root and as a user; ends with one line of JSON

@@ -1,6 +1,6 @@
 """Whether conclusions hold: simulated studies without and with an effect, judged by scipy alone; ends with one line of JSON.
 
-    python benchmarks/statistics.py [--studies 1000]
+    python benchmarks/study_statistics.py [--studies 1000]
 
 A study has 7 variants x 14 tasks; the noise of seeds is that of the published table, for every task one deviation (the root mean square of
 its mixtures'). `mixed_noise` is a harder case: each variant has the noise of a mixture drawn at random, up to 48 times that of another,
