@@ -157,6 +157,13 @@ def test_files_that_the_documentation_names_are_there():
     assert not missing
 
 
+def test_first_page_of_the_documentation_names_every_page():
+    pages = re.findall(r"^  - ([a-z_]+\.md)$", (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
+    first = (REPOSITORY / "docs" / "index.md").read_text(encoding="utf-8")
+    assert pages and not [page for page in pages if page != "index.md" and f"({page})" not in first]
+    assert {path.name for path in (REPOSITORY / "docs").glob("*.md")} == set(pages)
+
+
 def test_pictures_of_the_architecture_name_every_subpackage():
     drawn = (REPOSITORY / "docs" / "images" / "rooms.svg").read_text(encoding="utf-8")
     rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").is_file()}
