@@ -1,18 +1,21 @@
-"""What becomes of a job after one start: a pure decision over what its records say."""
+"""Restart policy: done, requeue, leave or fail after one attempt, a pure decision over what its records say.
+
+Two more outcomes need the job itself: training_start.py restarts with spare nodes, and resubmits where Slurm refuses to requeue.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from codemix_megatron.errors import STOPPED_EARLY
 
-__all__ = ["Ending", "Verdict", "decide"]
+__all__ = ["AttemptResult", "Decision", "decide"]
 
 USER_FAULT = 2
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How a start ended."""
+class AttemptResult:
+    """How an attempt ended."""
 
     exit_code: int  # srun's
     steps: int  # of the run so far
@@ -31,7 +34,7 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Decision:
     """What to do, why, and the exit code of the job."""
 
     # Of requeue becomes restart where the job has nodes to go on with, and resubmit where the site bars it.
@@ -40,30 +43,30 @@ class Verdict:
     exit_code: int
 
 
-def decide(ending: Ending) -> Verdict:
+def decide(ending: AttemptResult) -> Decision:
     """Return done, requeue, leave (Slurm or somebody has decided already) or fail."""
     if ending.event == "end":
-        return Verdict("done", f"trained to step {ending.steps}", 0)
+        return Decision("done", f"trained to step {ending.steps}", 0)
     if ending.is_overtaken:
-        return Verdict("leave", "a later start works on this run", 1)
+        return Decision("leave", "a later start works on this run", 1)
     if ending.is_requeued:
         lost = f"{ending.lost_node} was lost; " if ending.lost_node else ""
-        return Verdict("leave", f"{lost}Slurm queues the job again; {where(ending)}", STOPPED_EARLY)
+        return Decision("leave", f"{lost}Slurm queues the job again; {where(ending)}", STOPPED_EARLY)
     if ending.is_cancelled and not ending.lost_node:
-        return Verdict("leave", f"cancelled; {where(ending)}; the same codemix launch goes on from there", STOPPED_EARLY)
+        return Decision("leave", f"cancelled; {where(ending)}; the same codemix launch goes on from there", STOPPED_EARLY)
     was_asked = ending.signal is not None or ending.is_preempted or ending.lost_node is not None
     if ending.event == "stop" and not was_asked:
-        return Verdict(
+        return Decision(
             "leave", f"stopped by hand and saved at step {ending.checkpoint_step}; the same codemix launch goes on", STOPPED_EARLY
         )
     if ending.failure_exit_code == USER_FAULT and ending.failure and not was_asked:
-        return Verdict("fail", f"{ending.failure}; trying again would not help", USER_FAULT)
+        return Decision("fail", f"{ending.failure}; trying again would not help", USER_FAULT)
     if ending.starts_without_progress >= ending.max_starts:
-        return Verdict("fail", f"{cause(ending)}; {given_up(ending)}", 1)
-    return Verdict("requeue", f"{cause(ending)}; {where(ending)}", STOPPED_EARLY)
+        return Decision("fail", f"{cause(ending)}; {given_up(ending)}", 1)
+    return Decision("requeue", f"{cause(ending)}; {where(ending)}", STOPPED_EARLY)
 
 
-def cause(ending: Ending) -> str:
+def cause(ending: AttemptResult) -> str:
     """Say why the start ended early."""
     if ending.lost_node:
         return f"{ending.lost_node} was lost"
@@ -74,12 +77,12 @@ def cause(ending: Ending) -> str:
     return ending.failure or f"srun ended with exit code {ending.exit_code} and no rank said why"
 
 
-def where(ending: Ending) -> str:
+def where(ending: AttemptResult) -> str:
     """Say where the next start goes on."""
     return f"checkpoint of step {ending.checkpoint_step} is there" if ending.checkpoint_step else "there is no checkpoint yet"
 
 
-def given_up(ending: Ending) -> str:
+def given_up(ending: AttemptResult) -> str:
     """Say why there is no further start."""
     count = ending.starts_without_progress
     return (

@@ -16,7 +16,7 @@ from codemix_megatron.launch.slurm.failed_rank import FailedRank, first_failed_r
 from codemix_megatron.launch.slurm.job_facts import was_cancelled, was_preempted
 from codemix_megatron.launch.slurm.rendezvous import hold_port, master_address
 from codemix_megatron.launch.slurm.requeueing import hand_over_dependents, requeue_refusal, submit_next
-from codemix_megatron.launch.slurm.restart_policy import Ending, Verdict, decide
+from codemix_megatron.launch.slurm.restart_policy import AttemptResult, Decision, decide
 from codemix_megatron.records.journal import read_journal
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.watch.lease import wait_until_free
@@ -67,24 +67,24 @@ class TrainingStart:
         """The job's log."""
         return self.run.launch / f"job-{self.job}.log"
 
-    def begin(self) -> Verdict | None:
+    def begin(self) -> Decision | None:
         """Write down that ranks are started; or return a verdict when none should be."""
         self.run.launch.mkdir(parents=True, exist_ok=True)
         self.attempts = Attempts.of(self.run)
         is_after_loss = self.tell_of_lost_start()
         step = checkpoint_step(self.run)
-        ending = Ending(
+        ending = AttemptResult(
             0, self.steps(), step, starts_without_progress=self.attempts.without_progress(self.job, step), max_starts=self.max_starts
         )
         if self.last_event()["event"] == "end":
-            return decide(Ending(0, self.steps(), step, event="end"))
+            return decide(AttemptResult(0, self.steps(), step, event="end"))
         if ending.starts_without_progress >= ending.max_starts:
             return decide(ending)
         os.environ["CODEMIX_ENDED"] = ",".join(self.again.ended) if self.again else ""
         try:
             wait_until_free(self.run.path)
         except LaunchError as fault:
-            return self.write_end(Verdict("fail", str(fault), fault.exit_code), {"exit_code": fault.exit_code, "checkpoint_step": step})
+            return self.write_end(Decision("fail", str(fault), fault.exit_code), {"exit_code": fault.exit_code, "checkpoint_step": step})
         self.port = hold_port(int(self.job), self.restarts)  # open until this process ends
         self.master = (master_address(self.nodes[0]), self.port.getsockname()[1])
         begun = {"job": self.job, "nodes": list(self.nodes), "master": "{}:{}".format(*self.master), "checkpoint_step": step}
@@ -147,14 +147,14 @@ class TrainingStart:
         """Say whether Slurm has lost a node of this start, and so ends all of it."""
         return lost_node(self.nodes, self.node_states()) is not None
 
-    def end(self, code: int, signal: str | None) -> Verdict:
+    def end(self, code: int, signal: str | None) -> Decision:
         """Decide, have the job run again where that is the verdict, and write down what came of it."""
         details, failed = self.details(), self.first_failure(code)
         self.attempts = Attempts.of(self.run)
         self.states = self.node_states() if code else {}
         step, lost = checkpoint_step(self.run), lost_node(self.nodes, self.states)
         verdict = decide(
-            Ending(
+            AttemptResult(
                 exit_code=code,
                 steps=self.steps(),
                 checkpoint_step=step,
@@ -179,7 +179,7 @@ class TrainingStart:
             return self.run_again(verdict, details, ended)
         return self.write_end(verdict, ended)
 
-    def write_end(self, verdict: Verdict, ended: dict) -> Verdict:
+    def write_end(self, verdict: Decision, ended: dict) -> Decision:
         """Write down and say how this start ended."""
         told = {"start": self.name, "action": verdict.action, "why": verdict.why, **ended}
         self.attempts.add("end", **told, at=datetime.now(UTC).isoformat(timespec="seconds"))
@@ -193,14 +193,14 @@ class TrainingStart:
         blamed = {*self.attempts.bad_nodes(), *([at_fault] if at_fault else [])}
         return nodes_to_restart_on(self.allocated, blamed, self.states, len(self.nodes))
 
-    def start_again(self, verdict: Verdict, ended: dict, nodes: list[str]) -> Verdict:
+    def start_again(self, verdict: Decision, ended: dict, nodes: list[str]) -> Decision:
         """Write down that another start follows in this job."""
         before = self.again or StartAgain(0, [], (), 0.0)
         self.next_start = StartAgain(before.number + 1, nodes, (*before.ended, self.name), time.monotonic())
         why = f"{verdict.why}; started again in the same job on {', '.join(nodes)}"
-        return self.write_end(Verdict("restart", why, 1), ended)
+        return self.write_end(Decision("restart", why, 1), ended)
 
-    def run_again(self, verdict: Verdict, details: dict[str, str], ended: dict) -> Verdict:
+    def run_again(self, verdict: Decision, details: dict[str, str], ended: dict) -> Decision:
         """Queue the job again, or submit another one that goes on where the site bars that, away from nodes that are at fault."""
         refusal = "it was submitted with --no-requeue" if details.get("Requeue") == "0" else requeue_refusal(self.job)
         if refusal is None:
@@ -213,11 +213,11 @@ class TrainingStart:
             )  # first of all: where a node was lost, Slurm leaves us a few seconds
         except LaunchError as fault:
             why = f"{verdict.why}; not queued again ({refusal}), and no other job could be submitted ({fault}); the same codemix launch goes on"
-            return self.write_end(Verdict("fail", why, 1), ended)
+            return self.write_end(Decision("fail", why, 1), ended)
         why = f"{verdict.why}; not queued again ({refusal}): job {job} goes on"
-        self.write_end(Verdict("resubmit", why, verdict.exit_code), {**ended, "next_job": job})
+        self.write_end(Decision("resubmit", why, verdict.exit_code), {**ended, "next_job": job})
         hand_over_dependents(self.job, job, self.say)
-        return Verdict("resubmit", why, verdict.exit_code)
+        return Decision("resubmit", why, verdict.exit_code)
 
     def submit_successor(self, details: dict[str, str], at_fault: str | None) -> str:
         """Submit the same script to start when this job has ended, away from nodes that are at fault; return its id."""

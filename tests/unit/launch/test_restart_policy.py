@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from codemix_megatron.launch.slurm.job_facts import was_cancelled, was_preempted
-from codemix_megatron.launch.slurm.restart_policy import Ending, decide
+from codemix_megatron.launch.slurm.restart_policy import AttemptResult, decide
 
-ENDED = Ending(exit_code=1, steps=40, checkpoint_step=30, starts_without_progress=1, max_starts=3)
+ENDED = AttemptResult(exit_code=1, steps=40, checkpoint_step=30, starts_without_progress=1, max_starts=3)
 
 
 @pytest.mark.parametrize(
