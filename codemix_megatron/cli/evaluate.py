@@ -8,6 +8,7 @@ from codemix_megatron.cli.evaluate_ranks import as_copies, on_ranks, ranks_progr
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.inference.offline import allow_network
 from codemix_megatron.inference.progress import silent
+from codemix_megatron.printable import printable
 from codemix_megatron.records.run_folder import RunFolder, step_of
 from codemix_megatron.records.scores import Scores
 from codemix_megatron.watch.rank import as_rank, launching_run
@@ -236,13 +237,15 @@ def progress_bars(console):
 
 def print_scores(scores) -> None:
     """Print what was scored as tables."""
+    from rich.text import Text
+
     from codemix_megatron.cli.consoles import Console
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=TABLE_WIDTH)
     trained = f": step {scores.step}, {scores.tokens} tokens trained on" if scores.tokens else ""
-    console.print(f"[bold]{scores.model}[/]{trained}", highlight=False, soft_wrap=True)
+    console.print(Text.assemble((printable(str(scores.model)), "bold"), trained), soft_wrap=True)
     if scores.bits_per_byte:
         console.print(compression_table(scores.bits_per_byte))
     if scores.tasks:

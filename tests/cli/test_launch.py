@@ -59,7 +59,7 @@ def test_tokenizer_that_is_to_be_trained_has_a_job_before_the_array(launch, tiny
     _, there = launch(*words)
     _, missing = launch(*words, f"tokenizer.path={tmp_path}/none.json")
     assert "--tokenizer-only" not in there and "--tokenizer-only" in missing
-    assert "#SBATCH --array=0-2" in there and '--shard "$SLURM_ARRAY_TASK_ID/3"' in there
+    assert "#SBATCH --array=0-2" in there and '--shard "$SLURM_ARRAY_TASK_ID"/3' in there
 
 
 def test_every_key_of_a_site_is_printed(capsys):

@@ -37,7 +37,19 @@ def score(tiny, run, *words) -> Scores:
     """Score with the command and return what it wrote."""
     data = ["--suite", tiny.folder / "seven.yaml", "--data", EVAL] if EVAL.is_dir() else []
     (tiny.folder / "seven.yaml").write_text("suite: seven\ntasks:\n" + "".join(f"  {task}: {{from: paper}}\n" for task in TASKS))
-    command = ["evaluate", run, "--suite", "bits_per_byte", "--suite", "continuation", *data, "--items", ITEMS, *words]
+    command = [
+        "evaluate",
+        run,
+        "--suite",
+        "bits_per_byte",
+        "--suite",
+        "continuation",
+        *data,
+        "--items",
+        ITEMS,
+        "--allow-cut-prompts",
+        *words,
+    ]
     done = tiny.codemix(*command, timeout=240) if words else tiny.codemix_here(*command)
     assert done.returncode == 0, done.stderr
     return Scores.read(next(run.scores.glob("step-*.json")))

@@ -13,12 +13,14 @@ WITH_ENDS_FROM, WITH_PHASES_FROM = 100, 120  # columns of the terminal; narrower
 
 def print_study_plan(name: str, plan: StudyPlan) -> None:
     """Print totals, what is shared, and a row for every run."""
+    from rich.markup import escape
+
     from codemix_megatron.cli.consoles import Console
 
-    console = Console()
+    console = Console(markup=True)
     say = lambda text: console.print(text, highlight=False, soft_wrap=True)  # noqa: E731
     graph = plan.graph
-    say(f"[bold]{name}[/]: {plural(len(graph.paths), 'variant')} in {plural(len(graph.segments), 'run')} of one phase each")
+    say(f"[bold]{escape(name)}[/]: {plural(len(graph.paths), 'variant')} in {plural(len(graph.segments), 'run')} of one phase each")
     if any(p.assumed for p in plan.plans.values()):
         say("[bold yellow]sizes of corpora are assumed[/]")
     for line in saving_lines(plan):
