@@ -31,20 +31,26 @@ def check_addresses(place: Place, store: dist.Store, backend: str, wait: datetim
     """
     if place.size == place.local_size:
         return
+    own = None
     try:
         address = own_address(place, store, backend)
         if place.local_rank == 0:
-            reach_next_node(store, address, wait)
+            own = reach_next_node(store, address, wait)
     except LaunchError as fault:
-        store.set(FAULT, f"{fault.exit_code} {fault}")
+        report_first(store, fault)
         store.set(TESTED, "no")
         raise
     store.wait([TESTED], wait)
     if store.check([FAULT]):
         code, _, text = store.get(FAULT).decode().partition(" ")
-        carried = LaunchError(text, exit_code=int(code))
-        carried.is_carried = True
-        raise carried
+        first = LaunchError(text, exit_code=int(code))
+        first.is_carried = text != str(own)
+        raise first
+
+
+def report_first(store: dist.Store, fault: LaunchError) -> None:
+    """Leave a fault for all ranks to raise, unless another node has left one before."""
+    store.compare_set(FAULT, "", f"{fault.exit_code} {fault}")
 
 
 def own_address(place: Place, store: dist.Store, backend: str) -> str:
@@ -125,18 +131,27 @@ def address_towards(address: str) -> str:
         return str(probe.getsockname()[0])
 
 
-def reach_next_node(store: dist.Store, address: str, wait: datetime.timedelta) -> None:
-    """Listen on this node's address until all nodes have tried, and connect to that of the next one."""
+def reach_next_node(store: dist.Store, address: str, wait: datetime.timedelta) -> LaunchError | None:
+    """Listen on this node's address until all nodes have tried, and connect to that of the next one; return why that failed, if it did.
+
+    A node that has failed listens on too: closed, it would be one more that is not reached.
+    """
     family = socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET
     with socket.create_server((address, 0), family=family) as server:
         number, nodes = store.add("node", 1) - 1, store.add("nodes", 0)
         store.set(f"address {number}", f"{node_name()} {address} {server.getsockname()[1]}")
         following = f"address {(number + 1) % nodes}"
         store.wait([following], wait)
-        connect(*store.get(following).decode().split())
+        fault = None
+        try:
+            connect(*store.get(following).decode().split())
+        except LaunchError as refusal:
+            fault = refusal
+            report_first(store, refusal)
         if store.add("tested", 1) == nodes:
             store.set(TESTED, "yes")
         store.wait([TESTED], wait)
+    return fault
 
 
 def connect(node: str, address: str, port: str) -> None:

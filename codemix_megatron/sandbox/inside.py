@@ -117,7 +117,8 @@ def confine(settings: dict, user: int) -> None:
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
     for name, value in settings["resources"].items():
-        resource.setrlimit(getattr(resource, name), (value, value))
+        # At the hard limit of processor time the kernel sends SIGKILL, which says nothing; SIGXCPU, a second before, does.
+        resource.setrlimit(getattr(resource, name), (value, value + (name == "RLIMIT_CPU")))
     if settings["filter"]:
         load_filter(binascii.a2b_base64(settings["filter"]))
 

@@ -1,7 +1,9 @@
 """A batch that gives no number is skipped and named; one that gives a spike is left out after a roll back."""
 
+import hashlib
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -109,6 +111,9 @@ def harmed(tiny):
         for sequence in at.sequence[at.source == source].tolist():
             tokens[sequence * 64 + 1 : sequence * 64 + 64] = draw.integers(1, 79, 63)
         tokens.tofile(folder / f"{name}.bin")
+        # As if it had been prepared so: a file that is not what its manifest says would be refused.
+        digest = hashlib.sha256((folder / f"{name}.bin").read_bytes()).hexdigest()
+        replace(manifest, prefix=str(folder / name), bin_sha256=digest).write()
     return [f"corpora.{name}.prefix={folder / name}" for name in plan.sources]
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import termios
+from pathlib import Path
 
 import pytest
 import yaml
@@ -38,11 +39,16 @@ def lead_the_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
+def other_runs(folder: str, names: list[str]) -> list[str]:
+    """Return what is a run folder of this file's or of another's that had the project before."""
+    return [name for name in names if (Path(folder) / name / "journal.jsonl").is_file()]
+
+
 @pytest.fixture(scope="module")
 def dropped(tiny, tmp_path_factory):
     """A project of its own, whose run was stopped by a terminal that went away."""
     project = Tiny(tmp_path_factory.mktemp("dropped") / "project")
-    shutil.copytree(tiny.folder, project.folder, ignore=shutil.ignore_patterns("whole"))
+    shutil.copytree(tiny.folder, project.folder, ignore=other_runs)
     project.recipe.write_text(recipe_of(RECIPE["phases"][1]))
     master, slave = pty.openpty()
     command = [sys.executable, "-m", "codemix_megatron", "train", "recipe.yaml"]
