@@ -1,4 +1,4 @@
-"""The README's commands do what it says, in its order."""
+"""The commands of docs/commands.md do what it says, in its order; the README names what it should."""
 
 import re
 import shlex
@@ -9,16 +9,18 @@ from tiny_run import REPOSITORY
 
 pytestmark = pytest.mark.distributed
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+README, COMMANDS_PAGE, ARCHITECTURE = (
+    (REPOSITORY / name).read_text(encoding="utf-8") for name in ("README.md", "docs/commands.md", "docs/architecture.md")
+)
 
 
 def commands() -> list[str]:
-    """Return the lines of the block that the README marks for this test."""
-    block = re.search(r"<!-- commands:.*?-->\n```sh\n(.*?)```", README, re.DOTALL)
+    """Return the lines of the block that the page marks for this test."""
+    block = re.search(r"<!-- commands:.*?-->\n```sh\n(.*?)```", COMMANDS_PAGE, re.DOTALL)
     return block[1].splitlines()
 
 
-def test_commands_of_the_readme_run_in_its_order(tiny, tmp_path):
+def test_commands_run_in_the_order_of_their_page(tiny, tmp_path):
     for name in ("recipe.yaml", "prose.jsonl", "snippets.jsonl"):
         shutil.copy(tiny.folder / name, tmp_path)
     here = type(tiny)(tmp_path)
@@ -33,12 +35,12 @@ def test_commands_of_the_readme_run_in_its_order(tiny, tmp_path):
     assert (tmp_path / "runs" / "imported" / "checkpoints" / "step-0" / "card.json").is_file()
 
 
-def test_every_command_and_room_stands_in_the_readme():
+def test_every_command_and_room_has_its_line():
     from codemix_megatron.cli.main import COMMANDS
 
     rooms = [p.name for p in (REPOSITORY / "codemix_megatron").iterdir() if p.is_dir() and (p / "__init__.py").is_file()]
-    assert not [name for name in COMMANDS if f"codemix {name}" not in README]
-    assert not [room for room in rooms if not re.search(rf"^  {room}/ ", README, re.MULTILINE)]
+    assert not [name for name in COMMANDS if f"codemix {name}" not in COMMANDS_PAGE]
+    assert not [room for room in rooms if not re.search(rf"^  {room}/ ", ARCHITECTURE, re.MULTILINE)]
 
 
 def test_every_dependency_is_named_with_its_reason():
