@@ -44,6 +44,7 @@ setup(
         "numpy>=1.26",
         "orjson>=3.10",
         "packaging>=24.2",
+        "pandas>=2",
         "pathspec>=0.12",
         "protobuf>=4.25",
         "phonenumbers>=8.13",
@@ -72,7 +73,9 @@ setup(
         "dev": [
             "hypothesis>=6",
             "import-linter>=2",
+            "ipykernel>=6",
             "mypy>=2",
+            "nbclient>=0.10",
             "pytest>=8",
             "pytest-timeout>=2",
             "pytest-xdist>=3",

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from codemix_megatron.cli.main import filter_megatron_warnings
+from codemix_megatron.megatron.upstream_warnings import hide_upstream_warnings
 from codemix_megatron.cores import available_cores
 from codemix_megatron.megatron.importing import import_megatron
 from codemix_megatron.parallel.ranks import join_ranks, leave_ranks, one_rank
@@ -57,7 +57,7 @@ def main() -> None:
 
 def start_as_ranks_do() -> None:
     """Import megatron-core as `codemix train` does, which leaves out what slows a start or a step."""
-    filter_megatron_warnings()
+    hide_upstream_warnings()
     import_megatron()
 
 

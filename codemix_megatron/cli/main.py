@@ -8,10 +8,10 @@ import argparse
 import errno
 import importlib
 import sys
-import warnings
 
 from codemix_megatron import __version__
 from codemix_megatron.errors import CodemixError, machine_fault
+from codemix_megatron.megatron.upstream_warnings import hide_upstream_warnings
 from codemix_megatron.printable import printable_output
 from codemix_megatron.redaction import redact
 
@@ -94,14 +94,8 @@ def dispatch(argv: list[str]) -> int:
     """Parse and run one command; errors are raised."""
     parser = build_parser(argv)
     arguments = parse(parser, argv)
-    filter_megatron_warnings()
+    hide_upstream_warnings()
     return arguments.run(arguments) or 0
-
-
-def filter_megatron_warnings() -> None:
-    """Hide megatron-core's and torch's warnings about what is not installed or renamed; `codemix doctor` says what is active."""
-    for module in ("megatron", "torch.distributed", "torch.nn.parallel", "torch.autograd"):
-        warnings.filterwarnings("ignore", module=rf"{module}(\..*)?")
 
 
 def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:

@@ -1,6 +1,7 @@
 """Sequences of prepared corpora as rows of token ids."""
 
 import os
+import weakref
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -40,6 +41,7 @@ class TokenFile:
         self.path, self.dtype = manifest.prefix + ".bin", np.dtype(manifest.dtype)
         self.cache = BlockCache(manifest) if is_remote(manifest.prefix) else None
         self.descriptor = os.open(self.cache.path if self.cache else self.path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.descriptor)  # unlike __del__ it has all it needs when the interpreter ends
         os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
     def announce(self, start: int, count: int) -> None:
@@ -60,10 +62,6 @@ class TokenFile:
                     f"{self.path}: ends before token {start + len(row) // self.dtype.itemsize}; it changed while in use, prepare it again"
                 )
             done += more
-
-    def __del__(self):
-        if hasattr(self, "descriptor"):  # opening may have failed
-            os.close(self.descriptor)
 
 
 class SequenceReader:

@@ -34,7 +34,8 @@ def test_failing_rank_ends_the_job_soon_and_rank_node_and_line_are_named(launche
 @pytest.fixture(scope="module")
 def hopeless(launcher, cluster, tiny):
     """A run whose second rank always dies at once, on the first start with words of a driver that has lost its device."""
-    words = 'if [ -z "$SLURM_RESTART_COUNT" ]; then echo "RuntimeError: CUDA error: uncorrectable ECC error encountered" >&2; exit 1; fi'
+    # The second of sleep lets srun pass the words on: it may drop what a task wrote in the moment of its end.
+    words = 'if [ -z "$SLURM_RESTART_COUNT" ]; then echo "RuntimeError: CUDA error: uncorrectable ECC error encountered" >&2; sleep 1; exit 1; fi'
     python = interpreter(tiny, "killed", f"{{ {words}; kill -9 $$; }}", "sleep 100; ")
     job = launcher.train("hopeless", "parallel.tensor=2", python=python, max_starts_without_progress=3)
     return cluster.wait_for_job(job)
