@@ -1,14 +1,16 @@
 """Packaging of codemix_megatron."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "codemix_megatron" / "version.py").read_text(encoding="utf-8"))[1]
 
 setup(
     name="codemix_megatron",
-    version="0.1.0",
+    version=VERSION,
     description="Code:text mixture studies on Megatron-Core: corpora, exact per-phase mixtures, training, export, evaluation, report",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from codemix_megatron.megatron.upstream_warnings import hide_upstream_warnings
 from codemix_megatron.cores import available_cores
 from codemix_megatron.megatron.importing import import_megatron
+from codemix_megatron.megatron.upstream_warnings import hide_upstream_warnings
 from codemix_megatron.parallel.ranks import join_ranks, leave_ranks, one_rank
 from codemix_megatron.plan.cost import count_parameters, training_flops_per_token
 from codemix_megatron.plan.devices import DEVICES

@@ -13,6 +13,8 @@ What stands in `__all__` is the stable surface; each name is imported when it is
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from codemix_megatron.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from codemix_megatron.errors import CodemixError
     from codemix_megatron.interface.corpora import Corpus, prepare_corpora
@@ -40,8 +42,6 @@ __all__ = [
     "read_recipe",
     "train_run",
 ]
-
-__version__ = "0.1.0"
 
 # `plan`, `train` and the like are subpackages, which would take the place of functions of those names once they are imported.
 PLACES = {

@@ -9,11 +9,11 @@ import errno
 import importlib
 import sys
 
-from codemix_megatron import __version__
 from codemix_megatron.errors import CodemixError, machine_fault
 from codemix_megatron.megatron.upstream_warnings import hide_upstream_warnings
 from codemix_megatron.printable import printable_output
 from codemix_megatron.redaction import redact
+from codemix_megatron.version import __version__
 
 __all__ = ["main"]
 

@@ -419,7 +419,7 @@ def versions() -> dict[str, str]:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            from codemix_megatron import __version__
+            from codemix_megatron.version import __version__
 
             found[name] = __version__ if name == "codemix_megatron" else "absent"
     return found

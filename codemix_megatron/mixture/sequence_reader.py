@@ -1,8 +1,8 @@
 """Sequences of prepared corpora as rows of token ids."""
 
 import os
-import weakref
 import time
+import weakref
 from collections.abc import Callable
 from typing import Protocol
 

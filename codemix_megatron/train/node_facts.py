@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from codemix_megatron import __version__
 from codemix_megatron.parallel.ranks import Ranks
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.provenance import installed_versions
+from codemix_megatron.version import __version__
 from codemix_megatron.watch.rank_environment import node_name
 
 __all__ = ["QUESTION", "NodeFacts", "Token", "facts_of_node", "wait_for_text"]
