@@ -18,6 +18,7 @@ from codemix_megatron.version import __version__
 __all__ = ["main"]
 
 COMMANDS = {
+    "init": "a first recipe and study with comments, from two folders or a public model",
     "prepare": "documents -> Megatron .bin/.idx corpora with manifests",
     "merge": "join the parts that the shards of `codemix prepare --shard` have done",
     "inspect": "what a prepared corpus holds: its manifest, and documents as text",

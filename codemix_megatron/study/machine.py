@@ -6,7 +6,7 @@ from pathlib import Path
 
 from codemix_megatron.recipe.schema import Recipe
 
-__all__ = ["Machine"]
+__all__ = ["Machine", "find_gpus"]
 
 
 class Machine:
