@@ -38,6 +38,7 @@ setup(
         "fsspec>=2024.6",
         "google-re2>=1.1",
         "httpx>=0.27",
+        "jinja2>=3.1",
         "kitoken>=0.11",
         "licenseclassifier>=2026.10",
         "lm-eval>=0.4.9",

@@ -2,7 +2,7 @@
 
     python tests/many_layouts.py RANKS JOBS.json OUT.json
 
-JOBS.json: name -> {"model", "parallel", "batch", "steps"}; OUT.json: name -> {"losses", "norms", "all_reduces"}.
+JOBS.json: name -> {"model", "parallel", "batch", "optimizer", "masked", "steps"}; OUT.json: name -> {"losses", "norms", "all_reduces"}.
 """
 
 import json
@@ -26,10 +26,23 @@ def batches(steps: int):
     return np.random.default_rng(0).integers(0, 40, (steps, ROWS, LENGTH + 1))
 
 
-def recipe_of(model: dict, parallel: dict, batch: dict):
+def masked_batches(steps: int):
+    """Return the same ids, and of each whether it is learned: unevenly over rows, of one row nothing; and batches as readers give them.
+
+    int64 [steps, rows, length + 1], bool of the same shape, and ids with hidden ones below -1 and empty places at the ends of rows.
+    """
+    draw, ids = np.random.default_rng(1), batches(steps)
+    shares = np.array([0.0, 0.9, 0.1, 0.5, 1.0, 0.05, 0.3, 0.7])[:, None]
+    is_learned = draw.random(ids.shape) < shares
+    is_empty = np.arange(LENGTH + 1) >= LENGTH + 1 - np.array([0, 3, 0, 20, 0, 0, 9, 1])[:, None]
+    rows = np.where(is_learned, ids, -2 - ids)
+    return ids, is_learned & ~is_empty, np.where(is_empty, -1, rows)
+
+
+def recipe_of(model: dict, parallel: dict, batch: dict, optimizer: dict | None = None):
     """Return a recipe that holds a model, a layout and one phase."""
     from codemix_megatron.conversion.parity import model_recipe
-    from codemix_megatron.recipe.schema import Batch, LearningRate, Model, Parallel, Phase
+    from codemix_megatron.recipe.schema import Batch, LearningRate, Model, Optimizer, Parallel, Phase
 
     phase = Phase(name="all", tokens=1, mixture={}, learning_rate=LearningRate(peak=1e-2))
     shape = Model.from_plain({**SHAPE, "sequence_length": LENGTH, **model})
@@ -39,6 +52,7 @@ def recipe_of(model: dict, parallel: dict, batch: dict):
         phases=(phase,),
         parallel=Parallel(**{"device": "cpu", "threads_per_rank": 1, "timeout_seconds": 60, **parallel}),
         batch=Batch(**{"global_sequences": ROWS, "micro_sequences": 2, **batch}),
+        optimizer=Optimizer(**(optimizer or {})),
     )
 
 
@@ -52,7 +66,7 @@ def train(job: dict) -> dict:
     from codemix_megatron.train.batches import Batch, data_parallel_slice
     from codemix_megatron.train.engine import Engine
 
-    recipe = recipe_of(job.get("model", {}), job.get("parallel", {}), job.get("batch", {}))
+    recipe = recipe_of(*(job.get(block, {}) for block in ("model", "parallel", "batch", "optimizer")))
     ranks = join_ranks(recipe.parallel, recipe.seed)
     count, real = [0], dist.all_reduce
 
@@ -64,7 +78,8 @@ def train(job: dict) -> dict:
     try:
         card = TokenizerCard(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0)
         engine, results = Engine(recipe, card, 1, ranks), []
-        for rows in batches(job.get("steps", 5)):
+        steps = job.get("steps", 5)
+        for rows in masked_batches(steps)[2] if job.get("masked") else batches(steps):
             share = data_parallel_slice(torch.from_numpy(rows), ranks)
             count[0] = 0
             results.append(engine.train_step(Batch(share, torch.zeros(len(share), dtype=torch.int64)), 1e-2, False))

@@ -38,11 +38,13 @@ def run(arguments) -> int:
     check_corpus_files(folder, manifests, sys.stdout.write)
     plan = make_plan(recipe, manifests, branch=recorded_branch_point(folder))
     skipped = [(plan.sequences_at(e["step"] - 1), plan.sequences_at(e["step"])) for e in events if e["event"] == "skipped"]
-    counted = recount(recipe, plan, [manifests[name] for name in plan.sources], steps[-1]["sequences"], skipped)
-    print_table(plan, counted)
+    drawn = {name: manifests[name] for name in plan.sources}
+    counted = recount(recipe, plan, list(drawn.values()), steps[-1]["sequences"], skipped)
+    learned = recount_learned(recipe, plan, drawn, counted, steps[-1]["sequences"], skipped)
+    print_table(counted, learned)
     if arguments.output:
-        write_json(arguments.output, counted)
-    return compare(plan, counted, steps[-1])
+        write_json(arguments.output, with_learned(counted, learned))
+    return max(compare(plan, counted, steps[-1]), compare_learned(learned, steps))
 
 
 def recount(recipe, plan, manifests, sequences_seen: int, skipped=()) -> dict:
@@ -63,8 +65,41 @@ def recount(recipe, plan, manifests, sequences_seen: int, skipped=()) -> dict:
     return {phase.name: dict(zip(plan.sources, row, strict=True)) for phase, row in zip(plan.phases, rows, strict=True)}
 
 
-def print_table(plan, counted: dict) -> None:
-    """Print a row for every language of every source of every phase."""
+def recount_learned(recipe, plan, manifests: dict, counted: dict, sequences_seen: int, skipped=()) -> dict[str, dict[str, int]]:
+    """Return phase -> source -> tokens that counted in the loss: all that were seen, but where something is hidden from learning."""
+    from codemix_megatron.cli.progress import progress_bar
+    from codemix_megatron.mixture.audit import EMPTY, count_learned
+    from codemix_megatron.mixture.recipe_reader import recipe_reader
+
+    reader = recipe_reader(recipe, manifests, rewrites=False)  # infilling moves no document's end and hides nothing
+    if not reader.hiding:
+        return {
+            phase: {source: sum(n for language, n in languages.items() if language != EMPTY) for source, languages in sources.items()}
+            for phase, sources in counted.items()
+        }
+    with progress_bar("sequences") as bar:
+        task = bar.add_task("reading what was learned", total=sequences_seen)
+
+        def moved(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        rows = count_learned(plan.mixture(), reader, sequences_seen, skipped, moved)
+    return {phase.name: dict(zip(plan.sources, row, strict=True)) for phase, row in zip(plan.phases, rows, strict=True)}
+
+
+def with_learned(counted: dict, learned: dict) -> dict:
+    """Return the counts with what was learned of each source, where that is not all that was seen."""
+    return {
+        phase: {
+            source: {**languages, **({} if learned[phase][source] == sum(languages.values()) else {"(learned)": learned[phase][source]})}
+            for source, languages in sources.items()
+        }
+        for phase, sources in counted.items()
+    }
+
+
+def print_table(counted: dict, learned: dict) -> None:
+    """Print a row for every language of every source of every phase, and how much of a source was learned where it is not all."""
     from rich.table import Table
 
     from codemix_megatron.cli.consoles import Console
@@ -76,6 +111,8 @@ def print_table(plan, counted: dict) -> None:
         for source, languages in sources.items():
             for language, tokens in sorted(languages.items(), key=lambda item: -item[1]):
                 table.add_row(phase, source, language, f"{tokens:,}", f"{100 * tokens / whole:.2f} %")
+            if (counts := learned[phase][source]) != sum(languages.values()):
+                table.add_row(phase, source, "(learned)", f"{counts:,}", f"{100 * counts / whole:.2f} %")
         table.add_section()
     Console().print(table)
 
@@ -92,3 +129,18 @@ def compare(plan, counted: dict, last_step: dict) -> int:
         return 1
     sys.stdout.write(f"the journal agrees, up to step {last_step['step']} of {plan.steps}\n")
     return 0
+
+
+def compare_learned(learned: dict, steps: list[dict]) -> int:
+    """Compare what was learned of each source with the sum over the journal's steps; journals of earlier versions do not say it."""
+    if not all("learned_per_source" in step for step in steps):
+        return 0
+    wrong = []
+    for source in next(iter(learned.values())):
+        recounted = sum(sources[source] for sources in learned.values())
+        journalled = sum(step["learned_per_source"].get(source, 0) for step in steps)
+        if recounted != journalled:
+            wrong.append(f"{source}: {recounted} tokens learned by the recount, {journalled} by the journal")
+    if wrong:
+        sys.stdout.write("the journal says otherwise: " + "; ".join(wrong) + "\n")
+    return 1 if wrong else 0

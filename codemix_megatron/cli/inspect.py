@@ -102,6 +102,7 @@ def print_manifest(manifest: CorpusManifest) -> None:
         f"  {manifest.num_documents:,} documents, {manifest.num_bytes:,} bytes, {manifest.num_tokens:,} tokens"
         f" ({manifest.num_bytes / max(1, manifest.num_tokens):.2f} bytes/token)",
         f"  {manifest.held_out_documents:,} of them held out ({manifest.held_out_tokens:,} tokens), share {manifest.held_out_share:g}",
+        *([f"  {manifest.learned_tokens:,} of the tokens trained on are learned"] if manifest.learned_tokens is not None else []),
         f"  tokenizer: {card.path} ({card.type}), {card.vocab_size:,} ids, {card.end_of_document_id} ends documents"
         f"{'' if card.beginning_of_document_id is None else f', {card.beginning_of_document_id} begins them'}",
         f"    sha256 {card.sha256}",

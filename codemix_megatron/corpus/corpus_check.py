@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from codemix_megatron.corpus.indexed import IndexedReader
+from codemix_megatron.corpus.loss_mask_file import count_learned_bits
 from codemix_megatron.corpus.reencoding_check import RareIds, reencode_documents
 from codemix_megatron.corpus.tokenizers import DocumentTokenizer, tokenizer_of
 from codemix_megatron.errors import CorpusError
-from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard, manifest_path
+from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard, loss_mask_path, manifest_path
 
 __all__ = ["Checked", "check_corpus", "corpus_prefix"]
 
@@ -81,6 +82,9 @@ def check_corpus(
 def check_ids(checked: Checked, reader: IndexedReader | None, tokenizer: DocumentTokenizer | None, rare: RareIds | None) -> None:
     """Encode documents again by the library that defines the ids, where nothing else is wrong and the tokenizer is there."""
     if checked.differences or reader is None or rare is None:
+        return
+    if checked.manifest and checked.manifest.loss_mask_sha256:
+        checked.unchecked.append("the ids of conversations: they are encoded turn by turn, which their text does not show")
         return
     if tokenizer is None and checked.manifest and Path(checked.manifest.tokenizer.path).is_file():
         tokenizer = tokenizer_of(checked.manifest.tokenizer)
@@ -236,7 +240,22 @@ def check_manifest(checked: Checked, manifest: CorpusManifest, reader: IndexedRe
     checked.differs(f"{where}: num_tokens", manifest.num_tokens, reader.num_tokens)
     lengths = np.asarray(reader.document_lengths, dtype=np.int64)
     checked.differs(f"{where}: train_tokens", manifest.train_tokens, int(lengths[: manifest.train_documents].sum()))
+    check_loss_mask(checked, manifest)
     check_languages(checked, manifest, lengths[: manifest.train_documents])
+
+
+def check_loss_mask(checked: Checked, manifest: CorpusManifest) -> None:
+    """Compare which tokens are learned with the checksum and the count."""
+    if not manifest.loss_mask_sha256:
+        return
+    path = Path(loss_mask_path(checked.prefix))
+    try:
+        with open(path, "rb") as handle:
+            checked.differs(f"{path}: sha256", hashlib.file_digest(handle, "sha256").hexdigest(), manifest.loss_mask_sha256)
+        checked.differs(f"{path}: bytes", path.stat().st_size, -(-manifest.num_tokens // 8))
+        checked.differs(f"{manifest_path(checked.prefix)}: learned_tokens", manifest.learned_tokens, count_learned_bits(manifest))
+    except OSError as fault:
+        checked.differences.append(f"{path}: cannot be read ({fault.strerror})")
 
 
 def check_languages(checked: Checked, manifest: CorpusManifest, lengths: np.ndarray) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from codemix_megatron.corpus.document_table import TABLE, DocumentLines, write_table
 from codemix_megatron.corpus.held_out import HeldOutRule, held_out_fractions
 from codemix_megatron.corpus.indexed import IndexedWriter
+from codemix_megatron.corpus.loss_mask_file import write_loss_mask
 from codemix_megatron.corpus.other_corpora import OtherCorpus
 from codemix_megatron.corpus.part_encoding import one_line
 from codemix_megatron.corpus.parts import FinishedPart, PartsFolder
@@ -21,7 +22,7 @@ from codemix_megatron.filters.near_duplicates import NEAR_DUPLICATE, find_near_d
 from codemix_megatron.readers.json_lines import name_lines
 from codemix_megatron.recipe.filtering import NearDuplicates
 from codemix_megatron.records.atomic import writing
-from codemix_megatron.records.manifest import EncoderCard
+from codemix_megatron.records.manifest import EncoderCard, loss_mask_path
 
 __all__ = ["Finishing"]
 
@@ -227,6 +228,35 @@ class Finishing:
             languages[numbers[chosen]] = place[records["group"][chosen]]
         with writing(f"{prefix}.languages.npy", "wb") as handle:
             np.save(handle, languages)
+
+    def write_loss_mask(self, prefix: str) -> dict:
+        """Write which tokens of conversations are learned beside the corpus; return what the manifest says of it."""
+        Path(loss_mask_path(prefix)).unlink(missing_ok=True)
+        numbers = [number for number, _ in self.blocks() if self.folder.file(number, "loss_mask").is_file()]
+        if not numbers:
+            return {}
+        lengths = np.zeros(self.num_written, dtype=np.int64)
+        for number, records in self.blocks():
+            written = self.numbers[self.rows(number)]
+            lengths[written[written >= 0]] = records["num_tokens"][written >= 0]
+        starts, path = np.cumsum(lengths) - lengths, self.folder.path / "loss_mask"
+        try:
+            together = np.memmap(path, dtype=np.uint8, mode="w+", shape=(max(1, int(lengths.sum())),))
+            for number in numbers:
+                self.place_bits(number, together, starts)
+            train_tokens = int(lengths[: int(self.counts.train[0])].sum())
+            blocks = (together[begin : begin + COPY_BYTES] for begin in range(0, int(lengths.sum()), COPY_BYTES))
+            return {"loss_mask_sha256": write_loss_mask(prefix, blocks), "learned_tokens": int(together[:train_tokens].sum(dtype=np.int64))}
+        finally:
+            path.unlink(missing_ok=True)
+
+    def place_bits(self, number: int, together: np.ndarray, starts: np.ndarray) -> None:
+        """Copy what a part says of its documents to where they stand in the corpus."""
+        bits = np.fromfile(self.folder.file(number, "loss_mask"), dtype=np.uint8)
+        ends = np.cumsum(self.folder.records(number)["num_tokens"], dtype=np.int64)
+        for written, begin, end in zip(self.numbers[self.rows(number)].tolist(), [0, *ends[:-1].tolist()], ends.tolist(), strict=True):
+            if written >= 0:
+                together[starts[written] : starts[written] + end - begin] = bits[begin:end]
 
     def write_documents(self, prefix: str) -> None:
         """Write what each document is and where it came from beside the corpus."""

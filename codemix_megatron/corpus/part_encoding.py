@@ -11,6 +11,7 @@ from codemix_megatron.corpus.held_out import DIGEST_BYTES, text_digest
 from codemix_megatron.corpus.input_identity import check_unchanged
 from codemix_megatron.corpus.parts import RECORD, FinishedPart, PartsFolder, PartWriter
 from codemix_megatron.corpus.tally import DUPLICATE, PLACES_KEPT, Dropped
+from codemix_megatron.corpus.turn_encoding import TurnEncoding
 from codemix_megatron.corpus.unknown_text import NO_TOKENS, UnknownText
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.filters.filters import Filters
@@ -48,6 +49,7 @@ class PartEncoding:
     card: EncoderCard = field(default_factory=lambda: EncoderCard(library=""))  # of the encoder
     unknown: UnknownText = field(default_factory=UnknownText)  # to its tokenizer
     beginning_of_document_id: int | None = None  # None writes none
+    turns: TurnEncoding | None = None  # of conversations, of which some tokens are learned
 
     def encode(self, number: int, advance: Advance) -> None:
         """Do one part."""
@@ -135,12 +137,14 @@ class PartProgress:
 
     def write(self, batch: list[tuple[str, Document, bytes, bytes]]) -> None:
         """Tokenize a batch and append it to the files."""
-        ids, lengths = self.work.encoder.encode_flat([document.text for _, document, _, _ in batch], [data for *_, data in batch])
+        ids, lengths, is_learned = self.encoded(batch)
         batch, lengths = self.with_tokens(batch, ids, lengths)
         if not batch:
             return
         identities, documents, digests, texts = zip(*batch, strict=True)
         sizes = [len(data) for data in texts]
+        if is_learned is not None:
+            self.writer.write("loss_mask", learned_with_ends(is_learned, lengths, self.work))
         tokens, lengths = with_ends(ids, lengths, self.work.end_of_document_id, self.work.folder.dtype, self.work.beginning_of_document_id)
         records = np.empty(len(batch), dtype=RECORD)
         records["digest"] = np.frombuffer(b"".join(digests), dtype="V16")
@@ -157,6 +161,14 @@ class PartProgress:
         self.part.num_documents += len(batch)
         self.part.num_tokens += len(tokens)
         self.part.num_bytes += sum(sizes)
+
+    def encoded(self, batch: list) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Return the ids of a batch end to end, how many each document has and, of conversations, which of them are learned."""
+        documents = [document for _, document, _, _ in batch]
+        if self.work.turns is None:
+            return *self.work.encoder.encode_flat([document.text for document in documents], [data for *_, data in batch]), None
+        encoded = self.work.turns.encode(documents, self.work.encoder)
+        return encoded.ids, encoded.lengths, encoded.is_learned
 
     def with_tokens(self, batch: list, ids: np.ndarray, lengths: np.ndarray) -> tuple[list, np.ndarray]:
         """Return the documents that have tokens, and their numbers; count those without, and those of which something is lost."""
@@ -214,6 +226,15 @@ def with_ends(
         tokens[start:stop] = ids[position : position + stop - start]
         position += stop - start
     return tokens, lengths
+
+
+def learned_with_ends(is_learned: np.ndarray, lengths: np.ndarray, work: PartEncoding) -> np.ndarray:
+    """Return of each id of a file whether it is learned: what begins a document is not, what ends it is where its last id is."""
+    begin = None if work.beginning_of_document_id is None else 0
+    mask, whole = with_ends(is_learned.astype(np.uint8), lengths, 0, np.dtype(np.uint8), begin)
+    ends = np.cumsum(whole)[whole > 0] - 1
+    mask[ends] = mask[ends - 1]
+    return mask
 
 
 def longest_run(data: bytes) -> int:

@@ -27,7 +27,7 @@ MOST_PARTS = 4096  # files in one folder: four per part
 FORMAT_VERSION = 4  # count up when the files of a part would differ for the same inputs
 
 CHECKED_AT_ONCE = 4 << 20
-FILES = ("done", "tokens", "records", "identities", "signatures", "damaged")
+FILES = ("done", "tokens", "records", "identities", "signatures", "damaged", "loss_mask")
 # What is kept of each document that was tokenized; `group` is its place in the part's table of (kind, language, licence).
 RECORD = np.dtype([("digest", "V16"), ("num_bytes", "<u4"), ("num_tokens", "<u4"), ("group", "<u4")])
 
@@ -94,7 +94,8 @@ class PartsFolder:
     """`.NAME.parts-KEY` beside a corpus; another KEY for other documents, tokenizer, filters or libraries, so that nothing stale is taken.
 
     Files of part 7: 00007.tokens (ids), .records (RECORD per document), .identities (a line per document),
-    .signatures (where near duplicates are looked for), and .done, written last, with the size and the checksum of each.
+    .signatures (where near duplicates are looked for), .loss_mask (of conversations, a byte for each id), and .done, written last,
+    with the size and the checksum of each.
     """
 
     def __init__(self, prefix, key: str, dtype):

@@ -21,6 +21,7 @@ from codemix_megatron.corpus.parts import PartsFolder, Shard, cut_into_parts
 from codemix_megatron.corpus.special_tokens import configured_end
 from codemix_megatron.corpus.tokenizers import SENTINEL_FAMILIES, DocumentTokenizer, recipe_tokenizer, train_tokenizer
 from codemix_megatron.corpus.training_sample import sample_texts
+from codemix_megatron.corpus.turn_encoding import TurnEncoding
 from codemix_megatron.corpus.workers import encode_parts, worthwhile_workers
 from codemix_megatron.errors import MACHINE_FAULT, CorpusError
 from codemix_megatron.filters.filters import filtered_inputs, load_filters
@@ -42,7 +43,7 @@ __all__ = [
 ]
 
 MAX_BAD_SHARE = 0.001
-PUBLISHED_SUFFIXES = (".bin", ".idx", ".languages.npy", ".documents.npy", ".documents.tsv.zst", ".signatures.npy")
+PUBLISHED_SUFFIXES = (".bin", ".idx", ".languages.npy", ".documents.npy", ".documents.tsv.zst", ".signatures.npy", ".loss_mask.bin")
 
 
 @dataclass
@@ -312,6 +313,7 @@ class Preparation:
             self.folder, self.parts, encoder, self.tokenizer.end_of_document_id, self.spec.kind,
             self.filters, self.spec.filters.near_duplicates, card=card, unknown=self.tokenizer.unknown,
             beginning_of_document_id=self.tokenizer.card.beginning_of_document_id,
+            turns=TurnEncoding.of(self.tokenizer) if self.spec.conversations else None,
         )  # fmt: skip
 
     def finish(self) -> CorpusManifest:
@@ -337,6 +339,7 @@ class Preparation:
         with unfinished_without(self.spec.prefix):
             finishing.write_languages(self.spec.prefix)
             finishing.write_documents(self.spec.prefix)
+            manifest = replace(manifest, **finishing.write_loss_mask(self.spec.prefix))
             write_last(manifest)
         self.folder.remove_all()
         return manifest

@@ -62,11 +62,20 @@ class Filters:
             found = check(document)
             if found is not None:
                 return BadDocument(document.identity, name, harmless=True, example=self.masked(quoted(found, document.text)))
+        if self.spec.personal_data and document.turns:
+            return self.masked_turns(document)
         if self.spec.personal_data:
             text, masked = mask_personal_data(document.text, self.spec.personal_data)
             if masked:
                 return replace(document, text=text, rewritten=(*document.rewritten, *masked))
         return document
+
+    def masked_turns(self, document: Document) -> Document:
+        """Return a conversation masked turn by turn, so that it stays known who says what."""
+        pairs = [mask_personal_data(turn.text, self.spec.personal_data) for turn in document.turns]
+        turns = tuple(replace(turn, text=text) for turn, (text, _) in zip(document.turns, pairs, strict=True))
+        masked = dict.fromkeys(name for _, names in pairs for name in names)
+        return replace(document, text="".join(turn.text for turn in turns), turns=turns, rewritten=(*document.rewritten, *masked))
 
     def masked(self, example: str) -> str:
         """Return an example as the manifest may keep it."""

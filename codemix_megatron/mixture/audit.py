@@ -14,11 +14,13 @@ import numpy as np
 from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.mixture.mixture import Mixture
 from codemix_megatron.mixture.packing import Packing
+from codemix_megatron.mixture.sequence_reader import SequenceReader
 from codemix_megatron.records.manifest import CorpusManifest
 
-__all__ = ["EMPTY", "DocumentLanguages", "audit", "piece_ranges"]
+__all__ = ["EMPTY", "DocumentLanguages", "audit", "count_learned", "piece_ranges"]
 
 BATCH_POSITIONS = 1 << 16
+READ_TOKENS = 1 << 22
 ALL = "all"  # the one language of a corpus whose documents say none
 EMPTY = "(empty)"  # places of packed sequences without a token
 
@@ -79,6 +81,24 @@ def audit(
                 totals[phase][source][-1] += len(drawn) * sequence_length - lengths.sum()
         progress(min(first + BATCH_POSITIONS, sequences_seen), sequences_seen)
     return [[named_counts(known.names, counts) for known, counts in zip(languages, row, strict=True)] for row in totals]
+
+
+def count_learned(
+    mixture: Mixture, reader: SequenceReader, sequences_seen: int, skipped=(), progress=lambda done, total: None
+) -> list[list[int]]:
+    """Return how many tokens counted in the loss, a row per phase and an entry per source, by reading every row again."""
+    totals = np.zeros((len(mixture.phases), len(mixture.sources)), dtype=np.int64)
+    step = max(1, READ_TOKENS // reader.sequence_length)
+    for first in range(mixture.first, sequences_seen, step):
+        positions = np.arange(first, min(first + step, sequences_seen))
+        for begin, end in skipped:
+            positions = positions[(positions < begin) | (positions >= end)]
+        located = mixture.locate(positions)
+        rows = reader.read(located.source, located.sequence, located.epoch)
+        counted = (rows[:, 1:].astype(np.int32) >= 0).sum(axis=1)
+        np.add.at(totals, (located.phase, located.source), counted)
+        progress(min(first + step, sequences_seen), sequences_seen)
+    return totals.tolist()
 
 
 def named_counts(languages: list[str], counts: np.ndarray) -> dict[str, int]:

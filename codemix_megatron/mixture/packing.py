@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codemix_megatron.corpus.indexed import IndexedReader
+from codemix_megatron.mixture.loss_masks import EMPTY_PLACE
 from codemix_megatron.mixture.sequence_reader import Rewriter, SequenceReader
 from codemix_megatron.records.manifest import CorpusManifest
 
@@ -104,10 +105,17 @@ def fill_open_bins(pieces: np.ndarray, length: int, room: dict[int, list[np.ndar
 
 
 class PackedReader(SequenceReader):
-    """Reads packed sequences; places without a token hold -1."""
+    """Reads packed sequences; places without a token hold EMPTY_PLACE."""
 
-    def __init__(self, manifests: list[CorpusManifest], sequence_length: int, rewriter: Rewriter | None = None):
-        super().__init__(manifests, sequence_length, rewriter)
+    def __init__(
+        self,
+        manifests: list[CorpusManifest],
+        sequence_length: int,
+        rewriter: Rewriter | None = None,
+        *,
+        learn_across_documents: bool = True,
+    ):
+        super().__init__(manifests, sequence_length, rewriter, learn_across_documents=learn_across_documents)
         self.packings = [pack(manifest, sequence_length) for manifest in manifests]
 
     def pieces(self, source: int, sequence: int) -> tuple[np.ndarray, np.ndarray]:
@@ -118,7 +126,7 @@ class PackedReader(SequenceReader):
 
     def stored_rows(self, source: np.ndarray, sequence: np.ndarray) -> np.ndarray:
         """Return int32 [rows, sequence_length + 1]."""
-        rows = np.full((len(source), self.sequence_length + 1), -1, dtype=np.int32)
+        rows = np.full((len(source), self.sequence_length + 1), EMPTY_PLACE, dtype=np.int32)
         for row, s, number in zip(rows, source.tolist(), sequence.tolist(), strict=True):
             packing, at = self.packings[s], 0
             for piece in range(packing.first[number], packing.first[number + 1]):

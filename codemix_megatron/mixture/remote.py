@@ -9,7 +9,6 @@ import os
 from pathlib import Path
 
 from codemix_megatron.errors import CorpusError
-from codemix_megatron.records.manifest import CorpusManifest
 from codemix_megatron.redaction import with_variables
 
 __all__ = ["BlockCache", "cache_folder", "is_remote"]
@@ -29,14 +28,14 @@ def cache_folder() -> Path:
 
 
 class BlockCache:
-    """A local sparse copy of a remote .bin file; `path` is what to read after `ensure`."""
+    """A local sparse copy of a remote file, such as a .bin; `path` is what to read after `ensure`."""
 
-    def __init__(self, manifest: CorpusManifest):
+    def __init__(self, url: str, sha256: str):
         import fsspec
 
-        self.url = manifest.prefix + ".bin"
+        self.url = url
         # The checksum in the name keeps a corpus that was prepared again from being mixed with its old blocks.
-        name = hashlib.sha256(f"{self.url} {manifest.bin_sha256}".encode()).hexdigest()[:24]
+        name = hashlib.sha256(f"{url} {sha256}".encode()).hexdigest()[:24]
         self.path = cache_folder() / f"{name}.bin"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.filesystem, self.remote = fsspec.core.url_to_fs(with_variables(self.url))

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.mixture.loss_masks import Hiding
 from codemix_megatron.mixture.remote import BlockCache, is_remote
 from codemix_megatron.records.manifest import CorpusManifest
 
@@ -39,7 +40,7 @@ class TokenFile:
 
     def __init__(self, manifest: CorpusManifest):
         self.path, self.dtype = manifest.prefix + ".bin", np.dtype(manifest.dtype)
-        self.cache = BlockCache(manifest) if is_remote(manifest.prefix) else None
+        self.cache = BlockCache(self.path, manifest.bin_sha256) if is_remote(manifest.prefix) else None
         self.descriptor = os.open(self.cache.path if self.cache else self.path, os.O_RDONLY)
         weakref.finalize(self, os.close, self.descriptor)  # unlike __del__ it has all it needs when the interpreter ends
         os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_RANDOM)
@@ -67,11 +68,20 @@ class TokenFile:
 class SequenceReader:
     """Reads windows of sequence_length + 1 tokens (inputs and labels overlap by one, as in Megatron).
 
-    A `rewriter` changes the rows that are trained on; held-out ones are left as they are.
+    A `rewriter` changes the rows that are trained on; held-out ones are left as they are. Where a corpus has a loss mask, or nothing
+    is learned across documents, rows are signed and hide what is not learned; see `loss_masks`.
     """
 
-    def __init__(self, manifests: list[CorpusManifest], sequence_length: int, rewriter: Rewriter | None = None):
+    def __init__(
+        self,
+        manifests: list[CorpusManifest],
+        sequence_length: int,
+        rewriter: Rewriter | None = None,
+        *,
+        learn_across_documents: bool = True,
+    ):
         self.manifests, self.sequence_length, self.rewriter = manifests, sequence_length, rewriter
+        self.hiding = Hiding(manifests, learn_across_documents)
         self.files = [TokenFile(m) for m in manifests]
         self.dtype = np.result_type(*(f.dtype for f in self.files)) if manifests else np.dtype(np.uint16)
         self.descriptors = [f.descriptor for f in self.files]
@@ -87,7 +97,9 @@ class SequenceReader:
         rows = self.stored_rows(source, sequence)
         if self.rewriter is not None:
             self.rewriter.rewrite(rows, source, sequence, np.zeros_like(sequence) if epoch is None else epoch, self.pieces)
-        return rows
+        if not self.hiding:
+            return rows
+        return self.hiding.applied(rows, source, lambda row: self.pieces(int(source[row]), int(sequence[row])))
 
     def stored_rows(self, source: np.ndarray, sequence: np.ndarray) -> np.ndarray:
         """Return the rows as the corpora have them."""
@@ -97,13 +109,19 @@ class SequenceReader:
         """Return (place in the row, token of the file) where each stretch of a sequence begins."""
         return np.zeros(1, np.int64), np.array([sequence * self.sequence_length])
 
-    def held_out(self, source: int, limit: int) -> np.ndarray:
-        """Return up to `limit` held-out windows of one source, spread evenly over its documents, [rows, sequence_length + 1]."""
+    def held_out(self, source: int, limit: int, *, hides: bool = False) -> np.ndarray:
+        """Return up to `limit` held-out windows of one source, spread evenly over its documents, [rows, sequence_length + 1].
+
+        They are whole, unless what is not learned is to be hidden as in the rows trained on.
+        """
         manifest = self.manifests[source]
         there = num_windows(manifest.held_out_tokens, self.sequence_length)
         rows = min(limit, there)
         starts = manifest.train_tokens + np.arange(rows) * there // max(1, rows) * self.sequence_length
-        return self.windows(np.full(rows, source), starts)
+        windows = self.windows(np.full(rows, source), starts)
+        if not (hides and self.hiding):
+            return windows
+        return self.hiding.applied(windows, np.full(rows, source), lambda row: (np.zeros(1, np.int64), starts[row : row + 1]))
 
     def windows(self, source: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """Copy one slice per row; after a batch that came from disk, the next one is announced before it is read."""

@@ -28,6 +28,7 @@ def find_disagreements(recipe: Recipe, manifests: dict[str, CorpusManifest]) -> 
             *documents_difference(spec, manifest),
             *held_out_difference(recipe, spec, manifest),
             *filter_differences(spec, manifest),
+            *mask_difference(spec, manifest),
         ]
         faults += [f"corpora.{name}.{line}; {WAY_OUT}" for line in differences]
     faults += corpus_tokenizer_faults(recipe, manifests)
@@ -48,6 +49,14 @@ def held_out_difference(recipe: Recipe, spec: CorpusSpec, manifest: CorpusManife
     if spec.shuffle != (manifest.shuffle_seed is not None):
         faults.append(f"shuffle: {str(spec.shuffle).lower()} in the recipe, {str(not spec.shuffle).lower()} when it was prepared")
     return faults
+
+
+def mask_difference(spec: CorpusSpec, manifest: CorpusManifest) -> list[str]:
+    """Compare whether the corpus says which tokens are learned; one adopted says so by itself."""
+    if not spec.documents or (spec.conversations is None) == (not manifest.loss_mask_sha256):
+        return []
+    wanted, found = ("with", "without") if spec.conversations else ("without", "with")
+    return [f"conversations: {wanted} a loss mask in the recipe, {found} one when it was prepared"]
 
 
 def documents_difference(spec: CorpusSpec, manifest: CorpusManifest) -> list[str]:

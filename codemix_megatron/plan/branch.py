@@ -113,6 +113,7 @@ def other_reading(recipe: Recipe, parent: dict, corpora: Mapping, per_epoch: dic
         if theirs is None:
             continue
         same_file = corpus.bin_sha256 == theirs["bin_sha256"] or None in (corpus.bin_sha256, theirs["bin_sha256"])
+        same_file &= getattr(corpus, "loss_mask_sha256", "") == theirs.get("loss_mask_sha256", "")
         if not same_file or max(1, per_epoch[name]) != theirs["sequences_per_epoch"]:
             faults.append(f"corpora.{name} is another file, or cut into other sequences, than the parent's; rename it here or take that")
     return faults

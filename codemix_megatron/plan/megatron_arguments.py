@@ -54,6 +54,7 @@ def megatron_arguments(recipe: Recipe, plan: Plan, corpora: dict, phase_name: st
         ("--data-path", *blend(recipe, phase)),
         ("--split", split),
         *([("--reset-attention-mask",)] if recipe.sequences.attention_within_documents else []),
+        *([] if recipe.sequences.learn_across_documents else [("--eod-mask-loss",), ("--calculate-per-token-loss",)]),
     ]
     if split == "1,0,0":
         arguments.append(("--eval-iters", 0))

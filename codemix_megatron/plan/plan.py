@@ -257,6 +257,7 @@ def total_sources(
     totals, drawn = {}, drawn_before(recipe, branch)
     for name, manifest in manifests.items():
         sequences = sum(p.sources[name].sequences for p in phases if name in p.sources)
+        mask = getattr(manifest, "loss_mask_sha256", "")  # assumed corpora have none
         totals[name] = {
             "kind": recipe.corpora[name].kind,
             "bin_sha256": manifest.bin_sha256,
@@ -268,6 +269,7 @@ def total_sources(
             "share_seen": min(1.0, (drawn[name] + sequences) / max(1, per_epoch[name])),
             "tokens_before": drawn[name] * recipe.model.sequence_length,
             "assumed": isinstance(manifest, AssumedCorpus),
+            **({"loss_mask_sha256": mask} if mask else {}),
         }
     return totals
 

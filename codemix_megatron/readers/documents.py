@@ -8,9 +8,30 @@ from pathlib import Path
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.readers.encodings import decode_text, is_binary
 
-__all__ = ["EMPTY", "BadDocument", "Document", "InputFile", "Position", "Span", "check_text", "decode_file", "decode_line", "unreadable"]
+__all__ = [
+    "EMPTY",
+    "BadDocument",
+    "Document",
+    "InputFile",
+    "Position",
+    "Span",
+    "Turn",
+    "check_text",
+    "decode_file",
+    "decode_line",
+    "unreadable",
+]
 
 EMPTY = "empty text"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A piece of a conversation: what somebody says, or what its template writes around it, where special tokens are tokens."""
+
+    text: str
+    is_learned: bool
+    is_template: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +39,7 @@ class Document:
     """One text to train on; `identity` says where it stands, as file or file:line.
 
     `kind` is None where the reader knows no better than its corpus; `rewritten` names what readers and filters changed in
-    the text, such as "converted from utf-16" and "e-mail masked".
+    the text, such as "converted from utf-16" and "e-mail masked". A conversation has `turns`, which make up its text.
     """
 
     text: str
@@ -28,6 +49,7 @@ class Document:
     origin: str | None = None
     kind: str | None = None
     rewritten: tuple[str, ...] = ()
+    turns: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.readers.conversations import ConversationRule
 from codemix_megatron.readers.documents import InputFile, unreadable
 from codemix_megatron.readers.folder_survey import TABLE_SUFFIXES, Say, by_suffix_text, choose_files, partitions_of, say_what_is_left
 from codemix_megatron.readers.git_histories import git_input
@@ -24,7 +25,7 @@ from codemix_megatron.readers.json_lines import (
 )
 from codemix_megatron.readers.licence_texts import licence_of_folder
 from codemix_megatron.readers.notebooks import read_notebook
-from codemix_megatron.readers.record_documents import RecordKeys
+from codemix_megatron.readers.record_documents import ConversationKeys, RecordKeys
 from codemix_megatron.readers.remote_files import FoundFile, remote_files
 from codemix_megatron.readers.source_files import (
     PROSE_SUFFIXES,
@@ -168,7 +169,7 @@ def remote_inputs(url: str, spec: CorpusSpec, say: Say = silent) -> list[InputFi
 def as_input(file: FoundFile, spec: CorpusSpec, licence: str | None = None, *, in_tree: bool = False) -> InputFile:
     """Return a file with the reader that fits its suffix and the kind of its corpus; .json in a tree is somebody's settings."""
     suffix, name, kind = plain_suffix(file.name), file.name.lower(), spec.kind
-    keys = replace(RecordKeys.of(spec), partitions=partitions_of(file.path))
+    keys = replace(record_keys(spec), partitions=partitions_of(file.path))
     reader: Callable[..., Any]
     divider: Callable[..., Any] | None = None
     is_packed = name.endswith(PACKED_SUFFIXES)
@@ -180,6 +181,10 @@ def as_input(file: FoundFile, spec: CorpusSpec, licence: str | None = None, *, i
         reader, divider = functools.partial(read_parquet, keys=keys), divide_parquet
     elif suffix in ARROW_SUFFIXES and not is_packed:
         reader = functools.partial(read_arrow, keys=keys)
+    elif spec.conversations is not None:
+        raise CorpusError(
+            f"{file.path}: conversations are read from JSON lines, JSON arrays, Parquet and Arrow; take it out of `documents`"
+        )
     elif suffix == ".ipynb":
         reader = functools.partial(read_notebook, kind=adjacent(kind), licence=licence)
     elif not is_known(file.name) and (is_packed or not isinstance(file.path, Path) or not is_wanted(file.path, kind)):
@@ -195,6 +200,15 @@ def as_input(file: FoundFile, spec: CorpusSpec, licence: str | None = None, *, i
     else:
         reader = functools.partial(read_source, kind=kind, licence=licence)
     return InputFile(file.path, file.name, file.num_bytes, file.stamp, reader, None if is_packed else divider)
+
+
+def record_keys(spec: CorpusSpec) -> RecordKeys:
+    """Return under which keys the records of a corpus hold what is read; its chat template is read now."""
+    keys = RecordKeys.of(spec)
+    if spec.conversations is None:
+        return keys
+    rule = ConversationRule.of(spec.conversations, "conversations.template")
+    return ConversationKeys(keys.corpus_kind, keys.text, keys.language, keys.licence, keys.origin, rule=rule)
 
 
 def adjacent(kind: str) -> str | None:

@@ -3,11 +3,12 @@
 import functools
 from dataclasses import dataclass
 
+from codemix_megatron.readers.conversations import COLUMNS, ConversationRule, conversation_document
 from codemix_megatron.readers.documents import BadDocument, Document, check_text
 from codemix_megatron.recipe.languages import ADJACENT, MARKUP, canonical_language
 from codemix_megatron.recipe.schema import KINDS, CorpusSpec
 
-__all__ = ["RecordKeys", "first_word", "kind_of_language", "record_document"]
+__all__ = ["ConversationKeys", "RecordKeys", "first_word", "kind_of_language", "record_document"]
 
 MISSING = object()
 ADJACENT_WORDS = ("commit", "notebook", "issue", "pull request", "stackexchange")
@@ -36,23 +37,33 @@ class RecordKeys:
         return (self.text, *self.language, *self.licence, *self.origin, "kind")
 
 
+@dataclass(frozen=True)
+class ConversationKeys(RecordKeys):
+    """Keys of records that are conversations."""
+
+    rule: ConversationRule = ConversationRule("", False, None)
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every key that is looked at."""
+        return (*COLUMNS, *self.language, *self.licence, *self.origin, "kind")
+
+
 def record_document(record: dict, place: str, keys: RecordKeys, *, encodable: bool = False) -> Document | BadDocument:
     """Return the document of one record, or why there is none; `encodable` as in `check_text`."""
     record = {**dict(keys.partitions), **record} if keys.partitions else record
-    text = value_at(record, keys.text)
-    if text is MISSING:
-        return BadDocument(place, f"no key {keys.text!r}")
     language = first_word(record, keys.language)
     kind = record.get("kind")
-    return check_text(
-        text,
-        place,
-        encodable=encodable,
-        language=language,
-        licence=first_word(record, keys.licence),
-        origin=first_word(record, keys.origin),
-        kind=kind if kind in KINDS else kind_of_language(language, keys.corpus_kind) if language else None,
-    )
+    about = {
+        "language": language,
+        "licence": first_word(record, keys.licence),
+        "origin": first_word(record, keys.origin),
+        "kind": kind if kind in KINDS else kind_of_language(language, keys.corpus_kind) if language else None,
+    }
+    if isinstance(keys, ConversationKeys):
+        return conversation_document(record, place, keys.rule, **about)
+    text = value_at(record, keys.text)
+    return BadDocument(place, f"no key {keys.text!r}") if text is MISSING else check_text(text, place, encodable=encodable, **about)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.readers.conversations import COLUMNS, FORMS
 from codemix_megatron.readers.documents import BadDocument, Document, Position, Span
-from codemix_megatron.readers.record_documents import RecordKeys, record_document
+from codemix_megatron.readers.record_documents import ConversationKeys, RecordKeys, record_document
 from codemix_megatron.readers.streams import open_input
 
 __all__ = ["ARROW_SUFFIXES", "PARQUET_SUFFIXES", "divide_parquet", "read_arrow", "read_parquet"]
@@ -93,7 +94,10 @@ def opened(path, what: str):
 def wanted_columns(path, names: list[str], keys: RecordKeys) -> list[str]:
     """Return the columns to read; raises CorpusError when none holds the text."""
     wanted = dict.fromkeys(key if key in names else key.partition(".")[0] for key in keys.all)  # doc.text is in the column doc
-    if keys.text not in names and keys.text.partition(".")[0] not in names:
+    if isinstance(keys, ConversationKeys):
+        if not set(COLUMNS) & set(names):
+            raise CorpusError(f"{path}: no column of a conversation; there are {', '.join(names)}, wanted are {FORMS}")
+    elif keys.text not in names and keys.text.partition(".")[0] not in names:
         raise CorpusError(f"{path}: no column {keys.text!r}; there are {', '.join(names)}; set corpora.NAME.text_key")
     return [name for name in wanted if name in names]
 

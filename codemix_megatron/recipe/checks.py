@@ -2,6 +2,7 @@
 
 import math
 
+from codemix_megatron.recipe.conversations import conversation_faults
 from codemix_megatron.recipe.filtering import filter_faults
 from codemix_megatron.recipe.names import name_fault
 from codemix_megatron.recipe.schema import FillInTheMiddle, Parallel, Recipe, RopeScaling, as_plain, entry_share
@@ -242,6 +243,7 @@ def corpus_faults(recipe: Recipe) -> list[str]:
         if spec.max_epochs <= 0:
             faults.append(f"corpora.{name}.max_epochs: found {spec.max_epochs}, must be above 0")
         faults += middle_faults(spec.fill_in_the_middle, f"corpora.{name}.fill_in_the_middle")
+        faults += conversation_faults(spec.conversations, f"corpora.{name}.conversations", rewrites=spec.fill_in_the_middle is not None)
         faults += filter_faults(spec.filters, f"corpora.{name}.filters")
     if not 0 < recipe.sequences.corpus_share <= 1:
         faults.append(f"sequences.corpus_share: found {recipe.sequences.corpus_share}, allowed are above 0 to 1")

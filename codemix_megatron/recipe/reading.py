@@ -10,6 +10,7 @@ import yaml
 
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.recipe.checks import find_faults
+from codemix_megatron.recipe.conversations import OF_TOKENIZER, PLAIN, Conversations
 from codemix_megatron.recipe.filtering import FilterSpec
 from codemix_megatron.recipe.inheriting import inherit_from_parent
 from codemix_megatron.recipe.pretrained import PREFIX, take_over_pretrained
@@ -337,6 +338,7 @@ def resolve_paths(recipe: Recipe, directory: Path) -> Recipe:
             documents=tuple(document(p) for p in spec.documents),
             prefix=absolute(spec.prefix or f"corpora/{name}"),
             filters=resolve_filters(spec.filters, absolute),
+            conversations=resolve_template(spec.conversations, absolute, recipe.tokenizer.path),
         )
         for name, spec in recipe.corpora.items()
     }
@@ -356,6 +358,13 @@ def resolve_paths(recipe: Recipe, directory: Path) -> Recipe:
         initial_weights=absolute(recipe.initial_weights) if recipe.initial_weights else None,
         branch=replace(recipe.branch, run=absolute(recipe.branch.run)) if recipe.branch else None,
     )
+
+
+def resolve_template(spec: Conversations | None, absolute, tokenizer: str) -> Conversations | None:
+    """Return how conversations are read with the file of their chat template named, be it one beside the tokenizer."""
+    if spec is None or spec.template == PLAIN:
+        return spec
+    return replace(spec, template=absolute(tokenizer if spec.template == OF_TOKENIZER else spec.template))
 
 
 def resolve_filters(spec: FilterSpec, absolute) -> FilterSpec:

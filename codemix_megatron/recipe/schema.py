@@ -6,6 +6,7 @@ The comment beside a field is its documentation: `codemix doctor --recipe-keys` 
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Literal, get_args
 
+from codemix_megatron.recipe.conversations import Conversations
 from codemix_megatron.recipe.fields import says, tokens
 from codemix_megatron.recipe.filtering import FilterSpec
 
@@ -207,6 +208,7 @@ class CorpusSpec:
     origin_key: str | None = says("key of where a document is from; default: source, url, repo_name", None)
     text_documents: Literal["file", "line", "paragraph"] = says("what is one document of a .txt file; blank lines part paragraphs", "file")
     shuffle: bool = says("write documents in an order drawn from the recipe's seed, not that of the input", False)
+    conversations: Conversations | None = says("records are conversations, of which answers are learned", None)
     fill_in_the_middle: FillInTheMiddle | None = says("rewrite documents for infilling while they are read", None)
     filters: FilterSpec = says("what is left out or masked", factory=FilterSpec)
     max_epochs: float = says("most passes over its data in the whole recipe", 4.0)
@@ -220,6 +222,7 @@ class Sequences:
         "windows over joined documents, or whole documents packed without cutting", "concatenate"
     )
     attention_within_documents: bool = says("tokens see only their own document", False)
+    learn_across_documents: bool = says("learn to write the first token of a document after the end of the one before it", True)
     corpus_share: float = says(
         "each corpus counts as this share of itself, so that a small run repeats it as often as a large one will; see codemix plan --simulate-tokens",
         1.0,

@@ -3,6 +3,7 @@
 Events: `start`, `recipe`, `preflight`, `warning`, `step`, `skipped`, `rollback`, `straggler`, `validation`, `checkpoint`,
 `phase_end`, `profile`, `stop`, `end`, `reopened`, `averaged`. Field names are those the report prints. A step event holds step (1 = after the
 first update), phase, tokens (seen so far), sequences, loss (nats per token), loss_per_source, tokens_per_source (consumed so far in the run),
+learned_per_source (tokens of this step that counted in the loss: not those a loss mask hides, nor empty places),
 learning_rate, gradient_norm, seconds (this step), tokens_per_second, model_flops_per_second (of all ranks: 6 per matrix entry
 and token, causal attention counted once, recomputation not at all), mfu (that over the peak of all ranks, null where no peak
 is known: see observers.peak_teraflops), and of the main rank seconds_per_part (data, forward_backward, optimizer, reduce, other)

@@ -9,7 +9,7 @@ from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.atomic import read_json, write_json
 from codemix_megatron.redaction import with_variables
 
-__all__ = ["CorpusManifest", "EncoderCard", "TokenizerCard", "manifest_path"]
+__all__ = ["CorpusManifest", "EncoderCard", "TokenizerCard", "loss_mask_path", "manifest_path"]
 
 VERSION = 1
 CHECKSUM = "checksum"  # of the manifest itself, in its file
@@ -81,6 +81,8 @@ class CorpusManifest:
     apart_from: dict[str, str] = field(default_factory=dict)  # prefix -> bin_sha256 of corpora whose documents were left out
     shuffle_seed: int | None = None  # of the order of documents; None where it is that of the input
     encoder: EncoderCard | None = None
+    loss_mask_sha256: str = ""  # of PREFIX.loss_mask.bin; empty where there is none and every token is learned
+    learned_tokens: int | None = None  # of those trained on, where there is a mask
     kinds: dict[str, dict[str, int]] = field(default_factory=dict)  # kind -> documents, bytes, tokens
     languages: dict[str, dict[str, int]] = field(default_factory=dict)  # language -> the same
     licences: dict[str, dict[str, int]] = field(default_factory=dict)  # licence -> the same
@@ -135,6 +137,11 @@ def manifest_path(prefix) -> Path:
     return Path(f"{prefix}.manifest.json")
 
 
+def loss_mask_path(prefix) -> str:
+    """Return the path, or the URL, of the file that says which tokens are learned."""
+    return f"{prefix}.loss_mask.bin"
+
+
 def checksum_of(plain: dict) -> str:
     """Return the checksum of everything else a manifest's file says."""
     rest = {name: value for name, value in plain.items() if name != CHECKSUM}
@@ -179,3 +186,9 @@ def check_sizes(manifest: CorpusManifest) -> None:
             f"{manifest.prefix}.bin: {found} bytes, its manifest promises {wanted}"
             f" ({manifest.num_tokens} tokens of {manifest.dtype}); prepare the corpus again"
         )
+    if manifest.loss_mask_sha256:
+        mask = Path(loss_mask_path(manifest.prefix))
+        found, wanted = mask.stat().st_size if mask.is_file() else -1, -(-manifest.num_tokens // 8)
+        if found != wanted:
+            there = f"{found} bytes" if found >= 0 else "missing"
+            raise CorpusError(f"{mask}: {there}, its manifest promises {wanted} (a bit for each token); prepare the corpus again")

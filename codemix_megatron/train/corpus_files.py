@@ -31,7 +31,9 @@ class CorpusFilesCheck:
         self.waiting: list[tuple[str, Path, str]] = []
         for name, manifest in manifests.items():
             if "://" not in manifest.prefix:
-                for suffix, sha256 in ((".bin", manifest.bin_sha256), (".idx", manifest.idx_sha256)):
+                checksums = {".bin": manifest.bin_sha256, ".idx": manifest.idx_sha256}
+                checksums |= {".loss_mask.bin": manifest.loss_mask_sha256} if manifest.loss_mask_sha256 else {}
+                for suffix, sha256 in checksums.items():
                     self.look_at(f"{name}{suffix}", Path(manifest.prefix + suffix), sha256, manifest_path(manifest.prefix))
         self.digest, self.place = hashlib.sha256(), 0
 

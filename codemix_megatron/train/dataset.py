@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from codemix_megatron.errors import CodemixError
-from codemix_megatron.mixture.fill_in_the_middle import middle_filler
-from codemix_megatron.mixture.packing import PackedReader
+from codemix_megatron.mixture.loss_masks import revealed
+from codemix_megatron.mixture.recipe_reader import recipe_reader
 from codemix_megatron.mixture.sequence_reader import SequenceReader
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.reading import read_recipe
@@ -27,8 +27,8 @@ IGNORED = -100  # torch's cross entropy passes over such labels
 class RunDataset(Dataset):
     """All sequences of a run by position; the item after a stop is that at the number of sequences seen.
 
-    Items are dicts of int64 tensors, as `form` says: `rows` {"row": [length + 1]}, with -1 in places without a token;
-    `hugging_face` {"input_ids", "labels"}, both the row, since models there shift labels themselves;
+    Items are dicts of int64 tensors, as `form` says: `rows` {"row": [length + 1]}, with -1 in places without a token and -2 - id for
+    a token that is not learned; `hugging_face` {"input_ids", "labels"}, both the row, since models there shift labels themselves;
     `megatron` {"tokens", "labels", "loss_mask", "position_ids"} as of megatron-core's GPTDataset.
     """
 
@@ -80,22 +80,21 @@ class ReaderOf:
 
     def __call__(self) -> SequenceReader:
         """Return a reader of the recipe's kind of sequences."""
-        kind = PackedReader if self.recipe.sequences.packing == "best_fit" else SequenceReader
-        return kind(list(self.manifests.values()), self.recipe.model.sequence_length, middle_filler(self.recipe, self.manifests))
+        return recipe_reader(self.recipe, self.manifests)
 
 
 def item_of(row: torch.Tensor, form: Form) -> dict[str, torch.Tensor]:
-    """Return one row of length + 1 ids in a form; places without a token hold -1."""
+    """Return one row of length + 1 ids in a form; places without a token hold -1, hidden ones less."""
     if form == "rows":
         return {"row": row}
+    ids = revealed(row).clamp(min=0)
     if form == "hugging_face":
-        return {"input_ids": row.clamp(min=0), "labels": torch.where(row < 0, IGNORED, row)}
-    labels = row[1:]
+        return {"input_ids": ids, "labels": torch.where(row < 0, IGNORED, row)}
     return {
-        "tokens": row[:-1].clamp(min=0),
-        "labels": labels.clamp(min=0),
-        "loss_mask": (labels >= 0).float(),
-        "position_ids": torch.arange(len(labels)),
+        "tokens": ids[:-1],
+        "labels": ids[1:],
+        "loss_mask": (row[1:] >= 0).float(),
+        "position_ids": torch.arange(len(row) - 1),
     }
 
 

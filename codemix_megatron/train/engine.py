@@ -160,9 +160,10 @@ class Engine:
         """Send this rank's share through the pipeline; the last stage gets its loss reports back."""
         size, length = self.recipe.batch.micro_sequences, self.recipe.model.sequence_length
         parts = micro_batches(batch, size, self.documents)
+        weight = None if forward_only else self.loss_weight(batch)
         iterators = [iter(parts) for _ in self.chunks]
         return self.forward_backward(
-            forward_step_func=partial(forward_step, num_sources=self.num_sources, documents=self.documents),
+            forward_step_func=partial(forward_step, num_sources=self.num_sources, documents=self.documents, weight=weight),
             data_iterator=iterators if len(iterators) > 1 else iterators[0],
             model=self.chunks,
             num_microbatches=len(parts),
@@ -171,6 +172,19 @@ class Engine:
             decoder_seq_length=length,
             forward_only=forward_only,
         )
+
+    def loss_weight(self, batch: Batch) -> torch.Tensor | None:
+        """Return all places of the global batch over those at which something is learned; None on stages without a loss.
+
+        Micro batches and ranks may count unevenly, so that a mean of their means would weigh tokens unequally.
+        """
+        if batch.rows is None or not self.ranks.is_loss_stage:
+            return None
+        labels = batch.rows[:, 1:]
+        counted = (labels >= 0).sum()
+        if self.ranks.data > 1:
+            dist.all_reduce(counted, group=parallel_state.get_data_parallel_group())
+        return (labels.numel() * self.ranks.data / counted.clamp(min=1).double()).float()
 
     @timed("reduce")
     def reduce(self, reports: list, flags: tuple[bool, ...] = ()) -> tuple[Losses, list[bool]]:

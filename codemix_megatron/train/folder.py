@@ -93,8 +93,8 @@ def refuse_changes(run: RunFolder, before: Recipe, recipe: Recipe, planned: dict
 def check_corpora(run: RunFolder, plan: Plan, planned: dict, num_begun: int) -> None:
     """Raise RecipeError when a corpus that was read was prepared again with other contents since the run began."""
     read = {name for phase in planned["phases"][:num_begun] for name, source in phase["sources"].items() if source["sequences"]}
-    sources = planned["sources"]
-    changed = [name for name in plan.sources if name in read and sources[name]["bin_sha256"] != plan.sources[name]["bin_sha256"]]
+    sources, files = planned["sources"], ("bin_sha256", "loss_mask_sha256")
+    changed = [n for n in plan.sources if n in read and any(sources[n].get(f) != plan.sources[n].get(f) for f in files)]
     if changed:
         raise RecipeError(f"{run}: corpora {', '.join(changed)} have changed since it began (checksums differ); use another --folder")
 

@@ -111,6 +111,7 @@ class Training:
             "loss": result.losses.mean,
             "loss_per_source": result.losses.per_source(mixture.sources),
             "tokens_per_source": {name: int(count) for name, count in zip(mixture.sources, consumed, strict=True)},
+            "learned_per_source": {name: int(count) for name, count in zip(mixture.sources, result.losses.tokens, strict=True) if count},
             "learning_rate": rate,
             "gradient_norm": result.gradient_norm,
             "seconds": round(seconds, 4),

@@ -17,10 +17,9 @@ from codemix_megatron.checkpoint.verifying import find_fault_together, newest_va
 from codemix_megatron.conversion.model_files import carry_model_files
 from codemix_megatron.errors import STOPPED_EARLY, CheckpointError, CodemixError
 from codemix_megatron.mixture.batch_documents import documents_at
-from codemix_megatron.mixture.fill_in_the_middle import middle_filler
 from codemix_megatron.mixture.mixture import DATA_ORDER
 from codemix_megatron.mixture.packing import PackedReader
-from codemix_megatron.mixture.sequence_reader import SequenceReader
+from codemix_megatron.mixture.recipe_reader import recipe_reader
 from codemix_megatron.model.config import require_engines
 from codemix_megatron.parallel.device import active_kernels, slow_paths
 from codemix_megatron.parallel.ranks import Ranks, join_ranks, leave_ranks, on_main
@@ -102,9 +101,7 @@ class RankOfRun:
         self.compare_corpora()
         self.recipe_change = on_main(ranks, partial(open_run, run, recipe, self.plan, ranks.size, ranks.device.type))
         self.names = list(self.plan.sources)
-        reader = PackedReader if recipe.sequences.packing == "best_fit" else SequenceReader
-        corpora = {name: self.manifests[name] for name in self.names}
-        self.reader = reader(list(corpora.values()), recipe.model.sequence_length, middle_filler(recipe, corpora))
+        self.reader = recipe_reader(recipe, {name: self.manifests[name] for name in self.names})
         self.state = TrainState()
         self.engine = Engine(recipe, self.manifests[self.names[0]].tokenizer, len(self.names), ranks)
         within_documents = recipe.sequences.attention_within_documents
@@ -292,7 +289,7 @@ class RankOfRun:
         """Score each source's held-out sequences. Every rank calls this."""
         losses = {}
         for i, name in enumerate(self.names):
-            rows = self.reader.held_out(i, self.recipe.evaluation.held_out_sequences)
+            rows = self.reader.held_out(i, self.recipe.evaluation.held_out_sequences, hides=True)
             if len(rows):
                 self.beat(f"held-out loss of {name} after step {self.state.step}", is_slow=True)
                 losses[name] = self.engine.score(rows, i).mean

@@ -1,7 +1,15 @@
 """The paper's parallel block, and the sequential one, on every layout: losses against a single rank, reductions counted."""
 
+import numpy as np
 import pytest
-from many_layouts import train_on
+import torch
+from many_layouts import VOCABULARY, masked_batches, recipe_of, train_on
+from plain_llama import by_llama_names, llama_of, masked_loss, train_plainly
+
+from codemix_megatron.parallel.ranks import one_rank
+from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.train.batches import Batch
+from codemix_megatron.train.engine import Engine
 
 pytestmark = [pytest.mark.distributed, pytest.mark.timeout(600)]  # one start of ranks trains all layouts
 
@@ -24,6 +32,9 @@ LAYOUTS = {
 NORM_TOLERANCE = {"sequential": 1e-4, "parallel": 1e-4, "relatives'": 1e-3}
 LAYOUTS_OF_RELATIVES = ("tensor 2", "tensor 2, sequence parallel", "pipeline 2 x virtual 2")
 
+MASKED = {"masked": True, "optimizer": {"weight_decay": 0.0}}
+MASKED_LAYOUTS = ("tensor 2", "tensor 2, sequence parallel", "pipeline 2", "pipeline 2 x virtual 2", "data 2, overlapped")
+
 
 def layouts_of(block: str) -> list[str]:
     """Return the layouts a block is trained on."""
@@ -34,8 +45,10 @@ def layouts_of(block: str) -> list[str]:
 def trained(tmp_path_factory):
     """Losses of the blocks on one rank and on their two-rank layouts."""
     folder = tmp_path_factory.mktemp("blocks")
-    single = train_on(1, {block: {"model": model} for block, model in BLOCKS.items()}, folder)
+    single = train_on(1, {**{block: {"model": model} for block, model in BLOCKS.items()}, "masked": MASKED}, folder)
     jobs = {f"{block}, {name}": {"model": BLOCKS[block], "parallel": LAYOUTS[name]} for block in BLOCKS for name in layouts_of(block)}
+    jobs |= {f"masked, {name}": {**MASKED, "parallel": LAYOUTS[name]} for name in MASKED_LAYOUTS}
+    jobs["masked, data 2, one row at a time"] = {**MASKED, "batch": {"micro_sequences": 1}}
     return single, train_on(2, jobs, folder)
 
 
@@ -58,3 +71,46 @@ def test_parallel_block_reduces_once_per_layer_and_direction_instead_of_twice(tr
     layers, micro_batches = 4, 4
     measured(f"all-reduces of a step at TP2: {twice} with the sequential block, {once} with the parallel one")
     assert twice - once == layers * micro_batches * 2
+
+
+def test_a_loss_mask_gives_the_mean_over_learned_tokens_of_the_global_batch_on_every_layout(trained, measured):
+    """Judged by plain PyTorch; micro batches and ranks count unevenly, one row not at all, and rows are packed with empty places."""
+    single, spread = trained
+    with one_rank(device="cpu") as ranks:
+        recipe = recipe_of({}, {}, {})
+        engine = Engine(recipe, TokenizerCard(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0), 1, ranks)
+        plain = llama_of(engine, recipe.model, VOCABULARY)
+    ids, is_learned, _ = masked_batches(5)
+    losses, norms = train_plainly(plain, [(torch.from_numpy(i), torch.from_numpy(m[:, 1:])) for i, m in zip(ids, is_learned, strict=True)])
+    found = {"one rank": single["masked"]} | {name: job for name, job in spread.items() if name.startswith("masked")}
+    assert len(found) == 2 + len(MASKED_LAYOUTS)
+    for name, job in found.items():
+        assert job["losses"] == pytest.approx(losses, abs=1e-5), name
+        assert job["norms"] == pytest.approx(norms, rel=1e-4), name
+    largest = max(abs(a - b) for job in found.values() for a, b in zip(job["losses"], losses, strict=True))
+    measured(f"masked losses of 5 steps on {len(found)} layouts: at most {largest:.1e} from plain PyTorch (allowed 1e-5)")
+
+
+def test_gradients_under_a_loss_mask_are_those_of_plain_pytorch_and_a_masked_prompt_has_none():
+    ids, is_learned, rows = masked_batches(1)
+    with one_rank(device="cpu") as ranks:
+        recipe = recipe_of({}, {}, {})
+        engine = Engine(recipe, TokenizerCard(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0), 1, ranks)
+        plain = llama_of(engine, recipe.model, VOCABULARY)
+        found = gradients_of(engine, rows[0])
+        without_masked_row = gradients_of(engine, np.concatenate([rows[0, 1:], rows[0, :1] * 0 - 1]))
+    masked_loss(plain, torch.from_numpy(ids[0]), torch.from_numpy(is_learned[0, :, 1:])).backward()
+    expected = {name: weight.grad for name, weight in plain.named_parameters()}
+    for name, gradient in by_llama_names(found, recipe.model, VOCABULARY).items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-7, msg=name)
+    for name, gradient in found.items():  # row 0 has no answer
+        torch.testing.assert_close(without_masked_row[name], gradient, rtol=1e-4, atol=1e-7, msg=name)
+
+
+def gradients_of(engine, rows: np.ndarray) -> dict:
+    """Return the gradients of a batch, by Megatron's names."""
+    for chunk in engine.chunks:
+        chunk.train()
+        chunk.zero_grad_buffer()
+    engine.run_schedule(Batch(torch.from_numpy(rows), torch.zeros(len(rows), dtype=torch.int64)), forward_only=False)
+    return {name: weight.main_grad.clone() for name, weight in engine.chunks[0].module.named_parameters()}

@@ -1,11 +1,13 @@
 """Documents inside sequences: attention that ends at their borders, and packing that does not cut them."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from codemix_megatron.conversion.parity import model_recipe
-from codemix_megatron.mixture.packing import PackedReader
+from codemix_megatron.mixture.packing import PackedReader, pack
 from codemix_megatron.model.build import build_model
 from codemix_megatron.parallel.ranks import one_rank
 from codemix_megatron.recipe.schema import Model
@@ -55,6 +57,32 @@ def test_packed_documents_with_their_own_attention_train_alike_on_every_layout(t
     audited = tiny.codemix_here("audit", tiny.folder / run)  # some documents are longer than a sequence
     assert audited.returncode == 0 and "(empty)" in audited.stdout, audited.stdout
     assert losses != pytest.approx(tiny.losses("single"), abs=1e-2) if tiny.losses("single") else True
+
+
+def test_answers_alone_are_learned_and_journal_and_audit_count_them(tiny):
+    """A cooldown on conversations beside prose, packed, at tensor 2 x data 1; the audit reads every row again."""
+    lines = [json.dumps({"prompt": f"what is {i} and {i}", "completion": f"it is {2 * i} because rates differ"}) for i in range(300)]
+    (tiny.folder / "chat.jsonl").write_text("\n".join(lines))
+    changes = [
+        "corpora.snippets={documents: [chat.jsonl], kind: code, prefix: corpora/chat, conversations: {template: plain}}",
+        "sequences={packing: best_fit, learn_across_documents: false}", "corpora.snippets.max_epochs=9",
+    ]  # fmt: skip
+    recipe = tiny.folder / "chat.yaml"
+    recipe.write_text(tiny.recipe.read_text())
+    assert (done := tiny.codemix_here("prepare", recipe, *changes)).returncode == 0, done.stderr
+    done = tiny.codemix("train", recipe, "--folder", tiny.folder / "chat", "parallel.tensor=2", *changes)
+    assert done.returncode == 0, done.stderr
+    steps, manifest = tiny.events("chat"), CorpusManifest.read(tiny.folder / "corpora" / "chat")
+    seen = steps[-1]["tokens_per_source"]
+    learned = {name: sum(step["learned_per_source"][name] for step in steps) for name in seen}
+    share = manifest.learned_tokens / manifest.train_tokens * pack(manifest, 64).fill  # of places; some stay empty
+    assert learned["snippets"] / seen["snippets"] == pytest.approx(share, rel=0.05)
+    assert 0.9 * seen["prose"] < learned["prose"] < seen["prose"], "beginnings of documents and empty places are not learned"
+    assert steps[-1]["loss_per_source"]["snippets"] < steps[0]["loss_per_source"]["snippets"] - 1
+    audited = tiny.codemix_here("audit", tiny.folder / "chat", "--output", tiny.folder / "audit.json")
+    assert audited.returncode == 0 and "(learned)" in audited.stdout, audited.stdout
+    counted = json.loads((tiny.folder / "audit.json").read_text())
+    assert sum(phase["snippets"]["(learned)"] for phase in counted.values()) == learned["snippets"]
 
 
 def test_packed_sequences_hold_every_training_token_once_and_cut_no_document_that_fits(tiny):
