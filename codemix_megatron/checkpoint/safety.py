@@ -1,7 +1,8 @@
 """Checkpoints of strangers: pickles are looked through before any reader of torch's builds what they name.
 
 torch's distributed reader unpickles `.metadata` and every object that is no tensor without asking what it is made of; either
-can name `os.system`. Both are built here first, by readers that let in only what checkpoints consist of.
+can name `os.system`. Both are built here first, by readers that let in only what checkpoints consist of. Extra states of Transformer
+Engine hold a pickle of their own, which it loads: fp8_states.py looks into those.
 """
 
 import codecs
@@ -15,6 +16,7 @@ import numpy
 import torch
 from torch.distributed.checkpoint import metadata
 
+from codemix_megatron.checkpoint.fp8_states import check_extra_states
 from codemix_megatron.checkpoint.torch_dist import METADATA, MetadataUnpickler
 from codemix_megatron.errors import CheckpointError
 
@@ -41,16 +43,16 @@ def refuse_foreign_code(checkpoint: Path) -> None:
         for info in (found.storage_data or {}).values():
             if Path(info.relative_path).name != info.relative_path or getattr(info, "transform_descriptors", None):
                 raise pickle.UnpicklingError(f"it reads {info.relative_path!r} in a way no checkpoint needs")
-        places = [info for index, info in (found.storage_data or {}).items() if is_object(found, index)]
+        places = [(index.fqn, info) for index, info in (found.storage_data or {}).items() if is_object(found, index)]
     except FAULTS as fault:
         raise refusal(checkpoint, METADATA, fault) from None
     if (checkpoint / COMMON).is_file():
         check_object(checkpoint, COMMON, (checkpoint / COMMON).read_bytes())
-    for info in places:
+    for entry, info in places:
         name = info.relative_path
         with open(checkpoint / name, "rb") as handle:
             handle.seek(info.offset)
-            check_object(checkpoint, name, handle.read(info.length))
+            check_object(checkpoint, name, handle.read(info.length), entry)
 
 
 def is_object(found: metadata.Metadata, index: metadata.MetadataIndex) -> bool:
@@ -58,11 +60,12 @@ def is_object(found: metadata.Metadata, index: metadata.MetadataIndex) -> bool:
     return not isinstance(found.state_dict_metadata.get(index.fqn), metadata.TensorStorageMetadata)
 
 
-def check_object(checkpoint: Path, name: str, data: bytes) -> None:
-    """Build an object from classes that torch knows as harmless; raises CheckpointError for any other."""
+def check_object(checkpoint: Path, name: str, data: bytes, entry: str = "") -> None:
+    """Build an object from classes that torch knows as harmless; raises CheckpointError for any other. `entry` is its name in the checkpoint."""
     try:
         with torch.serialization.safe_globals(HARMLESS):
-            torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        check_extra_states(entry, found)
     except FAULTS as fault:
         raise refusal(checkpoint, name, fault) from None
 
