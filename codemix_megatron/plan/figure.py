@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from codemix_megatron.errors import CodemixError
+from codemix_megatron.plan.drawing import AS_WRITTEN
 from codemix_megatron.recipe.quantity import format_tokens
 
 __all__ = ["draw_plan"]
@@ -29,7 +30,7 @@ def draw_plan(plan, path) -> Path:
         "axes.spines.top": False,
         "axes.spines.right": False,
         "hatch.linewidth": 0.6,
-        "svg.fonttype": "none",
+        **AS_WRITTEN,
     }
     with matplotlib.rc_context(settings):
         figure = compose(plan)

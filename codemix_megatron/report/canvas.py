@@ -4,6 +4,7 @@ import io
 import re
 from typing import Any
 
+from codemix_megatron.plan.drawing import AS_WRITTEN
 from codemix_megatron.report.blocks import Figure
 from codemix_megatron.report.consumption import find_spans
 from codemix_megatron.report.palette import GRID, INK, OTHER, PAPER, SOFT, use_css_colours
@@ -37,9 +38,8 @@ STYLE: dict[Any, Any] = {
     "grid.linewidth": 0.7,
     "hatch.linewidth": 0.6,
     "legend.frameon": False,
-    "svg.fonttype": "none",
-    "text.parse_math": False,  # names are no formulas, whatever signs they hold
     "svg.hashsalt": "codemix",
+    **AS_WRITTEN,
 }
 
 

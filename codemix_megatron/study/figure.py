@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from codemix_megatron.errors import CodemixError
+from codemix_megatron.plan.drawing import AS_WRITTEN
 from codemix_megatron.recipe.quantity import format_tokens
 from codemix_megatron.study.planning import StudyPlan, code_share
 from codemix_megatron.study.segments import Graph
@@ -28,7 +29,7 @@ def draw_study(name: str, plan: StudyPlan, path) -> Path:
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.spines.left": False,
-        "svg.fonttype": "none",
+        **AS_WRITTEN,
     }
     with matplotlib.rc_context(settings):
         figure = compose(name, plan)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from presets_plan import EXAMPLES, plan_of
@@ -41,6 +42,11 @@ def test_figure_is_drawn_in_the_format_of_its_suffix(tmp_path, monkeypatch, caps
         assert f">{word}" in drawn or word in drawn
     with pytest.raises(CodemixError, match=r"suffix \.bmp; allowed are \.png"):
         draw_plan(plan_of("paper/470m/text-only"), tmp_path / "plan.bmp")
+
+
+def test_names_are_drawn_as_they_are_written(tmp_path):
+    plan = replace(plan_of("paper/470m/text-only"), name=r"a$\foo$b")
+    assert r"a$\foo$b" in draw_plan(plan, tmp_path / "plan.svg").read_text(encoding="utf-8")
 
 
 def test_planning_imports_neither_torch_nor_matplotlib(tmp_path):

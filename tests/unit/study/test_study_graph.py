@@ -6,6 +6,7 @@ from presets_of_studies import PAPER_NAMES, plan_of_study
 from small_study import graph_of, planned, write_study
 
 from codemix_megatron.plan.plan import find_corpora, make_plan
+from codemix_megatron.study.figure import draw_study
 from codemix_megatron.study.segments import build_graph, segment_recipe
 from codemix_megatron.study.study_file import read_study
 
@@ -116,3 +117,8 @@ def test_mini_grid_is_planned_over_corpora_of_python():
     plan = plan_of_study("mini", text=10**6, code=3 * 10**6)
     assert len(plan.graph.paths) == 9 and plan.total(lambda p: p.tokens) < 0.75 * plan.alone(lambda p: p.tokens)
     assert all(p.layout["tensor"] == 2 for p in plan.plans.values())
+
+
+def test_names_are_drawn_as_they_are_written(tmp_path):
+    drawn = draw_study(r"a$\foo$b", planned(graph_of(tmp_path)), tmp_path / "study.svg")
+    assert r"a$\foo$b" in drawn.read_text(encoding="utf-8")
