@@ -102,6 +102,10 @@ bench-filters: $(STAMP)  ## readers and filters of corpora, MB per CPU-second ea
 bench-personal-data: $(STAMP)  ## precision and recall of the masks of personal data, form by form; ends with one line of JSON
 	$(BIN)/python benchmarks/personal_data.py
 
+.PHONY: bench-verify
+bench-verify: $(STAMP)  ## programs per CPU-second of codemix verify beside bare interpreters; OPTIONS="--before COMMIT" beside an earlier one; ends with one line of JSON
+	$(BIN)/python benchmarks/verify.py $(OPTIONS)
+
 bench-evaluate: $(STAMP)  ## items per second of the evaluator beside plain lm-eval; ends with one line of JSON
 	$(BIN)/python benchmarks/evaluate.py
 

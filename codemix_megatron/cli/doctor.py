@@ -142,10 +142,12 @@ def one_step() -> str:
 
 def sandbox() -> str:
     """Say what keeps programs apart here; nothing else than running them needs it."""
+    from codemix_megatron.sandbox.control_groups import find_hierarchies
     from codemix_megatron.sandbox.running import find_sandbox
 
     try:
-        return find_sandbox().description
+        groups = ", ".join(f"{h.controller} (version {h.version})" for h in find_hierarchies())
+        return f"{find_sandbox().description}; control groups: {groups or 'none, so memory is looked at every 50 ms'}"
     except SandboxError as fault:
         return f"none, so `codemix verify` and programs in evaluations refuse to run: {fault}"
 

@@ -2,7 +2,7 @@
 
 import os
 
-__all__ = ["children", "socket_bytes", "usage"]
+__all__ = ["children", "descendants", "socket_bytes", "usage"]
 
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 UNIX_SOCKET_BYTES = 208 << 10  # what the kernel lets wait in one, as it comes
@@ -30,6 +30,20 @@ def children(pid: int) -> list[int]:
     for thread in os.listdir(f"/proc/{pid}/task"):
         with open(f"/proc/{pid}/task/{thread}/children", "rb") as handle:
             found += [int(word) for word in handle.read().split()]
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Return all that a process and what it started have started."""
+    found = []
+    waiting = [pid]
+    while waiting:
+        try:
+            below = children(waiting.pop())
+        except OSError:
+            continue  # it has just ended
+        found += below
+        waiting += below
     return found
 
 

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import IO, cast
 
 from codemix_megatron.errors import SandboxError
+from codemix_megatron.sandbox.control_groups import ControlGroup
 from codemix_megatron.sandbox.handed_over import handed_over
 from codemix_megatron.sandbox.interpreter import Interpreter, find_interpreter
 from codemix_megatron.sandbox.isolation import Isolation, isolations
 from codemix_megatron.sandbox.namespaces import SCRATCH
 from codemix_megatron.sandbox.outcome import Limits, Outcome, Status
-from codemix_megatron.sandbox.process_tree import children, socket_bytes, usage
+from codemix_megatron.sandbox.process_tree import children, descendants, socket_bytes, usage
 from codemix_megatron.sandbox.system_calls import seccomp_filter
 
 __all__ = ["Sandbox", "find_sandbox", "run_python"]
@@ -141,6 +142,7 @@ class Watch:
         self.ready_at: float | None = None
         self.inside: int | None = None  # a process in the sandbox's network namespace
         self.first: int | None = None  # descriptor of the sandbox's first process, with which all others end
+        self.group = ControlGroup(limits) if self.keeps_apart else None
 
     def follow(self) -> Outcome:
         """Return how the program ended; whatever happens here, it does not run on."""
@@ -148,7 +150,9 @@ class Watch:
             passed_limit = self.watch()
         finally:
             self.kill()
+            passed_memory = self.leave_group()
         self.read_rest()
+        passed_limit = passed_memory or passed_limit
         seconds = time.monotonic() - (self.ready_at or self.started_at)
         status, message, assertions = (*passed_limit, 0) if passed_limit else self.verdict()
         stdout, stderr = (bytes(kept).decode("utf-8", "replace") for kept in (self.stdout, self.stderr))
@@ -173,6 +177,8 @@ class Watch:
                         cast("IO[bytes]", key.fileobj).close()
                 if self.first is None and self.answers.startswith(b"waiting\n"):
                     self.first = self.first_process()
+                    if self.group:
+                        self.group.take(descendants(self.process.pid))
                     selector.register(self.process.stdin, selectors.EVENT_WRITE)
                 now = time.monotonic()
                 if now - looked_at >= LOOK_EVERY_SECONDS:
@@ -225,6 +231,16 @@ class Watch:
         if self.first is not None:
             select.select([self.first], [], [], END_SECONDS)  # bubblewrap leaves before its sandbox has ended
             os.close(self.first)
+
+    def leave_group(self) -> tuple[Status, str] | None:
+        """Remove the control group; return the limit of memory when the kernel had to hold it."""
+        if self.group is None:
+            return None
+        ran_out = self.group.ran_out_of_memory()
+        self.group.remove()
+        if not ran_out:
+            return None
+        return Status.MEMORY, f"its processes held more than {self.limits.memory_bytes >> 20} MiB together, and the kernel ended one"
 
     def limit_passed(self, now: float) -> tuple[Status, str] | None:
         """Return the limit the program is beyond, or None; raises SandboxError when it has not started for long."""
@@ -323,4 +339,4 @@ def refusal(failures: list[str]) -> str:
             continue
     if os.geteuid() == 0 and not has_right(SYS_ADMIN):
         lines.append("  - you are root in a container that may not make namespaces; try as another user")
-    return "\n".join([*lines, "install bubblewrap, allow user namespaces, or accept the danger with --unsandboxed"])
+    return "\n".join([*lines, "install bubblewrap, allow user namespaces, or accept the danger with --trust programs"])

@@ -284,7 +284,7 @@ def test_without_a_way_to_keep_programs_apart_nothing_is_run(monkeypatch):
     running.tried_sandbox.cache_clear()
     monkeypatch.setenv("PATH", "/nowhere")
     try:
-        with pytest.raises(SandboxError, match="install bubblewrap, allow user namespaces, or accept the danger with --unsandboxed"):
+        with pytest.raises(SandboxError, match="install bubblewrap, allow user namespaces, or accept the danger with --trust programs"):
             run_python("pass")
     finally:
         running.tried_sandbox.cache_clear()
