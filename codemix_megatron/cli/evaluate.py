@@ -11,6 +11,7 @@ from codemix_megatron.inference.progress import silent
 from codemix_megatron.printable import printable
 from codemix_megatron.records.run_folder import RunFolder, step_of
 from codemix_megatron.records.scores import Scores
+from codemix_megatron.trust import PROGRAMS, TASK_CODE, add_trust_option
 from codemix_megatron.watch.rank import as_rank, launching_run
 from codemix_megatron.watch.rank_environment import is_a_rank
 
@@ -51,7 +52,8 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--allow-cut-prompts", action="store_true", help="score tasks of which more than 1 %% of the prompts do not fit, cut"
     )
-    parser.add_argument("--unsandboxed", action="store_true", help="run generated programs with your rights where no sandbox works")
+    add_trust_option(parser, PROGRAMS, TASK_CODE)
+    parser.add_argument("--unsandboxed", action="store_true", help="the same as --trust programs")
     parser.add_argument(
         "--live", action="store_true", help="score the checkpoint as it is, on the ranks of the recipe's layout, without export"
     )
@@ -127,7 +129,7 @@ def live_layout(folder: RunFolder, arguments) -> int:
 def words_of(arguments) -> list[str]:
     """Return the command line of the ranks: that of this process, without --nproc."""
     words = [arguments.run_folder, "--samples", str(arguments.samples)]
-    for name in ("suite", "data", "items", "output", "tensor", "pipeline"):
+    for name in ("suite", "data", "items", "output", "tensor", "pipeline", "trust"):
         values = getattr(arguments, name) or []
         words += [word for value in (values if isinstance(values, list) else [values]) for word in (f"--{name}", str(value))]
     flags = ("hub", "unsandboxed", "force", "live", "contamination", "allow-cut-prompts")
@@ -142,7 +144,7 @@ def evaluate_here(arguments, items, progress):
         "data": Path(arguments.data).absolute() if arguments.data else None,
         "hub": arguments.hub or None,
         "samples": arguments.samples,
-        "unsandboxed": arguments.unsandboxed,
+        "trust": (*arguments.trust, *([PROGRAMS] if arguments.unsandboxed else [])),
         "contamination": arguments.contamination,
         "allow_cut": arguments.allow_cut_prompts,
     }

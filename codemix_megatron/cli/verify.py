@@ -11,6 +11,7 @@ from codemix_megatron.corpus.verified_solutions import Verification, count_candi
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.sandbox.outcome import Limits
 from codemix_megatron.sandbox.running import find_sandbox
+from codemix_megatron.trust import PROGRAMS, add_trust_option
 
 __all__ = ["add_arguments", "run"]
 
@@ -29,7 +30,7 @@ passes becomes a document of OUTPUT, ready for `codemix prepare`; OUTPUT.failed.
 untested (its tests ran not, or pass whatever it answers), unreadable. Killed and started again, it goes on where it was.
 
 Programs run without network, without your files, under limits. Where this machine has neither bubblewrap nor user
-namespaces nothing is run, unless you say --unsandboxed: then they run as you."""
+namespaces nothing is run, unless you say --trust programs: then they run as you."""
 
 
 def add_arguments(parser) -> None:
@@ -50,7 +51,8 @@ def add_arguments(parser) -> None:
     parser.add_argument("--tests-key", metavar="KEY", help="key of the tests")
     parser.add_argument("--with-tests", action="store_true", help="keep the tests as part of the text")
     parser.add_argument("--force", action="store_true", help="begin anew, whatever is there")
-    parser.add_argument("--unsandboxed", action="store_true", help="run programs as yourself, with your files and network: dangerous")
+    add_trust_option(parser, PROGRAMS)
+    parser.add_argument("--unsandboxed", action="store_true", help="the same as --trust programs")
 
 
 def run(arguments) -> None:
@@ -63,7 +65,7 @@ def run(arguments) -> None:
         workers=workers(arguments.workers),
         with_tests=arguments.with_tests,
     )
-    sandbox = find_sandbox(arguments.python, unsandboxed=arguments.unsandboxed)
+    sandbox = find_sandbox(arguments.python, unsandboxed=arguments.unsandboxed or PROGRAMS in arguments.trust)
     sys.stderr.write(f"sandbox: {sandbox.description}\n")
     from codemix_megatron.cli.progress import progress_bar
 

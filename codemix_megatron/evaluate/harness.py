@@ -14,6 +14,7 @@ from pathlib import Path
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.evaluate.adapter import harness_model
 from codemix_megatron.evaluate.digests import text_keys
+from codemix_megatron.evaluate.task_code import without_task_code
 from codemix_megatron.inference.offline import go_offline
 from codemix_megatron.inference.progress import Progress, silent
 from codemix_megatron.inference.quiet import quiet
@@ -29,16 +30,16 @@ ACCURACIES = ("acc", "acc_norm", "acc_bytes")
 CHANCE_METRICS = (*ACCURACIES, CHOICE_PROBABILITY)
 
 
-def run_folder_tasks(model, names, directory, *, items: int, progress: Progress = silent) -> list[ItemScores]:
+def run_folder_tasks(model, names, directory, *, items: int, progress: Progress = silent, trusts_code: bool = False) -> list[ItemScores]:
     """Score lm-eval tasks (or groups) of the files in `directory`, at most `items` questions each.
 
     Relative data files of a task are those under `directory`. Raises EvaluationError naming the task that is unknown,
-    cannot be read or cannot be scored.
+    cannot be read or cannot be scored, or that names Python to run without `trusts_code`.
     """
     names, directory = list(dict.fromkeys(names)), Path(directory).absolute()
     if not directory.is_dir():
         raise EvaluationError(f"{directory}: no such folder; it should hold the lm-eval task files of {', '.join(names)}")
-    with at_work(progress) as aloud, contextlib.chdir(directory):
+    with at_work(progress, trusts_code) as aloud, contextlib.chdir(directory):
         from lm_eval.tasks import TaskManager
 
         manager = TaskManager(include_path=str(directory), include_defaults=False)
@@ -48,9 +49,11 @@ def run_folder_tasks(model, names, directory, *, items: int, progress: Progress 
         return [scores for name in names for scores in score_task(adapter, name, loaded[name], items, with_bits=False)]
 
 
-def run_definition(model, name: str, definition: dict, *, items: int | None, with_bits: bool, progress: Progress = silent) -> ItemScores:
+def run_definition(
+    model, name: str, definition: dict, *, items: int | None, with_bits: bool, progress: Progress = silent, trusts_code: bool = False
+) -> ItemScores:
     """Score one task given as lm-eval's own configuration; `with_bits` adds bits per byte of the right answers."""
-    with at_work(progress) as aloud:
+    with at_work(progress, trusts_code) as aloud:
         from lm_eval.tasks import TaskManager
 
         loaded = load_task(TaskManager(include_defaults=False), {**definition, "task": name}, name, "the suite")
@@ -58,10 +61,10 @@ def run_definition(model, name: str, definition: dict, *, items: int | None, wit
 
 
 @contextlib.contextmanager
-def at_work(progress: Progress):
+def at_work(progress: Progress, trusts_code: bool = False):
     """Be offline and quiet, with our metrics known to lm-eval; the value is `progress`, which still reaches the terminal."""
     go_offline()
-    with quiet() as aloud, empty_cache():
+    with quiet() as aloud, empty_cache(), contextlib.nullcontext() if trusts_code else without_task_code():
         register_metrics()
         confine_templates()
         yield aloud(progress)
@@ -128,7 +131,9 @@ def load_task(manager, spec, name: str, where):
     """Return what lm-eval makes of a task, its data read."""
     try:
         return manager.load([spec])
-    except Exception as fault:  # a task file is a program of its own and may fail in any way
+    except EvaluationError:
+        raise
+    except Exception as fault:  # a task file may ask for anything and fail in any way
         raise EvaluationError(f"{where}: task {name!r} cannot be read ({reason(fault)}); mend its file or its data") from fault
 
 

@@ -34,6 +34,7 @@ from codemix_megatron.records.manifest import CorpusManifest
 from codemix_megatron.records.run_folder import RunFolder, saved_step
 from codemix_megatron.records.scores import AggregateScore, BitsPerByte, Scores, TaskScore
 from codemix_megatron.sandbox.running import find_sandbox
+from codemix_megatron.trust import PROGRAMS, TASK_CODE
 
 __all__ = [
     "ALONE",
@@ -61,11 +62,11 @@ class Wanted:
     data: Path | None = None  # folder with the data files of suites
     hub: bool = False  # fetch from the Hugging Face hub what is not in it
     samples: int = 1  # completions of each programming problem
-    unsandboxed: bool = False  # run them without a sandbox where there is none
     contamination: bool = False  # look for the items of suites in the training documents
     allow_cut: bool = False  # keep scores of tasks of which more than 1 % of the prompts did not fit
     tasks: tuple[str, ...] = ()
     tasks_directory: str | None = None
+    trust: tuple[str, ...] = ()  # lines that may be crossed, by their names in trust.py
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ def wanted_of(recipe: Recipe, **changes) -> Wanted:
         "tasks": evaluation.tasks,
         "tasks_directory": evaluation.tasks_directory,
     }
-    return Wanted(**(asked | {key: value for key, value in changes.items() if value is not None}))
+    trust = tuple(sorted({*evaluation.trust, *(changes.pop("trust", None) or ())}))
+    return Wanted(trust=trust, **(asked | {key: value for key, value in changes.items() if value is not None}))
 
 
 def evaluate_export(
@@ -193,6 +195,7 @@ def evaluate_subject(
         request=request,
         seconds=round(time.monotonic() - started, 3),
         versions=versions(),
+        trusted=list(wanted.trust),
     )
     if writes:
         scores.write(path)
@@ -266,7 +269,8 @@ class Scorer:
         if self.store.knows(name, digest):
             self.add_kept(*self.store.get(name, digest), suite)
             return
-        for items in run_folder_tasks(self.model, [name], directory, items=self.wanted.items or ALL_ITEMS, progress=self.progress):
+        limit, trusts_code = self.wanted.items or ALL_ITEMS, TASK_CODE in self.wanted.trust
+        for items in run_folder_tasks(self.model, [name], directory, items=limit, progress=self.progress, trusts_code=trusts_code):
             self.add_kept(*self.store.keep(items.task, digest, items), suite)
 
     def add_kept(self, items: ItemScores, file: str, suite: str) -> None:
@@ -334,7 +338,8 @@ class Scorer:
             task.name,
             digest,
             lambda: run_definition(
-                self.model, task.name, definition, items=limit, with_bits=task.bits_per_byte, progress=self.progress
+                self.model, task.name, definition, items=limit, with_bits=task.bits_per_byte, progress=self.progress,
+                trusts_code=TASK_CODE in self.wanted.trust,
             ),
         )  # fmt: skip
 
@@ -347,7 +352,7 @@ class Scorer:
         wanted, described = self.wanted, read_program_task(task.name, task.code or {})
         digest = task_digest(self.subject.digest, task=task.code, data=file_digest(data), items=limit, samples=wanted.samples)
         if not self.store.knows(task.name, digest):
-            sandbox = find_sandbox(unsandboxed=wanted.unsandboxed)
+            sandbox = find_sandbox(unsandboxed=PROGRAMS in wanted.trust)
 
         def score():
             return score_programs(
@@ -395,6 +400,7 @@ def request_digest(subject: Subject, wanted: Wanted, suites: list[Suite]) -> str
     return task_digest(
         subject.digest,
         wanted=[wanted.suites, wanted.items, wanted.hub, wanted.samples, wanted.tasks, wanted.contamination, wanted.allow_cut],
+        **({"trust": wanted.trust} if wanted.trust else {}),
         suites=[repr(suite) for suite in suites],
         data=data,
         tasks=tasks_folder_digest(Path(str(wanted.tasks_directory))) if wanted.tasks else "",

@@ -7,6 +7,7 @@ from codemix_megatron.recipe.filtering import filter_faults
 from codemix_megatron.recipe.names import name_fault
 from codemix_megatron.recipe.schema import FillInTheMiddle, Parallel, Recipe, RopeScaling, as_plain, entry_share
 from codemix_megatron.redaction import redact, secret_in
+from codemix_megatron.trust import MEANINGS
 
 __all__ = ["find_faults", "layout_faults", "model_faults", "ranks_fault", "share_faults"]
 
@@ -368,6 +369,11 @@ def evaluation_faults(recipe: Recipe) -> list[str]:
     for i, suite in enumerate(evaluation.suites):
         if suite not in known and not suite.endswith((".yaml", ".yml")):
             faults.append(f"evaluation.suites[{i}]: no suite {suite!r}; built in are {', '.join(known)}, others are paths of YAML files")
+    faults += [
+        f"evaluation.trust[{i}]: no line {name!r}; there are {', '.join(sorted(MEANINGS))}"
+        for i, name in enumerate(evaluation.trust)
+        if name not in MEANINGS
+    ]
     if evaluation.tasks and not evaluation.tasks_directory:
         faults.append("evaluation.tasks_directory: missing; it is the folder that holds the files of evaluation.tasks")
     return faults

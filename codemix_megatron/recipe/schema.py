@@ -302,6 +302,7 @@ class Evaluation:
     items: int = says("most items per task", 200)
     tasks_directory: str | None = says("folder of lm-eval task files of your own", None)
     tasks: tuple[str, ...] = says("lm-eval tasks to run from it", ())
+    trust: tuple[str, ...] = says("lines that may be crossed: task-code (Python that task files name), programs (no sandbox)", ())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -107,6 +107,7 @@ class Scores:
     request: str = ""  # digest of what was asked for, of which model
     seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
+    trusted: list[str] = field(default_factory=list)  # lines that were open: programs outside a sandbox, tasks' own code
 
     def write(self, path) -> Path:
         """Write atomically and return the path."""

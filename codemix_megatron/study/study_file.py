@@ -30,7 +30,7 @@ __all__ = ["read_study"]
 
 KEYS = ("name", "base", "device", "limit", "overrides", "phases", "variants", "axes", "include", "exclude", "score")
 VARIANT_KEYS = ("after", "phases", "overrides")
-SCORE_KEYS = ("suites", "items", "data_directory", "tasks", "tasks_directory")
+SCORE_KEYS = ("suites", "items", "data_directory", "tasks", "tasks_directory", "trust")
 
 
 def read_study(path) -> Study:
