@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from codemix_megatron.errors import LaunchError, RankCrashed
+from codemix_megatron.placement import node_name
 from codemix_megatron.ports import reserve_port
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.watch.failures import Failure, first_failure
@@ -182,11 +183,11 @@ def what_failed(run: RunFolder, first: Failure | None, returncode: int, log_star
     text = read_from(log, log_start)
     dead = DEAD_RANK.search(text)
     if dead and int(dead[1]) < 0:
-        number, output = signal.Signals(-int(dead[1])), rank_log_path(run, int(dead[2]))
+        number, output = signal.Signals(-int(dead[1])), rank_log_path(run, int(dead[2]), node_name())
         kind, name = RankCrashed if number in CRASHES else LaunchError, number.name
         return kind(f"rank {dead[2]} was killed by {name}; run the same command again to go on from the last checkpoint (output: {output})")
     if first:
-        return LaunchError(f"{first.sentence} (output: {rank_log_path(run, first.rank)})")
+        return LaunchError(f"{first.sentence} (output: {rank_log_path(run, first.rank, node_name())})")
     if returncode < 0:
         return LaunchError(
             f"the process that started the ranks was killed by {signal.Signals(-returncode).name};"

@@ -51,22 +51,31 @@ def first_failed_rank(run: RunFolder, start: str, log: Path, log_start: int) -> 
 def from_failure(run: RunFolder, failure: Failure) -> FailedRank:
     """Return what a rank noted."""
     return FailedRank(
-        failure.rank, failure.host, failure.message, failure.exit_code, failure.where, rank_log_path(run, failure.rank), failure.evidence
+        failure.rank,
+        failure.host,
+        failure.message,
+        failure.exit_code,
+        failure.where,
+        rank_log_path(run, failure.rank, failure.host),
+        failure.evidence,
     )
 
 
 def from_task(run: RunFolder, task: FailedTask, said: str) -> FailedRank:
     """Return what srun knows of a task; for a fault of its node speak srun itself and what stands in the logs."""
-    log = None if task.rank is None else rank_log_path(run, task.rank)
-    own = last_start_of(log) if log and log.exists() else ""
+    log = None if task.rank is None else rank_log_path(run, task.rank, task.node)
+    own = last_start_of(log, task.rank) if log and log.exists() else ""
     evidence = "srun lost it" if task.rank is None else hardware_words(f"{task.what}\n{own}\n{said}")
     what = f"killed by a signal ({task.what})" if task.was_killed else task.what
     return FailedRank(task.rank, task.node, what, task.exit_code, None, log if log and log.exists() else None, evidence)
 
 
-def last_start_of(log: Path) -> str:
-    """Return what a rank's log holds of its last start."""
-    return read_from(log, max(0, log.stat().st_size - LAST_BYTES)).rpartition(" start ")[2]
+def last_start_of(log: Path, rank: int | None) -> str:
+    """Return what a rank's log, or that of its node, holds of its last start."""
+    said = read_from(log, max(0, log.stat().st_size - LAST_BYTES))
+    if log.name.startswith("node-"):
+        said = "\n".join(line for line in said.splitlines() if line.startswith(f"[{rank}] "))
+    return said.rpartition(" start ")[2]
 
 
 def read_from(path: Path, start: int) -> str:
