@@ -77,6 +77,8 @@ setup(
             "hypothesis>=6",
             "import-linter>=2",
             "ipykernel>=6",
+            "kubeflow-trainer-api>=2.3",
+            "kubernetes-validate>=1.34",
             "mypy>=2",
             "nbclient>=0.10",
             "pytest>=8",

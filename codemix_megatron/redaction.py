@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 
-__all__ = ["LEFT_OUT", "kept_environment", "redact", "redact_words", "secret_in", "with_variables"]
+__all__ = ["LEFT_OUT", "kept_environment", "names_secret", "redact", "redact_words", "secret_in", "with_variables"]
 
 LEFT_OUT = "***"
 USER_OF_URL = re.compile(r"(?<=://)[^\s/?#@\"'<>\\]{1,512}(?=@)")
@@ -42,7 +42,7 @@ KNOWN_BEGINNINGS = (
     "CUDA_", "CODEMIX_", "GLOO_", "KMP_", "LC_", "MKL_", "NCCL_", "NVTE_", "NVIDIA_", "OMP_", "OMPI_", "OPENBLAS_", "PMI", "PYTORCH_",
     "SLURM_", "TORCH_", "UCX_",
 )  # fmt: skip
-NEVER = re.compile(r"JWT|TOKEN|SECRET|PASS|CREDENTIAL|API_?KEY|PRIVATE|AUTH|WEBHOOK|COMMENT", re.IGNORECASE)
+NEVER = re.compile(r"JWT|TOKEN(?!IZER)|SECRET|PASS|CREDENTIAL|API_?KEY|PRIVATE|AUTH|WEBHOOK|COMMENT", re.IGNORECASE)
 
 
 def redact(text: str) -> str:
@@ -78,6 +78,11 @@ def redact_words(words: Iterable[str]) -> list[str]:
 def kept_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that describe a job, and of all others only that they were there."""
     return {name: redact(value) if is_known(name) else "(left out)" for name, value in sorted(environment.items())}
+
+
+def names_secret(name: str) -> bool:
+    """Say whether a variable is called like a secret."""
+    return NEVER.search(name) is not None
 
 
 def is_known(name: str) -> bool:

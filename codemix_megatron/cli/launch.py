@@ -1,6 +1,7 @@
 """codemix launch: a recipe, its corpora or a run's scores become Slurm jobs."""
 
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from codemix_megatron.cli.asked_run import asked_run
 from codemix_megatron.errors import LaunchError
 from codemix_megatron.launch.slurm.command_job import render_preparation, render_scoring, submit_preparation, submit_scoring
 from codemix_megatron.launch.slurm.site import Site, read_site
+from codemix_megatron.launch.slurm.staging import Environment, find_environment, pack
 from codemix_megatron.launch.slurm.training_job import (
     SubmittedJob,
     counted,
@@ -24,9 +26,11 @@ from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import replace_text
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.folder import check_run, is_finished, reopen
+from codemix_megatron.trust import PROGRAMS, TASK_CODE, add_trust_option
 
 __all__ = ["add_arguments", "run"]
 
+SUBMITTED_BY = {"kubernetes": "kubectl apply -f -", "skypilot": "sky launch"}
 EPILOG = """examples:
   codemix launch recipe.yaml --site site.yaml --dry-run           the script, and nothing else
   codemix launch recipe.yaml --site site.yaml --nodes 4           train into runs/NAME; the same command goes on from there
@@ -55,6 +59,17 @@ def add_arguments(parser) -> None:
         metavar="N",
         help="nodes to have in addition, on which a failed start goes on (default: the site's spare_nodes)",
     )
+    parser.add_argument(
+        "--on",
+        choices=("slurm", "kubernetes", "skypilot"),
+        default="slurm",
+        help="kubernetes and skypilot: print a manifest or a task file, with --dry-run; --site is a file of theirs (docs/elsewhere.md)",
+    )
+    parser.add_argument(
+        "--stage",
+        action="store_true",
+        help="pack the ranks' environment once and unpack it on each node's own disk before they start, which many nodes would else read at once",
+    )
     parser.add_argument("--dry-run", action="store_true", help="check everything, print the script, submit and write nothing")
     parser.add_argument("--site-keys", action="store_true", help="print every key a site file may have")
     other = parser.add_argument_group("instead of training")
@@ -63,6 +78,7 @@ def add_arguments(parser) -> None:
     other.add_argument("--evaluate", action="store_true", help="export the run's newest checkpoint and score it")
     other.add_argument("--suite", action="append", metavar="NAME", help="with --evaluate: as for codemix evaluate; repeatable")
     other.add_argument("--data", metavar="DIR", help="with --evaluate: as for codemix evaluate")
+    add_trust_option(other, PROGRAMS, TASK_CODE)
 
 
 def run(arguments) -> int:
@@ -71,6 +87,9 @@ def run(arguments) -> int:
         print_site_keys()
         return 0
     check_arguments(arguments)
+    if arguments.on != "slurm":
+        print_elsewhere(arguments)
+        return 0
     site = read_site(arguments.site)
     if arguments.spares is not None:
         site = replace(site, spare_nodes=arguments.spares)
@@ -90,12 +109,18 @@ def check_arguments(arguments) -> None:
         faults.append("--prepare and --evaluate: give one of them")
     if arguments.tasks is not None and not arguments.prepare:
         faults.append("--tasks: belongs to --prepare")
-    if (arguments.suite or arguments.data) and not arguments.evaluate:
-        faults.append("--suite and --data: belong to --evaluate")
+    if (arguments.suite or arguments.data or arguments.trust) and not arguments.evaluate:
+        faults.append("--suite, --data and --trust: belong to --evaluate")
     if (arguments.spares or 0) < 0:
         faults.append(f"--spares: found {arguments.spares}, must be at least 0")
     if arguments.nodes is not None and (arguments.prepare or arguments.evaluate):
         faults.append("--nodes: belongs to training; arrays have --tasks, an evaluation takes one node")
+    if arguments.on != "slurm" and not arguments.dry_run:
+        faults.append(f"--on {arguments.on}: only prints; add --dry-run and hand what it prints to {SUBMITTED_BY[arguments.on]}")
+    if arguments.on != "slurm" and (arguments.prepare or arguments.evaluate or arguments.stage or arguments.spares is not None):
+        faults.append(f"--on {arguments.on}: for training jobs; --prepare, --evaluate, --spares and --stage belong to Slurm")
+    if arguments.stage and (arguments.prepare or arguments.evaluate):
+        faults.append("--stage: belongs to training")
     if arguments.evaluate and arguments.overrides:
         faults.append(f"{arguments.overrides[0]}: an evaluation reads the run's own recipe")
     faults += [
@@ -114,13 +139,17 @@ def launch_training(arguments, site: Site) -> None:
         print(f"{folder}: already trained to step {plan.steps}")
         return
     frozen = folder.launch / "recipe.yaml"  # what was checked is what every start reads
+    environment = staged_environment(site, folder) if arguments.stage else None
+    archive = environment and environment.archive
     if arguments.dry_run:
-        sys.stdout.write(render_training(frozen, [], folder, site, num_ranks))
+        sys.stdout.write(render_training(frozen, [], folder, site, num_ranks, archive=archive))
         return
     refuse_second(folder, "job")
     reopen(folder)
     replace_text(frozen, write_recipe(recipe))
-    job = submit_training(frozen, [], folder, site, num_ranks)
+    if environment:
+        pack_environment(environment)
+    job = submit_training(frozen, [], folder, site, num_ranks, archive=archive)
     nodes = nodes_for(site, num_ranks)
     print(
         f"job {job.id}: {plan.steps} steps of {recipe.name} on {counted(nodes, 'node')} x {counted(num_ranks // nodes, 'rank')} in {folder}"
@@ -132,6 +161,22 @@ def launch_training(arguments, site: Site) -> None:
     print(f"cancel   scancel {job.id}      (at once; codemix launch goes on from the last checkpoint)")
 
 
+def staged_environment(site: Site, folder: RunFolder) -> Environment:
+    """Return the environment that the ranks of a job import; raises LaunchError where an image holds it."""
+    if site.is_contained:
+        raise LaunchError("--stage: ranks run inside an image, which is one file already; leave --stage out", exit_code=2)
+    return find_environment(site.python or sys.executable, folder.path.parent / ".staged")
+
+
+def pack_environment(environment: Environment) -> None:
+    """Pack an environment unless it is packed, and say so."""
+    began = time.monotonic()
+    was_written = pack(environment)
+    size = environment.archive.stat().st_size / 1e9
+    took = f"packed in {time.monotonic() - began:.1f} s" if was_written else "packed already"
+    print(f"staged   {environment.prefix}: {size:.2f} GB in {environment.archive}, {took}")
+
+
 def check_training(recipe: Recipe, folder: RunFolder, num_ranks: int) -> Plan:
     """Check everything that needs no ranks, as codemix train does before it starts them; return the plan."""
     from codemix_megatron.train.starting import check_start
@@ -140,6 +185,20 @@ def check_training(recipe: Recipe, folder: RunFolder, num_ranks: int) -> Plan:
     if not check_run(folder, recipe, plan):
         check_start(recipe, plan.branch)
     return plan
+
+
+def print_elsewhere(arguments) -> None:
+    """Check a training job and print what starts it on a cluster that is not Slurm's."""
+    import yaml
+
+    from codemix_megatron.launch.elsewhere import read_place, render_elsewhere
+
+    recipe, folder = asked_run(arguments)
+    place = read_place(arguments.on, arguments.site)
+    num_ranks = ranks_for(recipe, place, arguments.nodes)
+    check_training(recipe, folder, num_ranks)
+    rendered = render_elsewhere(place, recipe, Path(arguments.recipe).resolve(), folder, nodes_for(place, num_ranks), arguments.overrides)
+    sys.stdout.write(yaml.safe_dump(rendered, sort_keys=False, width=160))
 
 
 def launch_preparation(arguments, site: Site) -> None:
@@ -168,10 +227,12 @@ def launch_scoring(arguments, site: Site) -> None:
     folder = RunFolder.existing(arguments.recipe)
     options = [word for suite in arguments.suite or () for word in ("--suite", suite)]
     options += ["--data", str(Path(arguments.data).absolute())] if arguments.data else []
+    options += [word for name in arguments.trust for word in ("--trust", name)]
     if arguments.dry_run:
         print_scripts(render_scoring(folder, site, options))
         return
-    print_jobs({"score": submit_scoring(folder, site, options)}, {"score": f"exports the newest checkpoint of {folder} and scores it"})
+    what = f"scores the newest checkpoint of {folder}" + (", after its export" if site.export else ", which it exports first")
+    print_jobs({"score": submit_scoring(folder, site, options)}, {"score": what})
 
 
 def print_jobs(jobs: dict[str, SubmittedJob], told: dict[str, str]) -> None:
@@ -192,9 +253,9 @@ def print_site_keys() -> None:
     """Print every key of a site file with its default and meaning."""
     from dataclasses import MISSING, fields
 
-    from codemix_megatron.launch.slurm.site import Container
+    from codemix_megatron.launch.slurm.site import Apptainer, Container, Resources
 
-    for prefix, block in (("", Site), ("container.", Container)):
+    for prefix, block in (("", Site), ("container.", Container), ("apptainer.", Apptainer), ("export.", Resources)):
         for declared in fields(block):
             default = "" if declared.default in (MISSING, None, ()) else f" [{declared.default}]"
             print(f"{prefix + declared.name:<30}{default} {declared.metadata['help']}")

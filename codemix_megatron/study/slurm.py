@@ -8,8 +8,9 @@ from codemix_megatron.launch.slurm.attempts import Attempts
 from codemix_megatron.launch.slurm.command_job import Scripts, render_preparation, render_scoring, submit_preparation, submit_scoring
 from codemix_megatron.launch.slurm.commands import JobState, cancel, job_states
 from codemix_megatron.launch.slurm.site import Site
-from codemix_megatron.launch.slurm.training_job import ranks_for, render_training, submit_training
+from codemix_megatron.launch.slurm.training_job import active_job, ranks_for, render_training, submit_training
 from codemix_megatron.mixture.budget import whole_batches
+from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.study.folder import StudyFolder
 from codemix_megatron.study.lanes import Lanes
@@ -71,7 +72,7 @@ def render_tasks(tasks: dict[str, Task], folder: StudyFolder, site: Site, unprep
             text = render_training(folder.recipe(task.segment), (), run, own, ranks_for(task.recipe, own, None))
             scripts[name] = text, run.launch / "job-%j.log"
         else:
-            scripts[name] = render_scoring(run, site)["score"]
+            scripts |= {name if part == "score" else f"{name} {part}": script for part, script in render_scoring(run, site).items()}
     return scripts
 
 
@@ -134,9 +135,14 @@ def tasks_on_slurm(tasks: dict[str, dict], folder: StudyFolder) -> dict[str, dic
 
 def going_on(name: str, entry: dict, folder: StudyFolder) -> dict:
     """Return a task's entry with the job that does its work now: where a site queues no job again, another one goes on."""
-    if not entry.get("job") or SCORE in name:
+    if not entry.get("job"):
         return entry
-    return {**entry, "job": Attempts.of(folder.run(name)).goes_on_in(entry["job"])}
+    if SCORE not in name:
+        return {**entry, "job": Attempts.of(folder.run(name)).goes_on_in(entry["job"])}
+    try:
+        return {**entry, "job": read_json(folder.run(name.removesuffix(SCORE)).launch / "score.json")["id"]}
+    except (OSError, ValueError, KeyError):
+        return entry
 
 
 def told(name: str, entry: dict, job: JobState | None, folder: StudyFolder) -> dict:
@@ -155,12 +161,20 @@ def why_ended(name: str, entry: dict, job: JobState | None, folder: StudyFolder)
     """Return why a job failed; nothing where it was cancelled before it did anything, as those are whose parents failed."""
     run = folder.run(name.removesuffix(SCORE))
     if SCORE in name:
-        said = said_last(run.launch / f"score-{entry['job']}.log")
+        said = said_last(run.launch / f"score-{entry['job']}.log") or said_by_export(run)
         return said or (f"job {entry['job']}: {job.state.lower()}" if job and job.state != "CANCELLED" else "")
     ends = [event for event in Attempts.of(run).events if event["event"] == "end" and event["start"].startswith(f"{entry['job']}.")]
     if ends:
         return "" if ends[-1]["action"] in ("done", "leave") else ends[-1]["why"]
     return f"job {entry['job']}: {job.state.lower()}" if job and job.state not in ("CANCELLED", "COMPLETED") else ""
+
+
+def said_by_export(run: RunFolder) -> str:
+    """Return what a run's export said last, where it has a job of its own; without an export there is nothing to score."""
+    try:
+        return said_last(Path(read_json(run.launch / "export.json")["log"])) if run.latest_export() is None else ""
+    except (OSError, ValueError, KeyError):
+        return ""
 
 
 def is_on_slurm(tasks: dict[str, dict]) -> bool:
@@ -180,7 +194,7 @@ def cancel_jobs(folder: StudyFolder) -> tuple[list[str], list[str]]:
             folder.run(name).stop.touch()
             saving.append(entry["job"])
         else:
-            ended.append(entry["job"])
+            ended += [entry["job"], *([job] if (job := active_job(folder.run(name.removesuffix(SCORE)), "export")) else [])]
             entry.update(state="cancelled", error="", reason="")
     cancel(ended)
     folder.write({**state, "tasks": tasks})

@@ -37,7 +37,7 @@ def test_dry_run_prints_the_script_and_writes_nothing(launch, tiny, tmp_path):
         (["seeed=1"], "seeed: no such key; did you mean seed?"),
         (
             ["--tasks", "3", "--suite", "small", "--nodes", "0"],
-            "--tasks: belongs to --prepare; --suite and --data: belong to --evaluate; --nodes: found 0",
+            "--tasks: belongs to --prepare; --suite, --data and --trust: belong to --evaluate; --nodes: found 0",
         ),
         (["--prepare", "--nodes", "2"], "--nodes: belongs to training"),
     ],

@@ -45,7 +45,7 @@ class Launcher:
 
     def launch(self, *words):
         """Run the command to its end."""
-        return self.cluster.run(sys.executable, "-m", "codemix_megatron", "launch", *words, cwd=self.tiny.folder)
+        return self.cluster.run(sys.executable, "-m", "codemix_megatron", "launch", *words, cwd=self.tiny.folder, timeout=240)
 
     def train(self, run: str, *words, **site) -> str:
         """Submit the tiny recipe into a run folder and return the job's id."""

@@ -69,8 +69,34 @@ def kill_shard(shard: str) -> None:
 
 def test_killed_task_of_an_array_is_queued_again_and_the_corpora_are_those_of_one_process(prepared, tiny):
     assert prepared["merge"]["JobState"] == "COMPLETED", prepared["log"]
-    assert "exit code 137; queued again after 1 of 3 failures" in prepared["log"]
+    assert "exit code 137, 1 of 3 failures; queued again" in prepared["log"]
     files = sorted(p.name for p in (tiny.folder / "corpora").iterdir() if p.suffix in (".bin", ".idx", ".npy"))
     assert len(files) >= 4
     for name in files:
         assert (prepared["folder"] / "corpora" / name).read_bytes() == (tiny.folder / "corpora" / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_task_that_may_not_be_queued_again_is_followed_by_one_that_goes_on(launcher, cluster, tiny, tmp_path_factory):
+    """The merge waits for both, and the corpora are the same."""
+    folder = tmp_path_factory.mktemp("barred")
+    for name in ("recipe.yaml", "prose.jsonl", "snippets.jsonl"):
+        shutil.copy(tiny.folder / name, folder / name)
+    marker, python = folder / "task-2", folder / "python"
+    python.write_text(SMALL_PARTS.format(python=launcher.python, marker=marker))
+    python.chmod(0o755)
+    site = launcher.site_file(python=str(python), sbatch=["--no-requeue"])
+    done = launcher.launch("--prepare", folder / "recipe.yaml", "--site", site, "--tasks", 4, "--folder", folder / "run")
+    assert done.returncode == 0, done.stderr
+    merge = [line.split()[1].rstrip(":") for line in done.stdout.splitlines() if line.startswith("job ")][-1]
+    deadline = time.monotonic() + 120
+    while not marker.exists():
+        assert time.monotonic() < deadline, "task 2 did not start"
+        time.sleep(0.1)
+    kill_shard("2/4")
+    fields = cluster.wait_for_job(merge, seconds=200)
+    log = "".join(path.read_text() for path in (folder / "run" / "launch").glob("*.log"))
+    assert fields["JobState"] == "COMPLETED", log
+    assert "exit code 137, 1 of 3 failures; not queued again (it was submitted with --no-requeue): job " in log
+    for name in (p.name for p in (tiny.folder / "corpora").iterdir() if p.suffix in (".bin", ".idx", ".npy")):
+        assert (folder / "corpora" / name).read_bytes() == (tiny.folder / "corpora" / name).read_bytes(), name

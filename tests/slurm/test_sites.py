@@ -180,3 +180,22 @@ def test_start_that_lost_a_node_goes_on_in_the_same_job_with_a_spare_one(launche
         f"Slurm, a node lost and a spare one taken in the same job: {recovery['seconds']} s from the failure to the next step, losses equal"
     )
     cluster.wait_for_nodes(3, seconds=90)
+
+
+@pytest.mark.slow
+def test_ranks_start_from_each_nodes_own_disk(launcher, cluster, tiny, undisturbed, measured, tmp_path):
+    """The real environment, packed once and unpacked by two nodes (of one disk here); the second start finds it there."""
+    stage = {"stage_directory": str(tmp_path)}
+    job = launcher.train("staged", "--stage", "parallel.tensor=2", "checkpoint.every_steps=1", **stage)
+    tiny.wait_for_step("staged", 2, seconds=300)
+    cluster.run("scancel", "--batch", "--signal=USR1", job)
+    assert cluster.wait_for_job(job)["JobState"] == "COMPLETED", launcher.log("staged")
+    (archive,) = (tiny.folder / ".staged").glob("*.tar")
+    log = launcher.log("staged")
+    assert "warning" not in log and f"was unpacked into {tmp_path}/codemix-0/{archive.stem} of" in log, log
+    assert f"the environment is in {tmp_path}/codemix-0/{archive.stem} of 2 nodes already" in log
+    (saved,) = [line for line in log.splitlines() if "saved at each start" in line]
+    said = (tiny.folder / "staged" / "environment.json").read_text()
+    assert tiny.losses("staged") == undisturbed and said
+    measured(f"Slurm, --stage: {saved.partition('launch: ')[2]}")
+    archive.unlink()

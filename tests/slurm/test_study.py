@@ -1,5 +1,6 @@
 """A study on Slurm: jobs in the order of the tree, what fails stops only what is below it, and resume submits only what is missing."""
 
+import json
 import re
 import sys
 import time
@@ -112,3 +113,59 @@ def test_cancelled_study_saves_and_goes_on(queued):
     while not queued.tiny.events("cancelled/runs/plain.balanced", "stop"):
         assert time.monotonic() < deadline, "the running job did not save and leave"
         time.sleep(0.5)
+
+
+def wait_until(condition, what: str, seconds: float = 200):
+    """Return what a condition gives once it gives something."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, what() if callable(what) else what
+        time.sleep(0.2)
+    return found
+
+
+@pytest.mark.slow
+def test_study_goes_on_where_the_site_queues_nothing_again(launcher, cluster, measured):
+    """A parent that is stopped is followed by another job; its children wait for that one, and the status never calls them cancelled."""
+    queued, folder = Queued(launcher), launcher.tiny.folder / "barred-study"
+    study = {
+        **STUDY,
+        "name": "barred-study",
+        "limit": None,
+        "variants": {"plain": None, "no-code": STUDY["variants"]["no-code"]},
+        "score": {"suites": ["bits_per_byte"], "items": 2},
+    }
+    file = launcher.tiny.folder / "barred-study.yaml"
+    file.write_text(yaml.safe_dump(study, sort_keys=False))
+    queued.folder = folder
+    site = launcher.site_file(sbatch=["--no-requeue"], export={"time_limit_hours": 1})
+    done = queued.study("run", file, "--on", "slurm", "--site", site, "--directory", folder)
+    assert done.returncode == 0 and "5 jobs submitted for 5 tasks" in done.stdout, done.stdout + done.stderr
+    parent = "barred-study/runs/plain.balanced"
+    begin = launcher.wait_for_start(parent, 1)
+    queued.tiny.wait_for_step(parent, 2, seconds=200)
+    waiting = [job for job in jobs_of(folder) if job != begin["job"]]
+    cluster.run("scancel", "--batch", "--signal=USR1", begin["job"])
+    end = wait_until(lambda: launcher.attempts(parent, "end"), lambda: launcher.log(parent))[0]
+    following = end["next_job"]
+    cluster.wait_for_job(begin["job"])
+    shown = queued.study("status", folder)
+    assert end["action"] == "resubmit" and not re.search(r"failed|cancelled|blocked", shown.stdout), shown.stdout
+    for job in waiting:  # what waited for the first job waits for the second
+        assert f":{begin['job']}(" not in cluster.fields(job).get("Dependency", ""), cluster.fields(job)
+    assert any(f":{following}(" in cluster.fields(job).get("Dependency", "") for job in waiting)
+    status = queued.wait(seconds=400)
+    assert "3 runs: 3 done" in status and status.count("scored") >= 2, status
+    losses = [queued.tiny.losses(f"barred-study/runs/{name}") for name in ("plain.balanced", "plain")]
+    here = queued.tiny.train("here-again")
+    assert here.returncode == 0 and losses[0] + losses[1] == queued.tiny.losses("here-again"), here.stderr
+    for name in ("plain", "no-code"):  # exports had jobs of their own
+        assert (folder / "runs" / name / "launch" / "export.sbatch").is_file()
+        assert (folder / "runs" / name / "scores").is_dir()
+    measured("Slurm study with --no-requeue: a parent stopped and followed by another job, its children trained and scored, losses equal")
+
+
+def jobs_of(folder) -> list[str]:
+    """Return the jobs that a study has submitted."""
+    tasks = json.loads((folder / "study.json").read_text())["tasks"]
+    return [entry["job"] for entry in tasks.values() if entry.get("job")]

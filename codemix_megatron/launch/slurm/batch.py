@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codemix_megatron.errors import STOPPED_EARLY, CodemixError, machine_fault
-from codemix_megatron.launch.slurm.commands import job_details, node_names, requeue
+from codemix_megatron.launch.slurm.commands import job_details, node_names
 from codemix_megatron.launch.slurm.job_facts import was_cancelled
 from codemix_megatron.launch.slurm.local_ranks import kill_ranks_here
+from codemix_megatron.launch.slurm.requeueing import hand_over_dependents, requeue_refusal, submit_command_again
+from codemix_megatron.launch.slurm.staged_start import stage
 from codemix_megatron.launch.slurm.training_start import TrainingStart
 from codemix_megatron.records.journal import Journal, read_journal
 from codemix_megatron.records.run_folder import RunFolder
@@ -38,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--save-seconds", type=int, required=True)
     parser.add_argument("--keep-bad-nodes", action="store_true")
     parser.add_argument("--start-again-inside", action="store_true")
+    parser.add_argument("--stage", metavar="ARCHIVE")
+    parser.add_argument("--stage-to", metavar="FOLDER")
     arguments = parser.parse_args(own)
     try:
         return (run_training if arguments.kind == "train" else run_command)(arguments, command)
@@ -97,7 +101,9 @@ def run_training(arguments, command: list[str]) -> int:
         if verdict := start.begin():
             say(f"{verdict.action}: {verdict.why}")
             return verdict.exit_code
-        code = step.follow([command[0], f"--nodelist={','.join(start.nodes)}", *command[1:]] if inside else command, start.environment())
+        chosen = [f"--nodelist={','.join(start.nodes)}"] if inside else []
+        staged, told = stage(arguments, command, start.nodes, chosen, say) if arguments.stage else (command, {})
+        code = step.follow([staged[0], *chosen, *staged[1:]], {**start.environment(), **told})
         verdict = start.end(code, step.signal)
         if verdict.action != "restart":
             return verdict.exit_code
@@ -127,13 +133,22 @@ def run_command(arguments, command: list[str]) -> int:
     if failures >= arguments.max_starts:
         say(f"exit code {code}; given up after {failures} failures (max_starts_without_progress {arguments.max_starts})")
         return code
-    say(
-        f"{step.signal} came; queued again"
-        if step.signal
-        else f"exit code {code}; queued again after {failures} of {arguments.max_starts} failures"
-    )
-    requeue(job.id)
-    return STOPPED_EARLY
+    why = f"{step.signal} came" if step.signal else f"exit code {code}, {failures} of {arguments.max_starts} failures"
+    return run_command_again(RunFolder(arguments.run), job, details, why)
+
+
+def run_command_again(run: RunFolder, job: BatchJob, details: dict[str, str], why: str) -> int:
+    """Queue the job again, or where the site bars that submit it once more, for the jobs that wait for it too; return the exit code."""
+    barred = details.get("Requeue") == "0"
+    if not barred:
+        say(f"{why}; queued again")  # before: Slurm kills this process for it
+    refusal = "it was submitted with --no-requeue" if barred else requeue_refusal(job.id)
+    if refusal is None:
+        return STOPPED_EARLY
+    following = submit_command_again(run.launch, job.id)
+    say(f"{why}; not queued again ({refusal}): job {following} goes on")
+    hand_over_dependents(job.id, following, say)
+    return 0 if "_" in job.id else STOPPED_EARLY  # a task that failed would fail what waits for its array
 
 
 def count_failure(path: Path, code: int) -> int:

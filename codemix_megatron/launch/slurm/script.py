@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codemix_megatron.errors import LaunchError
-from codemix_megatron.launch.slurm.site import MEMORY, Container, Site
+from codemix_megatron.launch.slurm.site import MEMORY, Apptainer, Container, Site
 
 __all__ = ["ARRAY_TASK", "Job", "render_script"]
 
@@ -141,9 +141,21 @@ def container_words(container: Container | None) -> list[str]:
 
 def task_command(command: tuple[str, ...], job: Job, site: Site) -> str:
     """Return the command each task runs; a command that is no rank is not told that it is part of a step."""
-    python = site.python or ("python" if site.container else sys.executable)
+    python = site.python or ("python" if site.is_contained else sys.executable)
     alone = [] if job.follow[0] == "train" else ["env", "-u", "SLURM_STEP_ID"]
-    return words_of([*alone, python, "-m", "codemix_megatron", *command])
+    return words_of([*alone, *apptainer_words(job, site.apptainer), python, "-m", "codemix_megatron", *command])
+
+
+def apptainer_words(job: Job, apptainer: Apptainer | None) -> list[str]:
+    """Return the command before that of each task, which then runs inside an image."""
+    if apptainer is None:
+        return []
+    words = [apptainer.program, "exec", *(["--nv"] if job.gpus_per_node else [])]
+    words += [word for bind in apptainer.binds for word in ("--bind", bind)]
+    words += ["--pwd", apptainer.workdir] if apptainer.workdir else []
+    words += ["--writable-tmpfs"] if apptainer.writable else []
+    words += [] if apptainer.mount_home else ["--no-home"]
+    return [*words, *apptainer.options, apptainer.image]
 
 
 def words_of(words) -> str:

@@ -6,28 +6,18 @@ from pathlib import Path
 from typing import Literal
 
 from codemix_megatron.errors import RecipeError
+from codemix_megatron.launch.variables import read_variables, secret_variables
 from codemix_megatron.recipe.fields import says
-from codemix_megatron.recipe.reading import Faults, kind_of, parse_yaml, read_block
+from codemix_megatron.recipe.reading import Faults, parse_yaml, read_block
+from codemix_megatron.redaction import names_secret, secret_in
 
-__all__ = ["MEMORY", "Container", "Resources", "Site", "read_site"]
+__all__ = ["MEMORY", "Apptainer", "Container", "Resources", "Site", "read_site"]
 
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LEAST_SAVE_SECONDS = 60  # Slurm's own clock for such signals: they come up to a minute off
 MEMORY = re.compile(r"(\d+)([KMGT]?)")
 MOUNT = re.compile(r"[^:\s]+:[^:\s]+(:[^:\s]+)?")
-
-
-def read_variables(value, path: str, faults: Faults) -> dict[str, str] | None:
-    """Read a mapping of environment variables; numbers become text, what YAML takes for true or false has to be quoted."""
-    if not isinstance(value, dict):
-        faults.append(f"{path}: found {kind_of(value)}, needs a mapping such as {{NCCL_DEBUG: WARN}}")
-        return None
-    for name, text in value.items():
-        if not VARIABLE.fullmatch(str(name)):
-            faults.append(f"{path}.{name}: not the name of an environment variable; letters, digits and _ are allowed")
-        if isinstance(text, bool) or not isinstance(text, (str, int, float)):
-            faults.append(f"{path}.{name}: found {kind_of(text)}, needs text; quote it")
-    return {str(name): str(text) for name, text in value.items()}
+ASSIGNED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(?!['\"]?[$/])[^\s]")  # but for paths and other variables
+BIND = re.compile(r"[^:\s,]+(:[^:\s,]+){0,2}")
 
 
 @dataclass(frozen=True)
@@ -39,6 +29,21 @@ class Container:
     workdir: str | None = says("working directory inside", None)
     writable: bool = says("let programs inside write to the image's own files (lost at the end)", False)
     mount_home: bool = says("see the home directory inside", False)
+
+
+@dataclass(frozen=True)
+class Apptainer:
+    """The image that each rank runs in by Apptainer (Singularity), which needs no plug-in of Slurm's."""
+
+    image: str = says("path of a .sif file or a sandbox folder, or an address such as docker://nvcr.io/nvidia/pytorch:25.10-py3")
+    binds: tuple[str, ...] = says(
+        "host paths seen inside, SOURCE[:DESTINATION[:FLAGS]]; recipe, corpora and runs have to be among them", ()
+    )
+    workdir: str | None = says("working directory inside", None)
+    writable: bool = says("let programs inside write to the image's own files (in memory, lost at the end)", False)
+    mount_home: bool = says("see the home directory inside", False)
+    program: str = says("command that runs images", "apptainer")
+    options: tuple[str, ...] = says("further options of `apptainer exec`, such as --rocm", ())
 
 
 @dataclass(frozen=True)
@@ -86,15 +91,20 @@ class Site:
     environment: dict[str, str] = says("environment variables to set", factory=dict, reader=read_variables)
     network_interface: str | None = says("interface for NCCL and gloo, such as ib0 or eth0", None)
     setup: tuple[str, ...] = says("lines of bash before anything else, such as source /opt/conda/bin/activate mine", ())
+    stage_directory: str = says(
+        "folder on a disk of each node's own, where `codemix launch --stage` unpacks the ranks' environment", "/tmp"
+    )
     python: str | None = says("interpreter of the ranks (default: that of codemix launch; python in a container)", None)
     batch_python: str | None = says(
         "interpreter of the batch script itself, outside of any container (default: that of codemix launch)", None
     )
     sbatch: tuple[str, ...] = says("further options of sbatch, such as --reservation=mine", ())
     srun: tuple[str, ...] = says("further options of srun, such as --mpi=none", ())
-    container: Container | None = says("container to run ranks in", None)
+    container: Container | None = says("container to run ranks in, by pyxis", None)
+    apptainer: Apptainer | None = says("container to run ranks in, by Apptainer", None)
     prepare: Resources | None = says("what jobs that prepare corpora ask for otherwise, such as a partition without GPUs", None)
-    evaluate: Resources | None = says("what jobs that export and score ask for otherwise", None)
+    evaluate: Resources | None = says("what jobs that score ask for otherwise (and export, where there is no block of its own)", None)
+    export: Resources | None = says("what jobs that export ask for otherwise; with it exports have a job of their own, without a GPU", None)
     study_run: Resources | None = says("what training jobs of a study ask for otherwise", None)
 
     @property
@@ -102,7 +112,12 @@ class Site:
         """Ranks that one node gets."""
         return self.ranks_per_node or self.gpus_per_node or 1
 
-    def for_kind(self, kind: Literal["prepare", "evaluate", "study_run"]) -> "Site":
+    @property
+    def is_contained(self) -> bool:
+        """Whether ranks run inside an image."""
+        return bool(self.container or self.apptainer)
+
+    def for_kind(self, kind: Literal["prepare", "evaluate", "export", "study_run"]) -> "Site":
         """Return the site as one kind of job sees it."""
         own: Resources | None = getattr(self, kind)
         chosen = {name: value for name, value in vars(own).items() if value is not None} if own else {}
@@ -130,8 +145,8 @@ def read_site(path) -> Site:
 
 def site_faults(site: Site) -> list[str]:
     """Return one line per fault of values that have the right type."""
-    faults = [*count_faults(site), *word_faults(site), *container_faults(site.container)]
-    for kind in ("prepare", "evaluate", "study_run"):
+    faults = [*count_faults(site), *word_faults(site), *container_faults(site.container), *apptainer_faults(site), *secret_faults(site)]
+    for kind in ("prepare", "evaluate", "export", "study_run"):
         if getattr(site, kind):
             seen = site.for_kind(kind)
             faults += [f"{kind}.{fault}" for fault in [*count_faults(seen), *word_faults(seen)] if fault not in faults]
@@ -161,6 +176,8 @@ def count_faults(site: Site) -> list[str]:
 def word_faults(site: Site) -> list[str]:
     """Return faults of texts that become words of the script."""
     faults = []
+    if not site.stage_directory.startswith("/") or any(c.isspace() for c in site.stage_directory):
+        faults.append(f"stage_directory: found {site.stage_directory!r}, must be an absolute path without blanks")
     for name in ("partition", "account", "qos", "memory_per_node", "memory_per_rank", "network_interface", "gpu_type", "gpu_bind"):
         text = getattr(site, name)
         if text is not None and (not text or any(c.isspace() for c in text)):
@@ -184,3 +201,37 @@ def container_faults(container: Container | None) -> list[str]:
         for i, mount in enumerate(mounts)
         if not MOUNT.fullmatch(mount)
     ]
+
+
+def apptainer_faults(site: Site) -> list[str]:
+    """Return faults of Apptainer's block."""
+    own = site.apptainer
+    if own is None:
+        return []
+    faults = ["container and apptainer: give one of them; ranks run in one image"] if site.container else []
+    faults += [
+        f"apptainer.{name}: found {word!r}, must be one word"
+        for name, word in (("image", own.image), ("program", own.program))
+        if len(word.split()) != 1 or word.startswith("-")
+    ]
+    faults += [
+        f"apptainer.binds[{i}]: found {bind!r}, must be SOURCE[:DESTINATION[:FLAGS]]"
+        for i, bind in enumerate(own.binds)
+        if not BIND.fullmatch(bind)
+    ]
+    return faults + [
+        f"apptainer.options[{i}]: found {option!r}, must be one option that begins with -"
+        for i, option in enumerate(own.options)
+        if not option.startswith("-") or "\n" in option
+    ]
+
+
+def secret_faults(site: Site) -> list[str]:
+    """Return faults of values that are secrets: scripts hold them, and stay in every run's folder."""
+    advice = "would be written into the script of every run; export it where you call codemix launch, and jobs have it too"
+    faults = [f"environment.{name}: is a secret, which {advice}" for name in secret_variables(site.environment)]
+    for key in ("setup", "sbatch", "srun"):
+        for i, line in enumerate(getattr(site, key)):
+            if secret_in(line) or any(names_secret(name) for name in ASSIGNED.findall(line)):
+                faults.append(f"{key}[{i}]: holds a secret, which {advice}")
+    return faults

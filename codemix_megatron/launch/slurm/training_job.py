@@ -3,6 +3,7 @@
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from codemix_megatron.errors import LaunchError
 from codemix_megatron.launch.slurm.commands import job_states, submit
@@ -38,8 +39,23 @@ class SubmittedJob:
     script: Path
 
 
-def render_training(recipe_path, overrides, run: RunFolder, site: Site, num_ranks: int) -> str:
-    """Return the batch script that trains a recipe on `num_ranks` ranks, whatever happens to its nodes."""
+class Nodes(Protocol):
+    """What a file says of a cluster's nodes, Slurm's or another's."""
+
+    @property
+    def nodes(self) -> int | None:
+        """Nodes of a job, where it says."""
+
+    @property
+    def ranks_on_a_node(self) -> int:
+        """Ranks that one node gets."""
+
+
+def render_training(recipe_path, overrides, run: RunFolder, site: Site, num_ranks: int, *, archive: Path | None = None) -> str:
+    """Return the batch script that trains a recipe on `num_ranks` ranks, whatever happens to its nodes.
+
+    With an `archive` of the ranks' environment each node unpacks that first.
+    """
     name = run.path.name
     nodes = nodes_for(site, num_ranks)
     return render_script(
@@ -50,14 +66,14 @@ def render_training(recipe_path, overrides, run: RunFolder, site: Site, num_rank
             ranks_per_node=num_ranks // nodes,
             gpus_per_node=num_ranks // nodes if site.gpus_per_node else 0,  # a rank has one GPU
             commands=(("train", str(recipe_path), *overrides, "--folder", str(run)),),
-            follow=follow_words(run, site),
+            follow=follow_words(run, site, archive),
             spare_nodes=site.spare_nodes,
         ),
         site,
     )
 
 
-def follow_words(run: RunFolder, site: Site) -> tuple[str, ...]:
+def follow_words(run: RunFolder, site: Site, archive: Path | None = None) -> tuple[str, ...]:
     """Return the options of launch/slurm/batch.py for a training job."""
     words: tuple[str, ...] = (
         "train",
@@ -69,10 +85,12 @@ def follow_words(run: RunFolder, site: Site) -> tuple[str, ...]:
         str(site.save_seconds),
     )
     words += ("--start-again-inside",) if site.spare_nodes else ()
+    if archive:
+        words += ("--stage", str(archive), "--stage-to", f"{site.stage_directory}/codemix-{os.geteuid()}/{archive.stem}")
     return (*words, "--keep-bad-nodes") if not site.exclude_bad_nodes else words
 
 
-def nodes_for(site: Site, num_ranks: int) -> int:
+def nodes_for(site: Nodes, num_ranks: int) -> int:
     """Return the nodes that hold so many ranks; raises LaunchError when they do not fill them evenly."""
     per_node = site.ranks_on_a_node
     if num_ranks > per_node and num_ranks % per_node:
@@ -80,7 +98,9 @@ def nodes_for(site: Site, num_ranks: int) -> int:
     return max(1, num_ranks // per_node)
 
 
-def submit_training(recipe_path, overrides, run: RunFolder, site: Site, num_ranks: int, *, after=(), kind: str = "afterok") -> SubmittedJob:
+def submit_training(
+    recipe_path, overrides, run: RunFolder, site: Site, num_ranks: int, *, after=(), kind: str = "afterok", archive: Path | None = None
+) -> SubmittedJob:
     """Save script and environment into RUN/launch and submit; refuses a run folder that a job works on already.
 
     The recipe's own file is read again by each start: give one that nobody edits while the job waits.
@@ -88,10 +108,11 @@ def submit_training(recipe_path, overrides, run: RunFolder, site: Site, num_rank
     refuse_second(run, "job")
     refuse_beyond_limits(site, nodes_for(site, num_ranks))
     save_surroundings(run.launch)
-    return hand_over(run, "job", render_training(recipe_path, overrides, run, site, num_ranks), run.launch / "job-%j.log", after, kind)
+    script = render_training(recipe_path, overrides, run, site, num_ranks, archive=archive)
+    return hand_over(run, "job", script, run.launch / "job-%j.log", after, kind)
 
 
-def ranks_for(recipe: Recipe, site: Site, nodes: int | None) -> int:
+def ranks_for(recipe: Recipe, site: Nodes, nodes: int | None) -> int:
     """Return the ranks of a training job; raises LaunchError when they do not form the recipe's layout."""
     layout, per_node = recipe.parallel, site.ranks_on_a_node
     nodes = nodes or site.nodes

@@ -1,5 +1,6 @@
 """Site files: all faults at once, and what they make of a script."""
 
+import os
 import runpy
 import subprocess
 
@@ -165,3 +166,69 @@ def test_spare_nodes_are_asked_for_where_there_are_some_and_a_lost_node_does_not
     assert "--start-again-inside --" in script and "srun --nodes=4 --ntasks=16" in script
     plain = render_training("/r.yaml", [], RUN, read(tmp_path, {"ranks_per_node": 4}), 16)
     assert "#SBATCH --nodes=4\n" in plain and "--no-kill" not in plain and "--start-again-inside" not in plain
+
+
+APPTAINER = {"image": "/images/codemix.sif", "binds": ["/shared", "/a:/b:ro"], "workdir": "/shared/work", "options": ["--ipc"]}
+
+
+def test_ranks_run_in_an_image_of_apptainer(tmp_path):
+    script = render_training("/r.yaml", [], RUN, read(tmp_path, {**GPUS, "apptainer": APPTAINER}), 8)
+    last = script.rstrip().splitlines()[-1].strip()
+    inside = "apptainer exec --nv --bind /shared --bind /a:/b:ro --pwd /shared/work --no-home --ipc /images/codemix.sif"
+    assert last == f"{inside} python -m codemix_megatron train /r.yaml --folder /runs/mine"
+    assert "--container" not in script
+
+
+def test_image_of_apptainer_sees_no_gpu_where_a_job_has_none_and_commands_leave_their_step_first(tmp_path):
+    plain = {"apptainer": {"image": "docker://x/y:1", "program": "singularity", "writable": True, "mount_home": True}}
+    script = render_scoring(RUN, read(tmp_path, plain))["score"][0]
+    assert "env -u SLURM_STEP_ID singularity exec --writable-tmpfs docker://x/y:1 python -m codemix_megatron export" in script
+
+
+@pytest.mark.parametrize(
+    ("plain", "said"),
+    [
+        ({"apptainer": APPTAINER, "container": {"image": "x"}}, "container and apptainer: give one of them"),
+        ({"apptainer": {**APPTAINER, "image": "-x"}}, "apptainer.image: found '-x', must be one word"),
+        ({"apptainer": {**APPTAINER, "image": "a b"}}, "apptainer.image: found 'a b', must be one word"),
+        ({"apptainer": {**APPTAINER, "binds": ["/a:/b:ro:x"]}}, "apptainer.binds[0]: found '/a:/b:ro:x'"),
+        ({"apptainer": {**APPTAINER, "options": ["nv"]}}, "apptainer.options[0]: found 'nv'"),
+        ({"apptainer": {"binds": []}}, "apptainer.image: missing"),
+        ({"stage_directory": "scratch"}, "stage_directory: found 'scratch', must be an absolute path"),
+        ({"export": {"time_limit_hours": 0}}, "export.time_limit_hours: found 0, must be above 0"),
+        ({"environment": {"HF_TOKEN": "hf"}}, "environment.HF_TOKEN: is a secret, which would be written into the script of every run"),
+        ({"environment": {"A": "https://u:p@host/x"}}, "environment.A: is a secret"),
+        ({"setup": ["export MY_API_KEY=abc"]}, "setup[0]: holds a secret"),
+        ({"sbatch": ["--export=ALL,WANDB_TOKEN=abc"]}, "sbatch[0]: holds a secret"),
+    ],
+)
+def test_fault_of_images_exports_and_secrets_is_named(tmp_path, plain, said):
+    with pytest.raises(RecipeError) as raised:
+        read(tmp_path, plain)
+    assert said in str(raised.value)
+
+
+def test_secret_that_a_site_only_refers_to_is_none(tmp_path):
+    plain = {
+        "environment": {"TOKENIZERS_PARALLELISM": "false", "SSH_AUTH_SOCK": "/run/x"},
+        "setup": ["export HF_TOKEN=$(cat ~/.token)", "A=$HF_TOKEN b"],
+    }
+    assert read(tmp_path, plain).setup == tuple(plain["setup"])
+
+
+def test_export_has_a_job_of_its_own_where_the_site_has_a_block_for_it(tmp_path):
+    plain = {**GPUS, "export": {"partition": "cpu", "memory_per_node": "64G"}, "evaluate": {"time_limit_hours": 2}}
+    scripts = render_scoring(RUN, read(tmp_path, plain), ("--suite", "small"))
+    assert list(scripts) == ["export", "score"]
+    export, score = (text for text, _ in scripts.values())
+    assert "--partition=cpu\n" in export and "--mem=64G\n" in export and "gres" not in export and "codemix_megatron evaluate" not in export
+    assert "--partition=gpu\n" in score and "--gres=gpu:h100:1\n" in score and "--time=120\n" in score
+    assert "codemix_megatron export" not in score and score.rstrip().endswith("codemix_megatron evaluate /runs/mine --suite small")
+    assert list(render_scoring(RUN, read(tmp_path, GPUS))) == ["score"]
+
+
+def test_staged_environment_is_named_for_each_node(tmp_path):
+    site = read(tmp_path, {"stage_directory": "/scratch"})
+    script = render_training("/r.yaml", [], RUN, site, 1, archive=tmp_path / "0123.tar")
+    assert f" --stage {tmp_path}/0123.tar --stage-to /scratch/codemix-{os.geteuid()}/0123 -- " in script
+    assert "--stage" not in render_training("/r.yaml", [], RUN, site, 1)

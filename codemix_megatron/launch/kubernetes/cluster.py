@@ -1,0 +1,114 @@
+"""What a Kubernetes cluster wants to know of a job, read from a YAML file: image, volumes, devices, queue."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from codemix_megatron.errors import RecipeError
+from codemix_megatron.launch.variables import read_variables, secret_variables
+from codemix_megatron.recipe.fields import says
+from codemix_megatron.recipe.reading import Faults, parse_yaml, read_block
+
+__all__ = ["Cluster", "Volume", "read_cluster"]
+
+NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123 label
+QUANTITY = re.compile(r"\d+(\.\d+)?(m|[KMGTPE]i?|k)?")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Storage that all pods see; recipe, corpora and runs lie in it under the paths they have here."""
+
+    mount: str = says("absolute path, the same here and in the pods")
+    claim: str | None = says("PersistentVolumeClaim to mount there (ReadWriteMany)", None)
+    host_path: str | None = says("folder of every node to mount there", None)
+    read_only: bool = says("only read it", False)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One cluster, or one part of it."""
+
+    image: str = says("container image with this package, such as registry/codemix:1")
+    kind: Literal["JobSet", "PyTorchJob"] = says("JobSet (jobset.x-k8s.io), or PyTorchJob of Kubeflow's training operator", "JobSet")
+    namespace: str | None = says("namespace of the job", None)
+    volumes: tuple[Volume, ...] = says("storage that all pods see", ())
+    nodes: int | None = says("nodes, one pod each (default: the fewest that hold the recipe's layout)", None)
+    ranks_per_node: int | None = says("ranks in each pod (default: one per GPU, or one)", None)
+    gpus_per_node: int = says("GPUs of each pod", 0)
+    gpu_resource: str = says("what the cluster calls them", "nvidia.com/gpu")
+    cpus_per_node: str | None = says("CPUs of each pod, as Kubernetes writes them: 16, 500m", None)
+    memory_per_node: str | None = says("memory of each pod: 256Gi", None)
+    shared_memory: str = says("size of /dev/shm, which NCCL and loaders use", "16Gi")
+    environment: dict[str, str] = says("environment variables to set", factory=dict, reader=read_variables)
+    secrets: tuple[str, ...] = says("Secrets whose keys become environment variables", ())
+    network_interface: str | None = says("interface for NCCL and gloo (default: eth0's address, as found)", None)
+    node_selector: dict[str, str] = says(
+        "labels that nodes must have", factory=dict, reader=lambda v, path, faults: labels(v, path, faults)
+    )
+    queue: str | None = says("Kueue's queue", None)
+    service_account: str | None = says("service account of the pods", None)
+    save_seconds: int = says("seconds between the signal to leave and the kill (terminationGracePeriodSeconds)", 300)
+    max_restarts: int = says("times a failed job is started again from its last checkpoint", 10)
+    python: str = says("interpreter in the image", "python")
+
+    @property
+    def ranks_on_a_node(self) -> int:
+        """Ranks of one pod."""
+        return self.ranks_per_node or self.gpus_per_node or 1
+
+
+def labels(value, path: str, faults: Faults) -> dict[str, str] | None:
+    """Read a mapping of labels."""
+    if not isinstance(value, dict) or not all(isinstance(text, str) for pair in value.items() for text in pair):
+        faults.append(f"{path}: needs a mapping of texts, such as {{node.kubernetes.io/instance-type: p5.48xlarge}}; quote numbers")
+        return None
+    return dict(value)
+
+
+def read_cluster(path) -> Cluster:
+    """Read a cluster's file; raises RecipeError with all its faults at once."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise RecipeError(f"cannot be read ({getattr(fault, 'strerror', None) or fault})", where=str(path)) from None
+    faults = Faults()
+    cluster = read_block(Cluster, parse_yaml(text, where=str(path)), "", faults)
+    if cluster is not None:
+        faults += cluster_faults(cluster)
+    if faults:
+        raise RecipeError(faults, where=str(path))
+    return cluster
+
+
+def cluster_faults(cluster: Cluster) -> list[str]:
+    """Return one line per fault of values that have the right type."""
+    counts = {name: getattr(cluster, name) for name in ("nodes", "ranks_per_node", "save_seconds")}
+    faults = [f"{name}: found {count}, must be at least 1" for name, count in counts.items() if count is not None and count < 1]
+    faults += [
+        f"{name}: found {getattr(cluster, name)}, must be at least 0"
+        for name in ("gpus_per_node", "max_restarts")
+        if getattr(cluster, name) < 0
+    ]
+    if 0 < cluster.gpus_per_node < cluster.ranks_on_a_node:
+        faults.append(f"ranks_per_node: {cluster.ranks_per_node} ranks do not fit on {cluster.gpus_per_node} GPUs; each rank needs its own")
+    for name in ("cpus_per_node", "memory_per_node", "shared_memory"):
+        if (text := getattr(cluster, name)) is not None and not QUANTITY.fullmatch(text):
+            faults.append(f"{name}: found {text!r}, must be a quantity such as 16, 500m or 256Gi")
+    named = {"namespace": cluster.namespace, "queue": cluster.queue, "service_account": cluster.service_account}
+    named |= {f"secrets[{i}]": name for i, name in enumerate(cluster.secrets)}
+    named |= {f"volumes[{i}].claim": volume.claim for i, volume in enumerate(cluster.volumes)}
+    faults += [
+        f"{key}: found {name!r}, must be lower-case letters, digits and -"
+        for key, name in named.items()
+        if name is not None and not NAME.fullmatch(name)
+    ]
+    faults += [f"environment.{name}: is a secret; name it under secrets" for name in secret_variables(cluster.environment)]
+    for i, volume in enumerate(cluster.volumes):
+        if (volume.claim is None) == (volume.host_path is None):
+            faults.append(f"volumes[{i}]: needs a claim or a host_path, one of them")
+        if not volume.mount.startswith("/"):
+            faults.append(f"volumes[{i}].mount: found {volume.mount!r}, must be an absolute path")
+    return faults

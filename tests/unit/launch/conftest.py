@@ -1,0 +1,3 @@
+"""The tiny recipe with its corpora."""
+
+from tiny_run import tiny  # noqa: F401
