@@ -140,7 +140,7 @@ def launch_training(arguments, site: Site) -> None:
         return
     frozen = folder.launch / "recipe.yaml"  # what was checked is what every start reads
     environment = staged_environment(site, folder) if arguments.stage else None
-    archive = environment and environment.archive
+    archive = environment.archive if environment else None
     if arguments.dry_run:
         sys.stdout.write(render_training(frozen, [], folder, site, num_ranks, archive=archive))
         return

@@ -50,8 +50,12 @@ def refuse_outside(paths: list[Path], cluster: Cluster) -> None:
 def job_set(name: str, recipe: Path, run: Path, num_nodes: int, cluster: Cluster) -> dict[str, Any]:
     """Return a JobSet of one job whose pods are the nodes; a failed pod starts all again."""
     master = f"{name}-node-0-0.{name}"
-    rank = {"valueFrom": {"fieldRef": {"fieldPath": COMPLETION_INDEX}}}
-    told = [("MASTER_ADDR", {"value": master}), ("MASTER_PORT", {"value": str(MASTER_PORT)}), ("NODE_RANK", rank)]
+    rank: dict[str, Any] = {"valueFrom": {"fieldRef": {"fieldPath": COMPLETION_INDEX}}}
+    told: list[tuple[str, dict[str, Any]]] = [
+        ("MASTER_ADDR", {"value": master}),
+        ("MASTER_PORT", {"value": str(MASTER_PORT)}),
+        ("NODE_RANK", rank),
+    ]
     if cluster.ranks_on_a_node == 1:
         told += [("RANK", rank), ("WORLD_SIZE", {"value": str(num_nodes)}), *one_rank_here()]
     command = NodeCommand(cluster.python, str(recipe), str(run), cluster.ranks_on_a_node, str(num_nodes), "$(NODE_RANK)", "$(MASTER_ADDR)")
@@ -85,7 +89,7 @@ def pytorch_job(name: str, recipe: Path, run: Path, num_nodes: int, cluster: Clu
     }
 
 
-def one_rank_here() -> list[tuple[str, dict]]:
+def one_rank_here() -> list[tuple[str, dict[str, Any]]]:
     """Return what says that a pod's rank is alone on its node."""
     return [("LOCAL_RANK", {"value": "0"}), ("LOCAL_WORLD_SIZE", {"value": "1"})]
 
