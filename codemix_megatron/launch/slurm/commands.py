@@ -147,13 +147,14 @@ def dependents(job: str) -> dict[str, str]:
     """Return id -> dependencies of the jobs that wait for one."""
     listed = client(["squeue", "--noheader", "--states=PENDING", "--Format=JobArrayID:|,Dependency:|"])
     found = dict(line.strip().split("|")[:2] for line in listed.splitlines() if "|" in line)
-    return {waiting: text for waiting, text in found.items() if re.search(rf"\bafter[a-z]*:{job}\b", text)}
+    return {waiting: text for waiting, text in found.items() if re.search(rf":{job}(?:_\*)?(?!\w)", text)}  # of an array 7_*
 
 
 def wait_for_another(waiting: str, dependencies: str, old: str, new: str) -> None:
     """Have a job that waits for one wait for another one, which does its work instead."""
     plain = re.sub(r"\([^)]*\)", "", dependencies)
-    client(["scontrol", "update", f"JobId={waiting}", f"Dependency={re.sub(rf':{old}(?![0-9_])', f':{new}', plain)}"])
+    now = re.sub(rf":{old}(?:_\*)?(?!\w)", f":{new}", plain)
+    client(["scontrol", "update", f"JobId={waiting}", f"Dependency={now}"])
 
 
 def partition_details(name: str | None) -> dict[str, str]:

@@ -50,8 +50,8 @@ def submit_command_again(folder: Path, job: str) -> str:
     else:
         raise LaunchError(f"{folder}: nothing here says which script job {number} was submitted with")
     following = submit(Path(noted["script"]), [job], "afterany", [f"--array={task}"] if task else [])
-    if not task:
-        write_json(path, {**noted, "id": following, "log": noted["log"].replace(number, following)})
+    own = path.with_name(f"{path.stem}-{following}.json") if task else path  # the array's own note stays
+    write_json(own, {**noted, "id": following, "log": noted["log"].replace(number, following)})
     failures = folder / f"failures-{job}.jsonl"
     if failures.exists():  # they go on being counted
         shutil.copy(failures, folder / f"failures-{following}{f'_{task}' if task else ''}.jsonl")
