@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from itertools import pairwise
@@ -43,6 +43,7 @@ from codemix_megatron.parallel.probe import Probe
 from codemix_megatron.placement import Place
 from codemix_megatron.ports import reserve_port
 from codemix_megatron.recipe.schema import Observers
+from codemix_megatron.records.events import StepEvent
 from codemix_megatron.train import node_facts, preflight, stragglers
 from codemix_megatron.watch.heartbeat import Beat, Watch
 from codemix_megatron.watch.node_heartbeats import NodeSummary, summary_seconds
@@ -180,12 +181,12 @@ def straggler_cost(size: int) -> Cost:
     fixed = time.process_time() - began
     recorded = SimpleNamespace(run=lambda: None, take=probe.take)
     ranks, observers = SimulatedRanks(size), Observers(straggler_every_steps=50)
-    step = {"seconds_per_part": {"data": 0.001}, "seconds": 1.0}
+    step = StepEvent.from_json({"seconds_per_part": {"data": 0.001}, "seconds": 1.0})
 
     def window(here) -> None:
         watch = stragglers.StragglerWatch(observers, here)
         for number in range(50):
-            watch.after("step", {**step, "step": number + 1})
+            watch.after(replace(step, step=number + 1))
 
     with collectives(ranks, stragglers), ExitStack() as stack:
         stack.enter_context(mock.patch.object(stragglers, "node_name", lambda: node_of(ranks.local.rank)))

@@ -8,7 +8,9 @@ import numpy as np
 from codemix_megatron.analysis.law_tables import MixtureTable
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.atomic import read_json
-from codemix_megatron.records.journal import read_journal
+from codemix_megatron.records.event_lines import of_kind
+from codemix_megatron.records.events import RunEvent, StepEvent, ValidationEvent
+from codemix_megatron.records.journal import read_events
 from codemix_megatron.records.run_folder import RunFolder, saved_step, step_of
 from codemix_megatron.records.scores import Scores
 
@@ -108,8 +110,8 @@ def phases_and_shares(rows: list[RunRow], domains: list[str]) -> tuple[tuple[str
 
 def row_of(run: RunFolder) -> RunRow | None:
     """Return what one run's records say, None when it has not trained or measured anything."""
-    events = read_journal(run.journal)
-    steps = [event for event in events if event.get("event") == "step"]
+    events = read_events(run.journal)
+    steps = of_kind(events, StepEvent)
     metrics = metrics_of(run, events)
     if not steps or not metrics:
         return None
@@ -120,18 +122,18 @@ def row_of(run: RunFolder) -> RunRow | None:
         phases=phases_of(run, plan, steps),
         metrics=metrics,
         parameters=plan.get("parameters", {}).get("total", 1),
-        tokens=steps[-1]["tokens"],
+        tokens=steps[-1].tokens,
     )
 
 
-def phases_of(run: RunFolder, plan: dict, steps: list[dict]) -> list[tuple[str, dict[str, int]]]:
+def phases_of(run: RunFolder, plan: dict, steps: list[StepEvent]) -> list[tuple[str, dict[str, int]]]:
     """Return (name, tokens per source) of the phases trained so far, those of the parents before them."""
     branch = plan.get("branch")
     consumed = {name: count * plan.get("sequence_length", 0) for name, count in branch["consumed"].items()} if branch else {}
     phases = parent_phases(branch, consumed) if branch else []
     ends: dict[str, dict[str, int]] = {}
     for event in steps:
-        ends[str(event.get("phase", ""))] = event["tokens_per_source"]
+        ends[event.phase] = event.tokens_per_source
     before = consumed
     for name, now in ends.items():
         phases.append((name, {source: more for source, total in now.items() if (more := total - before.get(source, 0))}))
@@ -142,13 +144,13 @@ def phases_of(run: RunFolder, plan: dict, steps: list[dict]) -> list[tuple[str, 
 def parent_phases(branch: dict, consumed: dict[str, int]) -> list[tuple[str, dict[str, int]]]:
     """Return the phases of the parent up to the step that was branched from; one of totals only where its folder is gone."""
     parent = RunFolder(branch["run"])
-    steps = [event for event in read_journal(parent.journal) if event.get("event") == "step" and event["step"] <= branch["step"]]
+    steps = [event for event in of_kind(read_events(parent.journal), StepEvent) if event.step <= branch["step"]]
     if not steps or not parent.plan.is_file():
         return [(BEFORE, {name: count for name, count in consumed.items() if count})]
     return phases_of(parent, read_json(parent.plan), steps)
 
 
-def metrics_of(run: RunFolder, events: list[dict]) -> dict[str, float]:
+def metrics_of(run: RunFolder, events: list[RunEvent]) -> dict[str, float]:
     """Return the newest scores by name."""
     files = sorted((p for p in run.scores.glob("step-*.json") if step_of(p.stem) is not None), key=lambda p: saved_step(p.stem))
     if files:
@@ -156,5 +158,5 @@ def metrics_of(run: RunFolder, events: list[dict]) -> dict[str, float]:
         found = {f"{b.corpus} bits_per_byte": b.value for b in scores.bits_per_byte}
         found |= {f"{a.suite} {a.name}": a.value for a in scores.aggregates}
         return found | {f"{t.task} {t.metric}": t.value for t in scores.tasks if t.is_main}
-    validations = [event for event in events if event.get("event") == "validation"]
-    return {f"{name} bits_per_byte": value for name, value in validations[-1]["bits_per_byte"].items()} if validations else {}
+    validations = of_kind(events, ValidationEvent)
+    return {f"{name} bits_per_byte": value for name, value in validations[-1].bits_per_byte.items()} if validations else {}

@@ -7,7 +7,9 @@ from codemix_megatron.plan.branch import recorded_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.plan.run_recipe import read_run_recipe
 from codemix_megatron.records.atomic import write_json
-from codemix_megatron.records.journal import read_journal
+from codemix_megatron.records.event_lines import of_kind
+from codemix_megatron.records.events import SkippedEvent, StepEvent
+from codemix_megatron.records.journal import read_events
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.corpus_files import check_corpus_files
 
@@ -29,18 +31,18 @@ def add_arguments(parser) -> None:
 def run(arguments) -> int:
     """Recount, print a table, compare with the journal."""
     folder = RunFolder.existing(arguments.run_folder)
-    events = read_journal(folder.journal)
-    steps = [e for e in events if e["event"] == "step"]
+    events = read_events(folder.journal)
+    steps = of_kind(events, StepEvent)
     if not steps:
         raise CodemixError(f"{folder.journal}: no step yet, nothing to count")
     recipe = read_run_recipe(folder)
     manifests = read_manifests(recipe)
     check_corpus_files(folder, manifests, sys.stdout.write)
     plan = make_plan(recipe, manifests, branch=recorded_branch_point(folder))
-    skipped = [(plan.sequences_at(e["step"] - 1), plan.sequences_at(e["step"])) for e in events if e["event"] == "skipped"]
+    skipped = [(plan.sequences_at(e.step - 1), plan.sequences_at(e.step)) for e in of_kind(events, SkippedEvent)]
     drawn = {name: manifests[name] for name in plan.sources}
-    counted = recount(recipe, plan, list(drawn.values()), steps[-1]["sequences"], skipped)
-    learned = recount_learned(recipe, plan, drawn, counted, steps[-1]["sequences"], skipped)
+    counted = recount(recipe, plan, list(drawn.values()), steps[-1].sequences, skipped)
+    learned = recount_learned(recipe, plan, drawn, counted, steps[-1].sequences, skipped)
     print_table(counted, learned)
     if arguments.output:
         write_json(arguments.output, with_learned(counted, learned))
@@ -117,30 +119,30 @@ def print_table(counted: dict, learned: dict) -> None:
     Console().print(table)
 
 
-def compare(plan, counted: dict, last_step: dict) -> int:
+def compare(plan, counted: dict, last_step: StepEvent) -> int:
     """Compare the recount of each source with the journal, token by token."""
     wrong = []
-    for source, journalled in last_step["tokens_per_source"].items():
+    for source, journalled in last_step.tokens_per_source.items():
         recounted = sum(sum(sources[source].values()) for sources in counted.values()) + plan.sources[source]["tokens_before"]
         if recounted != journalled:
             wrong.append(f"{source}: {recounted} recounted, {journalled} in the journal")
     if wrong:
         sys.stdout.write("the journal says otherwise: " + "; ".join(wrong) + "\n")
         return 1
-    sys.stdout.write(f"the journal agrees, up to step {last_step['step']} of {plan.steps}\n")
+    sys.stdout.write(f"the journal agrees, up to step {last_step.step} of {plan.steps}\n")
     return 0
 
 
-def compare_learned(learned: dict, steps: list[dict]) -> int:
+def compare_learned(learned: dict, steps: list[StepEvent]) -> int:
     """Compare what was learned of each source with the sum over the journal's steps; journals of earlier versions do not say it."""
-    if not all("learned_per_source" in step for step in steps):
+    journalled = [step.learned_per_source for step in steps if step.learned_per_source is not None]
+    if len(journalled) < len(steps):
         return 0
     wrong = []
     for source in next(iter(learned.values())):
-        recounted = sum(sources[source] for sources in learned.values())
-        journalled = sum(step["learned_per_source"].get(source, 0) for step in steps)
-        if recounted != journalled:
-            wrong.append(f"{source}: {recounted} tokens learned by the recount, {journalled} by the journal")
+        recounted, logged = sum(sources[source] for sources in learned.values()), sum(of.get(source, 0) for of in journalled)
+        if recounted != logged:
+            wrong.append(f"{source}: {recounted} tokens learned by the recount, {logged} by the journal")
     if wrong:
         sys.stdout.write("the journal says otherwise: " + "; ".join(wrong) + "\n")
     return 1 if wrong else 0

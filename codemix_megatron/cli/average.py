@@ -9,7 +9,8 @@ from codemix_megatron.errors import CheckpointError, CodemixError
 from codemix_megatron.plan.run_recipe import read_run_recipe
 from codemix_megatron.recipe.reading import write_recipe
 from codemix_megatron.records.atomic import read_json, replace_text, write_json
-from codemix_megatron.records.journal import Journal, read_journal
+from codemix_megatron.records.events import AveragedEvent, EndEvent
+from codemix_megatron.records.journal import Journal, read_lines
 from codemix_megatron.records.run_folder import RunFolder, saved_step
 
 __all__ = ["add_arguments", "run"]
@@ -85,11 +86,10 @@ def write_run(source: RunFolder, target: RunFolder, step: int, averaged: dict) -
     recipe = read_run_recipe(source)
     write_json(target.plan, {**read_json(source.plan), "folder": str(target)})
     journal = Journal(target.journal)
-    for event in read_journal(source.journal):
-        if event.get("step", 0) <= step and event["event"] != "end":
-            name = event.pop("event")
-            journal.append(name, **event)
-    journal.append("averaged", step=step, **averaged)
+    for line in read_lines(source.journal):
+        if line.get("step", 0) <= step and line["event"] != EndEvent.kind:
+            journal.append_line(line)
+    journal.append(AveragedEvent(step=step, steps=averaged["steps"], weights=averaged["weights"], from_=averaged["from"]))
     journal.close()
     replace_text(target.recipe, write_recipe(replace(recipe, name=target.path.name)))
     write_json(target.environment, {**read_json(source.environment), "averaged": averaged})  # last: with it, the folder is a run

@@ -12,7 +12,9 @@ from codemix_megatron.errors import STOPPED_EARLY, CodemixError, LaunchError
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.atomic import replace_text
-from codemix_megatron.records.journal import read_journal
+from codemix_megatron.records.event_lines import of_kind
+from codemix_megatron.records.events import StepEvent, StopEvent
+from codemix_megatron.records.journal import read_events
 from codemix_megatron.records.run_folder import RunFolder
 
 __all__ = ["add_arguments", "run"]
@@ -86,7 +88,7 @@ def train_with_a_stop(recipe: Path, overrides: list[str], folder: Path) -> None:
     resolved = read_recipe(recipe, overrides)
     stop_step = int(STOP_SHARE * make_plan(resolved, read_manifests(resolved)).steps)
     words = ["train", str(recipe), *overrides, "--folder", str(folder)]
-    stopped_before = any(e["event"] == "stop" for e in read_journal(RunFolder(folder).journal))
+    stopped_before = bool(of_kind(read_events(RunFolder(folder).journal), StopEvent))
     for is_first in [True, False] if not stopped_before else [False]:
         say("codemix " + shlex.join(words))
         code = start(words, folder, stop_step if is_first else None)
@@ -113,4 +115,4 @@ def start(words: list[str], folder: Path, stop_step: int | None) -> int:
 
 def last_step(folder: Path) -> int:
     """Return the last step in the run's journal."""
-    return max((e["step"] for e in read_journal(RunFolder(folder).journal) if e["event"] == "step"), default=0)
+    return max((event.step for event in of_kind(read_events(RunFolder(folder).journal), StepEvent)), default=0)

@@ -13,7 +13,9 @@ from codemix_megatron.launch.slurm.commands import cancel, job_states
 from codemix_megatron.launch.slurm.site import Site, read_site
 from codemix_megatron.launch.slurm.training_job import submit_training
 from codemix_megatron.recipe.reading import read_recipe
-from codemix_megatron.records.journal import read_journal
+from codemix_megatron.records.event_lines import of_kind
+from codemix_megatron.records.events import EndEvent, PreflightEvent, StartEvent, StepEvent, WarningEvent
+from codemix_megatron.records.journal import read_events
 from codemix_megatron.records.run_folder import RunFolder
 
 __all__ = ["try_site"]
@@ -84,26 +86,21 @@ def wait_for(job: str, seconds: float, say) -> bool:
 
 def tell(run: RunFolder, log: Path, site: Site, say) -> int:
     """Say what the run's records mean for the site."""
-    events = read_journal(run.journal)
-    ends = [event for event in Attempts.of(run).events if event["event"] == "end"]
-    if not events or events[-1]["event"] != "end":
-        why = ends[-1]["why"] if ends else "it left no record; is the directory on a disk that nodes see?"
+    events = read_events(run.journal)
+    ends = Attempts.of(run).ended
+    if not events or not isinstance(events[-1], EndEvent):
+        why = ends[-1].why if ends else "it left no record; is the directory on a disk that nodes see?"
         say(f"FAILS  {why}\n       log: {log}")
         return 1
-    found = {event["event"]: event for event in events}
-    preflight, steps = found["preflight"], [event for event in events if event["event"] == "step"]
-    say(
-        f"ok     {preflight['nodes']} nodes x {site.ranks_on_a_node} ranks on {preflight.get('device', found['start']['device'])} trained together"
-    )
-    for what in ("within", "between"):
-        if rates := preflight.get(f"bytes_per_second_{what}"):
-            say(rate_line(what, min(rates.values()), found["start"]["device"], site))
-    say(
-        f"ok     a step takes {sorted(e['seconds'] for e in steps)[len(steps) // 2]:.3f} s; clocks differ by {preflight.get('clock_seconds', 0)} s"
-    )
-    for event in events:
-        if event["event"] == "warning":
-            say(f"look   {event['text']}")
+    start, preflight, steps = of_kind(events, StartEvent)[-1], of_kind(events, PreflightEvent)[-1], of_kind(events, StepEvent)
+    say(f"ok     {preflight.nodes} nodes x {site.ranks_on_a_node} ranks on {preflight.device or start.device} trained together")
+    for what, rates in (("within", preflight.bytes_per_second_within), ("between", preflight.bytes_per_second_between)):
+        if rates:
+            say(rate_line(what, min(rates.values()), start.device, site))
+    median = sorted(step.seconds for step in steps)[len(steps) // 2]
+    say(f"ok     a step takes {median:.3f} s; clocks differ by {preflight.clock_seconds or 0} s")
+    for event in of_kind(events, WarningEvent):
+        say(f"look   {event.text}")
     say(f"what was tried is in {run.path.parent}; remove it when you have seen it")
     return 0
 

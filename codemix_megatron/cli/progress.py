@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from codemix_megatron.cli.consoles import Console
 from codemix_megatron.plan.plan import Plan
 from codemix_megatron.recipe.quantity import format_tokens
+from codemix_megatron.records.events import RunEvent, StartEvent, StepEvent, event_of
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.console import ConsoleLines
 
@@ -59,32 +60,32 @@ class JournalProgress:
     def update(self) -> None:
         """Show the events that came since the last call."""
         for event in self.new_events():
-            if event["event"] == "start" and event.get("launch") == self.launch:
+            if isinstance(event, StartEvent) and event.launch == self.launch:
                 self.begun = True
             if self.begun:
                 self.show(event)
 
-    def show(self, event: dict) -> None:
+    def show(self, event: RunEvent) -> None:
         """Print one event's line and move the bar."""
-        line = self.lines.line(event["event"], event)
+        line = self.lines.line(event)
         if line:
             self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
-        if event["event"] == "start":
-            # From here on the clock counts, so that the time left is reckoned by the speed of this start.
-            self.bar.reset(self.task, completed=self.plan.tokens_at(event["step"]), description="warming up")
-        if event["event"] == "step":
+        if isinstance(event, StartEvent):
+            # From here on the clock counts, so that the time left is computed from the speed of this start.
+            self.bar.reset(self.task, completed=self.plan.tokens_at(event.step), description="warming up")
+        if isinstance(event, StepEvent):
             whole = self.bar.tasks[self.task].total
             self.bar.update(
                 self.task,
-                completed=event["tokens"],
-                description=event["phase"],
-                tokens=f"{format_tokens(event['tokens'])} of {format_tokens(whole or 0)}",
-                speed=f"{format_tokens(round(event['tokens_per_second']))} tokens/s",
-                loss=f"loss {event['loss']:.3f}",
+                completed=event.tokens,
+                description=event.phase,
+                tokens=f"{format_tokens(event.tokens)} of {format_tokens(whole or 0)}",
+                speed=f"{format_tokens(round(event.tokens_per_second))} tokens/s",
+                loss=f"loss {event.loss:.3f}",
             )
 
-    def new_events(self) -> list[dict]:
-        """Return whole lines added since the last call; a replaced file is read from its beginning."""
+    def new_events(self) -> list[RunEvent]:
+        """Return the events of complete lines added since the last call; a replaced file is read from its beginning."""
         try:
             with open(self.path, "rb") as handle:
                 inode = os.fstat(handle.fileno()).st_ino
@@ -95,4 +96,4 @@ class JournalProgress:
         except FileNotFoundError:
             return []
         self.offset += len(whole) + 1 if whole else 0
-        return [json.loads(line) for line in whole.splitlines() if line.strip()]
+        return [event_of(json.loads(line)) for line in whole.splitlines() if line.strip()]

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from codemix_megatron.corpus.document_table import DocumentOrigin, read_origins
-from codemix_megatron.records.journal import read_journal
+from codemix_megatron.records.event_lines import of_kind
+from codemix_megatron.records.events import StepEvent
+from codemix_megatron.records.journal import read_events
 from codemix_megatron.records.manifest import CorpusManifest
 from codemix_megatron.records.run_folder import RunFolder
 
@@ -24,9 +26,9 @@ def read_by_run(folder: RunFolder) -> dict[str, tuple[CorpusManifest, np.ndarray
     known = read_manifests(recipe)
     plan = make_plan(recipe, known, branch=recorded_branch_point(folder))
     manifests, length = [known[name] for name in plan.sources], recipe.model.sequence_length
-    steps = [event for event in read_journal(folder.journal) if event["event"] == "step"]
+    steps = of_kind(read_events(folder.journal), StepEvent)
     packings = [pack(manifest, length) for manifest in manifests] if recipe.sequences.packing == "best_fit" else None
-    read = documents_read(plan.mixture(), manifests, length, steps[-1]["sequences"] if steps else 0, packings)
+    read = documents_read(plan.mixture(), manifests, length, steps[-1].sequences if steps else 0, packings)
     return {name: (manifest, documents) for name, manifest, documents in zip(plan.sources, manifests, read, strict=True)}
 
 

@@ -13,7 +13,8 @@ from codemix_megatron.plan.branch import recorded_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.checks import ranks_fault
 from codemix_megatron.recipe.pretrained import PREFIX
-from codemix_megatron.records.journal import read_journal
+from codemix_megatron.records.events import StopEvent
+from codemix_megatron.records.journal import read_events
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.watch.lease import wait_until_free
 from codemix_megatron.watch.rank import as_rank
@@ -126,9 +127,9 @@ def train_here(recipe, arguments, folder: RunFolder, num_ranks: int) -> int:
                 raise
             sys.stdout.write(f"{fault}\nstarting the ranks again from the last checkpoint ({attempts_left} times more at most)\n")
             sys.stdout.flush()
-    ended = read_journal(folder.journal)[-1]
-    if ended["event"] == "stop":
-        sys.stdout.write(f"stopped at step {ended['step']} of {plan.steps} and saved; run the same command to go on\n")
+    ended = read_events(folder.journal)[-1]
+    if isinstance(ended, StopEvent):
+        sys.stdout.write(f"stopped at step {ended.step} of {plan.steps} and saved; run the same command to go on\n")
         return STOPPED_EARLY
     sys.stdout.write(f"trained {plan.steps} steps; next: codemix export {folder}\n")
     return 0

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+from codemix_megatron.records.event_lines import of_kind
+from codemix_megatron.records.events import EndEvent, RunEvent, StartEvent
 from codemix_megatron.report.blocks import Paragraph, Section, Table
 from codemix_megatron.report.run_data import RunData
 from codemix_megatron.report.wording import join_words, short_count
@@ -27,17 +29,17 @@ def join_segments(name: str, segments: list[RunData], is_whole: bool = True) -> 
         events=events,
         steps=[event for segment in segments for event in segment.steps],
         # A branch measures where it begins what its parent measured at its end.
-        validations=list({event["step"]: event for segment in segments for event in segment.validations}.values()),
+        validations=list({event.step: event for segment in segments for event in segment.validations}.values()),
         scores=last.scores if is_whole else [],
         ancestors=[segment.folder.path for segment in segments[-2::-1]],
     )
 
 
-def own_events(segment: RunData, is_first: bool, is_last: bool) -> list[dict]:
+def own_events(segment: RunData, is_first: bool, is_last: bool) -> list[RunEvent]:
     """Return a segment's events, without those that begin and end it in mid-run."""
-    events = segment.events if is_last else [event for event in segment.events if event.get("event") != "end"]
-    starts = [event for event in events if event.get("event") == "start"][:1]
-    return events if is_first else [event for event in events if event not in starts]
+    events = segment.events if is_last else [event for event in segment.events if not isinstance(event, EndEvent)]
+    first_start = next(iter(of_kind(events, StartEvent)), None)
+    return events if is_first else [event for event in events if event is not first_start]
 
 
 def join_recipes(name: str, segments: list[RunData]):

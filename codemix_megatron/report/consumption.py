@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from codemix_megatron.records.event_lines import of_kind
+from codemix_megatron.records.events import PhaseEndEvent, StepEvent
 from codemix_megatron.report.run_data import RunData
 
 __all__ = ["PhaseSpan", "SourceUse", "find_spans", "step_deltas", "tokens_by_kind", "use_of_sources"]
@@ -36,11 +38,11 @@ class SourceUse:
     finished: bool
 
 
-def step_deltas(steps: list[dict], before: dict[str, int] | None = None) -> list[dict[str, int]]:
+def step_deltas(steps: list[StepEvent], before: dict[str, int] | None = None) -> list[dict[str, int]]:
     """Return tokens per source of every step, from the cumulative counts; `before` are those of the parent of a branch."""
     deltas, before = [], before or {}
     for event in steps:
-        now = event.get("tokens_per_source") or before
+        now = event.tokens_per_source or before
         deltas.append({source: total - before.get(source, 0) for source, total in now.items()})
         before = now
     return deltas
@@ -48,13 +50,12 @@ def step_deltas(steps: list[dict], before: dict[str, int] | None = None) -> list
 
 def find_spans(run: RunData) -> list[PhaseSpan]:
     """Return the phases that were begun, in order."""
-    ended = {e.get("phase") for e in run.events if e.get("event") == "phase_end" and e.get("step", 0) <= run.last_step}
+    ended = {event.phase for event in of_kind(run.events, PhaseEndEvent) if event.step <= run.last_step}
     ends: dict[str, int] = {}
     counts: dict[str, int] = {}
     for event in run.steps:
-        phase = str(event.get("phase", ""))
-        ends[phase] = event.get("tokens", 0)
-        counts[phase] = counts.get(phase, 0) + 1
+        ends[event.phase] = event.tokens
+        counts[event.phase] = counts.get(event.phase, 0) + 1
     planned = {phase["name"]: phase["steps"] for phase in (run.plan or {}).get("phases", [])}
     spans, first = [], run.first_token
     for i, (name, last) in enumerate(ends.items()):
@@ -68,7 +69,7 @@ def use_of_sources(run: RunData) -> list[SourceUse]:
     """Return planned and realised use of every source in every phase, phases not begun included."""
     realised: dict[str, dict[str, int]] = {}
     for event, delta in zip(run.steps, step_deltas(run.steps, run.tokens_before), strict=True):
-        into = realised.setdefault(str(event.get("phase", "")), {})
+        into = realised.setdefault(event.phase, {})
         for source, tokens in delta.items():
             into[source] = into.get(source, 0) + tokens
     spans = {span.name: span for span in find_spans(run)}
@@ -120,7 +121,7 @@ def epoch_length(run: RunData, source: str) -> int | None:
 def tokens_by_kind(run: RunData) -> dict[str, int]:
     """Return tokens consumed so far by kind of source; text first."""
     totals: dict[str, int] = {}
-    last = (run.steps[-1].get("tokens_per_source") or {}) if run.steps else {}
+    last = run.steps[-1].tokens_per_source if run.steps else {}
     for source in sorted(run.sources, key=lambda name: run.kind(name) != "text"):
         totals[run.kind(source)] = totals.get(run.kind(source), 0) + last.get(source, 0)
     return totals

@@ -18,7 +18,7 @@ MOST_POINTS = 600  # of a line; a longer run is thinned, its smoothing is not
 
 def source_looks(run: RunData) -> dict[str, Look]:
     """Return the looks of the sources that are drawn by themselves: those that gave the most tokens."""
-    last = (run.steps[-1].get("tokens_per_source") or {}) if run.steps else {}
+    last = run.steps[-1].tokens_per_source if run.steps else {}
     largest = sorted(run.sources, key=lambda source: -last.get(source, 0))[:MOST_SOURCES]
     return assign_looks({source: run.kind(source) for source in run.sources if source in largest})
 
@@ -40,7 +40,7 @@ def mixture_figure(run: RunData) -> Figure:
         top.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
         top.grid(False)
         name_above(canvas, bands, names)
-        bottom.plot([e["tokens"] for e in run.steps], [e.get("learning_rate") for e in run.steps], color=INK)
+        bottom.plot([e.tokens for e in run.steps], [e.learning_rate for e in run.steps], color=INK)
         bottom.set(ylabel="learning rate", ylim=(0, None))
         bottom.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
         token_axis(bottom, max(tokens[-1], run.planned_tokens or 0), run.first_token)
@@ -54,7 +54,7 @@ def mixture_figure(run: RunData) -> Figure:
 
 def describe_mixture(run: RunData) -> str:
     """Say the mixture figure in words."""
-    last = run.steps[-1].get("tokens_per_source") or {}
+    last = run.steps[-1].tokens_per_source
     total = sum(last.values()) or 1
     said = [f"{source} {percent(last[source] / total)}" for source in run.sources if last.get(source)]
     return f"Shares of tokens, phase by phase; over the whole run: {join_words(said)}." if said else "Shares of tokens over the run."
@@ -63,10 +63,10 @@ def describe_mixture(run: RunData) -> str:
 def phase_shares(run: RunData, sources: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return tokens [points] and shares [points, sources and others]; windows stop at the borders of phases."""
     all_sources = run.sources
-    counts = np.array([[(e.get("tokens_per_source") or {}).get(s, 0) for s in all_sources] for e in run.steps], dtype=float)
+    counts = np.array([[e.tokens_per_source.get(s, 0) for s in all_sources] for e in run.steps], dtype=float)
     order = [all_sources.index(s) for s in sources]
     counts = np.column_stack([counts[:, order], counts.sum(axis=1) - counts[:, order].sum(axis=1)])
-    ends = np.array([e["tokens"] for e in run.steps], dtype=float)
+    ends = np.array([e.tokens for e in run.steps], dtype=float)
     width, tokens, shares = max(1, len(ends) // 50), [], []
     before = np.array([run.tokens_before.get(s, 0) for s in all_sources], dtype=float)
     base = np.append(before[order], before.sum() - before[order].sum())
@@ -93,7 +93,7 @@ def window_shares(counts: np.ndarray, width: int) -> np.ndarray:
 
 def loss_figure(run: RunData) -> Figure:
     """Training loss per source, raw faintly and smoothed on top; gradient norm below it."""
-    norms = [(e["tokens"], e["gradient_norm"]) for e in run.steps if e.get("gradient_norm")]
+    norms = [(e.tokens, e.gradient_norm) for e in run.steps if e.gradient_norm > 0]
 
     def draw(canvas):
         top, bottom = canvas.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -123,9 +123,9 @@ def loss_figure(run: RunData) -> Figure:
 def loss_series(run: RunData, source: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return tokens, loss and smoothed loss of the steps that drew from a source."""
     points = [
-        (event["tokens"], event["loss_per_source"][source], delta.get(source) or 1)
+        (event.tokens, event.loss_per_source[source], delta.get(source) or 1)
         for event, delta in zip(run.steps, step_deltas(run.steps, run.tokens_before), strict=True)
-        if (event.get("loss_per_source") or {}).get(source) is not None
+        if event.loss_per_source.get(source) is not None
     ]
     if not points:
         return np.empty(0), np.empty(0), np.empty(0)

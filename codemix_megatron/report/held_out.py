@@ -21,7 +21,7 @@ class PhaseChange:
 
 def series(run: RunData, source: str) -> tuple[list[int], list[float]]:
     """Return (tokens, bits per byte) of the validations of one source."""
-    measured = [(e.get("tokens", 0), (e.get("bits_per_byte") or {}).get(source)) for e in run.validations]
+    measured = [(e.tokens, e.bits_per_byte.get(source)) for e in run.validations]
     points = [(tokens, value) for tokens, value in measured if value is not None]
     return [tokens for tokens, _ in points], [value for _, value in points]
 
@@ -31,10 +31,9 @@ def kind_series(run: RunData, kind: str) -> tuple[list[int], list[float]]:
     sources = [source for source in run.sources if run.kind(source) == kind and series(run, source)[0]]
     tokens, values = [], []
     for event in run.validations:
-        values_there = event.get("bits_per_byte") or {}
-        found = [values_there[source] for source in sources if values_there.get(source) is not None]
+        found = [event.bits_per_byte[source] for source in sources if event.bits_per_byte.get(source) is not None]
         if found and len(found) == len(sources):
-            tokens.append(event.get("tokens", 0))
+            tokens.append(event.tokens)
             values.append(sum(found) / len(found))
     return tokens, values
 

@@ -3,16 +3,20 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from codemix_megatron.errors import CodemixError, RecipeError
 from codemix_megatron.plan.run_recipe import read_run_recipe
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import read_json
-from codemix_megatron.records.journal import read_journal
+from codemix_megatron.records.events import RunEvent, StartEvent, StepEvent, ValidationEvent
+from codemix_megatron.records.journal import read_events
 from codemix_megatron.records.run_folder import RunFolder, saved_step, step_of
 from codemix_megatron.records.scores import Scores
 
 __all__ = ["RunData", "read_run"]
+
+Kind = TypeVar("Kind", bound=RunEvent)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +29,9 @@ class RunData:
     recipe_text: str
     plan: dict | None
     environment: dict | None
-    events: list[dict]
-    steps: list[dict]
-    validations: list[dict]
+    events: list[RunEvent]
+    steps: list[StepEvent]
+    validations: list[ValidationEvent]
     scores: list[Scores] = field(default_factory=list)  # oldest first
     export: dict | None = None
     checkpoint_steps: list[int] = field(default_factory=list)
@@ -44,12 +48,12 @@ class RunData:
     @property
     def last_step(self) -> int:
         """Steps done."""
-        return self.steps[-1]["step"] if self.steps else 0
+        return self.steps[-1].step if self.steps else 0
 
     @property
     def tokens(self) -> int:
         """Tokens trained on so far."""
-        return self.steps[-1].get("tokens", 0) if self.steps else 0
+        return self.steps[-1].tokens if self.steps else 0
 
     @property
     def scored_tokens(self) -> int:
@@ -95,10 +99,10 @@ class RunData:
     def sources(self) -> list[str]:
         """Corpora by name, in the order of the recipe, else of the plan, else of the journal."""
         names = list(self.recipe.corpora) if self.recipe else []
-        for known in ((self.plan or {}).get("sources", {}), *(e.get("tokens_per_source") or {} for e in self.steps[-1:])):
+        for known in ((self.plan or {}).get("sources", {}), *(e.tokens_per_source for e in self.steps[-1:])):
             names += [name for name in known if name not in names]
         for event in self.validations[-1:]:
-            names += [name for name in event.get("bits_per_byte") or {} if name not in names]
+            names += [name for name in event.bits_per_byte if name not in names]
         return names
 
     def kind(self, source: str) -> str:
@@ -119,7 +123,7 @@ class RunData:
             return [phase["name"] for phase in self.plan["phases"]]
         if self.recipe:
             return [phase.name for phase in self.recipe.phases]
-        return list(dict.fromkeys(str(event.get("phase", "")) for event in self.steps))
+        return list(dict.fromkeys(event.phase for event in self.steps))
 
 
 def read_run(folder: RunFolder) -> RunData:
@@ -130,7 +134,7 @@ def read_run(folder: RunFolder) -> RunData:
     except RecipeError:
         recipe = None  # made by another version; the rest of the records still speaks
     plan = read_optional(folder.plan)
-    events = read_journal(folder.journal)
+    events = read_events(folder.journal)
     newest = folder.latest_export()
     return RunData(
         folder=folder,
@@ -140,8 +144,8 @@ def read_run(folder: RunFolder) -> RunData:
         plan=plan,
         environment=read_optional(folder.environment),
         events=events,
-        steps=surviving(events, "step"),
-        validations=surviving(events, "validation"),
+        steps=surviving(events, StepEvent),
+        validations=surviving(events, ValidationEvent),
         scores=[Scores.read(path) for path in sorted(numbered(folder.scores.glob("step-*.json")), key=number_of)],
         export=read_optional(newest / "export.json") if newest else None,
         checkpoint_steps=sorted(map(number_of, numbered(p.parent for p in folder.checkpoints.glob("step-*/card.json")))),
@@ -155,7 +159,7 @@ def read_optional(path: Path) -> dict | None:
     try:
         value = read_json(path)
     except ValueError as fault:
-        raise CodemixError(f"{fault}; mend or remove the file") from None
+        raise CodemixError(f"{fault}; fix or remove the file") from None
     if not isinstance(value, dict):
         raise CodemixError(f"{path}: holds {type(value).__name__}, not an object; remove the file or make it again")
     return value
@@ -171,12 +175,12 @@ def numbered(paths) -> list[Path]:
     return [path for path in paths if step_of(path.name.removesuffix(".json")) is not None]
 
 
-def surviving(events: list[dict], kind: str) -> list[dict]:
+def surviving(events: list[RunEvent], kind: type[Kind]) -> list[Kind]:
     """Return the events of one kind without those that a resume from an earlier step made void."""
-    kept: dict[int, dict] = {}
+    kept: dict[int, Kind] = {}
     for event in events:
-        if event.get("event") == "start":
-            kept = {step: old for step, old in kept.items() if step <= event.get("step", 0)}
-        elif event.get("event") == kind and "step" in event:
-            kept[event["step"]] = event
+        if isinstance(event, StartEvent):
+            kept = {step: old for step, old in kept.items() if step <= event.step}
+        elif isinstance(event, kind):
+            kept[event.step] = event
     return [kept[step] for step in sorted(kept)]

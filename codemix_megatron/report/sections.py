@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+from codemix_megatron.records.event_lines import of_kind
+from codemix_megatron.records.events import CheckpointEvent
 from codemix_megatron.records.run_folder import saved_step, step_of
 from codemix_megatron.report.blocks import Bullets, Cards, Cell, Details, Missing, Paragraph, Report, Section, Table
 from codemix_megatron.report.consumption import SourceUse, use_of_sources
@@ -269,10 +271,10 @@ def environment_lines(run: RunData) -> list[str]:
 
 def checkpoint_lines(run: RunData) -> list[str]:
     """Return which checkpoints and exports are kept, and what saving cost."""
-    saves = [event for event in run.events if event.get("event") == "checkpoint"]
+    saves = of_kind(run.events, CheckpointEvent)
     lines = ["Checkpoints: steps " + ", ".join(count(step) for step in run.checkpoint_steps)] if run.checkpoint_steps else []
     if saves:
-        seconds, largest = sum(e.get("seconds") or 0 for e in saves), max(e.get("bytes") or 0 for e in saves)
+        seconds, largest = sum(save.seconds for save in saves), max(save.bytes for save in saves)
         lines.append(f"Saved {plural(len(saves), 'time')}, {size(largest)} each, {duration(seconds / len(saves))} on average")
     exports = sorted(saved_step(p) for p in run.folder.exports.glob("step-*") if step_of(p) is not None and (p / "export.json").is_file())
     return [*lines, "Exports: steps " + ", ".join(map(count, exports))] if exports else lines

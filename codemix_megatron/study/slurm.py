@@ -163,9 +163,9 @@ def why_ended(name: str, entry: dict, job: JobState | None, folder: StudyFolder)
     if SCORE in name:
         said = said_last(run.launch / f"score-{entry['job']}.log") or said_by_export(run)
         return said or (f"job {entry['job']}: {job.state.lower()}" if job and job.state != "CANCELLED" else "")
-    ends = [event for event in Attempts.of(run).events if event["event"] == "end" and event["start"].startswith(f"{entry['job']}.")]
+    ends = [end for end in Attempts.of(run).ended if end.start.startswith(f"{entry['job']}.")]
     if ends:
-        return "" if ends[-1]["action"] in ("done", "leave") else ends[-1]["why"]
+        return "" if ends[-1].action in ("done", "leave") else ends[-1].why
     return f"job {entry['job']}: {job.state.lower()}" if job and job.state not in ("CANCELLED", "COMPLETED") else ""
 
 

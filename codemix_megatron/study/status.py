@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from codemix_megatron.mixture.budget import whole_batches
+from codemix_megatron.records.events import EndEvent, RunEvent, StartEvent, StepEvent, StopEvent, event_of
 from codemix_megatron.records.run_folder import is_run_folder
 from codemix_megatron.study.folder import StudyFolder
 from codemix_megatron.study.segments import Graph
@@ -41,16 +42,15 @@ def find_standings(
         batch = segment.recipe.batch.global_sequences * segment.recipe.model.sequence_length
         first, steps = ends.get(segment.parent, 0), whole_batches(segment.phase.tokens, batch)
         ends[name] = first + steps
-        last = read_tail(folder.run(name).journal) if is_run_folder(folder.run(name)) else {}
-        state, note = state_of(name, last.get("status", {}).get("event") == "end", found.get(segment.parent or ""), tasks, working)
-        step = last.get("step", {})
+        last = read_tail(folder.run(name).journal) if is_run_folder(folder.run(name)) else Tail()
+        state, note = state_of(name, isinstance(last.status, EndEvent), found.get(segment.parent or ""), tasks, working)
         found[name] = Standing(
             segment=name,
             state=state,
-            steps_done=max(0, step.get("step", first) - first),
+            steps_done=max(0, last.step.step - first) if last.step else 0,
             steps=steps,
-            tokens_per_second=step.get("tokens_per_second"),
-            loss=step.get("loss"),
+            tokens_per_second=last.step.tokens_per_second if last.step else None,
+            loss=last.step.loss if last.step else None,
             score=score_of(name, state, folder, tasks, working) if with_scores and segment.ends else "",
             note=note or score_note(name, tasks),
         )
@@ -91,25 +91,32 @@ def score_note(name: str, tasks: dict) -> str:
     return f"scores: {task.get('error', '')}" if task.get("state") == "failed" else ""
 
 
-def read_tail(path: Path) -> dict[str, dict]:
-    """Return the last step event as `step` and the last of start, stop and end as `status`, from the end of a journal."""
+@dataclass(frozen=True)
+class Tail:
+    """The last step of a journal, and the last of its start, stop and end events."""
+
+    step: StepEvent | None = None
+    status: RunEvent | None = None
+
+
+def read_tail(path: Path) -> Tail:
+    """Read a journal from its end, as far back as is needed; None where its last 64 KiB hold no such event."""
     try:
         with open(path, "rb") as handle:
             handle.seek(max(0, path.stat().st_size - TAIL_BYTES))
             lines = handle.read().split(b"\n")
     except FileNotFoundError:
-        return {}
-    found: dict[str, dict] = {}
+        return Tail()
+    found = Tail()
     for line in reversed(lines):
         try:
-            event = json.loads(line)
+            event = event_of(json.loads(line))
         except ValueError:
             continue  # cut off by the window, or being written
-        kind = event.get("event")
-        if kind == "step":
-            found.setdefault("step", event)
-        elif kind in ("start", "stop", "end"):
-            found.setdefault("status", event)
-        if len(found) == 2:
+        if isinstance(event, StepEvent):
+            found = replace(found, step=found.step or event)
+        elif isinstance(event, StartEvent | StopEvent | EndEvent):
+            found = replace(found, status=found.status or event)
+        if found.step and found.status:
             break
     return found

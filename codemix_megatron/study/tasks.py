@@ -4,7 +4,8 @@ import sys
 from dataclasses import dataclass
 
 from codemix_megatron.recipe.schema import Recipe
-from codemix_megatron.records.journal import read_journal
+from codemix_megatron.records.events import EndEvent
+from codemix_megatron.records.journal import read_events
 from codemix_megatron.records.run_folder import RunFolder, saved_step
 from codemix_megatron.study.folder import StudyFolder
 from codemix_megatron.study.segments import Graph
@@ -57,8 +58,8 @@ def is_done(task: Task, folder: StudyFolder) -> bool:
 
 def is_finished(run: RunFolder) -> bool:
     """Say whether a run has trained to its end."""
-    events = read_journal(run.journal)
-    return bool(events) and events[-1]["event"] == "end"
+    events = read_events(run.journal)
+    return bool(events) and isinstance(events[-1], EndEvent)
 
 
 def is_scored(run: RunFolder) -> bool:

@@ -11,6 +11,7 @@ from codemix_megatron.checkpoint.writing import Saving
 from codemix_megatron.parallel.ranks import Ranks, on_main
 from codemix_megatron.plan.plan import Plan
 from codemix_megatron.recipe.schema import CheckpointPolicy
+from codemix_megatron.records.events import CheckpointEvent, RunEvent
 from codemix_megatron.records.run_folder import RunFolder, saved_step
 from codemix_megatron.train.engine import Engine
 
@@ -20,8 +21,16 @@ __all__ = ["Saves"]
 class Saves:
     """At most one save is under way; the next one waits for it."""
 
-    def __init__(self, run: RunFolder, policy: CheckpointPolicy, plan: Plan, ranks: Ranks, tell, before_commit: Callable[[], None]):
-        self.run, self.policy, self.plan, self.ranks, self.tell = run, policy, plan, ranks, tell
+    def __init__(
+        self,
+        run: RunFolder,
+        policy: CheckpointPolicy,
+        plan: Plan,
+        ranks: Ranks,
+        emit: Callable[[RunEvent], None],
+        before_commit: Callable[[], None],
+    ):
+        self.run, self.policy, self.plan, self.ranks, self.emit = run, policy, plan, ranks, emit
         self.copies = HostCopies()
         self.before_commit = before_commit  # on the main rank: raises where this start may not save any more
         self.saving: Saving | None = None
@@ -65,8 +74,15 @@ class Saves:
         saved = saving.finish()
         on_main(self.ranks, self.prune)
         stalled = self.stall_seconds + time.perf_counter() - began
-        event = {"step": saving.card["step"], "seconds": saved.seconds, "stall_seconds": round(stalled, 3), "bytes": saved.bytes}
-        self.tell("checkpoint", {**event, "asynchronous": behind})
+        self.emit(
+            CheckpointEvent(
+                step=saving.card["step"],
+                seconds=saved.seconds,
+                stall_seconds=round(stalled, 3),
+                bytes=saved.bytes,
+                asynchronous=behind,
+            )
+        )
 
     def prune(self) -> None:
         """Remove the checkpoints that the policy does not keep."""

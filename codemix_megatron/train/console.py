@@ -3,6 +3,20 @@
 import time
 
 from codemix_megatron.recipe.quantity import format_tokens
+from codemix_megatron.records.events import (
+    CheckpointEvent,
+    PhaseEndEvent,
+    PreflightEvent,
+    ProfileEvent,
+    RollbackEvent,
+    RunEvent,
+    SkippedEvent,
+    StepEvent,
+    StopEvent,
+    StragglerEvent,
+    ValidationEvent,
+    WarningEvent,
+)
 
 __all__ = ["ConsoleLines"]
 
@@ -12,48 +26,68 @@ class ConsoleLines:
 
     def __init__(self, every_steps: int, num_steps: int):
         self.every, self.num_steps = every_steps, num_steps
-        self.began_at, self.first_step = 0.0, None
+        self.began_at = 0.0
+        self.first_step: int | None = None
 
-    def line(self, event: str, values: dict) -> str | None:
+    def line(self, event: RunEvent) -> str | None:
         """Return the line of an event, or None when it is not worth one."""
-        if event == "step":
-            if self.first_step is None:
-                self.began_at, self.first_step = time.monotonic() - values["seconds"], values["step"]
-            is_due = values["step"] % self.every == 0 or values["step"] in (self.first_step, self.num_steps)
-            return self.step_line(values) if is_due else None
-        if event == "validation" and values["bits_per_byte"]:
-            bits = "  ".join(f"{name} {value:.3f}" for name, value in values["bits_per_byte"].items())
-            return f"held out, bits per byte: {bits}"
-        if event == "checkpoint":
-            stalled = f", training stood still for {values['stall_seconds']:.2f} s of it" if values.get("asynchronous") else ""
-            return f"checkpoint at step {values['step']}: {values['bytes'] / 2**20:.1f} MiB in {values['seconds']:.1f} s{stalled}"
-        if event == "skipped":
-            return f"step {values['step']}/{self.num_steps} skipped: {values['reason']}"
-        if event == "rollback":
-            first, last = values["skipped"]
-            return f"{values['text']}; back to step {values['step']}, batches of steps {first} to {last} are left out"
-        if event == "profile":
-            return f"{values['what']} up to step {values['step']}: {values['path']}"
-        if event == "phase_end" and values.get("loss") is not None:
-            return f"end of {values['phase']}: loss {values['loss']:.4f} over {values['steps_measured']} steps"
-        if event == "straggler":
-            place = f"rank {values['rank']} on {values['host']}"
-            return f"{place} is {values['factor']} times as slow as the others since {values['steps']} steps: {values['why']}"
-        if event == "warning":
-            return f"warning: {values['text']}"
-        if event == "preflight" and (values["nodes"] or 1) > 1:
-            slowest = min(values["bytes_per_second_between"].values())
-            return f"{values['nodes']} nodes are alike ({values['device']}); the slowest exchanges {slowest / 1e9:.2f} GB/s with its neighbours"
-        if event == "stop":
-            return f"stop at step {values['step']}: {values['reason']}"
+        match event:
+            case StepEvent():
+                return self.step_line(event)
+            case SkippedEvent():
+                return f"step {event.step}/{self.num_steps} skipped: {event.reason}"
+            case ValidationEvent():
+                return validation_line(event)
+            case CheckpointEvent():
+                return checkpoint_line(event)
+            case PreflightEvent():
+                return preflight_line(event)
+            case RollbackEvent():
+                first, last = event.skipped
+                return f"{event.text}; back to step {event.step}, batches of steps {first} to {last} are left out"
+            case StragglerEvent():
+                place = f"rank {event.rank} on {event.host}"
+                return f"{place} is {event.factor} times as slow as the others since {event.steps} steps: {event.why}"
+            case ProfileEvent():
+                return f"{event.what} up to step {event.step}: {event.path}"
+            case PhaseEndEvent() if event.loss is not None:
+                return f"end of {event.phase}: loss {event.loss:.4f} over {event.steps_measured} steps"
+            case WarningEvent():
+                return f"warning: {event.text}"
+            case StopEvent():
+                return f"stop at step {event.step}: {event.reason}"
         return None
 
-    def step_line(self, values: dict) -> str:
-        """Return step, loss, rate, speed and the time left."""
-        done = values["step"] - self.first_step + 1
-        left = (time.monotonic() - self.began_at) / done * (self.num_steps - values["step"])
-        sources = " ".join(f"{name} {loss:.3f}" for name, loss in values["loss_per_source"].items())
+    def step_line(self, step: StepEvent) -> str | None:
+        """Return step, loss, rate, speed and the time left, of the first step, the last one and those that are due."""
+        if self.first_step is None:
+            self.began_at, self.first_step = time.monotonic() - step.seconds, step.step
+        if step.step % self.every and step.step not in (self.first_step, self.num_steps):
+            return None
+        done = step.step - self.first_step + 1
+        left = (time.monotonic() - self.began_at) / done * (self.num_steps - step.step)
+        sources = " ".join(f"{name} {loss:.3f}" for name, loss in step.loss_per_source.items())
         return (
-            f"step {values['step']}/{self.num_steps}  {values['phase']}  loss {values['loss']:.4f} ({sources})"
-            f"  lr {values['learning_rate']:.2e}  {format_tokens(round(values['tokens_per_second']))} tokens/s  {left:.0f} s left"
+            f"step {step.step}/{self.num_steps}  {step.phase}  loss {step.loss:.4f} ({sources})"
+            f"  lr {step.learning_rate:.2e}  {format_tokens(round(step.tokens_per_second))} tokens/s  {left:.0f} s left"
         )
+
+
+def validation_line(event: ValidationEvent) -> str | None:
+    """Return held-out bits per byte; nothing where no source has held-out text."""
+    bits = "  ".join(f"{name} {value:.3f}" for name, value in event.bits_per_byte.items())
+    return f"held out, bits per byte: {bits}" if bits else None
+
+
+def checkpoint_line(event: CheckpointEvent) -> str:
+    """Return size and time of a save."""
+    stalled = f", training stood still for {event.stall_seconds:.2f} s of it" if event.asynchronous else ""
+    return f"checkpoint at step {event.step}: {event.bytes / 2**20:.1f} MiB in {event.seconds:.1f} s{stalled}"
+
+
+def preflight_line(event: PreflightEvent) -> str | None:
+    """Return that nodes are alike and how fast they exchange data; nothing where there is one."""
+    if not event.bytes_per_second_between or (event.nodes or 1) < 2:
+        return None
+    slowest = min(event.bytes_per_second_between.values())
+    return f"{event.nodes} nodes are alike ({event.device}); the slowest exchanges {slowest / 1e9:.2f} GB/s with its neighbours"

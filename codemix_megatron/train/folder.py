@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from codemix_megatron.checkpoint.loading import list_checkpoints
@@ -14,13 +15,23 @@ from codemix_megatron.plan.run_recipe import read_run_recipe
 from codemix_megatron.recipe.reading import write_recipe
 from codemix_megatron.recipe.schema import Recipe, as_plain
 from codemix_megatron.records.atomic import read_json, replace_text, write_json
-from codemix_megatron.records.journal import Journal, read_journal
+from codemix_megatron.records.events import EndEvent, ReopenedEvent, RunEvent
+from codemix_megatron.records.journal import Journal, read_events
 from codemix_megatron.records.provenance import git_state, installed_versions
 from codemix_megatron.records.run_folder import RunFolder, is_run_folder, saved_step
 from codemix_megatron.redaction import redact_words
 from codemix_megatron.train.recipe_changes import begun_phases, describe_changes, find_changes, proposed_branch
 
-__all__ = ["check_run", "is_finished", "now", "open_run", "reopen"]
+__all__ = ["RecipeChange", "check_run", "is_finished", "now", "open_run", "reopen"]
+
+
+@dataclass(frozen=True)
+class RecipeChange:
+    """From which step on another recipe holds than before, and the lines that differ."""
+
+    step: int
+    changed: list[str]
+
 
 # What a start that was cut off may have left in a folder before it became a run.
 BEFORE_A_RUN = {
@@ -99,10 +110,10 @@ def check_corpora(run: RunFolder, plan: Plan, planned: dict, num_begun: int) -> 
         raise RecipeError(f"{run}: corpora {', '.join(changed)} have changed since it began (checksums differ); use another --folder")
 
 
-def open_run(run: RunFolder, recipe: Recipe, plan: Plan, num_ranks: int, device: str) -> dict | None:
+def open_run(run: RunFolder, recipe: Recipe, plan: Plan, num_ranks: int, device: str) -> RecipeChange | None:
     """Write recipe, plan and (once) environment into the run folder, after checking what is there.
 
-    Returns what changed of the recipe as the values of a journal event, or None.
+    Returns what changed of the recipe, or None.
     """
     resumed = check_run(run, recipe, plan)
     change = recipe_change(run, recipe) if resumed else None
@@ -111,35 +122,35 @@ def open_run(run: RunFolder, recipe: Recipe, plan: Plan, num_ranks: int, device:
     write_json(run.plan, {**plan.as_json(), "folder": str(run)})
     text = write_recipe(recipe)
     if change or not run.recipes.is_dir():
-        replace_text(run.recipes / f"from-step-{change['step'] if change else plan.first_step}.yaml", text)
+        replace_text(run.recipes / f"from-step-{change.step if change else plan.first_step}.yaml", text)
     replace_text(run.recipe, text)  # last: with it, the folder is a run
     return change
 
 
-def recipe_change(run: RunFolder, recipe: Recipe) -> dict | None:
+def recipe_change(run: RunFolder, recipe: Recipe) -> RecipeChange | None:
     """Return from which step on a recipe other than the run's last one holds, and what differs; None when nothing does."""
     changes = describe_changes(as_plain(read_run_recipe(run)), as_plain(recipe))
-    return {"step": resumed_step(run, read_json(run.plan)), "changed": changes} if changes else None
+    return RecipeChange(resumed_step(run, read_json(run.plan)), changes) if changes else None
 
 
 def is_finished(run: RunFolder, plan: Plan) -> bool:
     """Say whether a run has come to the end of its plan; one that ended before phases were appended has not."""
     last = last_event(run)
-    return last["event"] == "end" and last["step"] >= plan.steps
+    return isinstance(last, EndEvent) and last.step >= plan.steps
 
 
 def reopen(run: RunFolder) -> None:
     """Have the journal of a run that had ended say that it goes on, for those who read there how it stands."""
     last = last_event(run)
-    if last["event"] == "end":
+    if isinstance(last, EndEvent):
         journal = Journal(run.journal)
-        journal.append("reopened", step=last["step"])
+        journal.append(ReopenedEvent(step=last.step))
         journal.close()
 
 
-def last_event(run: RunFolder) -> dict:
-    """Return the last event of a run's journal."""
-    return (read_journal(run.journal) or [{"event": "none"}])[-1]
+def last_event(run: RunFolder) -> RunEvent | None:
+    """Return the last event of a run's journal, None where it is empty."""
+    return next(reversed(read_events(run.journal)), None)
 
 
 def describe_environment(num_ranks: int, device: str) -> dict:

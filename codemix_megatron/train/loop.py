@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from typing import Protocol
 
 import numpy as np
 
@@ -10,25 +11,52 @@ from codemix_megatron.errors import CodemixError
 from codemix_megatron.plan.plan import PhasePlan, Plan
 from codemix_megatron.recipe.schedule import learning_rate_at
 from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.records.events import PhaseEndEvent, RollbackEvent, RunEvent, SkippedEvent, StepEvent, WarningEvent
 from codemix_megatron.train.batches import Batches
 from codemix_megatron.train.engine import Engine, StepResult
 from codemix_megatron.train.state import TrainState
 
-__all__ = ["Training"]
+__all__ = ["RunHooks", "Training"]
 
 DOCUMENTS_NAMED = 5  # in a message; the journal has them all
 
 
+class RunHooks(Protocol):
+    """What the loop asks of this rank's part of the run. Every rank calls each of them, but for the last two, which are a rank's own view."""
+
+    def beat(self, where: str, is_slow: bool = False) -> None:
+        """Record in the heartbeat what this rank does next."""
+
+    def emit(self, event: RunEvent) -> None:
+        """Give an event to the observers, which the main rank alone has."""
+
+    def save(self, wait: bool) -> None:
+        """Save a checkpoint; with `wait` it is complete when this returns."""
+
+    def finish_save(self) -> None:
+        """Wait for the save under way, if there is one."""
+
+    def validate(self, phase: str) -> None:
+        """Score held-out sequences."""
+
+    def documents_at(self, positions: np.ndarray) -> dict[str, list[int]]:
+        """Return source -> documents of the sequences at positions of the run."""
+
+    def roll_back(self) -> bool:
+        """Load the newest valid checkpoint again; False when there is none."""
+
+    def stop_asked(self) -> bool:
+        """Say whether this rank was asked to stop."""
+
+    def is_saving(self) -> bool:
+        """Say whether this rank still writes a checkpoint."""
+
+
 class Training:
-    """Walks a plan from a state to its end or to a stop.
+    """Walks a plan from a state to its end or to a stop."""
 
-    `host` is this rank's part of the run: `beat(where, is_slow)` tells those who watch what comes next;
-    `tell(event, values)` is heard on the main rank; `save(wait)`, `finish_save()`, `validate(phase)`,
-    `documents_at(positions)` and `roll_back()` are collective; `stop_asked()` and `is_saving()` are this rank's own view.
-    """
-
-    def __init__(self, recipe: Recipe, plan: Plan, engine: Engine, batches: Batches, state: TrainState, host):
-        self.recipe, self.plan, self.engine, self.batches, self.state, self.host = recipe, plan, engine, batches, state, host
+    def __init__(self, recipe: Recipe, plan: Plan, engine: Engine, batches: Batches, state: TrainState, hooks: RunHooks):
+        self.recipe, self.plan, self.engine, self.batches, self.state, self.hooks = recipe, plan, engine, batches, state, hooks
         self.is_first = True
 
     def run(self) -> bool:
@@ -58,20 +86,20 @@ class Training:
             self.engine.reset_optimizer()
 
     def step(self, phase: PhasePlan) -> StepResult:
-        """Take the next global batch, update once, and tell of it; a batch without a finite loss is skipped."""
+        """Take the next global batch, update once, and log it; a batch without a finite loss is skipped."""
         began = time.perf_counter()
         spec = next(p for p in self.recipe.phases if p.name == phase.name).learning_rate
         rate = learning_rate_at(spec, self.state.step + 1 - phase.first_step, phase.steps, self.plan.batch_tokens)
-        self.host.beat(f"step {self.state.step + 1}, getting the batch")
+        self.hooks.beat(f"step {self.state.step + 1}, getting the batch")
         batch = self.batches.at(self.state.sequences_seen)
         # The first step of a start builds communicators and kernels, and takes far longer than the others.
-        self.host.beat(f"step {self.state.step + 1}, forward, backward and update", is_slow=self.is_first)
+        self.hooks.beat(f"step {self.state.step + 1}, forward, backward and update", is_slow=self.is_first)
         self.is_first = False
-        result = self.engine.train_step(batch, rate, self.host.stop_asked(), self.host.is_saving())
+        result = self.engine.train_step(batch, rate, self.hooks.stop_asked(), self.hooks.is_saving())
         if result.is_finite:
             self.advance()
             self.state.bad_in_a_row = 0
-            self.host.tell("step", self.describe(phase, rate, result, time.perf_counter() - began))
+            self.hooks.emit(self.describe(phase, rate, result, time.perf_counter() - began))
         else:
             self.skip_bad_batch(phase, result)
         return result
@@ -84,40 +112,40 @@ class Training:
     def after_step(self, phase: PhasePlan, stop_asked: bool, written_everywhere: bool) -> None:
         """Do what is due at this step: finish a save, score held-out data, save."""
         if written_everywhere:
-            self.host.finish_save()
+            self.hooks.finish_save()
         ends_phase = self.state.step == phase.first_step + phase.steps - 1
         if ends_phase or self.is_due(self.recipe.evaluation.every_steps):
-            self.host.validate(phase.name)
+            self.hooks.validate(phase.name)
         if ends_phase:
-            self.host.tell("phase_end", {"step": self.state.step, "phase": phase.name})
+            self.hooks.emit(PhaseEndEvent(step=self.state.step, phase=phase.name))
         policy = self.recipe.checkpoint
         is_mark = is_token_mark(self.state.step, policy, self.plan.batch_tokens, self.plan.tokens_at(0))
         if ends_phase or stop_asked or is_mark or self.is_due(policy.every_steps):
-            self.host.save(wait=stop_asked or self.state.step == self.plan.steps)
+            self.hooks.save(wait=stop_asked or self.state.step == self.plan.steps)
 
     def is_due(self, every_steps: int | None) -> bool:
         """Say whether something that happens every so many steps happens now."""
         return every_steps is not None and self.state.step % every_steps == 0
 
-    def describe(self, phase: PhasePlan, rate: float, result: StepResult, seconds: float) -> dict:
-        """Return a step event's values."""
+    def describe(self, phase: PhasePlan, rate: float, result: StepResult, seconds: float) -> StepEvent:
+        """Return a step event; what a rank measures of itself is added on its way to the observers."""
         mixture, tokens = self.batches.mixture, self.plan.batch_tokens
         consumed = (mixture.consumed(self.state.sequences_seen) - self.sequences_skipped()) * self.plan.sequence_length
-        return {
-            "step": self.state.step,
-            "phase": phase.name,
-            "tokens": self.plan.tokens_at(self.state.step),
-            "sequences": self.state.sequences_seen,
-            "loss": result.losses.mean,
-            "loss_per_source": result.losses.per_source(mixture.sources),
-            "tokens_per_source": {name: int(count) for name, count in zip(mixture.sources, consumed, strict=True)},
-            "learned_per_source": {name: int(count) for name, count in zip(mixture.sources, result.losses.tokens, strict=True) if count},
-            "learning_rate": rate,
-            "gradient_norm": result.gradient_norm,
-            "seconds": round(seconds, 4),
-            "tokens_per_second": round(tokens / seconds, 1),
-            "model_flops_per_second": self.plan.flops["per_token"] * tokens / seconds,
-        }
+        return StepEvent(
+            step=self.state.step,
+            phase=phase.name,
+            tokens=self.plan.tokens_at(self.state.step),
+            sequences=self.state.sequences_seen,
+            loss=result.losses.mean,
+            loss_per_source=result.losses.per_source(mixture.sources),
+            tokens_per_source={name: int(count) for name, count in zip(mixture.sources, consumed, strict=True)},
+            learned_per_source={name: int(count) for name, count in zip(mixture.sources, result.losses.tokens, strict=True) if count},
+            learning_rate=rate,
+            gradient_norm=result.gradient_norm,
+            seconds=round(seconds, 4),
+            tokens_per_second=round(tokens / seconds, 1),
+            model_flops_per_second=self.plan.flops["per_token"] * tokens / seconds,
+        )
 
     def positions(self, step: int) -> np.ndarray:
         """Return the positions of a step's global batch."""
@@ -131,10 +159,12 @@ class Training:
             counts += np.bincount(mixture.locate(self.positions(step)).source, minlength=len(counts))
         return counts
 
-    def pass_over(self, phase: PhasePlan, reason: str, **more) -> None:
+    def pass_over(
+        self, phase: PhasePlan, reason: str, sources: list[str] | None = None, documents: dict[str, list[int]] | None = None
+    ) -> None:
         """Count the next batch without training on it."""
         self.advance()
-        self.host.tell("skipped", {"step": self.state.step, "phase": phase.name, "reason": reason, **more})
+        self.hooks.emit(SkippedEvent(step=self.state.step, phase=phase.name, reason=reason, sources=sources, documents=documents))
 
     def skip_bad_batch(self, phase: PhasePlan, result: StepResult) -> None:
         """Skip a batch whose loss or gradients are no numbers; weights are untouched. Raises on every rank after too many in a row."""
@@ -142,12 +172,12 @@ class Training:
         reason = f"loss {result.losses.mean}, gradient norm {result.gradient_norm}"
         per_source = result.losses.per_source(self.batches.mixture.sources)
         sources = [name for name, loss in per_source.items() if not np.isfinite(loss)]
-        documents = self.host.documents_at(self.positions(step))
+        documents = self.hooks.documents_at(self.positions(step))
         self.state.bad_in_a_row += 1
         self.state.skip(step, step)
         self.pass_over(phase, reason, sources=sources, documents=documents)
         if self.state.bad_in_a_row > allowed:
-            self.host.finish_save()
+            self.hooks.finish_save()
             raise CodemixError(
                 f"step {step}: {reason}; sources not finite: {', '.join(sources) or 'none'}; documents of the batch: {few(documents)};"
                 f" {self.state.bad_in_a_row} such batches in a row, faults.skip_bad_batches allows {allowed};"
@@ -173,24 +203,20 @@ class Training:
             f"step {step}: loss {loss:.4f} is more than {rules.spike_nats:g} above {median:.4f}, the median of {rules.spike_window} steps"
         )
         if self.state.rollbacks >= rules.max_rollbacks:
-            self.host.finish_save()
+            self.hooks.finish_save()
             raise CodemixError(f"{what}; faults.max_rollbacks {rules.max_rollbacks} are used up; lower the learning rate", exit_code=1)
         skipped, rollbacks = self.state.skipped, self.state.rollbacks + 1
-        if not self.host.roll_back():
-            self.host.tell("warning", {"step": step, "text": f"{what}; there is no checkpoint to go back to"})
+        if not self.hooks.roll_back():
+            self.hooks.emit(WarningEvent(step=step, text=f"{what}; there is no checkpoint to go back to"))
             return False
         first = max(self.state.step + 1, step - rules.spike_skip_batches + 1)
         self.state.skipped, self.state.rollbacks = skipped, rollbacks
         self.state.skip(first, step)
-        event = {
-            "step": self.state.step,
-            "from_step": step,
-            "loss": loss,
-            "median": median,
-            "skipped": [first, step],
-            "rollbacks": rollbacks,
-        }
-        self.host.tell("rollback", {**event, "text": what})
+        self.hooks.emit(
+            RollbackEvent(
+                step=self.state.step, from_step=step, loss=loss, median=median, skipped=[first, step], rollbacks=rollbacks, text=what
+            )
+        )
         return True
 
 

@@ -2,6 +2,9 @@
 
 import resource
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 import psutil
 import torch
@@ -9,13 +12,15 @@ import torch
 from codemix_megatron.parallel.ranks import Ranks
 from codemix_megatron.plan.devices import DEVICES, device_called
 from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.records.event_lines import of_kind
+from codemix_megatron.records.events import PhaseEndEvent, RollbackEvent, RunEvent, StepEvent
 from codemix_megatron.train.timing import step_clock
 
 __all__ = ["Measuring", "peak_flops_per_second"]
 
 
 class Measuring:
-    """Adds measurements of this rank to the events it tells."""
+    """Adds measurements of this rank to the events that it emits."""
 
     def __init__(self, recipe: Recipe, ranks: Ranks):
         self.ranks = ranks
@@ -28,40 +33,35 @@ class Measuring:
         self.losses: Counter[str] = Counter()
         self.counted: Counter[str] = Counter()
 
-    def enriched(self, event: str, values: dict) -> dict:
-        """Return the event's values with what is measured here; hears every event, of which those between steps stop the clock."""
+    def enriched(self, event: RunEvent) -> RunEvent:
+        """Return the event with what is measured here; is given every event, of which those between steps stop the clock."""
         parts = step_clock.take()
-        if event == "step":
-            self.count(values)
-            return {
-                **values,
-                "mfu": self.mfu(values),
-                "seconds_per_part": per_part(parts, values["seconds"]),
-                "memory_bytes": self.memory(),
-            }
-        if event == "rollback":
+        if isinstance(event, StepEvent):
+            self.count(event)
+            return replace(event, mfu=self.mfu(event), seconds_per_part=per_part(parts, event.seconds), memory_bytes=self.memory())
+        if isinstance(event, RollbackEvent):
             self.begin_phase()  # what was summed is undone
-        if event == "phase_end":
-            values = {**values, **self.phase_summary()}
+        if isinstance(event, PhaseEndEvent):
+            event = replace(event, **self.phase_summary())
             self.begin_phase()
-        return values
+        return event
 
-    def count(self, step: dict) -> None:
+    def count(self, step: StepEvent) -> None:
         """Add a step to its phase."""
         self.steps += 1
-        self.seconds += step["seconds"]
-        self.tokens += step["tokens_per_second"] * step["seconds"]
-        self.losses.update({"": step["loss"], **step["loss_per_source"]})
-        self.counted.update({"": 1, **dict.fromkeys(step["loss_per_source"], 1)})
+        self.seconds += step.seconds
+        self.tokens += step.tokens_per_second * step.seconds
+        self.losses.update({"": step.loss, **step.loss_per_source})
+        self.counted.update({"": 1, **dict.fromkeys(step.loss_per_source, 1)})
 
-    def count_again(self, events: list[dict], phase: str) -> None:
+    def count_again(self, events: Iterable[RunEvent], phase: str) -> None:
         """Take up a phase that has begun before: count its steps in the journal, from which what was undone is gone."""
         self.begin_phase()
-        for event in events:
-            if event["event"] == "step" and event["phase"] == phase:
+        for event in of_kind(events, StepEvent):
+            if event.phase == phase:
                 self.count(event)
 
-    def phase_summary(self) -> dict:
+    def phase_summary(self) -> dict[str, Any]:
         """Return means over the steps of the phase; each counts the same."""
         means = {name: self.losses[name] / self.counted[name] for name in self.counted}
         return {
@@ -72,9 +72,9 @@ class Measuring:
             "tokens_per_second": round(self.tokens / self.seconds, 1) if self.seconds else None,
         }
 
-    def mfu(self, step: dict) -> float | None:
+    def mfu(self, step: StepEvent) -> float | None:
         """Return model FLOP/s over the peak of all ranks; None where no peak is known."""
-        return round(step["model_flops_per_second"] / (self.peak * self.ranks.size), 4) if self.peak else None
+        return round(step.model_flops_per_second / (self.peak * self.ranks.size), 4) if self.peak else None
 
     def memory(self) -> dict[str, int]:
         """Return bytes of this rank: resident and highest on the host, and allocated, highest and reserved on the device."""

@@ -1,18 +1,31 @@
-"""Who is told what happens: journal, console, tensorboard, wandb. Only the main rank has observers."""
+"""Where events go: journal, console, tensorboard, wandb. Only the main rank has observers."""
 
 import json
 import os
 import secrets
 import sys
 import time
+from collections.abc import Mapping
+from typing import Protocol
 
 from codemix_megatron.recipe.schema import Recipe, as_plain
 from codemix_megatron.records.atomic import read_json
+from codemix_megatron.records.events import RollbackEvent, RunEvent, StepEvent, StragglerEvent, ValidationEvent
 from codemix_megatron.records.journal import Journal
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.console import ConsoleLines
 
-__all__ = ["ConsoleObserver", "JournalObserver", "TensorboardObserver", "WandbObserver", "open_observers"]
+__all__ = ["ConsoleObserver", "JournalObserver", "Observer", "TensorboardObserver", "WandbObserver", "open_observers"]
+
+
+class Observer(Protocol):
+    """Something that events are written to."""
+
+    def emit(self, event: RunEvent) -> None:
+        """Write an event, or pass over it."""
+
+    def close(self) -> None:
+        """Write what is left and close."""
 
 
 class JournalObserver:
@@ -21,9 +34,9 @@ class JournalObserver:
     def __init__(self, run: RunFolder):
         self.journal = Journal(run.journal)
 
-    def tell(self, event: str, values: dict) -> None:
+    def emit(self, event: RunEvent) -> None:
         """Append the event."""
-        self.journal.append(event, **values)
+        self.journal.append(event)
 
     def close(self) -> None:
         """Flush to disk."""
@@ -36,9 +49,9 @@ class ConsoleObserver:
     def __init__(self, recipe: Recipe, num_steps: int):
         self.lines = ConsoleLines(recipe.observers.console_every_steps, num_steps)
 
-    def tell(self, event: str, values: dict) -> None:
-        """Print the event if there is something to say."""
-        line = self.lines.line(event, values)
+    def emit(self, event: RunEvent) -> None:
+        """Print the event if it is worth a line."""
+        line = self.lines.line(event)
         if line:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
@@ -50,19 +63,24 @@ class ConsoleObserver:
 NUMBERS = ("loss", "learning_rate", "gradient_norm", "tokens_per_second", "model_flops_per_second", "mfu", "seconds")
 
 
-def scalars(event: str, values: dict) -> dict[str, float]:
-    """Return the numbers of a step or validation event under flat names; none for other events."""
-    if event == "step":
-        flat = {name: values[name] for name in NUMBERS if values.get(name) is not None}
-        flat[f"loss_in_phase/{values['phase']}"] = values["loss"]
-        groups = {"loss": "loss_per_source", "tokens": "tokens_per_source", "seconds": "seconds_per_part", "memory_bytes": "memory_bytes"}
-        return flat | {f"{tag}/{name}": value for tag, key in groups.items() for name, value in values.get(key, {}).items()}
-    if event == "straggler":
-        return {f"straggler_factor/rank_{values['rank']}": values["factor"]}
-    if event == "validation":
-        groups = {"bits_per_byte": "bits_per_byte", "held_out_loss": "loss_per_source"}
-        return {f"{tag}/{name}": value for tag, key in groups.items() for name, value in values.get(key, {}).items()}
+def scalars(event: RunEvent) -> dict[str, float]:
+    """Return the numbers of a step, validation or straggler event under flat names; none for other events."""
+    if isinstance(event, StepEvent):
+        flat = {name: value for name in NUMBERS if (value := getattr(event, name)) is not None}
+        flat[f"loss_in_phase/{event.phase}"] = event.loss
+        return flat | under_tags(
+            loss=event.loss_per_source, tokens=event.tokens_per_source, seconds=event.seconds_per_part, memory_bytes=event.memory_bytes
+        )
+    if isinstance(event, StragglerEvent):
+        return {f"straggler_factor/rank_{event.rank}": event.factor}
+    if isinstance(event, ValidationEvent):
+        return under_tags(bits_per_byte=event.bits_per_byte, held_out_loss=event.loss_per_source)
     return {}
+
+
+def under_tags(**groups: Mapping[str, float]) -> dict[str, float]:
+    """Return tag/name -> value."""
+    return {f"{tag}/{name}": value for tag, values in groups.items() for name, value in values.items()}
 
 
 class TensorboardObserver:
@@ -80,16 +98,16 @@ class TensorboardObserver:
 
         self.writer.add_event(Event(wall_time=time.time(), step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
-    def tell(self, event: str, values: dict) -> None:
+    def emit(self, event: RunEvent) -> None:
         """Add the event's numbers at its step."""
-        if event == "rollback":
-            self.forget_after(values["step"])
+        if isinstance(event, RollbackEvent):
+            self.forget_after(event.step)
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        entries = [Summary.Value(tag=name, simple_value=value) for name, value in scalars(event, values).items()]
+        entries = [Summary.Value(tag=name, simple_value=value) for name, value in scalars(event).items()]
         if entries:
-            self.writer.add_event(Event(wall_time=time.time(), step=values["step"], summary=Summary(value=entries)))
+            self.writer.add_event(Event(wall_time=time.time(), step=event.step, summary=Summary(value=entries)))
 
     def close(self) -> None:
         """Flush and close."""
@@ -125,13 +143,13 @@ class WandbObserver:
             settings=wandb.Settings(silent=True, console="off"),
         )
 
-    def tell(self, event: str, values: dict) -> None:
+    def emit(self, event: RunEvent) -> None:
         """Log the event's numbers at its step."""
-        numbers = scalars(event, values)
-        if numbers and values["step"] > self.known_steps:
-            self.run.log(numbers, step=values["step"])
-            if values["step"] != self.last_step:
-                self.last_step = values["step"]
+        numbers = scalars(event)
+        if numbers and event.step > self.known_steps:
+            self.run.log(numbers, step=event.step)
+            if event.step != self.last_step:
+                self.last_step = event.step
                 self.notes.write_text(json.dumps({"id": self.id, "last_step": self.last_step}), encoding="utf-8")
 
     def read_notes(self) -> tuple[str, int] | None:
@@ -147,9 +165,9 @@ class WandbObserver:
         self.run.finish()
 
 
-def open_observers(recipe: Recipe, run: RunFolder, num_steps: int, step: int = 0) -> list:
+def open_observers(recipe: Recipe, run: RunFolder, num_steps: int, step: int = 0) -> list[Observer]:
     """Return the observers the recipe asks for, of a run that stands at `step`."""
-    observers: list = [JournalObserver(run)]
+    observers: list[Observer] = [JournalObserver(run)]
     if not os.environ.get("CODEMIX_FOLLOWED"):  # set by `codemix train`, which follows the journal itself
         observers.append(ConsoleObserver(recipe, num_steps))
     if recipe.observers.tensorboard:

@@ -5,11 +5,13 @@ import time
 import uuid
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from codemix_megatron.errors import LaunchError
 from codemix_megatron.parallel.exchange import ExchangeRates, Partners, exchange_rates, find_partners
 from codemix_megatron.parallel.ranks import Ranks, gather_on_main, on_main, scatter_from_main
 from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.records.events import PreflightEvent
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.node_facts import QUESTION, NodeFacts, Token, facts_of_node, wait_for_text
 from codemix_megatron.train.node_faults import Complaint, clock_seconds, differences, rate_per_node, slow_nodes, wrong_clocks
@@ -22,8 +24,12 @@ __all__ = ["Preflight", "check_nodes"]
 class Preflight:
     """What was found: figures for the journal, and what to warn of."""
 
-    figures: dict
+    figures: dict[str, Any]
     warnings: list[str]
+
+    def event(self, step: int) -> PreflightEvent:
+        """Return what the journal says of it."""
+        return PreflightEvent(step=step, **self.figures)
 
 
 def check_nodes(recipe: Recipe, run: RunFolder, ranks: Ranks) -> Preflight:

@@ -7,6 +7,7 @@ import torch
 
 from codemix_megatron.errors import LaunchError
 from codemix_megatron.parallel.ranks import Ranks
+from codemix_megatron.records.events import ProfileEvent, RunEvent, StartEvent, StepEvent, WarningEvent
 from codemix_megatron.records.run_folder import RunFolder
 
 __all__ = ["Profiling"]
@@ -31,12 +32,12 @@ class Profiling:
                 exit_code=2,
             )
 
-    def after(self, event: str, values: dict) -> Iterator[tuple[str, dict]]:
-        """Begin or end what is asked for after the start or after a step; yield events that tell of finished files."""
-        if event not in ("start", "step"):
+    def after(self, event: RunEvent) -> Iterator[RunEvent]:
+        """Begin or end what is asked for after the start or after a step; yield an event for each finished file."""
+        if not isinstance(event, StartEvent | StepEvent):
             return
-        step = values["step"]
-        if event == "start":
+        step = event.step
+        if isinstance(event, StartEvent):
             yield from self.missed(step)
         if self.trace and step == self.trace[0] - 1:
             self.begin_trace()
@@ -44,18 +45,16 @@ class Profiling:
             torch.cuda.memory._record_memory_history()
             self.recording = True
         if self.profiler and self.trace and step >= self.trace[1]:
-            yield "profile", {"step": step, "what": "profile", "path": self.end_trace()}
+            yield ProfileEvent(step=step, what="profile", path=self.end_trace())
         if self.recording and self.memory and step >= self.memory[1]:
-            yield "profile", {"step": step, "what": "memory snapshot", "path": self.end_memory()}
+            yield ProfileEvent(step=step, what="memory snapshot", path=self.end_memory())
 
-    def missed(self, step: int) -> Iterator[tuple[str, dict]]:
+    def missed(self, step: int) -> Iterator[WarningEvent]:
         """Warn when the first of the steps asked for is over."""
         for option, steps in (("--profile", self.trace), ("--memory-snapshot", self.memory)):
             if steps and steps[0] <= step:
-                yield (
-                    "warning",
-                    {"step": step, "text": f"{option} {steps[0]}-{steps[1]}: the run goes on at step {step + 1}, nothing is recorded"},
-                )
+                text = f"{option} {steps[0]}-{steps[1]}: the run goes on at step {step + 1}, nothing is recorded"
+                yield WarningEvent(step=step, text=text)
 
     def close(self) -> None:
         """Write what has been recorded of a run that ends early."""

@@ -27,7 +27,17 @@ from codemix_megatron.placement import ALONE, find_place
 from codemix_megatron.plan.branch import other_data_order, recorded_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.schema import Parallel, Recipe, as_plain
-from codemix_megatron.records.journal import read_journal
+from codemix_megatron.records.events import (
+    EndEvent,
+    RecipeEvent,
+    RollbackEvent,
+    RunEvent,
+    StartEvent,
+    StopEvent,
+    ValidationEvent,
+    WarningEvent,
+)
+from codemix_megatron.records.journal import read_events
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.batches import Batches
 from codemix_megatron.train.checkpointer import Saves
@@ -36,7 +46,7 @@ from codemix_megatron.train.engine import Engine
 from codemix_megatron.train.folder import now, open_run
 from codemix_megatron.train.loop import Training
 from codemix_megatron.train.measuring import Measuring
-from codemix_megatron.train.observers import open_observers
+from codemix_megatron.train.observers import Observer, open_observers
 from codemix_megatron.train.preflight import Preflight, check_nodes
 from codemix_megatron.train.profiling import Profiling
 from codemix_megatron.train.starting import find_parent, has_random_state, initial_checkpoint, rollbacks_until, settle_start
@@ -106,10 +116,10 @@ class RankOfRun:
         self.engine = Engine(recipe, self.manifests[self.names[0]].tokenizer, len(self.names), ranks)
         within_documents = recipe.sequences.attention_within_documents
         self.batches = Batches(self.plan.mixture(), self.reader, self.plan.global_sequences, ranks, every_stage=within_documents)
-        self.saves = Saves(run, recipe.checkpoint, self.plan, ranks, self.tell, lease.check)
+        self.saves = Saves(run, recipe.checkpoint, self.plan, ranks, self.emit, lease.check)
         self.measuring, self.profiling = Measuring(recipe, ranks), Profiling(run, ranks)
         self.stragglers = StragglerWatch(recipe.observers, ranks)
-        self.observers: list = []
+        self.observers: list[Observer] = []
         self.signalled = False
         self.origin = None  # of a public model: its family and special tokens, for the export
 
@@ -124,29 +134,33 @@ class RankOfRun:
         gc.freeze()  # megatron collects garbage in every save, which takes 0.3 s over all that imports have made
         try:
             here = self.ranks.device, self.recipe.model.normalization
-            where = {"ranks": self.ranks.size, "device": self.ranks.device.type, "kernels": active_kernels(*here)}
-            self.tell("start", {"step": self.state.step, **where, "at": now(), "launch": start_id()})
+            self.emit(self.start_event(active_kernels(*here)))
             if self.recipe_change:
-                self.tell("recipe", {**self.recipe_change, "step": self.state.step})
-            self.tell("preflight", {"step": self.state.step, **preflight.figures})
+                self.emit(RecipeEvent(step=self.state.step, changed=self.recipe_change.changed))
+            self.emit(preflight.event(self.state.step))
             for text in [*preflight.warnings, *warnings, *slow_paths(*here)]:
-                self.tell("warning", {"step": self.state.step, "text": text})
+                self.emit(WarningEvent(step=self.state.step, text=text))
             if self.state.step == self.plan.first_step:
                 self.validate(self.plan.phases[0].name)
-            finished = Training(self.recipe, self.plan, self.engine, self.batches, self.state, host=self).run()
+            finished = Training(self.recipe, self.plan, self.engine, self.batches, self.state, hooks=self).run()
             self.finish_save()
             if finished:
-                self.tell("end", {"step": self.state.step, "at": now(), "seconds": round(time.monotonic() - began, 1)})
+                self.emit(EndEvent(step=self.state.step, at=now(), seconds=round(time.monotonic() - began, 1)))
                 return 0
             if self.ranks.is_main:
                 self.run.stop.unlink(missing_ok=True)
-            self.tell("stop", {"step": self.state.step, "reason": "asked to stop", "at": now()})
+            self.emit(StopEvent(step=self.state.step, reason="asked to stop", at=now()))
             return STOPPED_EARLY
         finally:
             self.batches.close()
             self.profiling.close()
             for observer in self.observers:
                 observer.close()
+
+    def start_event(self, kernels: dict[str, str]) -> StartEvent:
+        """Return what the journal says of this start."""
+        device = self.ranks.device.type
+        return StartEvent(step=self.state.step, ranks=self.ranks.size, device=device, kernels=kernels, at=now(), launch=start_id())
 
     def compare_corpora(self) -> None:
         """Compare files of corpora that were touched with their checksums; slice by slice, for the other ranks wait only so long."""
@@ -182,8 +196,8 @@ class RankOfRun:
             self.origin = read_card(source).get("hugging_face")
             on_main(self.ranks, partial(carry_model_files, source, self.run))
         for event in on_main(self.ranks, partial(rollbacks_until, self.run, self.state.step)):
-            self.state.skip(*event["skipped"])
-            self.state.rollbacks = max(self.state.rollbacks, event["rollbacks"])
+            self.state.skip(*event.skipped)
+            self.state.rollbacks = max(self.state.rollbacks, event.rollbacks)
         self.count_phase_again()
         return complaints
 
@@ -198,7 +212,7 @@ class RankOfRun:
     def count_phase_again(self) -> None:
         """Have the means of a phase cover its steps before this start too; only the main rank reports them."""
         if self.ranks.is_main and self.state.step < self.plan.steps:
-            self.measuring.count_again(read_journal(self.run.journal), self.plan.phase_at(self.state.step + 1).name)
+            self.measuring.count_again(read_events(self.run.journal), self.plan.phase_at(self.state.step + 1).name)
 
     def load_whole(self, checkpoint) -> None:
         """Fill model, optimizer and state from a checkpoint of this run."""
@@ -215,7 +229,7 @@ class RankOfRun:
         self.finish_save()
         checkpoint, complaints = self.newest_valid()
         for text in complaints:
-            self.tell("warning", {"step": self.state.step, "text": text})
+            self.emit(WarningEvent(step=self.state.step, text=text))
         if checkpoint is not None:
             self.load_whole(checkpoint)
         return checkpoint is not None
@@ -240,14 +254,14 @@ class RankOfRun:
         parallel = self.recipe.parallel
         self.heart.beat(where, max(parallel.heartbeat_seconds, parallel.timeout_seconds if is_slow else 0))
 
-    def tell(self, event: str, values: dict) -> None:
-        """Measure, and tell the observers; only the main rank has any. Every rank calls this."""
-        measured = self.measuring.enriched(event, values)
-        told = [(event, measured), *self.profiling.after(event, values), *self.stragglers.after(event, measured)]
+    def emit(self, event: RunEvent) -> None:
+        """Measure, and give the event to the observers; only the main rank has any. Every rank calls this."""
+        measured = self.measuring.enriched(event)
+        events = [measured, *self.profiling.after(event), *self.stragglers.after(measured)]
         for observer in self.observers:
-            for happened, what in told:
-                observer.tell(happened, what)
-        if event == "rollback":
+            for happened in events:
+                observer.emit(happened)
+        if isinstance(event, RollbackEvent):
             self.count_phase_again()
 
     def save(self, wait: bool) -> None:
@@ -296,8 +310,7 @@ class RankOfRun:
         tokens_per_byte = {name: m.held_out_tokens / max(1, m.held_out_bytes) for name, m in self.manifests.items()}
         bits = {name: loss / math.log(2) * tokens_per_byte[name] for name, loss in losses.items()}
         step = self.state.step
-        values = {"step": step, "phase": phase, "tokens": self.plan.tokens_at(step), "loss_per_source": losses, "bits_per_byte": bits}
-        self.tell("validation", values)
+        self.emit(ValidationEvent(step=step, phase=phase, tokens=self.plan.tokens_at(step), loss_per_source=losses, bits_per_byte=bits))
 
     def note_signal(self, number, frame) -> None:
         """Remember that this rank was asked to stop; the ranks agree on it at the next step."""

@@ -11,7 +11,9 @@ from codemix_megatron.plan.run_recipe import read_run_recipe
 from codemix_megatron.plan.tokenizer_agreement import refuse_other_ids
 from codemix_megatron.recipe.pretrained import PREFIX
 from codemix_megatron.recipe.schema import Model, Recipe, as_plain
-from codemix_megatron.records.journal import cut_after, read_journal
+from codemix_megatron.records.event_lines import of_kind
+from codemix_megatron.records.events import CheckpointEvent, RollbackEvent
+from codemix_megatron.records.journal import cut_after, read_events
 from codemix_megatron.records.run_folder import CARD, RunFolder, step_of
 
 __all__ = ["check_start", "find_parent", "has_random_state", "initial_checkpoint", "rollbacks_until", "settle_start"]
@@ -22,21 +24,21 @@ FREE = ("sequence_length", "init_std", "dropout", "precision", "fp8", "vocab_siz
 
 def settle_start(run: RunFolder, checkpoint: Path | None, complaints: list[str]) -> None:
     """Put what is newer than the checkpoint to go on from out of the way; raises CheckpointError when all that the run has saved is lost."""
-    saved = [event["step"] for event in read_journal(run.journal) if event["event"] == "checkpoint"]
+    saved = [event.step for event in of_kind(read_events(run.journal), CheckpointEvent)]
     if checkpoint is None and saved:
         lost = "".join(f"\n  {complaint}" for complaint in complaints)
         raise CheckpointError(
-            f"{run}: its journal tells of checkpoints, the last of step {saved[-1]}, and none that is sound is left in {run.checkpoints};"
-            f" bring one back, or begin anew in another --folder{lost}",
+            f"{run}: journal.jsonl records checkpoints up to step {saved[-1]}, but no valid one remains in {run.checkpoints};"
+            f" restore one, or start again in another --folder{lost}",
             exit_code=2,
         )
     set_aside(run.checkpoints, after=checkpoint)
 
 
-def rollbacks_until(run: RunFolder, step: int) -> list[dict]:
-    """Cut the journal after `step` and return the roll backs it still tells of."""
+def rollbacks_until(run: RunFolder, step: int) -> list[RollbackEvent]:
+    """Cut the journal after `step` and return the roll backs that remain in it."""
     cut_after(run.journal, step)
-    return [event for event in read_journal(run.journal) if event["event"] == "rollback"]
+    return of_kind(read_events(run.journal), RollbackEvent)
 
 
 def check_start(recipe: Recipe, branch: BranchPoint | None) -> None:

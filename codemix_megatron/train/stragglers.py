@@ -14,13 +14,14 @@ import torch.distributed as dist
 from codemix_megatron.parallel.probe import Probe, core_seconds
 from codemix_megatron.parallel.ranks import Ranks
 from codemix_megatron.recipe.schema import Observers
+from codemix_megatron.records.events import RunEvent, StartEvent, StepEvent, StragglerEvent
 from codemix_megatron.train.medians import others_median
 from codemix_megatron.watch.rank_environment import node_name
 
 __all__ = ["WHY_SLOW", "StragglerWatch", "Window", "slowness"]
 
 PROBES_PER_WINDOW = 5
-WINDOWS_IN_A_ROW = 3  # before a rank is named, and before one that is fine again may be named anew
+WINDOWS_IN_A_ROW = 3  # before a rank is named, and before one that is fine again may be named again
 WHY_SLOW = ("a fixed work takes longer on its device", "its process waits for a core", "its data come late")
 
 
@@ -47,25 +48,24 @@ class StragglerWatch:
         self.begin_window()
 
     def begin_window(self) -> None:
-        """Measure anew."""
+        """Begin to measure a window."""
         self.steps, self.data_seconds, self.step_seconds, self.cores = 0, 0.0, 0.0, core_seconds()
 
-    def after(self, event: str, values: dict) -> list[tuple[str, dict]]:
+    def after(self, event: RunEvent) -> list[StragglerEvent]:
         """Count a step; at a window's end the main rank returns an event for each rank that is to be named. Every rank calls this."""
-        if not self.every or event not in ("start", "step"):
-            return []
-        if event == "start":
+        if self.every and isinstance(event, StartEvent):
             self.begin_window()
+        if not self.every or not isinstance(event, StepEvent):
             return []
         self.steps += 1
-        self.data_seconds += values["seconds_per_part"]["data"]
-        self.step_seconds += values["seconds"]
+        self.data_seconds += event.seconds_per_part["data"]
+        self.step_seconds += event.seconds
         if self.steps % max(1, self.every // PROBES_PER_WINDOW) == 0:
             assert self.probe is not None
             self.probe.run()
-        return self.end_window(values["step"]) if self.steps == self.every else []
+        return self.end_window(event.step) if self.steps == self.every else []
 
-    def end_window(self, step: int) -> list[tuple[str, dict]]:
+    def end_window(self, step: int) -> list[StragglerEvent]:
         """Send what was measured to the main rank, which judges."""
         ran, waited = (now - before for now, before in zip(core_seconds(), self.cores, strict=True))
         if self.hosts is None:
@@ -74,7 +74,7 @@ class StragglerWatch:
         self.begin_window()
         return [] if table is None else self.judge(step, table)
 
-    def judge(self, step: int, table: np.ndarray) -> list[tuple[str, dict]]:
+    def judge(self, step: int, table: np.ndarray) -> list[StragglerEvent]:
         """Count windows in a row; return an event for each rank that is to be named."""
         factors = slowness(table)
         is_slow = factors.max(axis=1) > self.factor
@@ -85,8 +85,8 @@ class StragglerWatch:
         events = []
         for rank in new.tolist():
             factor, why = round(float(factors[rank].max()), 2), WHY_SLOW[int(factors[rank].argmax())]
-            told = {"step": step, "rank": rank, "factor": factor, "why": why, "steps": WINDOWS_IN_A_ROW * self.every}
-            events.append(("straggler", {**told, "host": self.hosts[rank] if self.hosts else "?"}))
+            host = self.hosts[rank] if self.hosts else "?"
+            events.append(StragglerEvent(step=step, rank=rank, factor=factor, why=why, steps=WINDOWS_IN_A_ROW * self.every, host=host))
         return events
 
     def share_hosts(self) -> list[str]:

@@ -17,7 +17,8 @@ from codemix_megatron.launch.slurm.training_job import render_training
 from codemix_megatron.printable import printable
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.atomic import read_json, write_json
-from codemix_megatron.records.journal import Journal, read_journal
+from codemix_megatron.records.events import WarningEvent
+from codemix_megatron.records.journal import Journal, read_lines
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.redaction import kept_environment, redact, redact_words
 
@@ -65,7 +66,7 @@ def test_an_address_is_written_without_its_secret(tmp_path, address):
         assert PLANTED not in redact(text) and "://" in redact(text)
     write_json(tmp_path / "a.json", {"from": address})
     journal = Journal(tmp_path / "j.jsonl")
-    journal.append("warning", text=address)
+    journal.append(WarningEvent(step=0, text=address))
     journal.close()
     assert PLANTED not in (tmp_path / "a.json").read_text() + (tmp_path / "j.jsonl").read_text()
 
@@ -167,9 +168,9 @@ def test_text_that_utf_8_cannot_hold_is_written_and_read_back(tmp_path):
     write_json(tmp_path / "a.json", {text: [text]})
     assert read_json(tmp_path / "a.json") == {text: [text]}
     journal = Journal(tmp_path / "j.jsonl")
-    journal.append("warning", text=text)
+    journal.append(WarningEvent(step=0, text=text))
     journal.close()
-    assert read_journal(tmp_path / "j.jsonl")[0]["text"] == text
+    assert read_lines(tmp_path / "j.jsonl")[0]["text"] == text
 
 
 @pytest.mark.parametrize("text", ["\x1b]0;title\x07", "\x1b[2J", "\x9b31m", "\b\b", "\u202etxt.exe", "\x00", "\udc80"])

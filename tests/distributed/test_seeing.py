@@ -11,6 +11,7 @@ from codemix_megatron.cli.main import main
 from codemix_megatron.cli.progress import JournalProgress
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.reading import read_recipe
+from codemix_megatron.records.events import StartEvent, StepEvent
 from codemix_megatron.records.journal import Journal
 from codemix_megatron.records.run_folder import RunFolder
 
@@ -55,9 +56,9 @@ def test_the_bar_shows_tokens_speed_loss_and_phase(tiny, monkeypatch, capsys, tm
     run = RunFolder(tmp_path)
     journal = Journal(run.journal)
     with JournalProgress(run, make_plan(recipe, read_manifests(recipe), 1), 5, "here") as progress:
-        journal.append("start", step=2, launch="here")
+        journal.append(StartEvent.from_json({"step": 2, "launch": "here"}))
         step = {"step": 3, "tokens": 1536, "phase": "balanced", "loss": 4.0, "loss_per_source": {"prose": 4.0}, "seconds": 0.5}
-        journal.append("step", **step, tokens_per_second=1024.0, learning_rate=1.0)
+        journal.append(StepEvent.from_json({**step, "tokens_per_second": 1024.0, "learning_rate": 1.0}))
         progress.update()
         task = progress.bar.tasks[0]
         assert (task.completed, task.total) == (1536, 10240)

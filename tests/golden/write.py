@@ -1,4 +1,4 @@
-"""Write the golden losses anew; look at the difference before committing it."""
+"""Write the golden losses again; look at the difference before committing it."""
 
 import sys
 import tempfile

@@ -13,7 +13,7 @@ from codemix_megatron.mixture.batch_documents import documents_at
 from codemix_megatron.mixture.sequence_reader import SequenceReader
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.reading import read_recipe
-from codemix_megatron.records.journal import read_journal
+from codemix_megatron.records.journal import read_lines
 
 pytestmark = pytest.mark.distributed
 BATCH, STEPS = 8, 20
@@ -50,7 +50,7 @@ def test_batch_without_a_finite_loss_is_skipped_by_all_ranks_and_its_documents_a
     done = tiny.train("poisoned", *UNTIED)
     assert done.returncode == 0, done.stderr
     assert f"step {bad}/20 skipped: loss nan, gradient norm nan" in done.stdout
-    events = read_journal(run / "journal.jsonl")
+    events = read_lines(run / "journal.jsonl")
     skipped = [e for e in events if e["event"] == "skipped"]
     steps = [e for e in events if e["event"] == "step"]
     assert [e["step"] for e in skipped] == [bad]
@@ -125,14 +125,14 @@ def test_loss_spike_goes_back_to_the_last_checkpoint_and_leaves_the_batch_out(ti
     written = [json.loads(line) for line in (tiny.folder / "spiked" / "journal.jsonl").read_text().splitlines()]
     twice = [[e["loss"] for e in written if e["event"] == "step" and e["step"] == step] for step in (9, 10)]
     assert all(len(losses) == 2 and losses[0] == losses[1] for losses in twice)  # the way there was the same again
-    events = read_journal(tiny.folder / "spiked" / "journal.jsonl")
+    events = read_lines(tiny.folder / "spiked" / "journal.jsonl")
     losses = {e["step"]: e["loss"] for e in events if e["event"] == "step"}
     assert sorted(losses) == [step for step in range(1, STEPS + 1) if step != 11]
     assert max(losses[step] for step in range(12, STEPS + 1)) < losses[10]
     assert tiny.codemix("audit", tiny.folder / "spiked").returncode == 0
     run = tiny.rewind("spiked", "spiked-again", 8)  # killed just after the roll back: only the journal knows of it
     assert tiny.train("spiked-again", *harmed, *rules).returncode == 0
-    again = [e for e in read_journal(run / "journal.jsonl") if e["event"] in ("step", "rollback")]
+    again = [e for e in read_lines(run / "journal.jsonl") if e["event"] in ("step", "rollback")]
     assert [e["loss"] for e in again if e["event"] == "step"] == list(losses.values())
     assert sum(e["event"] == "rollback" for e in again) == 1
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from codemix_megatron.errors import STOPPED_EARLY, CodemixError, machine_fault
 from codemix_megatron.launch.slurm.commands import job_details, node_names
@@ -21,10 +22,11 @@ from codemix_megatron.launch.slurm.local_ranks import kill_ranks_here
 from codemix_megatron.launch.slurm.requeueing import hand_over_dependents, requeue_refusal, submit_command_again
 from codemix_megatron.launch.slurm.staged_start import stage
 from codemix_megatron.launch.slurm.training_start import TrainingStart
-from codemix_megatron.records.journal import Journal, read_journal
+from codemix_megatron.records.event_lines import Event, always
+from codemix_megatron.records.journal import Journal, read_lines
 from codemix_megatron.records.run_folder import RunFolder
 
-__all__ = ["main"]
+__all__ = ["CommandFailed", "main"]
 
 POLL_SECONDS = 0.3
 SAVING_SHARE = 0.8  # of the time between the signal and the limit; what is left is for ending and queueing again
@@ -151,12 +153,20 @@ def run_command_again(run: RunFolder, job: BatchJob, details: dict[str, str], wh
     return 0 if "_" in job.id else STOPPED_EARLY  # a task that failed would fail what waits for its array
 
 
+@dataclass(frozen=True, kw_only=True)
+class CommandFailed(Event):
+    """A start of a job's command has failed, and it is queued again or given up."""
+
+    kind: ClassVar[str] = "failure"
+    exit_code: int = always("exit code of the command", missing=1)
+
+
 def count_failure(path: Path, code: int) -> int:
     """Write down that a job's command failed, and return how often it has."""
     journal = Journal(path)
-    journal.append("failure", exit_code=code)
+    journal.append(CommandFailed(exit_code=code))
     journal.close()
-    return len(read_journal(path))
+    return len(read_lines(path))
 
 
 class Step:

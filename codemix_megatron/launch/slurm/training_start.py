@@ -3,13 +3,13 @@
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from codemix_megatron.errors import LaunchError, machine_fault
-from codemix_megatron.launch.slurm.attempts import Attempts, checkpoint_step
+from codemix_megatron.launch.slurm.attempts import AttemptBegan, AttemptEnded, Attempts, Recovered, checkpoint_step
 from codemix_megatron.launch.slurm.bad_nodes import lost_node, nodes_to_exclude, nodes_to_restart_on
 from codemix_megatron.launch.slurm.commands import exclude_nodes, job_details, node_names, node_states
 from codemix_megatron.launch.slurm.failed_rank import FailedRank, first_failed_rank
@@ -17,7 +17,8 @@ from codemix_megatron.launch.slurm.job_facts import was_cancelled, was_preempted
 from codemix_megatron.launch.slurm.rendezvous import hold_port, master_address
 from codemix_megatron.launch.slurm.requeueing import hand_over_dependents, requeue_refusal, submit_next
 from codemix_megatron.launch.slurm.restart_policy import AttemptResult, Decision, decide
-from codemix_megatron.records.journal import read_journal
+from codemix_megatron.records.events import EndEvent, RunEvent, StartEvent, StepEvent, StopEvent
+from codemix_megatron.records.journal import read_events
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.watch.lease import wait_until_free
 
@@ -76,7 +77,7 @@ class TrainingStart:
         ending = AttemptResult(
             0, self.steps(), step, starts_without_progress=self.attempts.without_progress(self.job, step), max_starts=self.max_starts
         )
-        if self.last_event()["event"] == "end":
+        if isinstance(self.last_event(), EndEvent):
             return decide(AttemptResult(0, self.steps(), step, event="end"))
         if ending.starts_without_progress >= ending.max_starts:
             return decide(ending)
@@ -84,14 +85,14 @@ class TrainingStart:
         try:
             wait_until_free(self.run.path)
         except LaunchError as fault:
-            return self.write_end(Decision("fail", str(fault), fault.exit_code), {"exit_code": fault.exit_code, "checkpoint_step": step})
+            return self.write_end(Decision("fail", str(fault), fault.exit_code), self.ended(fault.exit_code, step))
         self.port = hold_port(int(self.job), self.restarts)  # open until this process ends
         self.master = (master_address(self.nodes[0]), self.port.getsockname()[1])
-        begun = {"job": self.job, "nodes": list(self.nodes), "master": "{}:{}".format(*self.master), "checkpoint_step": step}
-        self.attempts.add("begin", start=self.name, **begun, at=self.began_at.isoformat(timespec="seconds"))
+        at, master = self.began_at.isoformat(timespec="seconds"), "{}:{}".format(*self.master)
+        self.attempts.add(AttemptBegan(start=self.name, job=self.job, nodes=list(self.nodes), master=master, checkpoint_step=step, at=at))
         self.run.stop.unlink(missing_ok=True)  # one from an earlier start; from here on it means these ranks
         self.log_start = self.log.stat().st_size if self.log.exists() else 0
-        self.say(f"start {self.name} on {', '.join(self.nodes)}; ranks meet at {begun['master']}; checkpoint of step {step or 'none'}")
+        self.say(f"start {self.name} on {', '.join(self.nodes)}; ranks meet at {master}; checkpoint of step {step or 'none'}")
         if is_after_loss:
             time.sleep(FENCE_SECONDS)
         return None
@@ -101,10 +102,10 @@ class TrainingStart:
         lost = self.attempts.unended(self.job)
         if lost is None:
             return False
-        node = lost_node(lost["nodes"], self.node_states())
+        node = lost_node(lost.nodes, self.node_states())
         why = f"{node} was lost" if node else "Slurm ended it: preempted, queued again by hand, or a node that is back"
-        self.attempts.add("end", start=lost["start"], action="lost", why=why, **({"bad_node": node} if node else {}))
-        self.say(f"start {lost['start']} has no end: {why}")
+        self.attempts.add(AttemptEnded(start=lost.start, action="lost", why=why, bad_node=node or None))
+        self.say(f"start {lost.start} has no end: {why}")
         return True
 
     def environment(self) -> dict[str, str]:
@@ -133,14 +134,14 @@ class TrainingStart:
         """Say once how long it took from the failure of the start before to this one's first step."""
         if self.again is None or self.has_stepped:
             return
-        events = read_journal(self.run.journal)
+        events = read_events(self.run.journal)
         own = next(
-            (number for number, event in enumerate(events) if event["event"] == "start" and event.get("launch") == self.name), len(events)
+            (number for number, event in enumerate(events) if isinstance(event, StartEvent) and event.launch == self.name), len(events)
         )
-        if any(event["event"] == "step" for event in events[own:]):
+        if any(isinstance(event, StepEvent) for event in events[own:]):
             self.has_stepped = True
             seconds = round(time.monotonic() - self.again.failed_at, 1)
-            Attempts.of(self.run).add("recovery", start=self.name, seconds=seconds)
+            Attempts.of(self.run).add(Recovered(start=self.name, seconds=seconds))
             self.say(f"{seconds} s from the failure to the next step, in the same job")
 
     def has_lost_node(self) -> bool:
@@ -172,17 +173,21 @@ class TrainingStart:
             )
         )
         at_fault = lost or (failed.node if failed and failed.evidence and verdict.action in ("requeue", "fail") else None)
-        ended = {"exit_code": code, "checkpoint_step": step, **({"bad_node": at_fault} if at_fault else {})}
+        ended = self.ended(code, step, at_fault)
         if verdict.action == "requeue" and signal is None and (nodes := self.nodes_for_another_start(at_fault, details)):
             return self.start_again(verdict, ended, nodes)
         if verdict.action == "requeue":
             return self.run_again(verdict, details, ended)
         return self.write_end(verdict, ended)
 
-    def write_end(self, verdict: Decision, ended: dict) -> Decision:
+    def ended(self, code: int, step: int, bad_node: str | None = None) -> AttemptEnded:
+        """Return how this start ended, without what is decided of it."""
+        return AttemptEnded(start=self.name, action="", why="", exit_code=code, checkpoint_step=step, bad_node=bad_node or None)
+
+    def write_end(self, verdict: Decision, ended: AttemptEnded) -> Decision:
         """Write down and say how this start ended."""
-        told = {"start": self.name, "action": verdict.action, "why": verdict.why, **ended}
-        self.attempts.add("end", **told, at=datetime.now(UTC).isoformat(timespec="seconds"))
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        self.attempts.add(replace(ended, action=verdict.action, why=verdict.why, at=at))
         self.say(f"{verdict.action}: {verdict.why}")
         return verdict
 
@@ -193,14 +198,14 @@ class TrainingStart:
         blamed = {*self.attempts.bad_nodes(), *([at_fault] if at_fault else [])}
         return nodes_to_restart_on(self.allocated, blamed, self.states, len(self.nodes))
 
-    def start_again(self, verdict: Decision, ended: dict, nodes: list[str]) -> Decision:
+    def start_again(self, verdict: Decision, ended: AttemptEnded, nodes: list[str]) -> Decision:
         """Write down that another start follows in this job."""
         before = self.again or StartAgain(0, [], (), 0.0)
         self.next_start = StartAgain(before.number + 1, nodes, (*before.ended, self.name), time.monotonic())
         why = f"{verdict.why}; started again in the same job on {', '.join(nodes)}"
         return self.write_end(Decision("restart", why, 1), ended)
 
-    def run_again(self, verdict: Decision, details: dict[str, str], ended: dict) -> Decision:
+    def run_again(self, verdict: Decision, details: dict[str, str], ended: AttemptEnded) -> Decision:
         """Queue the job again, or submit another one that goes on where the site bars that, away from nodes that are at fault."""
         refusal = "it was submitted with --no-requeue" if details.get("Requeue") == "0" else requeue_refusal(self.job)
         if refusal is None:
@@ -208,14 +213,12 @@ class TrainingStart:
             self.leave_out_bad_nodes(details)
             return verdict
         try:
-            job = self.submit_successor(
-                details, ended.get("bad_node")
-            )  # first of all: where a node was lost, Slurm leaves us a few seconds
+            job = self.submit_successor(details, ended.bad_node)  # first of all: where a node was lost, Slurm leaves us a few seconds
         except LaunchError as fault:
             why = f"{verdict.why}; not queued again ({refusal}), and no other job could be submitted ({fault}); the same codemix launch goes on"
             return self.write_end(Decision("fail", why, 1), ended)
         why = f"{verdict.why}; not queued again ({refusal}): job {job} goes on"
-        self.write_end(Decision("resubmit", why, verdict.exit_code), {**ended, "next_job": job})
+        self.write_end(Decision("resubmit", why, verdict.exit_code), replace(ended, next_job=job))
         hand_over_dependents(self.job, job, self.say)
         return Decision("resubmit", why, verdict.exit_code)
 
@@ -260,21 +263,21 @@ class TrainingStart:
         """Return what failed first in this start, if anything did."""
         return first_failed_rank(self.run, self.name, self.log, self.log_start) if code else None
 
-    def last_event(self) -> dict:
-        """Return the last event of the journal."""
-        return (read_journal(self.run.journal) or [{"event": "none"}])[-1]
+    def last_event(self) -> RunEvent | None:
+        """Return the last event of the journal, None where it is empty."""
+        return next(reversed(read_events(self.run.journal)), None)
 
     def own_last_event(self) -> Literal["end", "stop", "other"]:
         """Return `end`, `stop` or `other`; a stop counts when it is of this start."""
         last = self.last_event()
-        is_own = last["event"] == "stop" and last["at"] >= self.began_at.isoformat(timespec="seconds")
-        if last["event"] == "end":
+        is_own = isinstance(last, StopEvent) and (last.at or "") >= self.began_at.isoformat(timespec="seconds")
+        if isinstance(last, EndEvent):
             return "end"
         return "stop" if is_own else "other"
 
     def steps(self) -> int:
         """Return how far the run has come."""
-        return max((event.get("step", 0) for event in read_journal(self.run.journal)), default=0)
+        return max((event.step for event in read_events(self.run.journal)), default=0)
 
 
 def node_list(compressed: str | None) -> list[str]:

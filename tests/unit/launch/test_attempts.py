@@ -2,12 +2,13 @@
 
 import pytest
 
-from codemix_megatron.launch.slurm.attempts import Attempts, checkpoint_step
+from codemix_megatron.launch.slurm.attempts import AttemptBegan, AttemptEnded, Attempts, checkpoint_step
 from codemix_megatron.launch.slurm.bad_nodes import lost_node, nodes_to_exclude, nodes_to_restart_on
 from codemix_megatron.launch.slurm.failed_rank import first_failed_rank
 from codemix_megatron.launch.slurm.failed_task import first_failed_task
 from codemix_megatron.launch.slurm.rendezvous import hold_port
 from codemix_megatron.records.atomic import write_json
+from codemix_megatron.records.events import CheckpointEvent, StepEvent
 from codemix_megatron.records.journal import Journal
 from codemix_megatron.records.run_folder import RunFolder
 
@@ -16,18 +17,18 @@ STATES = {"a": "allocated", "b": "mixed", "c": "idle", "d": "down*"}
 
 @pytest.fixture
 def run(tmp_path) -> RunFolder:
-    """A folder whose journal tells of a checkpoint of step 8."""
+    """A folder whose journal records a checkpoint of step 8."""
     folder = RunFolder(tmp_path)
     journal = Journal(folder.journal)
-    journal.append("step", step=9)
-    journal.append("checkpoint", step=8)
+    journal.append(StepEvent.from_json({"step": 9}))
+    journal.append(CheckpointEvent.from_json({"step": 8}))
     journal.close()
     return folder
 
 
 def begin(run: RunFolder, start: str, step: int) -> Attempts:
     attempts = Attempts.of(run)
-    attempts.add("begin", start=start, job=start.split(".")[0], nodes=["a", "b"], checkpoint_step=step)
+    attempts.add(AttemptBegan(start=start, job=start.split(".")[0], nodes=["a", "b"], master="a:1", checkpoint_step=step, at=""))
     return attempts
 
 
@@ -51,8 +52,8 @@ def test_starts_of_an_earlier_job_do_not_count(run):
 
 def test_start_whose_node_lost_power_has_no_end(run):
     attempts = begin(run, "7.0", 0)
-    assert attempts.unended("7")["start"] == "7.0" and attempts.unended("8") is None
-    attempts.add("end", start="7.0", action="lost", why="b was lost", bad_node="b")
+    assert attempts.unended("7").start == "7.0" and attempts.unended("8") is None
+    attempts.add(AttemptEnded(start="7.0", action="lost", why="b was lost", bad_node="b"))
     assert Attempts.of(run).unended("7") is None and Attempts.of(run).bad_nodes() == {"b": "b was lost"}
 
 
@@ -161,11 +162,10 @@ def test_words_of_the_hardware_in_a_ranks_own_log_speak_for_its_node(run):
 
 
 def test_starts_of_jobs_that_go_on_from_each_other_are_counted_together(run):
-    attempts = Attempts.of(run)
     for job, following in (("7", "8"), ("8", "9"), ("9", None)):
-        attempts.add("begin", start=f"{job}.0", job=job, checkpoint_step=3)
-        attempts.add("end", start=f"{job}.0", action="resubmit", **({"next_job": following} if following else {}))
-    attempts.add("begin", start="5.0", job="5", checkpoint_step=3)
+        attempts = begin(run, f"{job}.0", 3)
+        attempts.add(AttemptEnded(start=f"{job}.0", action="resubmit", why="", next_job=following))
+    attempts = begin(run, "5.0", 3)
     assert attempts.jobs_up_to("9") == ["7", "8", "9"] and attempts.goes_on_in("7") == "9" and attempts.goes_on_in("5") == "5"
     assert attempts.without_progress("9", 3) == 3 and attempts.without_progress("5", 3) == 1
 

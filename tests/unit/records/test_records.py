@@ -7,7 +7,8 @@ import pytest
 
 from codemix_megatron.errors import CodemixError, CorpusError, EvaluationError
 from codemix_megatron.records.atomic import replace_text, writing
-from codemix_megatron.records.journal import Journal, cut_after, read_journal
+from codemix_megatron.records.events import StepEvent
+from codemix_megatron.records.journal import Journal, cut_after, read_events
 from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
 from codemix_megatron.records.run_folder import RunFolder, step_of
 from codemix_megatron.records.scores import BitsPerByte, Scores, TaskScore
@@ -26,7 +27,7 @@ def journal_with(path, *steps):
     """Write step events."""
     journal = Journal(path)
     for step in steps:
-        journal.append("step", step=step)
+        journal.append(StepEvent.from_json({"step": step}))
     journal.close()
 
 
@@ -35,7 +36,7 @@ def test_events_come_back_in_order_and_a_torn_last_line_is_left_out(tmp_path):
     journal_with(path, 1, 2)
     with open(path, "a") as handle:
         handle.write('{"event": "step", "st')
-    assert [e["step"] for e in read_journal(path)] == [1, 2]
+    assert [event.step for event in read_events(path)] == [1, 2]
 
 
 def test_an_event_after_a_torn_line_is_not_glued_to_it(tmp_path):
@@ -45,21 +46,21 @@ def test_an_event_after_a_torn_line_is_not_glued_to_it(tmp_path):
         handle.write('{"event": "step", "st')
     cut_after(path, 1)  # as every start does
     journal_with(path, 2)
-    assert [e["step"] for e in read_journal(path)] == [1, 2]
+    assert [event.step for event in read_events(path)] == [1, 2]
 
 
 def test_damage_in_the_middle_is_named_with_its_line(tmp_path):
     path = tmp_path / "journal.jsonl"
     path.write_text('{"event": "step", "step": 1}\nnot json\n{"event": "step", "step": 2}\n')
     with pytest.raises(CodemixError, match="line 2 is not JSON: 'not json'"):
-        read_journal(path)
+        read_events(path)
 
 
 def test_cutting_drops_what_came_after_the_checkpoint(tmp_path):
     path = tmp_path / "journal.jsonl"
     journal_with(path, 1, 2, 3, 4)
     assert cut_after(path, 2) == 2
-    assert [e["step"] for e in read_journal(path)] == [1, 2]
+    assert [event.step for event in read_events(path)] == [1, 2]
     assert cut_after(tmp_path / "absent.jsonl", 0) == 0 and not (tmp_path / "absent.jsonl").exists()
 
 

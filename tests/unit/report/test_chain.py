@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from curved_run import PHASES, make_curved_run
 
+from codemix_megatron.records.events import EndEvent, PhaseEndEvent, StartEvent
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.report.arms import group_arms
 from codemix_megatron.report.chain import join_segments, lineage_section
@@ -34,9 +35,10 @@ def cut(whole, folder):
             "sources": own,
             "branch": {"run": str(folder / str(i - 1)), "step": first, "consumed": drawn} if i else None,
         }
-        steps = [event for event in whole.steps if event["phase"] == phase["name"]]
-        events = [{"event": "start", "step": first}, *steps, {"event": "phase_end", "step": steps[-1]["step"], "phase": phase["name"]}]
-        events.append({"event": "end", "step": steps[-1]["step"]})
+        steps = [event for event in whole.steps if event.phase == phase["name"]]
+        last = steps[-1].step
+        begin, end = StartEvent.from_json({"step": first}), EndEvent.from_json({"step": last})
+        events = [begin, *steps, PhaseEndEvent(step=last, phase=phase["name"]), end]
         run = RunFolder(folder / str(i))
         run.path.mkdir()
         run.journal.touch()

@@ -12,6 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from test_report import words_of
 
 from codemix_megatron.errors import CodemixError
+from codemix_megatron.records.events import StepEvent
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.records.scores import Scores
 from codemix_megatron.records.win_rate import WinRate
@@ -37,14 +38,15 @@ STAGES = {
 
 
 def test_tokens_of_a_step_are_differences_of_cumulative_counts():
-    steps = [{"tokens_per_source": {"a": 10}}, {"tokens_per_source": {"a": 10, "b": 6}}, {"tokens_per_source": {"a": 30, "b": 7}}]
+    counts = [{"a": 10}, {"a": 10, "b": 6}, {"a": 30, "b": 7}]
+    steps = [StepEvent.from_json({"tokens_per_source": tokens}) for tokens in counts]
     assert step_deltas(steps) == [{"a": 10}, {"a": 0, "b": 6}, {"a": 20, "b": 1}]
 
 
 def test_realised_tokens_sum_to_what_the_journal_says(tmp_path):
     run = read_run(make_curved_run(tmp_path / "run"))
     uses = use_of_sources(run)
-    for source, total in run.steps[-1]["tokens_per_source"].items():
+    for source, total in run.steps[-1].tokens_per_source.items():
         assert sum(use.realised_tokens for use in uses if use.source == source) == total
     assert all(use.difference_sequences == 0 and use.realised_tokens == use.planned_tokens for use in uses)
     cooldown = {use.source: use for use in uses if use.phase == "cooldown"}
@@ -76,7 +78,7 @@ def test_steps_undone_by_a_resume_do_not_count(tmp_path):
     with open(run.journal, "a") as journal:
         journal.write(json.dumps({"event": "start", "step": 60, "ranks": 2}) + "\n")
     data = read_run(run)
-    assert data.last_step == 60 and data.tokens == 60 * 1024 and data.validations[-1]["step"] <= 60
+    assert data.last_step == 60 and data.tokens == 60 * 1024 and data.validations[-1].step <= 60
     assert [span.finished for span in find_spans(data)] == [False], "the end of the phase was undone as well"
     assert "Step 60: resumed after an unrecorded end on 2 ranks" in words_of(write_report([run]).read_text())
 
@@ -101,7 +103,7 @@ def test_what_each_phase_changed_is_told(tmp_path):
     data = read_run(run)
     changes = phase_changes(data, "text")
     assert [change.phase for change in changes] == ["balanced", "text", "cooldown"]
-    values = [e["bits_per_byte"]["text"] for e in data.validations]
+    values = [e.bits_per_byte["text"] for e in data.validations]
     assert changes[0].before == values[0] and changes[-1].value == values[-1]
     assert changes[1].before == changes[0].value and changes[2].before == changes[1].value
     words = words_of(write_report([run]).read_text())

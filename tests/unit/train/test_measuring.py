@@ -1,6 +1,7 @@
 """What a step took and used is told: its parts, its memory, its share of the peak, a phase's means."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from codemix_megatron.errors import LaunchError
 from codemix_megatron.parallel.ranks import Ranks
 from codemix_megatron.plan.devices import device_called
 from codemix_megatron.recipe.reading import build_recipe
+from codemix_megatron.records.events import PhaseEndEvent, StartEvent, StepEvent, ValidationEvent, WarningEvent
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.measuring import Measuring, per_part
 from codemix_megatron.train.observers import scalars
@@ -18,8 +20,8 @@ from codemix_megatron.train.profiling import Profiling
 from codemix_megatron.train.timing import StepClock, step_clock, timed
 
 CPU = Ranks(rank=0, size=4, local_rank=0, device=torch.device("cpu"), data=4, is_loss_stage=True, is_first_stage=True)
-STEP = {"step": 1, "phase": "a", "tokens": 512, "loss": 4.0, "loss_per_source": {"x": 3.0, "y": 5.0}, "seconds": 0.5,
-        "tokens_per_second": 1024.0, "model_flops_per_second": 2e9, "learning_rate": 1.0, "gradient_norm": 1.0}  # fmt: skip
+STEP = StepEvent(step=1, phase="a", tokens=512, sequences=8, loss=4.0, loss_per_source={"x": 3.0, "y": 5.0}, tokens_per_source={"x": 1},
+                 learning_rate=1.0, gradient_norm=1.0, seconds=0.5, tokens_per_second=1024.0, model_flops_per_second=2e9)  # fmt: skip
 
 
 def test_parts_of_a_step_add_up_to_it():
@@ -28,7 +30,7 @@ def test_parts_of_a_step_add_up_to_it():
     assert sum(parts.values()) == pytest.approx(1.0)
 
 
-def test_the_clock_sums_calls_and_begins_anew():
+def test_the_clock_sums_calls_and_starts_again():
     @timed("sleep")
     def sleep():
         time.sleep(0.01)
@@ -43,14 +45,14 @@ def test_the_clock_sums_calls_and_begins_anew():
 def test_what_happens_between_steps_is_not_counted_as_a_part_of_the_next():
     measuring = Measuring(build_recipe(RECIPE, directory=Path()), CPU)
     step_clock.seconds["forward_backward"] += 5  # held-out scoring runs the same passes
-    measuring.enriched("validation", {"step": 0})
-    assert measuring.enriched("step", STEP)["seconds_per_part"]["forward_backward"] == 0
+    measuring.enriched(ValidationEvent(step=0, phase="a", tokens=0, loss_per_source={}, bits_per_byte={}))
+    assert measuring.enriched(STEP).seconds_per_part["forward_backward"] == 0
 
 
 def test_mfu_is_of_the_peak_of_all_ranks_and_not_told_where_none_is_known():
-    assert Measuring(build_recipe(RECIPE, directory=Path()), CPU).enriched("step", STEP)["mfu"] is None
+    assert Measuring(build_recipe(RECIPE, directory=Path()), CPU).enriched(STEP).mfu is None
     stated = build_recipe({**RECIPE, "observers": {"peak_teraflops": 0.01}}, directory=Path())
-    assert Measuring(stated, CPU).enriched("step", STEP)["mfu"] == pytest.approx(2e9 / (4 * 0.01e12))
+    assert Measuring(stated, CPU).enriched(STEP).mfu == pytest.approx(2e9 / (4 * 0.01e12))
 
 
 def test_gpus_are_known_by_the_names_drivers_give_them():
@@ -65,25 +67,23 @@ def test_gpus_are_known_by_the_names_drivers_give_them():
 def test_the_end_of_a_phase_tells_its_means():
     measuring = Measuring(build_recipe(RECIPE, directory=Path()), CPU)
     for loss in (4.0, 2.0):
-        measuring.enriched("step", {**STEP, "loss": loss, "loss_per_source": {"x": loss} if loss > 3 else {"x": loss, "y": 1.0}})
-    ended = measuring.enriched("phase_end", {"step": 2, "phase": "a"})
-    assert (ended["loss"], ended["loss_per_source"], ended["tokens_per_second"]) == (3.0, {"x": 3.0, "y": 1.0}, 1024.0)
-    assert measuring.enriched("phase_end", {"step": 2, "phase": "b"})["loss"] is None
+        measuring.enriched(replace(STEP, loss=loss, loss_per_source={"x": loss} if loss > 3 else {"x": loss, "y": 1.0}))
+    ended = measuring.enriched(PhaseEndEvent(step=2, phase="a"))
+    assert (ended.loss, ended.loss_per_source, ended.tokens_per_second) == (3.0, {"x": 3.0, "y": 1.0}, 1024.0)
+    assert measuring.enriched(PhaseEndEvent(step=2, phase="b")).loss is None
 
 
 def test_means_of_a_phase_that_was_interrupted_cover_all_its_steps():
-    steps = [{"event": "step", **STEP, "step": n, "phase": "a" if n < 3 else "b", "loss": float(n)} for n in range(1, 6)]
+    steps = [replace(STEP, step=n, phase="a" if n < 3 else "b", loss=float(n)) for n in range(1, 6)]
     measuring = Measuring(build_recipe(RECIPE, directory=Path()), CPU)
-    measuring.count_again([{"event": "start", "step": 0}, *steps[:4]], "b")
-    measuring.enriched("step", steps[4])
-    ended = measuring.enriched("phase_end", {"step": 5, "phase": "b"})
-    assert (ended["loss"], ended["steps_measured"], ended["seconds"]) == (4.0, 3, 1.5)
+    measuring.count_again([StartEvent.from_json({}), *steps[:4]], "b")
+    measuring.enriched(steps[4])
+    ended = measuring.enriched(PhaseEndEvent(step=5, phase="b"))
+    assert (ended.loss, ended.steps_measured, ended.seconds) == (4.0, 3, 1.5)
 
 
 def test_trackers_get_losses_per_source_and_phase_times_and_memory():
-    flat = scalars(
-        "step", {**STEP, "tokens_per_source": {"x": 1}, "mfu": 0.25, "seconds_per_part": {"data": 0.1}, "memory_bytes": {"host": 9}}
-    )
+    flat = scalars(replace(STEP, mfu=0.25, seconds_per_part={"data": 0.1}, memory_bytes={"host": 9}))
     expected = {
         "loss/y": 5.0,
         "loss_in_phase/a": 4.0,
@@ -94,9 +94,9 @@ def test_trackers_get_losses_per_source_and_phase_times_and_memory():
         "seconds": 0.5,
     }
     assert flat.items() >= expected.items()
-    assert "mfu" not in scalars("step", {**STEP, "mfu": None})
-    scored = {"step": 1, "bits_per_byte": {"x": 1.5}, "loss_per_source": {"x": 2.5}}
-    assert scalars("validation", scored) == {"bits_per_byte/x": 1.5, "held_out_loss/x": 2.5}
+    assert "mfu" not in scalars(STEP)
+    scored = ValidationEvent(step=1, phase="a", tokens=512, loss_per_source={"x": 2.5}, bits_per_byte={"x": 1.5})
+    assert scalars(scored) == {"bits_per_byte/x": 1.5, "held_out_loss/x": 2.5}
 
 
 def test_a_memory_snapshot_on_the_cpu_is_refused(tmp_path, monkeypatch):
@@ -108,5 +108,5 @@ def test_a_memory_snapshot_on_the_cpu_is_refused(tmp_path, monkeypatch):
 
 def test_a_run_resumed_behind_the_steps_to_record_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("CODEMIX_PROFILE", "2-3")
-    ((event, values),) = Profiling(RunFolder(tmp_path), CPU).after("start", {"step": 5})
-    assert event == "warning" and values["text"] == "--profile 2-3: the run goes on at step 6, nothing is recorded"
+    (event,) = Profiling(RunFolder(tmp_path), CPU).after(StartEvent.from_json({"step": 5}))
+    assert event == WarningEvent(step=5, text="--profile 2-3: the run goes on at step 6, nothing is recorded")

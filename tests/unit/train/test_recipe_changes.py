@@ -18,7 +18,8 @@ from codemix_megatron.plan.run_recipe import read_run_recipe
 from codemix_megatron.recipe.reading import apply_overrides, build_recipe
 from codemix_megatron.recipe.schema import CheckpointPolicy
 from codemix_megatron.records.atomic import read_json, write_json
-from codemix_megatron.records.journal import Journal, read_journal
+from codemix_megatron.records.events import EndEvent, ReopenedEvent
+from codemix_megatron.records.journal import Journal, read_events
 from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.folder import check_run, is_finished, open_run, reopen
@@ -178,12 +179,12 @@ def test_another_data_order_is_refused(begun):
 
 def test_a_run_that_had_ended_goes_on_when_phases_are_appended(begun):
     journal = Journal(begun.run.journal)
-    journal.append("end", step=20)
+    journal.append(EndEvent(step=20, at="2026-03-01T10:00:00+00:00", seconds=9.0))
     journal.close()
     assert is_finished(begun.run, begun.planned()[1])
     assert not is_finished(begun.run, begun.planned(corpora=["web"], phases=[THIRD])[1])
     reopen(begun.run)
-    assert read_journal(begun.run.journal)[-1] == {"event": "reopened", "step": 20}
+    assert read_events(begun.run.journal)[-1] == ReopenedEvent(step=20)
 
 
 def test_a_project_that_was_moved_is_read_where_it_is_now(begun, tmp_path):

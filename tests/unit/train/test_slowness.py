@@ -1,7 +1,7 @@
 """Which rank is slow, and at what, from what all ranks measured."""
 
 import statistics
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from codemix_megatron.parallel.probe import Probe, core_seconds
+from codemix_megatron.records.events import StepEvent
 from codemix_megatron.train.medians import others_median
 from codemix_megatron.train.stragglers import WHY_SLOW, StragglerWatch, Window, slowness
 
@@ -60,11 +61,11 @@ def test_ranks_that_are_alike_are_never_named_and_a_slow_one_once_after_three_wi
     ranks = SimpleNamespace(size=3, rank=0, is_main=True, device=torch.device("cpu"))
     watch = StragglerWatch(SimpleNamespace(straggler_every_steps=1, straggler_factor=1.3), ranks)
     watch.hosts = ["node1", "node1", "node2"]
-    step = {"seconds_per_part": {"data": 0.0}, "seconds": 1.0}
+    step = StepEvent.from_json({"seconds_per_part": {"data": 0.0}, "seconds": 1.0})
 
     def named(number: int, **of_the_last) -> list[tuple]:
         monkeypatch.setattr(watch, "share", lambda _: windows(**of_the_last))
-        return [(event["step"], event["rank"], event["host"]) for _, event in watch.after("step", {**step, "step": number})]
+        return [(event.step, event.rank, event.host) for event in watch.after(replace(step, step=number))]
 
     assert not any(named(number) for number in range(1, 9))
     assert not any(named(number, probe_seconds=0.002) for number in (9, 10))
