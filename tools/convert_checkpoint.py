@@ -11,24 +11,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from codemix_megatron.cli.main import main
 
 HUGGING_FACE, MEGATRON = ("hf", "llama_mistral"), ("core", "mcore", "megatron")
-
+BOTH = HUGGING_FACE + MEGATRON
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model-type", choices=["GPT"], required=True)
-    parser.add_argument("--loader", choices=HUGGING_FACE + MEGATRON, required=True)
-    parser.add_argument("--saver", choices=HUGGING_FACE + MEGATRON, required=True)
-    parser.add_argument("--load-dir", required=True, help="Hugging Face folder, or run folder (RUN@STEP for one checkpoint)")
-    parser.add_argument("--save-dir", required=True)
+    parser = argparse.ArgumentParser(description=__doc__, epilog="--load-dir takes RUN@STEP for one checkpoint of a run folder.")
+    for name, choices in {"model-type": ["GPT"], "loader": BOTH, "saver": BOTH, "load-dir": None, "save-dir": None}.items():
+        parser.add_argument(f"--{name}", choices=choices, required=True)
     parser.add_argument("--tokenizer-model", help="tokenizer.json or .model, for a checkpoint that Megatron-LM itself saved")
-    parser.add_argument("--target-tensor-parallel-size", default="1", help="layout the recipe gets; the checkpoint has none")
-    parser.add_argument("--target-pipeline-parallel-size", default="1")
+    for kind in ("tensor", "pipeline"):
+        parser.add_argument(
+            f"--target-{kind}-parallel-size", dest=kind, default="1", help="layout the recipe gets; the checkpoint has none"
+        )
     given, others = parser.parse_known_args()  # others: what codemix import and codemix export take
     if (given.loader in HUGGING_FACE) == (given.saver in HUGGING_FACE):
         parser.error("one of --loader and --saver is hf, the other core")
-    layout = ["--tensor", given.target_tensor_parallel_size, "--pipeline", given.target_pipeline_parallel_size]
-    if given.tokenizer_model and given.loader in MEGATRON:
-        with tempfile.TemporaryDirectory(dir=Path(given.save_dir).absolute().parent) as run:
-            code = main(["import", "--from", "megatron", given.load_dir, run, "--tokenizer", given.tokenizer_model])
-            sys.exit(code or main(["export", run, given.save_dir, *others]))
-    command = ["import", *layout] if given.loader in HUGGING_FACE else ["export"]
-    sys.exit(main([*command, given.load_dir, given.save_dir, *others]))
+    words = ["import", "--tensor", given.tensor, "--pipeline", given.pipeline] if given.loader in HUGGING_FACE else ["export"]
+    if given.loader in HUGGING_FACE or not given.tokenizer_model:
+        sys.exit(main([*words, given.load_dir, given.save_dir, *others]))
+    with tempfile.TemporaryDirectory(dir=Path(given.save_dir).absolute().parent) as run:
+        code = main(["import", "--from", "megatron", given.load_dir, run, "--tokenizer", given.tokenizer_model])
+        sys.exit(code or main([*words, run, given.save_dir, *others]))

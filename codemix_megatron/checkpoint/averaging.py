@@ -6,10 +6,9 @@ once: to fp32 for the optimizer's own, from which those of lower precision are r
 random streams are those of the newest checkpoint, so that a run can go on from the mean.
 """
 
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from codemix_megatron.checkpoint.card import read_card, write_card
 from codemix_megatron.checkpoint.loading import find_fault
 from codemix_megatron.checkpoint.torch_dist import ShardReader, ShardWriter, StoredTensor
 from codemix_megatron.errors import CheckpointError
-from codemix_megatron.records.atomic import partial_path, sync_folder
+from codemix_megatron.records.atomic import writing_folder
 from codemix_megatron.records.checksum import file_sha256
 from codemix_megatron.records.run_folder import saved_step
 
@@ -46,16 +45,14 @@ def average_checkpoints(
 ) -> dict:
     """Write the mean of `checkpoints`, oldest first, as the checkpoint `target`; return its card.
 
-    It is there whole or not at all. Raises CheckpointError when one of them is torn, or holds another model than the newest.
+    It is complete or absent. Raises CheckpointError when one of them is torn, or holds another model than the newest.
     """
     cards = [checked_card(path) for path in checkpoints]
     refuse_others(checkpoints, cards)
-    began, partial = time.perf_counter(), partial_path(target)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    readers = [ShardReader(path) for path in checkpoints]
-    try:
-        with ShardWriter(partial) as writer:
+    began = time.perf_counter()
+    with writing_folder(target) as partial:
+        with ExitStack() as opened, ShardWriter(partial) as writer:
+            readers = [opened.enter_context(closing(ShardReader(path))) for path in checkpoints]
             write_mean(readers, weights, writer, progress)
             known = writer.finish((checkpoints[-1] / "common.pt").read_bytes())
         files = {p.name: {"bytes": p.stat().st_size, "sha256": known.get(p.name) or file_sha256(p)} for p in sorted(partial.iterdir())}
@@ -63,12 +60,6 @@ def average_checkpoints(
         now = datetime.now(UTC).isoformat(timespec="seconds")
         card = {**cards[-1], "files": files, "averaged": averaged, "at": now, "seconds": round(time.perf_counter() - began, 3)}
         write_card(partial, card)
-        os.rename(partial, target)
-        sync_folder(target.parent)
-    finally:
-        for reader in readers:
-            reader.close()
-        shutil.rmtree(partial, ignore_errors=True)
     return card
 
 

@@ -1,8 +1,6 @@
 """Checkpoint -> Hugging Face folder, complete and checked under its final name or not there."""
 
 import importlib.metadata
-import os
-import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,11 +11,12 @@ import torch
 from codemix_megatron.conversion.checkpoint_source import CheckpointSource, choose_checkpoint, hugging_face_config
 from codemix_megatron.conversion.model_card import model_card
 from codemix_megatron.conversion.model_files import kept_tokenizer
+from codemix_megatron.conversion.publishing import publishing
 from codemix_megatron.conversion.safetensors_files import SafetensorsWriter
 from codemix_megatron.conversion.tokenizer_files import check_tokenizer, write_tokenizer
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.megatron.importing import import_megatron
-from codemix_megatron.records.atomic import partial_path, replace_text, sync_folder, write_json
+from codemix_megatron.records.atomic import replace_text, write_json
 from codemix_megatron.records.manifest import CorpusManifest
 from codemix_megatron.records.run_folder import RunFolder
 
@@ -57,21 +56,9 @@ def export_run(run: RunFolder, step: int | None = None, output: Path | None = No
     folder = Path(output) if output else run.export(source.card["step"])
     if folder.exists() and not (folder / "export.json").is_file():
         raise ConversionError(f"{folder}: there and not an export; give another folder or remove it")
-    partial = partial_path(folder)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with publishing(folder, replace=True) as partial:
         record = fill(source, run, partial, options)
         write_json(partial / "export.json", record)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(partial, folder)
-        sync_folder(folder.parent)
-    except OSError as fault:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise ConversionError(f"{folder}: could not be written ({fault.strerror or fault})", exit_code=1) from fault
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return Exported(folder, record)
 
 

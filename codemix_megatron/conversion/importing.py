@@ -1,7 +1,6 @@
 """Hugging Face folder -> a checkpoint that any layout trains on from. No ranks, no model in memory."""
 
 import math
-import os
 import shutil
 import tempfile
 import time
@@ -18,6 +17,7 @@ from codemix_megatron.checkpoint.card import write_card
 from codemix_megatron.conversion.checkpoint_source import CheckpointSource, places
 from codemix_megatron.conversion.dimensions import Dimensions
 from codemix_megatron.conversion.model_files import keep_model_files, licence_of
+from codemix_megatron.conversion.publishing import publishing
 from codemix_megatron.conversion.safetensors_files import SafetensorsFolder, check_finite
 from codemix_megatron.conversion.shard_files import write_shards
 from codemix_megatron.conversion.tokenizer_files import check_tokenizer, write_tokenizer
@@ -28,7 +28,7 @@ from codemix_megatron.families.family import Family, Row
 from codemix_megatron.megatron.importing import import_megatron
 from codemix_megatron.recipe.pretrained import PREFIX, pretrained_model
 from codemix_megatron.recipe.schema import Model, Parallel, Recipe, as_plain
-from codemix_megatron.records.atomic import partial_path, replace_text, sync_folder
+from codemix_megatron.records.atomic import replace_text
 from codemix_megatron.records.manifest import TokenizerCard
 from codemix_megatron.records.run_folder import CARD, RunFolder
 
@@ -114,12 +114,10 @@ def write_checkpoint(
 
     What comes with the model beside its weights is kept in the run.
     """
-    began, partial = time.perf_counter(), partial_path(checkpoint)
+    began, dimensions = time.perf_counter(), Dimensions(model, model.ids(tokenizer.vocab_size))
     family = family_of_config(read_config(weights.folder), weights.folder)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        files = write_tensors(weights, family, Dimensions(model, model.ids(tokenizer.vocab_size)), partial, options)
+    with publishing(checkpoint) as partial:
+        files = write_tensors(weights, family, dimensions, partial, options)
         kept, sums = keep_model_files(weights.folder, tokenizer, run)
         card = {
             "step": 0,
@@ -137,12 +135,6 @@ def write_checkpoint(
         if options.parity:
             card["parity"] = compare(partial, weights.folder, options)
             write_card(partial, card)
-        os.rename(partial, checkpoint)
-        sync_folder(checkpoint.parent)
-    except OSError as fault:
-        raise ConversionError(f"{checkpoint}: could not be written ({fault.strerror or fault})", exit_code=1) from fault
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return card
 
 

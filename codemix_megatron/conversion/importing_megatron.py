@@ -1,7 +1,5 @@
 """A checkpoint that Megatron-LM saved -> a run whose checkpoint any layout trains on from and any export is made of. No ranks."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -17,6 +15,7 @@ from codemix_megatron.conversion.importing import ImportOptions, write_blocks
 from codemix_megatron.conversion.megatron_checkpoint import MegatronCheckpoint, open_megatron
 from codemix_megatron.conversion.megatron_model_block import model_of_arguments
 from codemix_megatron.conversion.model_files import keep_model_files
+from codemix_megatron.conversion.publishing import publishing
 from codemix_megatron.conversion.safetensors_files import check_finite
 from codemix_megatron.conversion.shard_files import write_shards
 from codemix_megatron.errors import ConversionError
@@ -24,7 +23,6 @@ from codemix_megatron.families.family import Row
 from codemix_megatron.families.registry import choose_family
 from codemix_megatron.recipe.pretrained import fitting_model
 from codemix_megatron.recipe.schema import Model, as_plain
-from codemix_megatron.records.atomic import partial_path, sync_folder
 from codemix_megatron.records.manifest import TokenizerCard
 from codemix_megatron.records.run_folder import RunFolder
 
@@ -97,8 +95,7 @@ def write_checkpoint(
     there: MegatronCheckpoint, run: RunFolder, model: Model, names: dict[Row, str], tokenizer: TokenizerCard, options: ImportOptions
 ) -> dict:
     """Stream weights into the run's first checkpoint and return its card; it appears complete under its final name."""
-    checkpoint, arguments = run.checkpoint(0), arguments_of(there)
-    partial, dimensions = partial_path(checkpoint), Dimensions(model, model.ids(tokenizer.vocab_size))
+    arguments, dimensions = arguments_of(there), Dimensions(model, model.ids(tokenizer.vocab_size))
 
     def parts(row: Row, layer: int | None) -> Iterator[tuple[int, torch.Tensor]]:
         tensor, wanted = there.read(names[row], row, layer), dimensions.megatron_shape(row)
@@ -108,9 +105,7 @@ def write_checkpoint(
         check_finite(f"{there.folder}: {where}", tensor)
         yield 0, tensor.contiguous()
 
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with publishing(run.checkpoint(0)) as partial:
         files = write_shards(partial, tuple(names), dimensions, parts, options.progress)
         kept, _ = keep_model_files(Path(tokenizer.path).parent, tokenizer, run)
         card = {
@@ -126,12 +121,6 @@ def write_checkpoint(
             "files": files,
         }
         write_card(partial, card)
-        os.rename(partial, checkpoint)
-        sync_folder(checkpoint.parent)
-    except OSError as fault:
-        raise ConversionError(f"{checkpoint}: could not be written ({fault.strerror or fault})", exit_code=1) from fault
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return card
 
 

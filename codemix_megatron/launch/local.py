@@ -23,7 +23,6 @@ from codemix_megatron.ports import reserve_port
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.watch.failures import Failure, first_failure
 from codemix_megatron.watch.heartbeat import Watch
-from codemix_megatron.watch.lease import cannot_be_made
 from codemix_megatron.watch.rank_log import rank_log_path
 
 __all__ = ["KILL_AFTER_SECONDS", "Launch", "end_with_parent", "follow_ranks", "start_ranks"]
@@ -54,10 +53,7 @@ def start_ranks(run: RunFolder, command: list[str], num_ranks: int, port: int, l
     `launch`, their name for this start, is written into the journal's start event, so that the caller finds where its part begins.
     """
     held = hold_port(port)
-    try:
-        run.logs.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise cannot_be_made(run, fault) from None
+    run.make(run.logs)
     run.stop.unlink(missing_ok=True)  # one from an earlier start; from here on it means these ranks
     notes = Path(tempfile.mkdtemp(prefix="codemix-notes-"))
     words = [sys.executable, "-m", "codemix_megatron.cli.ranks", str(num_ranks), str(held.getsockname()[1]), *command]

@@ -1,7 +1,9 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are complete or absent."""
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +20,7 @@ __all__ = [
     "without_surrogates",
     "write_json",
     "writing",
+    "writing_folder",
 ]
 
 # Text that UTF-8 cannot hold (lone surrogates: odd file names, broken JSON) is written as \\udXXX, which JSON reads back as it was.
@@ -46,6 +49,25 @@ def writing(path, mode: str = "w"):
         partial.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def writing_folder(folder, *, replace: bool = False) -> Iterator[Path]:
+    """Yield an empty folder beside `folder`; on success rename it to `folder`, else remove it.
+
+    With `replace` it takes the place of a folder that is there, else such a one is an OSError.
+    """
+    folder, partial = Path(folder), partial_path(folder)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if replace:
+            shutil.rmtree(folder, ignore_errors=True)
+        os.rename(partial, folder)
+        sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def sync_folder(folder) -> None:

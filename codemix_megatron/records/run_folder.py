@@ -21,9 +21,11 @@ RUN/recipe.yaml            the resolved recipe
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from codemix_megatron.errors import CodemixError
+from codemix_megatron.errors import CodemixError, LaunchError
 
 __all__ = ["CARD", "RunFolder", "is_run_folder", "saved_step", "step_of"]
 
@@ -65,6 +67,19 @@ class RunFolder:
                 f"{folder}: not a run folder (no recipe.yaml and environment.json in it); give the folder `codemix train` made"
             )
         return folder
+
+    def make(self, part: Path) -> None:
+        """Make a folder of the run, and the run's own with it; raises LaunchError where the system refuses."""
+        with self.naming_refusals():
+            part.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def naming_refusals(self) -> Iterator[None]:
+        """Raise LaunchError, which says what to do, when the system refuses to write into the run's folder."""
+        try:
+            yield
+        except OSError as fault:
+            raise LaunchError(f"{self}: cannot be made ({str(fault.strerror).lower()}); give another --folder", exit_code=2) from None
 
     def checkpoint(self, step: int) -> Path:
         """Return the folder of one checkpoint."""

@@ -15,7 +15,6 @@ from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.atomic import read_json, write_json
 from codemix_megatron.records.manifest import CorpusManifest, manifest_path
 from codemix_megatron.records.run_folder import RunFolder
-from codemix_megatron.watch.lease import cannot_be_made
 
 __all__ = ["CorpusFilesCheck", "check_corpus_files"]
 
@@ -62,10 +61,8 @@ class CorpusFilesCheck:
         if self.faults:
             raise CorpusError("\n".join(self.faults))
         if self.run.path.is_dir() and self.known != read_known(self.run):  # a start that is refused yet makes no folder
-            try:
+            with self.run.naming_refusals():
                 write_json(self.run.corpora, self.known)
-            except OSError as fault:
-                raise cannot_be_made(self.run, fault) from None
         return True
 
     def read_block(self) -> None:

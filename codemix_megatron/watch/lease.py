@@ -23,9 +23,10 @@ from pathlib import Path
 from threading import Event, Thread
 
 from codemix_megatron.errors import LaunchError
+from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.watch.rank_environment import node_name, start_id
 
-__all__ = ["cannot_be_made", "Holder", "Lease", "LEASE_SECONDS", "wait_until_free"]
+__all__ = ["Holder", "Lease", "LEASE_SECONDS", "wait_until_free"]
 
 LEASE_SECONDS = 30.0
 RENEW_SECONDS = 5.0
@@ -164,11 +165,6 @@ def wait_until_free(run: Path, patience: float = DYING_SECONDS) -> int:
     return seen.number
 
 
-def cannot_be_made(run, fault: OSError) -> LaunchError:
-    """Return the error for a run folder that the system does not let us make."""
-    return LaunchError(f"{run}: cannot be made ({str(fault.strerror).lower()}); give another --folder", exit_code=2)
-
-
 class Lease:
     """A run folder held by this process from `take` until `release`; `on_loss(text)` is called on a thread when somebody took it over."""
 
@@ -182,10 +178,7 @@ class Lease:
         """Take the lease, or raise LaunchError naming who has it."""
         while True:
             number = wait_until_free(self.run, patience) + 1
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as fault:
-                raise cannot_be_made(self.run, fault) from None
+            RunFolder(self.run).make(self.folder)
             try:
                 with open(self.folder / str(number), "x", encoding="utf-8") as handle:
                     json.dump(asdict(Holder.here()), handle)
