@@ -9,7 +9,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --durations=40 -n $(W
 
 .PHONY: demo study-demo test test-all lint docs clean soak bench-save bench-mixture bench-prepare bench-convert test-smollm bench-filters bench-evaluate bench-personal-data
 
-demo: $(STAMP)  ## the whole road on the standard library's own sources
+demo: $(STAMP)  ## every command on the standard library's own sources, from documents to a report
 	$(BIN)/codemix demo
 
 study-demo: $(STAMP)  ## the paper's runs in small, as one study with its report, 16 minutes on two cores; the same command resumes it

@@ -1,4 +1,4 @@
-"""How long training stands still for a checkpoint: written at once, and behind training, in one run of this program.
+"""How long training stands still for a checkpoint: written synchronously and asynchronously, in one run of this program.
 
     python benchmarks/saving.py [--ranks 1] [--steps 12] [--every 3]
 

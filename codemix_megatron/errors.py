@@ -11,7 +11,7 @@
         └── RankCrashed    one of them died of a fault in native code; trying again is worth it
 
 A message says where, what was found, what is allowed and what to do. `exit_code` is 2 when the
-user can mend it (the default of most classes) and 1 when the machine failed; the command line
+user can fix it (the default of most classes) and 1 when the machine failed; the command line
 prints the message without a traceback and leaves with that code.
 """
 
@@ -96,4 +96,4 @@ class RankCrashed(LaunchError):
 def machine_fault(fault: OSError) -> CodemixError:
     """Return what the operating system refused (a full disk, a missing right) as an error of this package."""
     where = f"{fault.filename}: " if fault.filename else ""
-    return CodemixError(f"{where}{fault.strerror or fault}; mend it and run the same command again", exit_code=MACHINE_FAULT)
+    return CodemixError(f"{where}{fault.strerror or fault}; fix it and run the same command again", exit_code=MACHINE_FAULT)

@@ -57,7 +57,7 @@ LAUNCHER_VARIABLES = (
 
 
 def find_place(env: Mapping[str, str] = os.environ) -> Place | None:
-    """Return this process's place, or None when it is alone; raises LaunchError when the environment tells half of it."""
+    """Return this process's place, or None when it is alone; raises LaunchError when the environment has only a part of it."""
     if TORCHRUN.rank in env:
         return read_place(TORCHRUN, env)
     is_step = is_slurm_rank(env)
@@ -117,7 +117,7 @@ def step_tasks(env: Mapping[str, str]) -> int:
 
 
 def slurm_place(env: Mapping[str, str]) -> Place:
-    """Return the place of a task of srun; raises LaunchError when it has not been told where ranks meet."""
+    """Return the place of a task of srun; raises LaunchError when the environment does not say where ranks meet."""
     size = step_tasks(env)
     if size > 1 and ("MASTER_ADDR" not in env or "MASTER_PORT" not in env):
         raise LaunchError(
@@ -148,7 +148,7 @@ def meeting_address(place: Place, env: Mapping[str, str] = os.environ) -> tuple[
     is_one_machine = place.local_size == place.size
     if not is_one_machine or place.launcher == TORCHRUN.launcher:
         raise LaunchError(
-            f"rank {place.rank} of {place.size} ({place.launcher}) is not told where ranks meet; export MASTER_ADDR, the first node's name, and"
+            f"rank {place.rank} of {place.size} ({place.launcher}) does not know where ranks meet; export MASTER_ADDR, the first node's name, and"
             " MASTER_PORT, one that nobody uses there (mpirun -x MASTER_ADDR -x MASTER_PORT)",
             exit_code=2,
         )

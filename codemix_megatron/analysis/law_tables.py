@@ -74,7 +74,7 @@ def read_tables(ratios, metrics) -> MixtureTable:
     metric_columns, metric_rows = read_csv(Path(metrics))
     runs = [run for run in ratio_rows if run in metric_rows]
     if not runs:
-        raise CorpusError(f"{ratios} and {metrics}: no run stands in both; they are joined on {' or '.join(KEYS)}")
+        raise CorpusError(f"{ratios} and {metrics}: no run is in both; they are joined on {' or '.join(KEYS)}")
     sizes = tuple(name for name in SIZES if name in ratio_columns)
     domains = [name for name in ratio_columns if name not in sizes]
     shares = np.array([[ratio_rows[run][name] for name in domains] for run in runs])
@@ -114,7 +114,7 @@ def read_csv(path: Path) -> tuple[list[str], dict[str, dict[str, float]]]:
         if len(line) != len(header):
             raise CorpusError(f"{path}:{number}: {len(line)} values under {len(header)} columns")
         if line[key] in rows:
-            raise CorpusError(f"{path}:{number}: run {line[key]} stands there twice")
+            raise CorpusError(f"{path}:{number}: run {line[key]} is listed twice")
         try:
             rows[line[key]] = {name: np.nan if line[i].strip().lower() in MISSING else float(line[i]) for i, name in columns.items()}
         except ValueError as fault:

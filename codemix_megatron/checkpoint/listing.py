@@ -1,4 +1,4 @@
-"""Everything in a run's checkpoints folder: whole, torn and unfinished. No torch."""
+"""Everything in a run's checkpoints folder: complete, torn and unfinished. No torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ class Listed:
     at: str | None
     layout: dict | None
     kept: str | None
-    fault: str | None  # None: whole
+    fault: str | None  # None: complete
     is_checkpoint: bool  # False: a save that was not finished, or one set aside
 
 

@@ -62,9 +62,9 @@ def newest_valid(folder) -> tuple[Path | None, list[str]]:
 
 
 def set_aside(folder, after: Path | None) -> None:
-    """Rename checkpoints newer than the sound one `after` (all without one) to step-N.torn.
+    """Rename checkpoints newer than the valid one `after` (all without one) to step-N.torn.
 
-    They stay to be looked at, and no longer count as the newest, in whose favour sound ones are removed.
+    They stay to be looked at, and no longer count as the newest, in whose favour valid ones are removed.
     """
     for checkpoint in named_like_checkpoints(folder):
         if after is None or saved_step(checkpoint) > saved_step(after):
@@ -94,7 +94,7 @@ def prune(folder, kept: dict[int, str]) -> list[Path]:
     """Remove the checkpoints whose steps are not in `kept` (`why_kept` says which those are); return what was removed."""
     removed = [p for p in list_checkpoints(folder) if step_of(p) not in kept]
     for checkpoint in removed:
-        doomed = checkpoint.with_name(f".{checkpoint.name}.removed")  # first: a half removed checkpoint must not look whole
+        doomed = checkpoint.with_name(f".{checkpoint.name}.removed")  # first: a half removed checkpoint must not look complete
         remove_folder(doomed)
         checkpoint.rename(doomed)
         remove_folder(doomed)

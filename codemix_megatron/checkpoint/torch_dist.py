@@ -108,7 +108,7 @@ class ShardReader:
             filled += part.numel()
         if filled != math.prod(shape):
             where = "" if layer is None else f" of layer {layer}"
-            raise ConversionError(f"{self.folder}: {name}{where} has {filled} of {math.prod(shape)} numbers; the checkpoint is not whole")
+            raise ConversionError(f"{self.folder}: {name}{where} has {filled} of {math.prod(shape)} numbers; the checkpoint is incomplete")
         assert whole is not None
         return whole
 
@@ -137,7 +137,7 @@ class ShardReader:
         except OSError as fault:
             raise ConversionError(f"{self.folder}/{file_name}: {name} cannot be read ({fault.strerror})") from None
         if len(found) != length:
-            raise ConversionError(f"{self.folder}/{file_name}: ends before {name} does; the checkpoint is not whole")
+            raise ConversionError(f"{self.folder}/{file_name}: ends before {name} does; the checkpoint is incomplete")
         return found
 
     def close(self) -> None:

@@ -45,7 +45,7 @@ __all__ = ["Saved", "Saving", "save_checkpoint"]
 class LocalWrite(TorchDistSaveShardedStrategy):
     """megatron's torch_dist format through torch's own writer, in parts.
 
-    Megatron's writer forks processes and starts a manager process that imports torch anew: 5 to 8 s for the
+    Megatron's writer forks processes and starts a manager process that imports torch again: 5 to 8 s for the
     smallest model. torch's `save` talks between ranks before and after it writes; here each rank plans by itself
     (megatron has given every shard to one rank already) and rank 0 joins the plans when all have written.
     """
@@ -187,7 +187,7 @@ class Saving:
         free = shutil.disk_usage(above).free / 2**20 if above.exists() else 0
         return CheckpointError(
             f"{self.folder}: could not be saved ({cause}; {free:.0f} MiB are free there);"
-            " earlier checkpoints are untouched, mend it and run the same command again"
+            " earlier checkpoints are untouched, fix it and run the same command again"
         )
 
 

@@ -127,7 +127,7 @@ def compare(plan, counted: dict, last_step: StepEvent) -> int:
         if recounted != journalled:
             wrong.append(f"{source}: {recounted} recounted, {journalled} in the journal")
     if wrong:
-        sys.stdout.write("the journal says otherwise: " + "; ".join(wrong) + "\n")
+        sys.stdout.write("the journal differs: " + "; ".join(wrong) + "\n")
         return 1
     sys.stdout.write(f"the journal agrees, up to step {last_step.step} of {plan.steps}\n")
     return 0

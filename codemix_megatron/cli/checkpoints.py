@@ -1,4 +1,4 @@
-"""codemix checkpoints: what a run has saved, why each is kept, and whether it is whole."""
+"""codemix checkpoints: what a run has saved, why each is kept, and whether it is complete."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ EPILOG = """examples:
   codemix checkpoints runs/mine --verify      reads every file again and compares checksums
   codemix checkpoints runs/mine --json
 
-Exit code 1 when a checkpoint is torn, 0 when all are whole. Without --verify only names and sizes are compared."""
+Exit code 1 when a checkpoint is torn, 0 when all are complete. Without --verify only names and sizes are compared."""
 
 
 def add_arguments(parser) -> None:
@@ -26,7 +26,7 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> int:
-    """List, and say by the exit code whether all are whole."""
+    """List, and say by the exit code whether all are complete."""
     from codemix_megatron.checkpoint.listing import list_run
     from codemix_megatron.cli.progress import progress_bar
 
@@ -43,8 +43,8 @@ def run(arguments) -> int:
     torn = [entry for entry in entries if entry.is_checkpoint and entry.fault]
     if not arguments.json:
         checked = "every checksum compared" if arguments.verify else "names and sizes compared; --verify reads the files"
-        whole = sum(entry.is_checkpoint for entry in entries) - len(torn)
-        sys.stdout.write(f"{whole} whole, {len(torn)} torn ({checked})\n")
+        complete = sum(entry.is_checkpoint for entry in entries) - len(torn)
+        sys.stdout.write(f"{complete} complete, {len(torn)} torn ({checked})\n")
     return 1 if torn else 0
 
 
@@ -60,7 +60,7 @@ def print_table(entries) -> None:
         table.columns[number].justify = "right"
     for entry in (entry for entry in entries if entry.is_checkpoint):
         tokens = "" if entry.tokens is None else format_tokens(entry.tokens)
-        state = "TORN" if entry.fault else "whole"
+        state = "TORN" if entry.fault else "complete"
         size = f"{entry.bytes / 2**20:.1f}"
         table.add_row(str(entry.step), tokens, entry.phase or "", size, age(entry.at), layout(entry.layout), entry.kept or "", state)
     Console().print(table)

@@ -1,4 +1,4 @@
-"""codemix demo: the whole road, as the commands a user would type."""
+"""codemix demo: from documents to a report, as the commands a user would type."""
 
 import shlex
 import signal
@@ -26,7 +26,7 @@ EPILOG = """examples:
   codemix demo --directory /tmp/mine --text ~/notes --code ~/src
 
 It writes DIRECTORY/recipe.yaml, corpora, a run folder and the report, and prints every command it runs.
-Called again, it goes on where it was; edit the recipe or remove the directory to begin anew."""
+Called again, it resumes where it was; edit the recipe or remove the directory to start again."""
 
 
 def add_arguments(parser) -> None:
@@ -52,7 +52,7 @@ def run(arguments) -> int:
         call("export", folder)
     call("evaluate", folder)
     call("report", folder)
-    say(f"the whole road took {time.monotonic() - began:.0f} s; open file://{folder / 'report' / 'index.html'}")
+    say(f"all steps took {time.monotonic() - began:.0f} s; open file://{folder / 'report' / 'index.html'}")
     return 0
 
 
@@ -95,8 +95,8 @@ def train_with_a_stop(recipe: Path, overrides: list[str], folder: Path) -> None:
         if code == 0:
             return
         if code != STOPPED_EARLY or not is_first:
-            raise LaunchError(f"training ended with exit code {code}; what went wrong stands above")
-        say("that was a SIGTERM, as a scheduler sends before it takes the machine; the same command goes on")
+            raise LaunchError(f"training ended with exit code {code}; the error is above")
+        say("that was a SIGTERM, as a scheduler sends before it takes the machine; the same command resumes")
 
 
 def start(words: list[str], folder: Path, stop_step: int | None) -> int:

@@ -140,7 +140,7 @@ def slurm() -> str:
     except LaunchError as fault:
         return f"sbatch found, but Slurm does not answer: {str(fault)[:120]}"
     settings = cluster.settings
-    requeue = "may be queued again" if settings.get("JobRequeue") != "0" else "are not queued again by default (another one goes on)"
+    requeue = "may be queued again" if settings.get("JobRequeue") != "0" else "are not queued again by default (another one is submitted)"
     keeps = settings.get("AccountingStorageType", "")
     accounting = "no accounting (sacct knows nothing)" if keeps.endswith("none") else f"accounting {keeps}"
     partitions = "".join(f"\n  {partition.describe()}" for partition in cluster.partitions)

@@ -27,7 +27,7 @@ EPILOG = """examples:
   codemix inspect runs/mine --licences                      # of everything the run has read
   codemix inspect /data/the_pile_text_document --tokenizer tokenizer.json
 
-Of Megatron files without a manifest it tells what their index tells."""
+Of Megatron files without a manifest it prints what their index holds."""
 
 
 def add_arguments(parser) -> None:
@@ -60,7 +60,7 @@ def run(arguments) -> None:
         print_manifest(manifest)
     else:
         print(
-            f"{prefix}: no manifest; its index tells {reader.num_documents:,} documents, {reader.num_tokens:,} tokens of {reader.dtype.name}"
+            f"{prefix}: no manifest; its index holds {reader.num_documents:,} documents, {reader.num_tokens:,} tokens of {reader.dtype.name}"
         )
     tokenizer = find_tokenizer(arguments.tokenizer, manifest)
     numbers = arguments.document or draw_documents(reader, manifest, arguments.samples, arguments.seed, held_out=arguments.held_out)
@@ -98,7 +98,7 @@ def print_manifest(manifest: CorpusManifest) -> None:
     console = Console() if sys.stdout.isatty() else Console(width=140)
     card, encoder = manifest.tokenizer, manifest.encoder
     lines = [
-        f"{manifest.name} ({manifest.kind}): {manifest.prefix}.bin, {manifest.dtype}, made {manifest.created_at or 'at a time not told'}",
+        f"{manifest.name} ({manifest.kind}): {manifest.prefix}.bin, {manifest.dtype}, made {manifest.created_at or 'at an unknown time'}",
         f"  {manifest.num_documents:,} documents, {manifest.num_bytes:,} bytes, {manifest.num_tokens:,} tokens"
         f" ({manifest.num_bytes / max(1, manifest.num_tokens):.2f} bytes/token)",
         f"  {manifest.held_out_documents:,} of them held out ({manifest.held_out_tokens:,} tokens), share {manifest.held_out_share:g}",
@@ -109,7 +109,7 @@ def print_manifest(manifest: CorpusManifest) -> None:
         *([f"    ids by {encoder.library}{f'; {encoder.refused}' if encoder.refused else ''}"] if encoder else []),
         f"  .bin sha256 {manifest.bin_sha256}",
         f"  .idx sha256 {manifest.idx_sha256}",
-        f"  from {', '.join(manifest.documents) or 'documents not told'}",
+        f"  from {', '.join(manifest.documents) or 'unknown documents'}",
         f"  order: {'that of the input' if manifest.shuffle_seed is None else f'shuffled by seed {manifest.shuffle_seed}'}",
     ]
     say(console, *lines)

@@ -33,7 +33,7 @@ __all__ = ["add_arguments", "run"]
 SUBMITTED_BY = {"kubernetes": "kubectl apply -f -", "skypilot": "sky launch"}
 EPILOG = """examples:
   codemix launch recipe.yaml --site site.yaml --dry-run           the script, and nothing else
-  codemix launch recipe.yaml --site site.yaml --nodes 4           train into runs/NAME; the same command goes on from there
+  codemix launch recipe.yaml --site site.yaml --nodes 4           train into runs/NAME; the same command resumes from there
   codemix launch recipe.yaml --site site.yaml --folder runs/two seed=2
   codemix launch --prepare recipe.yaml --site site.yaml --tasks 16
   codemix launch --evaluate runs/mine --site site.yaml --suite small --data /data/eval
@@ -57,7 +57,7 @@ def add_arguments(parser) -> None:
         "--spares",
         type=int,
         metavar="N",
-        help="nodes to have in addition, on which a failed start goes on (default: the site's spare_nodes)",
+        help="nodes to have in addition, on which a failed attempt is restarted (default: the site's spare_nodes)",
     )
     parser.add_argument(
         "--on",
@@ -157,8 +157,8 @@ def launch_training(arguments, site: Site) -> None:
     print(f"log      {job.log}\n         {folder.logs}/rank-N.log")
     print(f"watch    squeue --job {job.id}; tail -F {job.log}")
     print(f"save     scancel --batch --signal=USR1 {job.id}      (save, leave, be queued again)")
-    print(f"stop     touch {folder.stop}      (save and leave; codemix launch goes on)")
-    print(f"cancel   scancel {job.id}      (at once; codemix launch goes on from the last checkpoint)")
+    print(f"stop     touch {folder.stop}      (save and exit; codemix launch resumes)")
+    print(f"cancel   scancel {job.id}      (at once; codemix launch resumes from the last checkpoint)")
 
 
 def staged_environment(site: Site, folder: RunFolder) -> Environment:

@@ -29,10 +29,10 @@ COMMANDS = {
     "plan": "show what a recipe will do: sequences, steps, epochs, parameters, memory, FLOPs",
     "study": "many runs that share parents, described once: plan, run, status, resume, report",
     "train": "train a recipe on any number of ranks; resumes a run folder that is there",
-    "launch": "train, prepare or evaluate as Slurm jobs that go on whatever fails",
+    "launch": "train, prepare or evaluate as Slurm jobs that are requeued after failures",
     "site": "a site file for this cluster, out of what Slurm says of it",
     "average": "the mean of a run's last checkpoints, as a run to export, score, branch off or train on from",
-    "checkpoints": "list what a run has saved, why each is kept, and whether it is whole",
+    "checkpoints": "list what a run has saved, why each is kept, and whether it is complete",
     "export": "checkpoint -> Hugging Face folder, logits checked",
     "import": "Hugging Face folder -> run folder to train on from",
     "evaluate": "score an export: bits per byte, multiple choice through lm-eval",
@@ -40,7 +40,7 @@ COMMANDS = {
     "audit": "what a run really consumed, recounted per phase, source and language",
     "law": "what mixtures do to losses, fitted over many runs, and which to try next",
     "report": "runs -> one HTML page with figures",
-    "demo": "the whole road on the standard library's own sources, in minutes",
+    "demo": "every command on the standard library's own sources, in minutes",
     "doctor": "what this machine has: devices, versions, engines, and whether they work",
 }
 
@@ -55,7 +55,7 @@ EPILOG = """examples:
   codemix prepare recipe.yaml && codemix train recipe.yaml --nproc 4
   codemix export runs/demo && codemix evaluate runs/demo && codemix report runs/demo
 
-Exit codes: 0 done, 2 something to mend in what was asked, 1 the machine failed, 75 stopped early and saved."""
+Exit codes: 0 done, 2 something to fix in what was asked, 1 the machine failed, 75 stopped early and saved."""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -27,7 +27,7 @@ def print_plan(plan) -> None:
         say(f"[bold yellow]sizes of corpora are assumed[/]: {sizes}; vocabulary {plan.vocab_size:,}")
     if plan.branch:
         say(
-            f"goes on from step {plan.branch.step:,} of {plan.branch.run}, {format_tokens(plan.first_token)} tokens in; data read counts these"
+            f"continues from step {plan.branch.step:,} of {plan.branch.run}, {format_tokens(plan.first_token)} tokens in; data read counts these"
         )
     for line in machine_lines(plan):
         say(line)

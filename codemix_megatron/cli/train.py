@@ -35,7 +35,7 @@ Ctrl-C, SIGTERM and SIGUSR1 finish the step, save and leave with exit code 75; t
 
 def add_arguments(parser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("recipe", help="YAML recipe; its corpora must be prepared. Or a run folder, to go on with its own")
+    parser.add_argument("recipe", help="YAML recipe; its corpora must be prepared. Or a run folder, to resume with its own")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the recipe, as a.b=c")
     parser.add_argument("--folder", help="run folder (default: runs/NAME beside the recipe)")
     parser.add_argument("--nproc", type=int, help="ranks to start on this machine (default: what the recipe's layout needs)")
@@ -129,7 +129,7 @@ def train_here(recipe, arguments, folder: RunFolder, num_ranks: int) -> int:
             sys.stdout.flush()
     ended = read_events(folder.journal)[-1]
     if isinstance(ended, StopEvent):
-        sys.stdout.write(f"stopped at step {ended.step} of {plan.steps} and saved; run the same command to go on\n")
+        sys.stdout.write(f"stopped at step {ended.step} of {plan.steps} and saved; run the same command to resume\n")
         return STOPPED_EARLY
     sys.stdout.write(f"trained {plan.steps} steps; next: codemix export {folder}\n")
     return 0

@@ -50,7 +50,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--solution-key", metavar="KEY", help="key of the solution, where its name is not a usual one")
     parser.add_argument("--tests-key", metavar="KEY", help="key of the tests")
     parser.add_argument("--with-tests", action="store_true", help="keep the tests as part of the text")
-    parser.add_argument("--force", action="store_true", help="begin anew, whatever is there")
+    parser.add_argument("--force", action="store_true", help="start again, whatever is there")
     add_trust_option(parser, PROGRAMS)
     parser.add_argument("--unsandboxed", action="store_true", help="the same as --trust programs")
 

@@ -37,7 +37,7 @@ class LegacyCheckpoint:
         self.stages = 1 + max(stage for _, stage in self.states)
         missing = [f"mp_rank_{t:02d}_{p:03d}" for t in range(self.tensor_ranks) for p in range(self.stages) if (t, p) not in self.states]
         if missing:
-            raise ConversionError(f"{folder}: {', '.join(missing)} is missing; copy the checkpoint whole")
+            raise ConversionError(f"{folder}: {', '.join(missing)} is missing; copy the complete checkpoint")
         if "language_model" in first.get("model", {}):
             raise ConversionError(f"{folder}: saved by Megatron-LM's models before megatron-core; save it with --use-mcore-models first")
         self.parts = self.find_parts()
@@ -106,5 +106,5 @@ def rank_states(folder: Path) -> dict[tuple[int, int], dict[str, Any]]:
                 raise ConversionError(f"{path}: of expert-parallel ranks; a mixture of experts cannot be carried")
             states[int(found[1]), int(found[2] or 0)] = load_foreign(path / WEIGHTS)
     if (0, 0) not in states:
-        raise ConversionError(f"{folder}: mp_rank_00 is missing; copy the checkpoint whole")
+        raise ConversionError(f"{folder}: mp_rank_00 is missing; copy the complete checkpoint")
     return states

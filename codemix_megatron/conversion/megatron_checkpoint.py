@@ -75,7 +75,7 @@ class TorchDistCheckpoint:
         try:
             backend = read_json(folder / "metadata.json").get("sharded_backend", "torch_dist")
         except (OSError, ValueError, AttributeError) as fault:
-            raise ConversionError(f"{folder}/metadata.json: cannot be read ({fault}); copy the checkpoint whole") from None
+            raise ConversionError(f"{folder}/metadata.json: cannot be read ({fault}); copy the complete checkpoint") from None
         if backend != "torch_dist":
             raise ConversionError(f"{folder}: saved with --ckpt-format {backend}; load it in Megatron-LM and save it as torch_dist")
         self.common = load_foreign(folder / "common.pt")

@@ -96,11 +96,11 @@ def check_ids(checked: Checked, reader: IndexedReader | None, tokenizer: Documen
         f"{found.same} documents, drawn and with the rarest ids, have the ids that {found.library} itself gives their text"
     )
     if found.untold:
-        checked.unchecked.append(f"the ids of {found.untold} documents whose text does not tell them")
+        checked.unchecked.append(f"the ids of {found.untold} documents whose text does not determine them")
 
 
 def opened(checked: Checked) -> IndexedReader | None:
-    """Return the reader of a corpus whose header and sizes are sound; note what is not."""
+    """Return the reader of a corpus whose header and sizes are valid; note what is not."""
     try:
         reader = IndexedReader(checked.prefix)
     except CorpusError as fault:

@@ -1,4 +1,4 @@
-"""Write failures of the machine, told as errors that say how much room is needed."""
+"""Write failures of the machine, raised as errors that say how much space is needed."""
 
 import errno
 import shutil

@@ -47,7 +47,7 @@ class DocumentLines:
 
 
 def write_table(prefix: str, num_documents: int, pieces: Iterable[DocumentLines], permutations: int | None) -> None:
-    """Write both files, or three where there are signatures, each whole or not at all."""
+    """Write both files, or three where there are signatures, each complete or absent."""
     if permutations is None:
         Path(f"{prefix}.signatures.npy").unlink(missing_ok=True)
     with contextlib.ExitStack() as stack:

@@ -142,5 +142,5 @@ def check_damage(finishing: Finishing, max_bad_share: float, listed: Path) -> No
     if dropped.num_damaged > max_bad_share * met:
         raise CorpusError(
             f"{dropped.num_damaged} of {met} lines are damaged, more than --max-bad-share {max_bad_share:g} allows"
-            f" ({dropped.describe(harmless=False)}; all in {listed}); mend or remove them (nothing was written)"
+            f" ({dropped.describe(harmless=False)}; all in {listed}); fix or remove them (nothing was written)"
         )

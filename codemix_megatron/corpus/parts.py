@@ -224,7 +224,7 @@ def done_checksum(told: dict) -> str:
 
 
 class PartWriter:
-    """Writes the files of one part under names of this process alone, and gives them their names when the part is whole."""
+    """Writes the files of one part under names of this process alone, and gives them their names when the part is complete."""
 
     def __init__(self, folder: PartsFolder, number: int):
         self.folder, self.number = folder, number

@@ -1,4 +1,4 @@
-"""Documents -> PREFIX.bin, PREFIX.idx and PREFIX.manifest.json: whole or not at all, and only when something changed."""
+"""Documents -> PREFIX.bin, PREFIX.idx and PREFIX.manifest.json: complete or absent, and only written when something changed."""
 
 import difflib
 import json
@@ -145,7 +145,7 @@ def prepare_tokenizer(recipe: Recipe, *, say: Say | None = None) -> DocumentToke
     tokenizer = recipe_tokenizer(wanted)
     say_end(tokenizer, wanted, say)
     if size and tokenizer.vocab_size != size:
-        why = "remove the file to train it anew" if there else "the documents hold no more pairs that occur twice"
+        why = "remove the file to train it again" if there else "the documents hold no more pairs that occur twice"
         say(f"tokenizer: {wanted.path} has {tokenizer.vocab_size} tokens, the recipe asks for {size}; {why}")
     return tokenizer
 
@@ -365,7 +365,7 @@ class Preparation:
             raise CorpusError(
                 f"corpora.{self.name}: {dropped.num_damaged} of {met} documents are damaged, more than max_bad_share"
                 f" {self.how.max_bad_share:g} allows ({dropped.describe(harmless=False)}; all in {listed});"
-                f" mend them, or leave them out with --max-bad-share {rounded_up(bad_share)}"
+                f" fix them, or leave them out with --max-bad-share {rounded_up(bad_share)}"
             )
         if not num_documents:
             self.folder.remove_all()

@@ -1,7 +1,7 @@
 """Documents of a corpus as text and encoded again by the library that defines the ids: whether the corpus holds what it would give.
 
 Checked are documents drawn from all over the corpus and those that hold the rarest ids, for libraries differ on rare text. A document
-whose text does not tell its ids (bytes that are no UTF-8, special tokens, what the tokenizer rewrites) is not checked.
+whose text does not determine its ids (bytes that are no UTF-8, special tokens, what the tokenizer rewrites) is not checked.
 """
 
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class Reencoded:
 
     library: str
     same: int = 0
-    untold: int = 0  # documents whose text does not tell their ids
+    untold: int = 0  # documents whose text does not determine their ids
     differences: list[str] = field(default_factory=list)
 
 

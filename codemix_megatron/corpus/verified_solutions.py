@@ -78,7 +78,7 @@ def verify(verification: Verification, sandbox: Sandbox, *, force: bool = False,
         check_same(done, settings, finished)
         return done
     if verification.output.exists():
-        raise CorpusError(f"{verification.output}: already there; give another --output, or --force to write it anew")
+        raise CorpusError(f"{verification.output}: already there; give another --output, or --force to write it again")
     results = resume(outcomes, settings)
     counts = Counter(status for status, *_ in results.values())
     progress(counts)
@@ -104,7 +104,7 @@ def check_same(found: dict, wanted: dict, path: Path) -> None:
     changed = [key for key in wanted if found.get(key) != wanted[key]]
     if changed:
         told = "; ".join(f"{key} was {found.get(key)!r}, is {wanted[key]!r}" for key in changed)
-        raise CorpusError(f"{path}: made with other settings ({told}); give another --output, or --force to begin anew")
+        raise CorpusError(f"{path}: made with other settings ({told}); give another --output, or --force to start again")
 
 
 def resume(path: Path, settings: dict) -> dict[int, tuple]:
@@ -118,7 +118,7 @@ def resume(path: Path, settings: dict) -> dict[int, tuple]:
         head, *rows = [json.loads(line) for line in lines]
         results = {index: tuple(result) for index, *result in rows}
     except (ValueError, TypeError) as fault:
-        raise CorpusError(f"{path}: not a list of outcomes ({fault}); use --force to begin anew") from None
+        raise CorpusError(f"{path}: not a list of outcomes ({fault}); use --force to start again") from None
     check_same(head, settings, path)
     os.truncate(path, sum(len(line) + 1 for line in lines))
     return results
@@ -151,7 +151,7 @@ def run_one(candidate: Candidate, sandbox: Sandbox, limits: Limits) -> tuple[str
 
 
 def write_files(verification: Verification, results: dict[int, tuple], sandbox: str) -> None:
-    """Write what passed and what did not, each whole or not at all."""
+    """Write what passed and what did not, each complete or absent."""
     failed = verification.beside(".failed.jsonl")
     with writing(failed) as rest, writing(verification.output) as kept:
         for index, candidate in enumerate(read_candidates(verification.paths, verification.keys)):

@@ -75,7 +75,7 @@ class WorkerPool:
         return now
 
     def raise_failure(self) -> None:
-        """Raise the error of a worker that ended with one, or tell that it was killed."""
+        """Raise the error of a worker that ended with one, or say that it was killed."""
         for process, (receiver, _) in zip(self.processes, self.pipes, strict=True):
             if process.exitcode in (None, 0):
                 continue
@@ -85,7 +85,7 @@ class WorkerPool:
                 how = f"killed by signal {-process.exitcode}" if process.exitcode < 0 else f"exit code {process.exitcode}"
                 raise CorpusError(
                     f"a worker process ended early ({how}; 9 is often the system running out of memory);"
-                    " the same command goes on from the parts that are done, with fewer --workers perhaps",
+                    " the same command resumes from the finished parts; fewer --workers may help",
                     exit_code=MACHINE_FAULT,
                 ) from None
 

@@ -15,7 +15,7 @@ CONTEXTS_KEPT = 4096
 
 
 def harness_model(model, progress: Progress = silent):
-    """Return an lm_eval model over `model`; its `begin(label)` names what `progress` is told next.
+    """Return an lm_eval model over `model`; its `begin(label)` names what `progress` reports next.
 
     `cut` holds the prompts since then of which the beginning did not fit.
     """

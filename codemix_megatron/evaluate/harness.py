@@ -134,7 +134,7 @@ def load_task(manager, spec, name: str, where):
     except EvaluationError:
         raise
     except Exception as fault:  # a task file may ask for anything and fail in any way
-        raise EvaluationError(f"{where}: task {name!r} cannot be read ({reason(fault)}); mend its file or its data") from fault
+        raise EvaluationError(f"{where}: task {name!r} cannot be read ({reason(fault)}); fix its file or its data") from fault
 
 
 def reason(fault: BaseException) -> str:
@@ -168,7 +168,7 @@ def score_task(adapter, name: str, loaded: dict, items: int | None, with_bits: b
     except EvaluationError:
         raise
     except Exception as fault:  # the prompts and metrics of a task are code of its own
-        raise EvaluationError(f"task {name!r} cannot be scored ({reason(fault)}); mend its file or leave it out") from fault
+        raise EvaluationError(f"task {name!r} cannot be scored ({reason(fault)}); fix its file or leave it out") from fault
     if not all(score.metrics for score in scores):
         raise EvaluationError(f"task {name!r} gave no score; it needs a metric_list")
     return scores
@@ -243,7 +243,7 @@ def right_choices(task, doc, number: int) -> list[int]:
         gold = task.doc_to_choice(doc).index(gold)
     right = [int(i) for i in (gold if isinstance(gold, list) else [gold]) if 0 <= int(i) < number]
     if not right:
-        raise EvaluationError(f"task {task.task_name!r}: the right answer {gold!r} is not among the {number} choices; mend doc_to_target")
+        raise EvaluationError(f"task {task.task_name!r}: the right answer {gold!r} is not among the {number} choices; fix doc_to_target")
     return right
 
 

@@ -67,7 +67,7 @@ def read_problems(path: Path, limit: int | None) -> list[dict]:
             try:
                 problems.append(json.loads(line))
             except ValueError as fault:
-                raise EvaluationError(f"{path}:{number}: not JSON ({fault}); mend or remove the line") from None
+                raise EvaluationError(f"{path}:{number}: not JSON ({fault}); fix or remove the line") from None
     if not problems:
         raise EvaluationError(f"{path}: holds no problems")
     return problems
@@ -83,7 +83,7 @@ def fill(template: str, problem: dict) -> str:
     try:
         return template.format_map(fields)
     except (KeyError, IndexError) as fault:
-        raise EvaluationError(f"no field {fault} in a problem with {', '.join(problem)}; mend the suite's template") from None
+        raise EvaluationError(f"no field {fault} in a problem with {', '.join(problem)}; fix the suite's template") from None
 
 
 class Lines(list):

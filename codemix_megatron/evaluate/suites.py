@@ -75,7 +75,7 @@ def read_suite(name) -> Suite:
     try:
         plain = yaml.safe_load(text)
     except yaml.YAMLError as fault:
-        raise EvaluationError(f"{where}: not YAML ({' '.join(str(fault).split())}); mend the file") from None
+        raise EvaluationError(f"{where}: not YAML ({' '.join(str(fault).split())}); fix the file") from None
     faults = take_over(plain) or suite_faults(plain)
     if faults:
         raise EvaluationError(

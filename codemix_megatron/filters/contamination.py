@@ -152,7 +152,7 @@ class ContaminationIndex:
         return sorted({name for run in runs.tolist() for name in self.items_of(run)}, key=self.names.index)
 
     def write(self, path) -> None:
-        """Write the index as .npz, whole or not at all."""
+        """Write the index as .npz, complete or absent."""
         with writing(path, "wb") as handle:
             np.savez(
                 handle, hashes=self.hashes, starts=self.starts, items=self.items, names=np.array(self.names), ngram_words=self.ngram_words,
@@ -205,7 +205,7 @@ def build_contamination_index(
     if not len(pairs) and not short:
         least = min(ngram_words, short_words or ngram_words)
         raise CorpusError(
-            f"{', '.join(map(str, against))}: {len(names)} items, none of {least} words that tell it from others;"
+            f"{', '.join(map(str, against))}: {len(names)} items, none of {least} words that distinguish it from others;"
             " lower short_words or ngram_words, or name other files"
         )
     if len(pairs):
@@ -231,7 +231,7 @@ def whole_text(text: str, ngram_words: int, short_words: int) -> Iterator[tuple[
 
 
 def informative_ngrams(text: str, ngram_words: int) -> np.ndarray:
-    """Return the hashes of the runs that tell an item from others: `1, 2, 3, ...` stands in every corpus."""
+    """Return the hashes of the n-grams that distinguish an item from others: `1, 2, 3, ...` stands in every corpus."""
     runs = run_hashes(word_hashes(text), ngram_words)
     words = [word if NAMED_WORD.match(word) else None for word in normalized(text).split()] if len(runs) else []
     telling = [len({*words[begin : begin + ngram_words]} - {None}) >= LEAST_NAMED_WORDS for begin in range(len(runs))]
@@ -247,7 +247,9 @@ def evaluation_files(against) -> list[Path]:
         if not found:
             raise CorpusError(f"{named}: no evaluation set there; name JSON lines, text files, or one index (.npz)")
         if any(path.suffix == ".npz" for path in found):
-            raise CorpusError(f"{named}: an index stands alone; name it by itself, or the files it was built from")
+            raise CorpusError(
+                f"{named}: decontamination.against: a .npz index cannot be combined with other entries; give it alone, or the files it was built from"
+            )
         files += found
     return files
 
@@ -258,7 +260,7 @@ def read_items(path: Path, keys: tuple[str, ...]) -> Iterator[tuple[int, list[st
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as fault:
         raise CorpusError(
-            f"{path}: cannot be read ({getattr(fault, 'strerror', None) or fault}); mend it or take it out of `against`"
+            f"{path}: cannot be read ({getattr(fault, 'strerror', None) or fault}); fix it or take it out of `against`"
         ) from None
     if path.suffix.lower() not in JSON_LINES_SUFFIXES:
         yield 0, [text]
@@ -268,7 +270,7 @@ def read_items(path: Path, keys: tuple[str, ...]) -> Iterator[tuple[int, list[st
             try:
                 record = json.loads(line)
             except (ValueError, RecursionError):
-                raise CorpusError(f"{path}:{number}: broken JSON; evaluation sets are read whole or not at all, mend it") from None
+                raise CorpusError(f"{path}:{number}: broken JSON; evaluation sets are read completely or not at all, so fix it") from None
             if keys and isinstance(record, dict):
                 record = {key: record.get(key) for key in keys}
             yield number, list(strings_of(record))

@@ -96,7 +96,7 @@ class Filters:
         least = self.contamination.least_words
         return [
             f"decontamination: {counts['not_looked_for']:,} of {counts['items']:,} items of {suite} cannot be looked for:"
-            f" fewer than {least} words that tell them from others"
+            f" fewer than {least} words that distinguish them from others"
             for suite, counts in self.contamination.suites().items()
             if counts["not_looked_for"]
         ]

@@ -61,7 +61,7 @@ class CachedDecoder:
 
 
 class RereadingDecoder:
-    """Continues prompts by reading them anew for every token: for models without a cache. `next_logits(rows)` -> [rows, vocabulary]."""
+    """Continues prompts by reading them again for every token: for models without a cache. `next_logits(rows)` -> [rows, vocabulary]."""
 
     def __init__(self, next_logits: Callable, prompts: list[list[int]]):
         self.next_logits, self.rows = next_logits, [list(prompt) for prompt in prompts]

@@ -53,7 +53,7 @@ class LiveModel:
         return self.decode([i for i in ids if i != self.end_id])
 
     def cost(self, query: Query) -> tuple[int, int]:
-        """Return the positions and the rows of logits a query takes: each continuation reads the context anew."""
+        """Return the positions and the rows of logits a query takes: each continuation reads the context again."""
         chains = {c[:-1] for c in query.continuations}
         return len(chains) * query.longest, sum(map(len, query.continuations))
 

@@ -66,7 +66,7 @@ def fit_to_length(context, continuation, max_length: int) -> tuple[tuple, tuple]
     """Cut what the model cannot see at once off the left of the context; raises EvaluationError when nothing would be left of it."""
     if not len(context) or not len(continuation):
         raise EvaluationError(
-            "a context or continuation is no token at all; the task's template or the tokenizer beside the model is wrong"
+            "the tokenizer produced zero tokens for a context or continuation; the task's template or the model's tokenizer is wrong"
         )
     if len(continuation) > max_length:
         raise EvaluationError(

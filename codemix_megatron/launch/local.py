@@ -181,13 +181,15 @@ def what_failed(run: RunFolder, first: Failure | None, returncode: int, log_star
     if dead and int(dead[1]) < 0:
         number, output = signal.Signals(-int(dead[1])), rank_log_path(run, int(dead[2]), node_name())
         kind, name = RankCrashed if number in CRASHES else LaunchError, number.name
-        return kind(f"rank {dead[2]} was killed by {name}; run the same command again to go on from the last checkpoint (output: {output})")
+        return kind(
+            f"rank {dead[2]} was killed by {name}; run the same command again to resume from the last checkpoint (output: {output})"
+        )
     if first:
         return LaunchError(f"{first.sentence} (output: {rank_log_path(run, first.rank, node_name())})")
     if returncode < 0:
         return LaunchError(
             f"the process that started the ranks was killed by {signal.Signals(-returncode).name};"
-            f" run the same command again to go on from the last checkpoint (output: {log})"
+            f" run the same command again to resume from the last checkpoint (output: {log})"
         )
     last = [line for line in text.splitlines() if line.strip()][-1:] or ["no output"]
     return LaunchError(f"the ranks ended with exit code {returncode}: {last[0].strip()} (output: {log})")

@@ -72,7 +72,7 @@ class SpreadLogits:
 def length_multiple(device: torch.device, tensor: int) -> int:
     """Return what the length of rows has to be a multiple of: that of the tensor ranks, among which sequence parallel splits them.
 
-    On CUDA few lengths are to come up, for each new one is planned anew (cuDNN's attention, the allocator), and FP8 products want
+    On CUDA few lengths are to come up, for each new one is planned again (cuDNN's attention, the allocator), and FP8 products want
     multiples of 16 on every rank.
     """
     return tensor * (CUDA_LENGTHS if device.type == "cuda" else 1)

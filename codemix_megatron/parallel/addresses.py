@@ -2,7 +2,7 @@
 
 gloo gives out what a node's own name resolves to, which on Debian and Ubuntu is 127.0.1.1: every other node then connects to itself, and
 a healthy node looks dead. A wrong `network_interface` ends the same way. Here each node's first rank finds its address, listens on it
-and connects to the next node's; what does not work is told by all ranks with the key that sets it.
+and connects to the next node's; every rank names what does not work, with the key that sets it.
 """
 
 import datetime
@@ -54,7 +54,7 @@ def report_first(store: dist.Store, fault: LaunchError) -> None:
 
 
 def own_address(place: Place, store: dist.Store, backend: str) -> str:
-    """Return the address this node gives to others; where gloo would give out a loopback it is told another interface."""
+    """Return the address this node gives to others; where gloo would give out a loopback another interface is set for it."""
     there = addresses_here()
     if wanted := os.environ.get(VARIABLES[backend], ""):
         return address_of_interface(wanted, there, VARIABLES[backend])

@@ -71,7 +71,7 @@ def import_fault(module: str) -> str | None:
 
 
 def active_engines() -> dict[str, bool]:
-    """Return which optional engines are whole: Transformer Engine with its part for torch, and apex's extension modules.
+    """Return which optional engines are completely installed: Transformer Engine with its part for torch, and apex's extension modules.
 
     apex's Adam is Python around amp_C, so that it needs the package too.
     """

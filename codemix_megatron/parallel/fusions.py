@@ -28,7 +28,7 @@ CROSS_ENTROPY = Fusion(
     "cross entropy",
     (2, 18),
     "megatron-core's own fusion (in bf16)",
-    "switched off for unstable training by Megatron-LM#5115, #5144; gradients rounded on the way, mended by TransformerEngine#3193;"
+    "switched off for unstable training by Megatron-LM#5115, #5144; gradients rounded on the way, fixed by TransformerEngine#3193;"
     " Megatron-LM#7339 takes it up again",
 )
 FUSIONS = (LEAST, CROSS_ENTROPY)

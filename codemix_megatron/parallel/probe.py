@@ -16,7 +16,7 @@ REPEATS = {"cpu": 1, "cuda": 8}
 class Probe:
     """The same work at each call, timed: matrix products and a copy. Allocates once; draws no random numbers.
 
-    On CPU the time for which the main thread waited for a core is left out: `core_seconds` tells it, and it is another cause.
+    On CPU the time for which the main thread waited for a core is left out: `core_seconds` returns it, and it is another cause.
     """
 
     def __init__(self, device: torch.device):
@@ -36,7 +36,7 @@ class Probe:
         self.pending.append((began, self.mark()))
 
     def mark(self):
-        """Return the moment, as the device tells it."""
+        """Return the moment, on the device's clock."""
         if self.device.type != "cuda":
             return time.perf_counter() - core_seconds()[1]
         event = torch.cuda.Event(enable_timing=True)
@@ -55,7 +55,7 @@ class Probe:
 
 
 def core_seconds() -> tuple[float, float]:
-    """Return for how long the main thread ran and was ready but waited for a core, both 0 where the kernel does not tell."""
+    """Return for how long the main thread ran and was ready but waited for a core, both 0 where the kernel does not report it."""
     try:
         ran, waited, _ = SCHEDULING.read_text().split()
         return int(ran) / 1e9, int(waited) / 1e9

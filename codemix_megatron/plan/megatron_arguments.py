@@ -220,9 +220,11 @@ def phase_notes(plan: Plan, phase: PhasePlan) -> list[str]:
         notes.append("Megatron-LM trains one phase per start and RESHUFFLES at each: a later phase draws again from sample 0 of every")
         notes.append(f"corpus, so it rereads what earlier phases read. `codemix train` does not. Other phases (--phase): {others}.")
     if plan.branch and phase.first_step == plan.first_step + 1:
-        notes.append(f"The recipe goes on from step {plan.first_step} of {plan.branch.run} and reads on where that stopped.")
+        notes.append(f"The recipe continues from step {plan.first_step} of {plan.branch.run} and reads on where that stopped.")
     if phase.first_step > 1:
-        notes.append("Add --load CHECKPOINT --finetune to start from the phase before; Adam's moments and the counters begin anew then.")
+        notes.append(
+            "Add --load CHECKPOINT --finetune to start from the phase before; Adam's moments and the counters start from zero then."
+        )
     if plan.assumed:
         notes.append("Sizes of corpora are ASSUMED; prepare them before you train.")
     return notes

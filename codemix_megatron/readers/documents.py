@@ -127,7 +127,7 @@ class InputFile:
 
 def unreadable(path, fault: OSError) -> CorpusError:
     """Return the error for a file the system refuses to read."""
-    return CorpusError(f"{path}: cannot be read ({fault.strerror or fault}); mend or remove it, or take it out of `documents`")
+    return CorpusError(f"{path}: cannot be read ({fault.strerror or fault}); fix or remove it, or take it out of `documents`")
 
 
 def check_text(text, place: str, *, encodable: bool = False, **about) -> Document | BadDocument:

@@ -144,7 +144,7 @@ def split_commits(output) -> Iterator[tuple[bytes, bytes | None]]:
 
 
 def commit_document(content: bytes | None, place: str, origin: str, kind: str | None) -> Document | BadDocument:
-    """Return the document of one commit; what a history holds cannot be mended, so nothing of it is damage."""
+    """Return the document of one commit; what a history holds cannot be changed, so nothing of it is damage."""
     if content is None:
         return BadDocument(place, f"commit larger than {LARGEST_COMMIT_BYTES >> 20} MiB", harmless=True)
     message, has_diff, diff = content.partition(b"\ndiff --git ")

@@ -103,7 +103,9 @@ def move_start(plain: dict, faults: list[str]) -> dict:
     starts = {i: phase["from"] for i, phase in enumerate(phases) if isinstance(phase, dict) and "from" in phase}
     if not starts:
         return plain
-    faults += [f"phases[{i}].from: only the first phase starts from elsewhere; later ones go on from the one before" for i in starts if i]
+    faults += [
+        f"phases[{i}].from: only the first phase starts from elsewhere; later ones continue from the one before" for i in starts if i
+    ]
     start = starts.get(0)
     if 0 in starts and not (isinstance(start, str) and start):
         faults.append(f"phases[0].from: found {start!r}, allowed is hf:FOLDER, a run folder or a checkpoint")

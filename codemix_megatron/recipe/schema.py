@@ -261,7 +261,7 @@ class Branch:
     """A run that goes on from a checkpoint of another: weights, Adam's state, steps and data order are carried over."""
 
     run: str = says("folder of the parent run")
-    step: int | None = says("checkpoint of the parent to go on from; default: its last", None)
+    step: int | None = says("checkpoint of the parent to continue from; default: its last", None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,7 +271,7 @@ class CheckpointPolicy:
     every_steps: int | None = says("save after this many steps", None)
     keep_last: int = says("newest checkpoints kept beside those kept for ever", 2)
     keep_every_tokens: int | None = tokens("save and keep for ever one checkpoint every so many tokens", None)
-    asynchronous: bool = says("go on training while a checkpoint is written; takes host memory for a copy of it", False)
+    asynchronous: bool = says("continue training while a checkpoint is written; takes host memory for a copy of it", False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,7 +307,7 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Observers:
-    """Who is told about steps besides journal.jsonl."""
+    """Where events are logged besides journal.jsonl."""
 
     console_every_steps: int = says("a line on the terminal after this many steps", 10)
     tensorboard: bool = says("write event files into the run folder", False)
@@ -324,8 +324,10 @@ class Recipe:
 
     name: str = says("name of the run")
     seed: int = says("seed of weights and data order", 1234)
-    initial_weights: str | None = says("run folder or checkpoint whose weights to start from; Adam and the data order begin anew", None)
-    branch: Branch | None = says("parent run and step to go on from; nothing the parent read is read again", None)
+    initial_weights: str | None = says(
+        "run folder or checkpoint whose weights to start from; Adam's state and the data order start from the beginning", None
+    )
+    branch: Branch | None = says("parent run and step to continue from; nothing the parent read is read again", None)
     model: Model = says("shape")
     parallel: Parallel = says("layout", factory=Parallel)
     batch: Batch = says("batch sizes")

@@ -138,7 +138,7 @@ class RollbackEvent(RunEvent):
     from_step: int = always("step at which the loss spiked", missing=0)
     loss: float = always("the loss there", missing=nan)
     median: float = always("median loss of the steps before it", missing=nan)
-    skipped: list[int] = always("first and last step whose batches are left out", missing=lambda: [0, 0])
+    skipped: list[int] = always("first and last step whose batches are skipped", missing=lambda: [0, 0])
     rollbacks: int = always("how often the run has gone back", missing=0)
     text: str = always("the message", missing="")
 

@@ -113,7 +113,7 @@ class CorpusManifest:
 
     @classmethod
     def read(cls, prefix, *, with_files: bool = True) -> "CorpusManifest":
-        """Read the manifest of a prepared corpus and check that its files have the promised sizes, unless told not to."""
+        """Read the manifest of a prepared corpus and check that its files have the promised sizes, unless `with_files` is false."""
         path = f"{prefix}.manifest.json" if "://" in str(prefix) else manifest_path(prefix)
         try:
             plain = read_remote_json(path) if isinstance(path, str) else read_json(path)

@@ -86,6 +86,6 @@ def lineage_section(runs: list[RunData], labels: list[str]) -> list[Section]:
         row[3] = join_words(shared) if shared else ""
     once, alone = sum(tokens.values()), sum(tokens[folder] * len(names) for folder, names in users.items())
     told = f"{short_count(once)} tokens were trained once for all runs; each alone, they would have been {short_count(alone)}."
-    caption = "Phases in common were trained once: each run folder goes on from the one before, with Adam's state and data order."
+    caption = "Phases in common were trained once: each run folder continues the one before, with Adam's state and data order."
     table = Table(headings=["run", "phases", "trained as", "shares parts with"], rows=rows, caption=caption, left=(0, 1, 2, 3))
     return [Section(title="Shared parents", anchor="parents", blocks=[Paragraph(told, "quiet"), table])]

@@ -20,7 +20,7 @@ USUAL = Choices()
 def write_report(runs: list[RunFolder], output: Path | None = None, choices: Choices = USUAL) -> Path:
     """Write the report of one run (into RUN/report) or of several (into `output`); return index.html's path.
 
-    index.html is written last, each file whole or not at all. Raises CodemixError when several runs come without `output`.
+    index.html is written last, each file complete or absent. Raises CodemixError when several runs come without `output`.
     """
     if output is None and len(runs) > 1:
         raise CodemixError("a report of several runs belongs to none of them; say where it goes with --output DIR")

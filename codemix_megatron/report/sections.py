@@ -287,6 +287,6 @@ def history_lines(run: RunData) -> list[str]:
         kinds = Counter(mark.kind for mark in marks)
         names = {"stop": "recorded stop", "resume": "resume", "skipped": "skipped step", "rollback": "roll back", "straggler": "slow rank"}
         told = [plural(kinds[kind], name) for kind, name in names.items() if kinds[kind]]
-        return [f"{', '.join(told)}; the journal tells each."]
+        return [f"{', '.join(told)}; journal.jsonl lists each."]
     told = [f"Step {count(mark.step)}: {mark.text}" + (f" ({mark.at})" if mark.at else "") for mark in marks]
     return told or (["Never interrupted."] if run.steps else [])

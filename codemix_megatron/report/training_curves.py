@@ -96,10 +96,10 @@ def describe(event: RunEvent, begun: bool, stopped: bool) -> str:
         case StopEvent():
             return f"stopped: {event.reason}" if event.reason else "stopped"
         case SkippedEvent():
-            return f"batch left out: {event.reason}"
+            return f"batch skipped: {event.reason}"
         case RollbackEvent():
             first, last = event.skipped
-            return f"gone on from here again, batches of steps {first} to {last} are left out: {event.text}"
+            return f"training resumed from here, batches of steps {first} to {last} are skipped: {event.text}"
         case StragglerEvent():
             return f"rank {event.rank} on {event.host} was {event.factor} times as slow as the others: {event.why}"
     return ""

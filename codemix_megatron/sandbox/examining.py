@@ -69,7 +69,7 @@ class Examination:
         status, message, names = answer if isinstance(answer, tuple) and len(answer) == 3 else ("crash", "", [])
         if status == "passed" and isinstance(names, list) and all(isinstance(name, str) for name in names):
             return set(names)
-        return status if status in FAILED else "crash", str(message)[:500] or "it answered what is no answer"
+        return status if status in FAILED else "crash", str(message)[:500] or "it sent an invalid answer"
 
     def compiled(self, tree: ast.Module):
         """Return the code of the tests, every assertion and function of it counted; test runners that would leave are quiet."""

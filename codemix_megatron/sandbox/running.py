@@ -270,7 +270,7 @@ class Watch:
                     _, status, message, assertions = json.loads(line)
                     found.append(None if status == "ready" else (Status(status), str(message), int(assertions)))
                 except (ValueError, TypeError, RecursionError):
-                    found.append((Status.CRASH, "it answered what is no answer", 0))
+                    found.append((Status.CRASH, "it sent an invalid answer", 0))
         return found
 
     def verdict(self) -> tuple[Status, str, int]:
@@ -330,7 +330,7 @@ def refusal(failures: list[str]) -> str:
     """Return why programs are not run here and what would change it."""
     if not failures:
         failures = ["neither bubblewrap (bwrap) nor util-linux's unshare, setpriv and pivot_root are installed"]
-    lines = ["nothing here keeps programs apart from this machine, so none is run", *(f"  - {line}" for line in failures)]
+    lines = ["no sandbox backend works on this machine, so no program is run", *(f"  - {line}" for line in failures)]
     for switch, bad in USER_NAMESPACE_SWITCHES.items():
         try:
             if Path(switch).read_text().strip() == bad:

@@ -250,7 +250,7 @@ class Objects:
             name, where, arguments, fault = description
             kind = getattr(builtins, name) if name in EXCEPTIONS else Exception
         except (TypeError, ValueError):
-            return RuntimeError("the program raised what is no exception")
+            return RuntimeError("the program raised something that is not an exception")
         if name == "SystemExit":
             fault = ProgramExit(*arguments)
         elif name in ENDS_LOOPS:

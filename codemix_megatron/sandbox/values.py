@@ -154,7 +154,7 @@ class Coder:
 
 
 def read_container(coder, memo, depth, name, number, contents):
-    """Make a container anew; it is known before it is filled, for it may hold itself."""
+    """Rebuild a container; it is known before it is filled, for it may hold itself."""
     memo[number] = container = CONTAINERS[name]()
     coder.fill(container, contents, memo, depth)
     return container

@@ -65,7 +65,7 @@ class StudyFolder:
         try:
             return read_json(self.state)
         except (OSError, ValueError) as fault:
-            raise CodemixError(f"{self.state}: cannot be read ({fault}); mend it, or begin in another --directory") from None
+            raise CodemixError(f"{self.state}: cannot be read ({fault}); fix it, or begin in another --directory") from None
 
     def write(self, state: dict) -> None:
         """Write study.json."""

@@ -100,7 +100,7 @@ def whole_phases(run: PaperRun) -> list[PaperPhase]:
 
 
 def phase_name(phase: PaperPhase, scale: Scale) -> str:
-    """Return what a phase is called in the study: by what it reads and, where that tells two apart, its tokens."""
+    """Return what a phase is called in the study: by what it reads and, where two read the same, its tokens."""
     if phase.name != "init":
         return phase.name if phase.code else f"{phase.name}-without-code"
     kind = KINDS.get(tuple(phase.inside)) if phase.code else None

@@ -1,4 +1,4 @@
-"""The checkpoints of a run while it trains: begun at a step, written at once or behind training, finished together."""
+"""The checkpoints of a run while it trains: begun at a step, written synchronously or asynchronously, finished together."""
 
 import time
 from collections.abc import Callable

@@ -44,7 +44,7 @@ class ConsoleLines:
                 return preflight_line(event)
             case RollbackEvent():
                 first, last = event.skipped
-                return f"{event.text}; back to step {event.step}, batches of steps {first} to {last} are left out"
+                return f"{event.text}; back to step {event.step}, batches of steps {first} to {last} are skipped"
             case StragglerEvent():
                 place = f"rank {event.rank} on {event.host}"
                 return f"{place} is {event.factor} times as slow as the others since {event.steps} steps: {event.why}"

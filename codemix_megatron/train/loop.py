@@ -67,7 +67,7 @@ class Training:
                 self.begin_phase(phase)
             if self.state.is_skipped(self.state.step + 1):
                 result = None
-                self.pass_over(phase, "left out before, when the run went back")
+                self.pass_over(phase, "skipped earlier, at the roll back")
             else:
                 result = self.step(phase)
                 if result.is_finite and self.is_spike(result.losses.mean) and self.roll_back(result.losses.mean):
@@ -181,7 +181,7 @@ class Training:
             raise CodemixError(
                 f"step {step}: {reason}; sources not finite: {', '.join(sources) or 'none'}; documents of the batch: {few(documents)};"
                 f" {self.state.bad_in_a_row} such batches in a row, faults.skip_bad_batches allows {allowed};"
-                " to go on, set faults.skip_bad_batches higher, or branch off an earlier step with a lower learning rate or other corpora",
+                " raise faults.skip_bad_batches to continue, or branch from an earlier step with a lower learning rate or other corpora",
                 exit_code=1,
             )
 

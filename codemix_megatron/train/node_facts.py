@@ -42,7 +42,7 @@ class NodeFacts:
     node: str
     device: str
     versions: dict[str, str]
-    corpora: dict[str, str] = field(default_factory=dict)  # file -> bytes, or why they cannot be told
+    corpora: dict[str, str] = field(default_factory=dict)  # file -> bytes, or why they are unknown
     folder_fault: str | None = None
 
 

@@ -54,7 +54,7 @@ def wrong_clocks(facts: list[NodeFacts], ahead_seconds: dict[int, float]) -> lis
             direction = "ahead of" if seconds > 0 else "behind"
             text = (
                 f"{who(f)}: its clock is {abs(seconds):.0f} s {direction} {who(facts[0])}'s, at most {MOST_CLOCK_SECONDS:.0f} s are allowed"
-                "; set it (chrony, ntp): the order of failures and logs is told by it"
+                "; set it (chrony, ntp): the order of failures and logs depends on it"
             )
             complaints.append(((f.node,), text))
     return complaints

@@ -175,7 +175,7 @@ class RankOfRun:
             self.beat("comparing touched corpora with their checksums", is_slow=True)
 
     def resume(self) -> list[str]:
-        """Load the newest sound checkpoint, or the recipe's initial weights, or keep the fresh ones; return what to warn of."""
+        """Load the newest valid checkpoint, or the recipe's initial weights, or keep the fresh ones; return what to warn of."""
         on_main(self.ranks, partial(clear_partial, self.run.checkpoints))
         checkpoint, complaints = self.newest_valid()
         on_main(self.ranks, partial(settle_start, self.run, checkpoint, complaints))
@@ -225,7 +225,7 @@ class RankOfRun:
         vars(self.state).update(vars(there))
 
     def roll_back(self) -> bool:
-        """Load the newest sound checkpoint again; False when there is none. Every rank calls this."""
+        """Load the newest valid checkpoint again; False when there is none. Every rank calls this."""
         self.finish_save()
         checkpoint, complaints = self.newest_valid()
         for text in complaints:

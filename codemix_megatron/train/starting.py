@@ -71,7 +71,7 @@ def initial_checkpoint(recipe: Recipe, run: RunFolder | None) -> Path:
 
 
 def has_random_state(card: dict, layout: dict[str, int]) -> bool:
-    """Say whether a checkpoint has a random state for each rank of this layout; on another one, streams begin anew."""
+    """Say whether a checkpoint has a random state for each rank of this layout; on another one, streams start from their seeds."""
     there = card.get("layout", {})
     return card.get("random_state", False) and all(there.get(key) == layout[key] for key in ("tensor", "pipeline"))
 

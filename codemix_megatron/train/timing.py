@@ -31,7 +31,7 @@ class StepClock:
             self.pending.append((name, begun, mark_stream()))
 
     def take(self) -> dict[str, float]:
-        """Return the seconds per part since the last call, and begin anew."""
+        """Return the seconds per part since the last call, and start again from zero."""
         for name, begun, ended in self.pending:
             ended.synchronize()
             self.seconds[name] += begun.elapsed_time(ended) / 1000

@@ -59,7 +59,7 @@ class Failure:
 
     @property
     def sentence(self) -> str:
-        """What to tell the user."""
+        """The message for the user."""
         if self.is_users:
             return self.message
         if self.known:

@@ -114,7 +114,9 @@ def test_torn_checkpoint_is_named_and_the_one_before_is_used(tiny, undisturbed):
     shard.write_bytes(content)
     assert tiny.codemix("checkpoints", run).returncode == 0  # every file has the size it should have
     listed = tiny.codemix("checkpoints", run, "--verify")
-    assert listed.returncode == 1 and f"step-20: {shard.name} has another checksum" in listed.stdout and "1 whole, 1 torn" in listed.stdout
+    assert (
+        listed.returncode == 1 and f"step-20: {shard.name} has another checksum" in listed.stdout and "1 complete, 1 torn" in listed.stdout
+    )
     resumed = tiny.train("torn", *LAYOUT)
     assert resumed.returncode == 0 and "it is not used" in resumed.stdout
     assert tiny.losses("torn") == undisturbed

@@ -55,7 +55,7 @@ def test_interface_that_is_not_there_is_named_and_no_node_blamed(launcher, clust
 def test_job_that_may_not_be_queued_again_is_followed_by_one_that_goes_on(launcher, cluster, tiny, started):
     first = cluster.wait_for_job(started["barred"])
     end = launcher.attempts("barred", "end")[0]
-    assert end["action"] == "resubmit" and f"job {end['next_job']} goes on" in end["why"], launcher.log("barred")
+    assert end["action"] == "resubmit" and f"job {end['next_job']} resumes" in end["why"], launcher.log("barred")
     assert first["Restarts"] == "0" and tiny.events("barred", "stop")[0]["step"] == end["checkpoint_step"]
     assert cluster.fields(started["afterwards"])["JobState"] == "PENDING"  # it would be cancelled if it still waited for the first job
 

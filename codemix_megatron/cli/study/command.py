@@ -25,11 +25,11 @@ Every run is a run folder in DIR/runs: codemix report, export, evaluate, audit a
 ACTIONS = {
     "plan": ("the tree of runs, tokens, hours, storage, and what is shared", add_plan_arguments),
     "power": ("how many seeds see a difference of so many points, per measure", add_power_arguments),
-    "run": ("prepare, train and score everything; what is done is left alone", add_run_arguments),
+    "run": ("prepare, train and score everything; finished parts are skipped", add_run_arguments),
     "status": ("where every run is", add_status_arguments),
     "resume": ("do what is missing: failed, stopped and never started runs", add_resume_arguments),
     "report": ("variants as whole runs beside each other, as one HTML page", add_report_arguments),
-    "cancel": ("have what is under way save and leave", add_cancel_arguments),
+    "cancel": ("ask running trainings to save and exit", add_cancel_arguments),
 }
 
 

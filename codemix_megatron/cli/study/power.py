@@ -28,7 +28,7 @@ def add_power_arguments(parser) -> None:
     parser.add_argument("--most-seeds", type=int, default=10, metavar="N", help="most seeds that can be paid for (default: 10)")
     family = "comparisons that Holm's correction is over (default: every variant by every measure)"
     parser.add_argument("--comparisons", type=int, metavar="N", help=family)
-    parser.add_argument("--directory", metavar="DIR", help="the study's folder, whose seeds tell the noise (default: runs/NAME)")
+    parser.add_argument("--directory", metavar="DIR", help="the study's folder, whose seeds give the noise (default: runs/NAME)")
     add_size_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the power as JSON and nothing else")
     parser.set_defaults(act=show_power)

@@ -122,7 +122,7 @@ def run_here(study: Study, graph: Graph, folder: StudyFolder, jobs: int | None) 
     began, shown_at = time.monotonic(), -REFRESH_SECONDS
     local = LocalStudy(list_tasks(graph, folder, study.is_scored), folder, Machine(jobs))
     say(
-        f"{study.name} in {folder}: {len(local.tasks) - len(local.done)} of {len(local.tasks)} tasks to do; Ctrl-C saves, the same command goes on"
+        f"{study.name} in {folder}: {len(local.tasks) - len(local.done)} of {len(local.tasks)} tasks to do; Ctrl-C saves, the same command resumes"
     )
 
     def standings():
@@ -206,7 +206,7 @@ def cancel_study(arguments) -> None:
     else:
         os.kill(holder, signal.SIGTERM)
         wait_for_end(folder, holder)
-    say(f"codemix study resume {folder} goes on")
+    say(f"codemix study resume {folder} resumes")
 
 
 def wait_for_end(folder: StudyFolder, holder: int) -> None:

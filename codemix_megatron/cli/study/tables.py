@@ -26,7 +26,7 @@ def print_study_plan(name: str, plan: StudyPlan) -> None:
     for line in saving_lines(plan):
         say(line)
     console.print(run_table(plan, console.width))
-    say("[dim]a run goes on from the one it hangs on; variants that end there stand at its right[/]")
+    say("[dim]a run continues from its parent; variants that end there are listed at its right[/]")
 
 
 def saving_lines(plan: StudyPlan) -> list[str]:

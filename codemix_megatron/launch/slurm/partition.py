@@ -50,7 +50,7 @@ def limit_faults(limits: PartitionLimits, hours: float | None, nodes: int) -> li
         most = limits.most_seconds / 3600
         faults.append(
             f"time_limit_hours: {hours:g} is more than its MaxTime of {most:g} hours, so the job would wait for ever; set at most {most:g}:"
-            " a job that reaches its limit saves, is queued again and goes on"
+            " a job that reaches its limit saves, is queued again and resumes"
         )
     most_nodes = min(limits.most_nodes, limits.nodes or float("inf"))
     if nodes > most_nodes:

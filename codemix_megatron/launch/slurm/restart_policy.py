@@ -53,11 +53,11 @@ def decide(ending: AttemptResult) -> Decision:
         lost = f"{ending.lost_node} was lost; " if ending.lost_node else ""
         return Decision("leave", f"{lost}Slurm queues the job again; {where(ending)}", STOPPED_EARLY)
     if ending.is_cancelled and not ending.lost_node:
-        return Decision("leave", f"cancelled; {where(ending)}; the same codemix launch goes on from there", STOPPED_EARLY)
+        return Decision("leave", f"cancelled; {where(ending)}; the same codemix launch resumes from there", STOPPED_EARLY)
     was_asked = ending.signal is not None or ending.is_preempted or ending.lost_node is not None
     if ending.event == "stop" and not was_asked:
         return Decision(
-            "leave", f"stopped by hand and saved at step {ending.checkpoint_step}; the same codemix launch goes on", STOPPED_EARLY
+            "leave", f"stopped by the user and saved at step {ending.checkpoint_step}; the same codemix launch resumes", STOPPED_EARLY
         )
     if ending.failure_exit_code == USER_FAULT and ending.failure and not was_asked:
         return Decision("fail", f"{ending.failure}; trying again would not help", USER_FAULT)

@@ -120,7 +120,7 @@ def site_text(cluster: Cluster, chosen: Partition) -> str:
     lines += [
         f"# Jobs are {'' if settings.get('JobRequeue') != '0' else 'not '}queued again by default (JobRequeue); where they may not be,"
     ]
-    lines += ["# codemix launch submits another one that goes on."]
+    lines += ["# codemix launch submits another one that resumes."]
     lines += ["# network_interface: ib0         # where nodes have several: that by which they reach each other (ip address)"]
     lines += [f"python: {sys.executable}       # has to be on a disk that nodes see"]
     lines += other_kinds(cluster, chosen)

@@ -103,7 +103,7 @@ class TrainingStart:
         if lost is None:
             return False
         node = lost_node(lost.nodes, self.node_states())
-        why = f"{node} was lost" if node else "Slurm ended it: preempted, queued again by hand, or a node that is back"
+        why = f"{node} was lost" if node else "Slurm ended it: preempted, requeued by the user, or a node that is back"
         self.attempts.add(AttemptEnded(start=lost.start, action="lost", why=why, bad_node=node or None))
         self.say(f"start {lost.start} has no end: {why}")
         return True
@@ -215,9 +215,9 @@ class TrainingStart:
         try:
             job = self.submit_successor(details, ended.bad_node)  # first of all: where a node was lost, Slurm leaves us a few seconds
         except LaunchError as fault:
-            why = f"{verdict.why}; not queued again ({refusal}), and no other job could be submitted ({fault}); the same codemix launch goes on"
+            why = f"{verdict.why}; not queued again ({refusal}), and no other job could be submitted ({fault}); the same codemix launch resumes"
             return self.write_end(Decision("fail", why, 1), ended)
-        why = f"{verdict.why}; not queued again ({refusal}): job {job} goes on"
+        why = f"{verdict.why}; not queued again ({refusal}): job {job} resumes"
         self.write_end(Decision("resubmit", why, verdict.exit_code), replace(ended, next_job=job))
         hand_over_dependents(self.job, job, self.say)
         return Decision("resubmit", why, verdict.exit_code)

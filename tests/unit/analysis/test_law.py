@@ -214,10 +214,10 @@ def test_index_columns_of_pandas_and_missing_metrics_are_no_domains_and_no_numbe
 @pytest.mark.parametrize("ratios, metrics, message", [
     ("a,b\n1,2\n", "run_id,x\nr,1\n", r"ratios\.csv:1: no column run_id or index or run; found a, b"),
     ("run_id,a,b\nr,0.5,0.2\n", "run_id,x\nr,1\n", "shares of run r add up to 0.700, not 1"),
-    ("run_id,a\nr,1\nr,1\n", "run_id,x\nr,1\n", r"ratios\.csv:3: run r stands there twice"),
+    ("run_id,a\nr,1\nr,1\n", "run_id,x\nr,1\n", r"ratios\.csv:3: run r is listed twice"),
     ("run_id,a\nr,one\n", "run_id,x\nr,1\n", r"ratios\.csv:2: could not convert"),
     ("run_id,a\nr,1,2\n", "run_id,x\nr,1\n", r"ratios\.csv:2: 3 values under 2 columns"),
-    ("run_id,a\nr,1\n", "run_id,x\ns,1\n", "no run stands in both"),
+    ("run_id,a\nr,1\n", "run_id,x\ns,1\n", "no run is in both"),
     ("run_id,a\n", "run_id,x\ns,1\n", "holds no rows"),
 ])  # fmt: skip
 def test_faults_of_tables_are_named(tmp_path, ratios, metrics, message):

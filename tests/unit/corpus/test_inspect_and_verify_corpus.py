@@ -136,7 +136,7 @@ def test_plain_megatron_files_are_checked_as_far_as_they_tell(corpus, capsys, to
     assert code == 1 and "token 0, document 0: id 400" in out
     assert main(["inspect", str(corpus), "--samples", "1"]) == 0
     out = capsys.readouterr().out
-    assert "no manifest; its index tells 61 documents" in out and "--- document" in out
+    assert "no manifest; its index holds 61 documents" in out and "--- document" in out
 
 
 def inspected(corpus, capsys, *words) -> str:

@@ -141,7 +141,7 @@ def test_tokenizer_that_is_there_is_kept_and_the_difference_said(recipe, capsys)
     before = (recipe.parent / "tokenizer.json").read_bytes()
     assert main(["prepare", str(recipe), "tokenizer.train_vocab_size=310"]) == 0
     assert (recipe.parent / "tokenizer.json").read_bytes() == before
-    assert "has 300 tokens, the recipe asks for 310; remove the file to train it anew" in capsys.readouterr().out
+    assert "has 300 tokens, the recipe asks for 310; remove the file to train it again" in capsys.readouterr().out
 
 
 def test_vocabulary_that_the_documents_cannot_fill_is_said(recipe, capsys):

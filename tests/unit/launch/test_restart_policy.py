@@ -17,7 +17,7 @@ ENDED = AttemptResult(exit_code=1, steps=40, checkpoint_step=30, starts_without_
         ({"event": "end", "exit_code": 1, "failure": "rank 1 on b failed first: x"}, "done", "trained to step 40"),
         ({"event": "stop", "signal": "USR1"}, "requeue", "stopped by USR1 and saved; checkpoint of step 30 is there"),
         ({"event": "stop", "is_preempted": True}, "requeue", "stopped by preemption and saved"),
-        ({"event": "stop"}, "leave", "stopped by hand and saved at step 30"),
+        ({"event": "stop"}, "leave", "stopped by the user and saved at step 30"),
         ({"event": "stop", "signal": "TERM", "is_cancelled": True}, "leave", "cancelled; checkpoint of step 30 is there"),
         ({"signal": "TERM", "is_requeued": True}, "leave", "Slurm queues the job again"),
         ({"signal": "TERM", "is_requeued": True, "lost_node": "b"}, "leave", "b was lost; Slurm queues the job again"),

@@ -94,8 +94,8 @@ def test_batches_left_out_roll_backs_and_slow_ranks_are_told(tmp_path):
         journal.writelines(json.dumps(event) + "\n" for event in met)
     lines = history_lines(read_run(run))
     assert lines[0] == "Step 10: rank 3 on node1 was 1.7 times as slow as the others: its data come late"
-    assert lines[1].startswith("Step 16: gone on from here again, batches of steps 20 to 20 are left out: step 20: loss 9")
-    assert lines[2] == "Step 17: batch left out: loss nan, gradient norm nan"
+    assert lines[1].startswith("Step 16: training resumed from here, batches of steps 20 to 20 are skipped: step 20: loss 9")
+    assert lines[2] == "Step 17: batch skipped: loss nan, gradient norm nan"
 
 
 def test_what_each_phase_changed_is_told(tmp_path):
