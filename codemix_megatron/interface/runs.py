@@ -17,7 +17,9 @@ from codemix_megatron.plan.run_recipe import read_run_recipe
 from codemix_megatron.recipe.quantity import parse_tokens
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.recipe.schema import Recipe
-from codemix_megatron.records.journal import read_journal
+from codemix_megatron.records.event_lines import of_kind
+from codemix_megatron.records.events import EndEvent, StepEvent
+from codemix_megatron.records.journal import read_events, read_lines
 from codemix_megatron.records.run_folder import RunFolder, saved_step
 from codemix_megatron.records.scores import Scores
 from codemix_megatron.study.tasks import command_line
@@ -82,17 +84,17 @@ class Run:
     @property
     def step(self) -> int:
         """The last step trained; 0 before the first."""
-        return max((event["step"] for event in self.events("step")), default=0)
+        return max((event.step for event in of_kind(read_events(self.files.journal), StepEvent)), default=0)
 
     @property
     def is_finished(self) -> bool:
         """Whether it was trained to its end."""
-        events = self.events()
-        return bool(events) and events[-1]["event"] == "end"
+        events = read_events(self.files.journal)
+        return bool(events) and isinstance(events[-1], EndEvent)
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """Return the journal's events that still count, of one kind where asked; docs/runs.md lists kinds and fields."""
-        return [event for event in read_journal(self.files.journal) if kind in (None, event["event"])]
+        """Return the journal's events that still count, of one kind where asked; docs/journal.md lists kinds and fields."""
+        return [line for line in read_lines(self.files.journal) if kind in (None, line["event"])]
 
     def steps(self) -> pandas.DataFrame:
         """Return a row per step: step, phase, tokens, loss (nats per token), loss_per_source.NAME, learning_rate, seconds, ..."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from functools import cache
 from typing import Any, ClassVar, Self, TypeVar
 
 __all__ = ["Event", "always", "kinds_by_name", "meanings", "of_kind", "sometimes"]
@@ -63,10 +62,14 @@ class Declared:
     is_optional: bool
 
 
-@cache
+DECLARED: dict[type, tuple[Declared, ...]] = {}  # of the kinds read so far: thousands of lines are of few kinds
+
+
 def declared(kind: type[Event]) -> tuple[Declared, ...]:
     """Return a kind's fields in the order they are written in."""
-    return tuple(Declared(found.name, found.name.rstrip("_"), **found.metadata) for found in fields(kind))
+    if kind not in DECLARED:
+        DECLARED[kind] = tuple(Declared(found.name, found.name.rstrip("_"), **found.metadata) for found in fields(kind))
+    return DECLARED[kind]
 
 
 def made(missing: Any) -> Any:

@@ -234,7 +234,7 @@ class AveragedEvent(RunEvent):
     from_: str = always("folder of the run they are of", missing="")
 
 
-RUN_EVENTS = kinds_by_name(
+RUN_EVENTS: dict[str, type[RunEvent]] = kinds_by_name(
     [
         StartEvent,
         RecipeEvent,

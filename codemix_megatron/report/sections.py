@@ -136,8 +136,8 @@ def changes_table(run: RunData) -> Table:
     phases = [name for name in run.phase_names if any(name in changes for changes in by_source.values())]
     rows = []
     first = run.validations[0]
-    if not first.get("tokens"):
-        rows.append(["before training", "0", *(bits_cell((first.get("bits_per_byte") or {}).get(source)) for source in sources)])
+    if not first.tokens:
+        rows.append(["before training", "0", *(bits_cell(first.bits_per_byte.get(source)) for source in sources)])
     for phase in phases:
         found = [by_source[source].get(phase) for source in sources]
         tokens = max(change.tokens for change in found if change)

@@ -57,7 +57,7 @@ class Recovered(AttemptEvent):
     seconds: float = always("from the failure of the attempt before to this step", missing=0.0)
 
 
-ATTEMPT_EVENTS = kinds_by_name([AttemptBegan, AttemptEnded, Recovered])
+ATTEMPT_EVENTS: dict[str, type[AttemptEvent]] = kinds_by_name([AttemptBegan, AttemptEnded, Recovered])
 
 
 def attempt_event_of(line: Mapping[str, Any]) -> AttemptEvent:

@@ -161,7 +161,7 @@ def test_every_recipe_is_kept_with_the_step_it_held_from(begun):
     begun.save(12)
     assert begun.open() is None
     change = begun.open(corpora=["web"], phases=[THIRD])
-    assert change["step"] == 12 and any("name: third" in line for line in change["changed"])
+    assert change.step == 12 and any("name: third" in line for line in change.changed)
     assert sorted(path.name for path in begun.run.recipes.iterdir()) == ["from-step-0.yaml", "from-step-12.yaml"]
     first, second = (yaml.safe_load((begun.run.recipes / f"from-step-{n}.yaml").read_text()) for n in (0, 12))
     assert len(first["phases"]) == 2 and len(second["phases"]) == 3
