@@ -10,6 +10,7 @@ import numpy as np
 
 from codemix_megatron.mixture.interleave import MOST_SEQUENCES, Interleaving
 from codemix_megatron.mixture.permutation import epoch_keys, half_bits, permute, source_key
+from codemix_megatron.mixture.reseeding import Reseeding
 
 __all__ = ["DATA_ORDER", "Located", "Mixture"]
 
@@ -41,11 +42,14 @@ class Mixture:
         first: int = 0,
         drawn=None,
         stored: list[int] | None = None,
+        data_seeds=None,
+        reseeded=(),
     ):
         """Take counts (a row per phase, a column per source) of sequences, and how many sequences one epoch of a source has.
 
         A run that goes on from another begins at position `first`, with `drawn` sequences of each source read before. With `stored`, a
-        source's file holds that many sequences, of which an epoch has some, spread evenly over all of it.
+        source's file holds that many sequences, of which an epoch has some, spread evenly over all of it. `data_seeds` holds a
+        seed or None for each phase, `reseeded` (seed, sequences drawn of each source) of the phases before `first` that had one.
         Raises ValueError when positions would be no longer exact.
         """
         end = first + sum(int(count) for row in phase_counts for count in row)
@@ -61,6 +65,10 @@ class Mixture:
         drawn = np.zeros(len(self.sources), np.int64) if drawn is None else np.asarray(drawn, dtype=np.int64)
         self.phase_starts = first + np.concatenate([[0], np.cumsum(counts.sum(axis=1))])
         self.draws_before = drawn + np.concatenate([np.zeros((1, len(self.sources)), np.int64), np.cumsum(counts, axis=0)])
+        own = [(seed, self.draws_before[i]) for i, seed in enumerate(data_seeds or ()) if seed is not None]
+        self.reseedings = [
+            Reseeding.at(seed, self.sources, self.sequences_per_epoch, np.asarray(at, dtype=np.int64)) for seed, at in [*reseeded, *own]
+        ]
 
     @property
     def first(self) -> int:
@@ -87,6 +95,10 @@ class Mixture:
     def shuffled(self, source: np.ndarray, epoch: np.ndarray, place: np.ndarray) -> np.ndarray:
         """Return the sequence at each place of its source's epoch order."""
         keys = epoch_keys(self.keys[source], epoch)
+        for reseeding in self.reseedings:
+            keys = reseeding.change_keys(source, epoch, keys)
+        for reseeding in reversed(self.reseedings):  # a later one changes among places that an earlier one has changed
+            place = reseeding.change_places(source, epoch, place)
         found = permute(place, self.sequences_per_epoch[source], self.halves[source], keys)
         if self.stored is self.sequences_per_epoch:
             return found

@@ -1,7 +1,7 @@
 """Where a branched run begins: at a step of another run, whose reading of the corpora it goes on with."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from codemix_megatron.errors import CodemixError, RecipeError
 from codemix_megatron.mixture.mixture import DATA_ORDER, Mixture
@@ -23,6 +23,7 @@ class BranchPoint:
     step: int
     consumed: dict[str, int]
     sequences: int | None = None
+    reseeded: list[dict] = field(default_factory=list)  # data seeds of phases before: {seed, drawn: {source: sequences read by then}}
 
     def position(self, global_sequences: int) -> int:
         """Return the position a branch with this global batch begins at."""
@@ -36,10 +37,12 @@ def data_order(plan: dict) -> Mixture:
     per_epoch = [plan["sources"][n]["sequences_per_epoch"] for n in names]
     stored = [plan["sources"][n].get("stored_sequences", p) for n, p in zip(names, per_epoch, strict=True)]
     of_part = stored if stored != per_epoch else None
+    seeds = [phase.get("data_seed") for phase in plan["phases"]]
     if branch is None:
-        return Mixture(plan["seed"], names, per_epoch, counts, stored=of_part)
-    drawn = [branch["consumed"].get(n, 0) for n in names]
-    return Mixture(plan["seed"], names, per_epoch, counts, sequences_at(plan, branch["step"]), drawn, of_part)
+        return Mixture(plan["seed"], names, per_epoch, counts, stored=of_part, data_seeds=seeds)
+    drawn, first = [branch["consumed"].get(n, 0) for n in names], sequences_at(plan, branch["step"])
+    before = [(entry["seed"], [entry["drawn"].get(n, 0) for n in names]) for entry in branch.get("reseeded", [])]
+    return Mixture(plan["seed"], names, per_epoch, counts, first, drawn, of_part, seeds, before)
 
 
 def sequences_at(plan: dict, step: int) -> int:
@@ -56,9 +59,20 @@ def branch_from(parent: dict, run: str, step: int | None) -> BranchPoint:
     step = parent["steps"] if step is None else step
     if not branch["step"] < step <= parent["steps"]:
         raise RecipeError(f"branch.step: {run} has no step {step}; it goes from {branch['step'] + 1} to {parent['steps']}")
-    mixture = data_order(parent)
-    counts = dict(zip(mixture.sources, map(int, mixture.consumed(sequences_at(parent, step))), strict=True))
-    return BranchPoint(run, step, {**branch["consumed"], **counts}, sequences_at(parent, step))
+    mixture, at = data_order(parent), sequences_at(parent, step)
+    counts = dict(zip(mixture.sources, map(int, mixture.consumed(at)), strict=True))
+    reseeded = [*branch.get("reseeded", []), *data_seeds_before(parent, mixture, at)]
+    return BranchPoint(run, step, {**branch["consumed"], **counts}, at, reseeded)
+
+
+def data_seeds_before(plan: dict, mixture: Mixture, position: int) -> list[dict]:
+    """Return the data seeds of the plan's own phases that have begun before a position, with what was drawn by then."""
+    begun = zip(plan["phases"], mixture.phase_starts, mixture.draws_before, strict=False)
+    return [
+        {"seed": phase["data_seed"], "drawn": dict(zip(mixture.sources, map(int, drawn), strict=True))}
+        for phase, start, drawn in begun
+        if phase.get("data_seed") is not None and start < position
+    ]
 
 
 def find_branch_point(recipe: Recipe, corpora: Mapping, per_epoch: dict[str, int]) -> BranchPoint | None:
@@ -103,7 +117,12 @@ def other_reading(recipe: Recipe, parent: dict, corpora: Mapping, per_epoch: dic
         "seed": (recipe.seed, parent["seed"]),
         "model.sequence_length": (recipe.model.sequence_length, parent["sequence_length"]),
     }
-    faults = [f"{key} is {ours} here and {theirs} there; a branch keeps it" for key, (ours, theirs) in settings.items() if ours != theirs]
+    instead = {"seed": "; phases[0].data_seed gives its own phases another order of the data"}
+    faults = [
+        f"{key} is {ours} here and {theirs} there; a branch keeps it{instead.get(key, '')}"
+        for key, (ours, theirs) in settings.items()
+        if ours != theirs
+    ]
     if fault := other_data_order(parent):
         faults.append(fault)
     if faults:

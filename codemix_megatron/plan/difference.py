@@ -114,6 +114,7 @@ def settings(plan: dict) -> dict:
     flat["parameters"] = plan["parameters"]["total"]
     for phase in plan["phases"]:
         flat[f"phases.{phase['name']}.steps"] = phase["steps"]
+        flat[f"phases.{phase['name']}.data_seed"] = phase.get("data_seed")
         for key in RATE_KEYS:
             flat[f"phases.{phase['name']}.learning_rate.{key}"] = phase["learning_rate"].get(key)
     return flat

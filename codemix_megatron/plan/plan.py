@@ -45,6 +45,7 @@ class PhasePlan:
     asked_tokens: int
     learning_rate: dict
     sources: dict[str, SourcePlan]
+    data_seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -239,6 +240,7 @@ def plan_phases(
                 asked_tokens=phase.tokens,
                 learning_rate=as_plain(phase.learning_rate),
                 sources=sources,
+                data_seed=phase.data_seed,
             )
         )
         first_step += steps

@@ -254,6 +254,7 @@ class Phase:
     )
     learning_rate: LearningRate = says("schedule of this phase")
     optimizer_state: Literal["keep", "reset"] = says("carry Adam's moments into this phase or start them at zero", "keep")
+    data_seed: int | None = says("another order, from here on, of all that was not read yet; default: that of the run's seed goes on", None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,7 +296,7 @@ class Evaluation:
     every_steps: int | None = says("held-out loss after this many steps; default: at phase ends only", None)
     held_out_sequences: int = says("most held-out sequences per corpus while training", 64)
     suites: tuple[str, ...] = says(
-        "bits_per_byte, rolling_bits_per_byte, continuation, paper, small, or paths of suites of your own",
+        "bits_per_byte, rolling_bits_per_byte, continuation, paper, small, languages, or paths of suites of your own",
         ("bits_per_byte", "continuation"),
     )
     data_directory: str | None = says("folder with the data files of the suites paper, small and your own", None)

@@ -1,5 +1,6 @@
 """Variants x axes -> named sets of changes to the base recipe; which of them are kept."""
 
+import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import product
@@ -10,6 +11,7 @@ from codemix_megatron.recipe.reading import kind_of, nearest
 __all__ = ["VARIANT", "Combination", "combine", "read_axes", "read_changes", "read_selection"]
 
 VARIANT = "variant"  # what include and exclude call the variant itself
+SEED_KEY = re.compile(r"seed|phases\.[^.]+\.data_seed")
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,7 @@ def read_selection(plain, key: str, known: dict[str, list[str]], faults: list[st
 def combine(variants: dict[str, list[tuple[str, dict]]], axes: dict, include: list, exclude: list, faults: list[str]) -> list[Combination]:
     """Multiply variants by axes and keep what include and exclude leave; two of one name are a fault."""
     made = []
-    repeats = tuple(
-        axis for axis, points in axes.items() if any(points.values()) and all(set(point) <= {"seed"} for point in points.values())
-    )
+    repeats = tuple(axis for axis, points in axes.items() if only_seeds(points))
     for variant, changes in variants.items():
         for points in product(*(axis.items() for axis in axes.values())):
             at = dict(zip(axes, (point for point, _ in points), strict=True))
@@ -106,6 +106,11 @@ def combine(variants: dict[str, list[tuple[str, dict]]], axes: dict, include: li
     if not made and not faults:
         faults.append("variants: none is left after include and exclude")
     return made
+
+
+def only_seeds(points: dict[str, dict]) -> bool:
+    """Say whether the points of an axis change nothing but seeds, of the run or of a phase's data."""
+    return any(points.values()) and all(SEED_KEY.fullmatch(key) for changes in points.values() for key in changes)
 
 
 def matches(words: dict[str, str], entry: dict[str, list[str]]) -> bool:

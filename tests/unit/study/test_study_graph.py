@@ -1,14 +1,22 @@
 """What variants share is found from their recipes, and is trained once."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pytest
 from presets_of_studies import PAPER_NAMES, plan_of_study
 from small_study import graph_of, planned, write_study
 
+from codemix_megatron.errors import RecipeError
 from codemix_megatron.plan.plan import find_corpora, make_plan
+from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.study.figure import draw_study
 from codemix_megatron.study.segments import build_graph, segment_recipe
 from codemix_megatron.study.study_file import read_study
+
+SIZES = {"prose": 10**5, "snippets": 10**5}
 
 
 def test_variants_that_are_the_same_up_to_a_phase_share_it(tmp_path):
@@ -122,3 +130,37 @@ def test_mini_grid_is_planned_over_corpora_of_python():
 def test_names_are_drawn_as_they_are_written(tmp_path):
     drawn = draw_study(r"a$\foo$b", planned(graph_of(tmp_path)), tmp_path / "study.svg")
     assert r"a$\foo$b" in drawn.read_text(encoding="utf-8")
+
+
+def test_mini_study_of_seeds_repeats_four_shares_three_times_on_one_rank_each():
+    plan = plan_of_study("mini-seeds", text=10**6, code=3 * 10**6)
+    assert len(plan.graph.segments) == len(plan.graph.paths) == 4 * 3 and {p.layout["ranks"] for p in plan.plans.values()} == {1}
+    study = read_study(Path(__file__).parents[3] / "examples" / "studies" / "mini-seeds.yaml")
+    assert {variant.variant for variant in study.variants} == {"text-only", "sweep-010", "sweep-025", "sweep-050"}
+    assert not any(variant.points for variant in study.variants), "seeds are repetitions and no conditions"
+
+
+def test_data_seeds_of_a_cooldown_share_its_trunk_and_are_no_conditions(tmp_path):
+    path = write_study(tmp_path, lambda study: study.update(axes={"phases.cooldown.data_seed": [1, 2, 3]}))
+    graph = build_graph(read_study(path))
+    assert len(graph.paths) == 9 and len(graph.segments) == 2 + 3 * 3, "two trunks, three cooldowns of each variant"
+    assert graph.paths["plain-data_seed-1"][0] == graph.paths["no-code-data_seed-3"][0]
+    assert not any(variant.points for variant in read_study(path).variants)
+    plans = planned(graph).plans
+    orders = [plans[f"plain-data_seed-{seed}"].mixture() for seed in (1, 2, 3)]
+    at = np.arange(orders[0].first, len(orders[0]))
+    read = [order.locate(at) for order in orders]
+    assert all((each.source == read[0].source).all() for each in read)
+    assert len({tuple(each.sequence) for each in read}) == 3, "the same mixture of other sequences"
+    whole = make_plan(graph.segments["plain-data_seed-2"].recipe, find_corpora(graph.segments["plain-data_seed-2"].recipe, SIZES)).mixture()
+    assert (whole.locate(at).sequence == read[1].sequence).all(), "as one run of both phases reads"
+
+
+def test_branch_with_another_seed_is_refused_with_the_way_that_there_is(tmp_path):
+    graph = graph_of(tmp_path)
+    parent = planned(graph).plans["plain.balanced"].as_json()
+    recipe = replace(segment_recipe(graph.segments["plain"], tmp_path), seed=99)
+    RunFolder(tmp_path / "plain.balanced").path.mkdir()
+    (tmp_path / "plain.balanced" / "plan.json").write_text(json.dumps(parent))
+    with pytest.raises(RecipeError, match=r"seed is 99 here and 7 there; a branch keeps it; phases\[0\].data_seed gives"):
+        make_plan(recipe, find_corpora(recipe, SIZES))
