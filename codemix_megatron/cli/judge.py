@@ -54,7 +54,7 @@ def run(arguments) -> int:
         pairs = [Pair(prompt=p, ours=a, theirs=b) for p, a, b in zip(prompts, ours, theirs, strict=True)]
         threads = 1 if arguments.judge_folder else arguments.threads
         verdicts = judge_pairs(pairs, judge.ask, judge.name, folder, threads=threads, on_done=lambda *at: progress("judging", *at))
-    result = summarize(verdicts, ours=arguments.ours, theirs=arguments.theirs, judge=judge.name, prompts=len(prompts))
+    result = summarize(verdicts, ours=arguments.ours, theirs=arguments.theirs, judge=judge.name, prompts=len(prompts), pairs=pairs)
     if result.unreadable:
         refuse_or_show(result, folder)
     path = result.write(folder / "win-rate.json")
@@ -168,5 +168,13 @@ def print_result(result) -> None:
     sys.stdout.write(
         f"{result.ours} against {result.theirs}: {result.wins} wins, {result.losses} losses, {result.ties} ties"
         f" over {result.counted} prompts{unreadable}\n"
-        f"win rate {rate} (ties half), sign test p = {result.p_value:.3g}: {result.words}{first}\n"
+        f"win rate {rate}{interval_text(result.low, result.high)} (ties half), sign test p = {result.p_value:.3g}: {result.words}{first}\n"
     )
+    if result.length_controlled is not None:
+        controlled = f"{100 * result.length_controlled:.1f} %{interval_text(result.length_controlled_low, result.length_controlled_high)}"
+        sys.stdout.write(f"at equal lengths {controlled}; answers of {result.ours} are {result.longer_by:+.0f} characters longer\n")
+
+
+def interval_text(low: float | None, high: float | None) -> str:
+    """Return a 95 % interval over prompts, nothing where there is none."""
+    return "" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]"

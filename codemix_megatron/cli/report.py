@@ -38,11 +38,28 @@ def add_choices(parser) -> None:
     parser.add_argument("--device", metavar="NAME", help="say what a run would take on this accelerator, such as h100")
     parser.add_argument("--mfu", type=float, default=0.4, help="share of its peak that the models reach (default: 0.4)")
     parser.add_argument("--price-per-hour", type=float, metavar="PRICE", help="and what that would cost")
+    parser.add_argument(
+        "--at-parameters", metavar="N", help="reckon both for a model of this size, such as 7B, in the place of the study's own"
+    )
+    parser.add_argument("--at-tokens", metavar="N", help="and for this many tokens, such as 1T")
+    parser.add_argument("--law", metavar="DIR", help="show what `codemix law --output DIR` proposes (default: law/ of the study)")
+    parser.add_argument(
+        "--pdf", action="store_true", help="print decision.html, the page to decide by, as PDF by the browser that is there"
+    )
 
 
 def choices_of(arguments):
     """Return what was chosen."""
     from codemix_megatron.report.choices import Choices
+
+    def number(option: str) -> int | None:
+        from codemix_megatron.recipe.quantity import parse_tokens
+
+        text = getattr(arguments, option)
+        try:
+            return None if text is None else parse_tokens(text)
+        except ValueError as fault:
+            raise CodemixError(f"--{option.replace('_', '-')}: {fault}") from None
 
     return Choices(
         lend_noise=arguments.lend_noise,
@@ -50,6 +67,10 @@ def choices_of(arguments):
         device=arguments.device,
         mfu=arguments.mfu,
         price_per_hour=arguments.price_per_hour,
+        at_parameters=number("at_parameters"),
+        at_tokens=number("at_tokens"),
+        law=Path(arguments.law) if arguments.law else None,
+        pdf=arguments.pdf,
     )
 
 

@@ -55,24 +55,28 @@ def bits_per_byte(
     limit_documents: int = 200,
     limit_bytes: int = 400_000,
     progress: Progress = silent,
+    reader: Any = None,
 ) -> ItemScores:
     """Score held-out documents of one corpus, at most `limit_documents` and about `limit_bytes` of them.
 
     `documents` are arrays of token ids, each with the end-of-document token at its end; that token is scored
-    too, but has no bytes. Returns bits, bytes and tokens per document. Raises EvaluationError when there is nothing to score.
+    too, but has no bytes. `reader` reads them for a model with another tokenizer than the corpus's.
+    Returns bits, bytes and tokens per document. Raises EvaluationError when there is nothing to score.
     """
-    chosen = choose_documents(model, documents, limit_documents=limit_documents, limit_bytes=limit_bytes)
+    reader = reader or model
+    chosen = choose_documents(reader, documents, limit_documents=limit_documents, limit_bytes=limit_bytes)
     if not sum(document.bytes for document in chosen):
         raise EvaluationError(f"corpus {corpus}: no held-out text; raise evaluation.held_out_share and run `codemix prepare` again")
-    ids = [document.ids for document in chosen]
+    ids = [document.ids if reader is model else reader.ids(document.ids) for document in chosen]
     check_ids(model, corpus, ids)
-    nats = document_nats(model, ids, end_of_document_id, lambda done, total: progress(f"bits per byte: {corpus}", done, total))
-    counts: dict[str, Any] = {"bits": nats / math.log(2), "bytes": [d.bytes for d in chosen], "tokens": [len(d.ids) for d in chosen]}
+    first = end_of_document_id if reader is model else model.prefix_id
+    nats = document_nats(model, ids, first, lambda done, total: progress(f"bits per byte: {corpus}", done, total))
+    counts: dict[str, Any] = {"bits": nats / math.log(2), "bytes": [d.bytes for d in chosen], "tokens": [len(each) for each in ids]}
     metrics = {
         name: MetricItems(value=float(np.sum(values)), standard_error=None, values=[float(v) for v in values], higher_is_better=False)
         for name, values in counts.items()
     }
-    keys = text_keys(model.decode(document.ids) for document in chosen)
+    keys = text_keys(reader.decode(document.ids) for document in chosen)
     return ItemScores(task=f"bits_per_byte-{corpus}", keys=keys, metrics=metrics, window=model.max_length)
 
 

@@ -193,7 +193,9 @@ def item_scores(task, results: dict, with_bits: bool) -> ItemScores:
             higher_is_better=task.higher_is_better().get(metric, True),
         )
     asked = by_filter[filters[0]]
-    if with_bits or task.OUTPUT_TYPE == "loglikelihood":
+    if task.OUTPUT_TYPE == "loglikelihood_rolling":
+        metrics |= text_metrics(asked)
+    elif with_bits or task.OUTPUT_TYPE == "loglikelihood":
         metrics |= answer_metrics(task, asked)
     keys = text_keys(f"{sample['doc_hash']} {sample['prompt_hash']} {sample['target_hash']}" for sample in asked)
     texts = [str(sample["filtered_resps"][0]) for sample in asked] if task.OUTPUT_TYPE == "generate_until" else []
@@ -232,6 +234,14 @@ def answer_metrics(task, samples: list[dict]) -> dict[str, MetricItems]:
     if task.OUTPUT_TYPE == "multiple_choice":
         found[CHOICE_PROBABILITY] = metric_of(probabilities, higher_is_better=True)
     return found
+
+
+def text_metrics(samples: list[dict]) -> dict[str, MetricItems]:
+    """Return bits per byte of whole texts: the mean over them, each text one item (lm-eval's own is total bits over total bytes)."""
+    nats = [float(sample["filtered_resps"][0]) for sample in samples]
+    sizes = [len(str(sample["arguments"][0][0]).encode("utf-8", "surrogatepass")) for sample in samples]
+    each = [-value / math.log(2) / max(1, size) for value, size in zip(nats, sizes, strict=True)]
+    return {BITS_PER_BYTE: metric_of(each, higher_is_better=False)}
 
 
 def right_choices(task, doc, number: int) -> list[int]:

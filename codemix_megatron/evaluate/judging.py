@@ -8,13 +8,16 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
+
 from codemix_megatron.analysis.comparing import sign_test
+from codemix_megatron.analysis.length_control import control_length
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.records.win_rate import WinRate
 
@@ -183,8 +186,13 @@ def read_replies(log: Path) -> dict[str, str]:
     return found
 
 
-def summarize(verdicts: list[tuple[str | None, str | None]], *, ours: str, theirs: str, judge: str, prompts: int) -> WinRate:
-    """Count wins, losses and ties of verdicts in both orders; pairs without a readable verdict in one of them do not count."""
+def summarize(
+    verdicts: list[tuple[str | None, str | None]], *, ours: str, theirs: str, judge: str, prompts: int, pairs: Sequence[Pair] = ()
+) -> WinRate:
+    """Count wins, losses and ties of verdicts in both orders; pairs without a readable verdict in one of them do not count.
+
+    With the `pairs` that were judged come intervals over prompts, and the win rate at equal lengths.
+    """
     readable = [pair for pair in verdicts if None not in pair]
     wins = sum(pair == ("ours", "ours") for pair in readable)
     losses = sum(pair == ("theirs", "theirs") for pair in readable)
@@ -201,4 +209,24 @@ def summarize(verdicts: list[tuple[str | None, str | None]], *, ours: str, their
         first_preferred=first / (2 * len(readable)) if readable else None,
         p_value=sign_test(wins, losses),
         judge_prompt_sha256=hashlib.sha256(judge_prompt().encode()).hexdigest(),
+        **by_length([(pair, verdict) for pair, verdict in zip(pairs, verdicts, strict=False) if None not in verdict]),
     )
+
+
+def by_length(judged: list[tuple[Pair, tuple[str | None, str | None]]]) -> dict[str, float | None]:
+    """Return the intervals of a win rate over prompts, and the win rate at equal lengths, as WinRate has them."""
+    if not judged:
+        return {}
+    longer = [len(pair.ours) - len(pair.theirs) for pair, _ in judged]
+    preferred = np.array([[verdict == "ours" for verdict in verdicts] for _, verdicts in judged])
+    found = control_length(preferred, np.array(longer), [pair.prompt for pair, _ in judged])
+    if found is None:
+        return {"longer_by": float(np.mean(longer))}
+    return {
+        "low": found.low,
+        "high": found.high,
+        "length_controlled": found.controlled,
+        "length_controlled_low": found.controlled_low,
+        "length_controlled_high": found.controlled_high,
+        "longer_by": float(np.mean(longer)),
+    }

@@ -28,11 +28,13 @@ def rolling_bits_per_byte(
     limit_documents: int = 200,
     limit_bytes: int = 400_000,
     progress: Progress = silent,
+    reader=None,
 ) -> ItemScores:
     """Score the same documents, or beginnings of documents, as `bits_per_byte` does, by lm-eval's rolling log-likelihood of their text."""
-    chosen = choose_documents(model, documents, limit_documents=limit_documents, limit_bytes=limit_bytes)
+    reader = reader or model
+    chosen = choose_documents(reader, documents, limit_documents=limit_documents, limit_bytes=limit_bytes)
     ids = [document.ids[:-1] if document.ids[-1] == end_of_document_id else document.ids for document in chosen]
-    texts = [text for each in ids if (text := model.decode(each))]
+    texts = [text for each in ids if (text := reader.decode(each))]
     if not texts:
         raise EvaluationError(f"corpus {corpus}: no held-out text; raise evaluation.held_out_share and run `codemix prepare` again")
     with at_work(progress) as aloud:

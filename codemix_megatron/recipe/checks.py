@@ -223,7 +223,10 @@ def optimizer_faults(recipe: Recipe) -> list[str]:
 
 def seed_faults(recipe: Recipe) -> list[str]:
     """Check that every random stream can be seeded; megatron-core adds a few thousand to it."""
-    return [] if 0 <= recipe.seed < 2**62 else [f"seed: found {recipe.seed}, allowed are 0 to {2**62 - 1}"]
+    seeds = {"seed": recipe.seed, **{f"phases[{i}].data_seed": phase.data_seed for i, phase in enumerate(recipe.phases)}}
+    return [
+        f"{key}: found {seed}, allowed are 0 to {2**62 - 1}" for key, seed in seeds.items() if seed is not None and not 0 <= seed < 2**62
+    ]
 
 
 def corpus_faults(recipe: Recipe) -> list[str]:
@@ -365,7 +368,7 @@ def evaluation_faults(recipe: Recipe) -> list[str]:
         faults.append(
             f"observers.straggler_factor: found {recipe.observers.straggler_factor}, must be above 1, which is as fast as the others"
         )
-    known = ("bits_per_byte", "rolling_bits_per_byte", "continuation", "paper", "small")
+    known = ("bits_per_byte", "rolling_bits_per_byte", "continuation", "paper", "small", "languages")
     for i, suite in enumerate(evaluation.suites):
         if suite not in known and not suite.endswith((".yaml", ".yml")):
             faults.append(f"evaluation.suites[{i}]: no suite {suite!r}; built in are {', '.join(known)}, others are paths of YAML files")

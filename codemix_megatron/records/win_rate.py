@@ -26,6 +26,12 @@ class WinRate:
     first_preferred: float | None  # share of verdicts for whichever answer stood first: 0.5 for a judge without a favourite place
     p_value: float  # of the sign test over wins and losses
     judge_prompt_sha256: str
+    low: float | None = None  # 95 % interval of the win rate over prompts; None in older records
+    high: float | None = None
+    length_controlled: float | None = None  # what a logistic regression gives for answers of equal length
+    length_controlled_low: float | None = None
+    length_controlled_high: float | None = None
+    longer_by: float | None = None  # mean characters that ours has more
 
     @property
     def counted(self) -> int:

@@ -31,9 +31,10 @@ def answer_blocks(view: StudyView) -> list:
                 "warning",
             )
         ]
+    trunks = trunk_lines(view)
     decided = [line for measure in view.measures for line in decided_lines(view, measure)]
     none = Paragraph("No difference from the reference can be told from what another seed would change.", "warning")
-    return [Bullets(decided) if decided else none, Bullets([*undecided_lines(view), *missing_lines(view)])]
+    return [Bullets(decided) if decided else none, Bullets([*undecided_lines(view), *trunks, *missing_lines(view)])]
 
 
 def decided_lines(view: StudyView, measure: Measure) -> list[str]:
@@ -85,6 +86,18 @@ def undecided_lines(view: StudyView) -> list[str]:
     if any(reason == ONE_RUN for reason, _ in why):
         lines.append(f"A single run says nothing of what another seed would give. {REPEAT}")
     return lines
+
+
+def trunk_lines(view: StudyView) -> list[str]:
+    """Say which arms were repeated from one trunk: what another trunk would change is in none of their intervals."""
+    arms = [arm for arm in view.arms if arm.repeated_phase]
+    if not arms:
+        return []
+    phases = join_words(dict.fromkeys(str(arm.repeated_phase) for arm in arms))
+    return [
+        f"{shorten([arm.label for arm in arms])}: seeds repeat {phases} from one trunk, so intervals hold what another order of its data"
+        " would change, not what another trunk would."
+    ]
 
 
 def missing_lines(view: StudyView) -> list[str]:

@@ -9,7 +9,7 @@ from codemix_megatron.report.consumption import tokens_by_kind
 from codemix_megatron.report.roles import parent_of, parent_path
 from codemix_megatron.report.run_data import RunData
 
-__all__ = ["Arm", "CodePhase", "code_share", "find_references", "group_arms", "label_runs"]
+__all__ = ["Arm", "CodePhase", "code_share", "find_references", "group_arms", "label_runs", "seeds_of"]
 
 TEXT_ONLY = re.compile(r"text[-_]only\b", re.IGNORECASE)
 SEED_SUFFIX = re.compile(r"[-_.]?seed[-_.]?\d*$", re.IGNORECASE)
@@ -42,6 +42,14 @@ class Arm:
     def seeds(self) -> int:
         """How many seeds were run."""
         return len(self.runs)
+
+    @property
+    def repeated_phase(self) -> str | None:
+        """The phase its runs begin to differ in, where they went on from one trunk with other data seeds; None where seeds are whole runs."""
+        seeds = [seeds_of(run) for run in self.runs]
+        differing = [i for i in range(len(seeds[0])) if len({each[i] for each in seeds}) > 1]
+        names = [phase.name for phase in self.first.recipe.phases] if self.first.recipe else []
+        return names[differing[0] - 1] if differing and 0 < differing[0] <= len(names) else None
 
     @property
     def tokens(self) -> int:
@@ -89,6 +97,11 @@ def describe_phase(run: RunData, phase: dict) -> CodePhase:
     return CodePhase(phase["name"], phase["tokens"], sum(shares[source] for source in code), mixture, code)
 
 
+def seeds_of(run: RunData) -> tuple:
+    """Return all that makes a run another observation of the same arm: its seed and the data seeds of its phases."""
+    return (run.recipe.seed, *(phase.data_seed for phase in run.recipe.phases)) if run.recipe else (id(run),)
+
+
 def label_runs(runs: list[RunData]) -> list[str]:
     """Return a name for each run that no other one has."""
     names = [run.name for run in runs]
@@ -101,8 +114,7 @@ def group_arms(runs: list[RunData]) -> list[Arm]:
     """Return the arms in the order of their first runs; the same recipe and seed twice is no second observation but an arm of its own."""
     groups: dict[object, dict[object, list[tuple[RunData, str]]]] = {}
     for run, label in zip(runs, label_runs(runs), strict=True):
-        seed = run.recipe.seed if run.recipe else id(run)
-        groups.setdefault(key_of(run, runs), {}).setdefault(seed, []).append((run, label))
+        groups.setdefault(key_of(run, runs), {}).setdefault(seeds_of(run), []).append((run, label))
     arms = []
     for by_seed in groups.values():
         for copy in range(max(map(len, by_seed.values()))):
@@ -113,10 +125,11 @@ def group_arms(runs: list[RunData]) -> list[Arm]:
 
 
 def key_of(run: RunData, runs: list[RunData]):
-    """Return what two runs have to share to be seeds of one arm: all of the recipe but seed and names, and the same arm as parent."""
+    """Return what two runs have to share to be seeds of one arm: all of the recipe but seeds and names, and the same arm as parent."""
     if run.recipe is None:
         return id(run)
-    recipe = write_recipe(replace(run.recipe, seed=0, name="", branch=None, initial_weights=None))
+    phases = tuple(replace(phase, data_seed=None) for phase in run.recipe.phases)
+    recipe = write_recipe(replace(run.recipe, seed=0, name="", branch=None, initial_weights=None, phases=phases))
     path = parent_path(run)
     if path is None:
         return recipe

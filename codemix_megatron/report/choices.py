@@ -1,6 +1,7 @@
 """What a reader may choose in a report of several runs."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.plan.devices import DEVICES
@@ -17,6 +18,10 @@ class Choices:
     device: str | None = None  # what hours are reckoned on
     mfu: float = 0.4
     price_per_hour: float | None = None
+    at_parameters: int | None = None  # size of the run that hours and price are reckoned for, in the place of the study's own
+    at_tokens: int | None = None
+    law: Path | None = None  # folder of `codemix law --output`
+    pdf: bool = False  # print the page to decide by
 
     def __post_init__(self):
         if self.device is not None and self.device not in DEVICES:
@@ -25,3 +30,7 @@ class Choices:
             raise CodemixError(f"--mfu: found {self.mfu:g}, must be above 0 and at most 1")
         if self.price_per_hour is not None and (self.price_per_hour < 0 or self.device is None):
             raise CodemixError(f"--price-per-hour {self.price_per_hour:g}: needs a price of at least 0 and a --device that it is paid for")
+        for name in ("at_parameters", "at_tokens"):
+            value = getattr(self, name)
+            if value is not None and (value < 1 or self.device is None):
+                raise CodemixError(f"--{name.replace('_', '-')} {value}: needs a number of at least 1 and a --device to reckon hours on")

@@ -1,6 +1,6 @@
 """What the report of several runs says: the same numbers side by side, and whether they may be compared."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from codemix_megatron.recipe.schema import as_plain
@@ -11,21 +11,25 @@ from codemix_megatron.report.choices import Choices
 from codemix_megatron.report.comparison_figures import compare_bits_figure, tasks_over_arms
 from codemix_megatron.report.consumption import tokens_by_kind
 from codemix_megatron.report.held_out import series
-from codemix_megatron.report.measures import every_measure, task_measures
+from codemix_megatron.report.languages import LANGUAGES
+from codemix_megatron.report.law_proposal import law_sections, read_proposals
+from codemix_megatron.report.measures import every_measure, task_measures, training_measure
 from codemix_megatron.report.paper import paper_blocks
 from codemix_megatron.report.run_data import RunData
+from codemix_megatron.report.signal import order_by_signal
 from codemix_megatron.report.study import study_sections
 from codemix_megatron.report.study_tables import effect_table, reading_aid
 from codemix_megatron.report.study_view import StudyView
 from codemix_megatron.report.training_curves import read_status, started_at
 from codemix_megatron.report.verdicts import judge
 from codemix_megatron.report.win_rates import win_rate_sections
-from codemix_megatron.report.wording import ABSENT, count, join_words, percent, plural, relative, short_count
+from codemix_megatron.report.wording import ABSENT, count, join_words, percent, plural, short_count
 
-__all__ = ["compare_runs"]
+__all__ = ["compare_runs", "decision_of"]
 
 NOT_SHOWN = ("name", "tokenizer.path", "corpora.*.prefix", "corpora.*.documents", "observers", "checkpoint", "parallel", "phases.*.name")
 MOST_COLUMNS = 12
+DECISION = ("answers", "decision", "base", "law")
 NOISE = (
     "Exported models. A difference is judged over runs: items answered by one run, however many, say nothing of what another seed would change."
     " Runs scored on other items, and variants of another size or token budget, are shown and not judged."
@@ -34,10 +38,10 @@ MOST_NAMES = 8
 USUAL = Choices()
 
 
-def compare_runs(runs: list[RunData], choices: Choices = USUAL) -> Report:
-    """Return a report of several runs, taken together by arm."""
+def compare_runs(runs: list[RunData], choices: Choices = USUAL, untrained: Sequence[RunData] = ()) -> Report:
+    """Return a report of several runs, taken together by arm; `untrained` are models that they start from."""
     labels, arms = label_runs(runs), group_arms(runs)
-    view = StudyView(arms, runs, choices)
+    view = StudyView(arms, runs, choices, untrained)
     bases = list(dict.fromkeys(base for _, base in view.pairs))
     at = next((i for i, run in enumerate(runs) if bases and run is bases[0].first), 0)
     unlike = unlike_lines(runs, labels, at)
@@ -53,14 +57,20 @@ def compare_runs(runs: list[RunData], choices: Choices = USUAL) -> Report:
         date=started_at(runs[at]),
         sections=[
             *study_sections(view),
+            *law_sections(read_proposals(choices.law) if choices.law else []),
             *lineage_section(runs, labels),
             Section(title="Scores", anchor="scores", blocks=[*warning, *score_blocks(view, labels)]),
             *win_rate_sections(runs),
-            Section(title="While training", anchor="training", blocks=training_blocks(runs, labels, at)),
+            Section(title="While training", anchor="training", blocks=training_blocks(view, labels)),
             Section(title="Mixtures", anchor="mixtures", blocks=[mixture_table(runs, labels), recipe_table(runs, labels)]),
             Section(title="Beside the paper", anchor="paper", blocks=paper_blocks()),
         ],
     )
+
+
+def decision_of(report: Report) -> Report:
+    """Return the one page of a report to decide by: what can be said, which share and kind, against the untouched model, what a law proposes."""
+    return replace(report, sections=[section for section in report.sections if section.anchor in DECISION])
 
 
 def shorten_names(names: list[str]) -> str:
@@ -86,13 +96,13 @@ def score_blocks(view: StudyView, labels: list[str]) -> list:
     runs = view.runs
     missing = [Missing(f"{label} has not been scored.", commands(run)) for run, label in zip(runs, labels, strict=True) if not run.scores]
     missing += not_scored_blocks(runs)
-    measures = every_measure(runs)
+    measures = order_by_signal(every_measure(runs), view.arms)
     if not measures:
         return missing
     verdicts = judge(view.pairs, measures, view.arms, view.lend)
     folded = f"All {len(measures)} scores of every variant" if len(measures) > MOST_COLUMNS else ""
-    table = effect_table([arm for arm, _ in view.pairs], None, measures, verdicts, reading_aid(verdicts))
-    main = task_measures(runs)
+    table = effect_table([*(arm for arm, _ in view.pairs), *view.alone], None, measures, verdicts, reading_aid(verdicts))
+    main = [measure for measure in task_measures(runs) if measure.suite != LANGUAGES]
     figure = [tasks_over_arms(view.arms, main)] if main else []
     return [*missing, *figure, replace(table, folded=folded), Paragraph(NOISE, "quiet")]
 
@@ -119,33 +129,17 @@ def all_sources(runs: list[RunData]) -> list[str]:
     return list(dict.fromkeys(source for run in runs for source in run.sources))
 
 
-def training_cell(value, base, is_reference: bool) -> Cell:
-    """Return a value with its relative difference from that of the reference."""
-    if value is None:
-        return Cell(ABSENT, tone="quiet")
-    if is_reference or base is None:
-        return Cell(f"{value:.3f}", below="reference" if is_reference else "")
-    return Cell(f"{value:.3f}", below=relative(value, base))
-
-
-def training_blocks(runs: list[RunData], labels: list[str], at: int) -> list:
-    """Return held-out curves over tokens of every source, and where they end."""
+def training_blocks(view: StudyView, labels: list[str]) -> list:
+    """Return held-out curves over tokens of every source, and where they end, judged over seeds as scores are."""
+    runs = view.runs
     sources = [source for source in all_sources(runs) if any(series(run, source)[0] for run in runs)]
     if not sources:
         return [Missing("No held-out loss was measured; set evaluation.every_steps.")]
-    rows = []
-    for run, label in zip(runs, labels, strict=True):
-        ends = [(last_of(run, source), last_of(runs[at], source)) for source in sources]
-        rows.append([label, short_count(run.tokens), *(training_cell(value, base, run is runs[at]) for value, base in ends)])
-    caption = "Held-out bits per byte as last measured while training. One run each: no standard error is known here."
-    table = Table(headings=["run", "tokens", *sources], rows=rows, caption=caption)
+    measures = [training_measure(source) for source in sources]
+    verdicts = judge(view.pairs, measures, view.arms)
+    caption = f"Held-out bits per byte as last measured while training. {reading_aid(verdicts)}"
+    table = effect_table([*(arm for arm, _ in view.pairs), *view.alone], None, measures, verdicts, caption)
     return [*(compare_bits_figure(runs, labels, source) for source in sources), table]
-
-
-def last_of(run: RunData, source: str) -> float | None:
-    """Return the last held-out bits per byte of a source."""
-    values = series(run, source)[1]
-    return values[-1] if values else None
 
 
 def mixture_table(runs: list[RunData], labels: list[str]) -> Table:

@@ -14,9 +14,10 @@ from codemix_megatron.report.differences import (
     find_bits,
     find_task,
 )
+from codemix_megatron.report.held_out import series
 from codemix_megatron.report.run_data import RunData
 
-__all__ = ["Measure", "every_measure", "parts_of", "study_measures", "task_measures"]
+__all__ = ["Measure", "every_measure", "parts_of", "study_measures", "task_measures", "training_measure"]
 
 PAPER_KEYS = {"reasoning": "reason", "knowledge": "know", "code": "code"}
 
@@ -38,6 +39,7 @@ class Measure:
     tasks: tuple[str, ...] = ()
     chance: float | None = None
     paper_key: str | None = None
+    suite: str = ""
 
     @property
     def scale(self) -> float:
@@ -102,6 +104,22 @@ def bits_measure(source: str) -> Measure:
     )
 
 
+def training_measure(source: str) -> Measure:
+    """Return the last held-out bits per byte of one source that were measured while training."""
+
+    def content(run: RunData):
+        return run.sequence_length, run.recipe.evaluation.held_out_sequences if run.recipe else None
+
+    return Measure(
+        label=source,
+        higher_is_better=False,
+        in_points=False,
+        find=lambda run: (values[-1] if (values := series(run, source)[1]) else None, None),
+        difference=lambda run, base: None,
+        content=content,
+    )
+
+
 def task_measure(task: TaskScore) -> Measure:
     """Return one metric of one task as a measure."""
     key = (task.task, task.metric)
@@ -119,6 +137,7 @@ def task_measure(task: TaskScore) -> Measure:
         content=content,
         tasks=(task.task,) if task.metric == "acc" else (),
         chance=task.floor,
+        suite=task.suite,
     )
 
 

@@ -1,14 +1,16 @@
 """Records of runs -> index.html, index.md and PNG figures."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.records.atomic import replace_text, writing
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.report.choices import Choices
-from codemix_megatron.report.comparison import compare_runs
+from codemix_megatron.report.comparison import compare_runs, decision_of
 from codemix_megatron.report.markdown import markdown
 from codemix_megatron.report.page import page
+from codemix_megatron.report.printing import write_pdf
 from codemix_megatron.report.run_data import RunData, read_run
 from codemix_megatron.report.sections import describe_run
 
@@ -29,10 +31,11 @@ def write_report(runs: list[RunFolder], output: Path | None = None, choices: Cho
     return write_report_of([read_run(run) for run in runs], Path(output or runs[0].report), choices)
 
 
-def write_report_of(data: list[RunData], folder: Path, choices: Choices = USUAL) -> Path:
-    """Write the report of runs that were read already into `folder`; return index.html's path."""
-    report = describe_run(data[0]) if len(data) == 1 else compare_runs(data, choices)
-    texts = {"index.md": markdown(report), "index.html": page(report)}  # nothing is written before all is made
+def write_report_of(data: list[RunData], folder: Path, choices: Choices = USUAL, bases: Sequence[RunData] = ()) -> Path:
+    """Write the report of runs that were read already into `folder`; return index.html's path. `bases` are models that runs start from."""
+    is_one = len(data) == 1 and not bases
+    report = describe_run(data[0]) if is_one else compare_runs(data, choices, bases)
+    texts = {"index.md": markdown(report)} | ({} if is_one else {"decision.html": page(decision_of(report))}) | {"index.html": page(report)}
     try:
         for figure in report.figures():
             with writing(folder / f"{figure.name}.png", "wb") as handle:
@@ -41,4 +44,8 @@ def write_report_of(data: list[RunData], folder: Path, choices: Choices = USUAL)
             replace_text(folder / name, text)
     except OSError as fault:
         raise CodemixError(f"{folder}: the report cannot be written there ({fault.strerror or fault}); give --output DIR") from None
+    if choices.pdf:
+        if is_one:
+            raise CodemixError("--pdf: one run has nothing to decide by; report several, or a study")
+        write_pdf((folder / "decision.html").absolute())
     return (folder / "index.html").absolute()

@@ -4,14 +4,17 @@ from itertools import groupby
 
 from codemix_megatron.report.answers import answer_blocks
 from codemix_megatron.report.arms import Arm
+from codemix_megatron.report.base_models import base_sections
 from codemix_megatron.report.blocks import Bullets, Cell, Missing, Paragraph, Section, Table
-from codemix_megatron.report.decision import decision_sections
+from codemix_megatron.report.decision import decision_lines, decision_sections
+from codemix_megatron.report.languages import language_sections
 from codemix_megatron.report.measures import task_measures
 from codemix_megatron.report.paper import PAPER_COLUMNS, read_paper
 from codemix_megatron.report.paper_gains import gain_blocks
 from codemix_megatron.report.roles import parent_of
+from codemix_megatron.report.scales import find_scales, scale_sections, scale_sentences
 from codemix_megatron.report.seeds import seed_sections
-from codemix_megatron.report.signal import signal_sections
+from codemix_megatron.report.signal import order_by_signal, signal_sections
 from codemix_megatron.report.study_figures import forest_figure, quality_figure, sweep_figure
 from codemix_megatron.report.study_tables import arm_name, effect_cell, effect_table, reading_aid
 from codemix_megatron.report.study_view import StudyView
@@ -27,21 +30,30 @@ def study_sections(view: StudyView) -> list[Section]:
     """Return the sections that these arms have something to say for."""
     sections = []
     if view.measures:
-        sections.append(Section(title="What can be said", anchor="answers", blocks=answer_blocks(view)))
+        sections.append(Section(title="What can be said", anchor="answers", blocks=first_screen(view)))
         sections += decision_sections(view)
         sections.append(Section(title="Variants", anchor="variants", blocks=variant_blocks(view)))
+        sections += base_sections(view)
         sections += sweep_sections(view)
         sections += kind_sections(view)
         sections += cooldown_sections(view)
+        sections += scale_sections(view)
+        sections += language_sections(view)
         sections += seed_sections(view.arms, view.measures)
-        sections += signal_sections([*view.measures, *task_measures(view.runs)], view.arms)
+        sections += signal_sections([*view.measures, *order_by_signal(task_measures(view.runs), view.arms)], view.arms)
     return [*sections, Section(title="Cost", anchor="cost", blocks=cost_blocks(view.arms))]
+
+
+def first_screen(view: StudyView) -> list:
+    """Return what can be said: sentences against the reference, on shares and kinds of code, on sizes; then all effects as a forest plot."""
+    lines = [*decision_lines(view), *scale_sentences(find_scales(view), view)]
+    has_effects = any(verdict.effect.low is not None for verdict in view.verdicts.values())
+    return [*answer_blocks(view), *([Bullets(lines)] if lines else []), *([forest_figure(view)] if has_effects else [])]
 
 
 def variant_blocks(view: StudyView) -> list:
     """Return a table for each reference, and what has none."""
-    blocks: list = [forest_figure(view)] if any(verdict.effect.low is not None for verdict in view.verdicts.values()) else []
-    alone = [arm for arm in view.arms if view.references[id(arm)] is None]
+    blocks: list = []
     for base in dict.fromkeys(base for _, base in view.pairs):
         places = [i for i, (_, other) in enumerate(view.pairs) if other is base]
         arms = [view.pairs[i][0] for i in places]
@@ -50,15 +62,15 @@ def variant_blocks(view: StudyView) -> list:
         }
         runs = plural(base.seeds, "seed") if base.seeds > 1 else "one run"
         blocks.append(Paragraph(f"Against {base.label} ({runs}, {short_count(base.tokens)} tokens):"))
-        blocks.append(effect_table(arms, base, view.measures, verdicts, reading_aid(view.verdicts)))
-    if alone:
-        names = join_words(arm.label for arm in alone)
+        blocks.append(effect_table(arms, base, view.measures, verdicts, reading_aid(view.verdicts), view.grey))
+    if view.alone:
+        names = join_words(arm.label for arm in view.alone)
         blocks.append(
             Paragraph(
                 f"No variant without code stands at the same point of the other axes as {names}: nothing is compared there.", "warning"
             )
         )
-        blocks.append(effect_table(alone, None, view.measures, {}, "Mean ± standard deviation over seeds."))
+        blocks.append(effect_table(view.alone, None, view.measures, {}, "Mean ± standard deviation over seeds."))
     for label, tasks in view.left_out.items():
         without = f"left out: {join_words(tasks)}" if tasks else "no task is left out"
         blocks.append(Paragraph(f"{label}: the paper's filter keeps tasks that every run here is above chance in; {without}.", "quiet"))

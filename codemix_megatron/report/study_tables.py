@@ -1,5 +1,6 @@
 """Tables of a study: means over seeds, and what each arm changed from its reference."""
 
+from dataclasses import replace
 from statistics import fmean, stdev
 
 from codemix_megatron.report.arms import Arm
@@ -8,7 +9,7 @@ from codemix_megatron.report.measures import Measure
 from codemix_megatron.report.verdicts import Verdict, values_of
 from codemix_megatron.report.wording import ABSENT, join_words, percent, plural, signed
 
-__all__ = ["arm_name", "effect_cell", "effect_table", "effect_text", "mean_text", "reading_aid"]
+__all__ = ["arm_name", "effect_cell", "effect_table", "effect_text", "mean_text", "reading_aid", "seeds_text"]
 
 MINUS = "\u2212"
 GLUE = "\u00a0"  # keeps an interval in one line
@@ -16,7 +17,14 @@ GLUE = "\u00a0"  # keeps an interval in one line
 
 def arm_name(arm: Arm) -> Cell:
     """Return an arm with its number of seeds below."""
-    return Cell(arm.label, below=plural(arm.seeds, "seed") if arm.seeds > 1 else "one run")
+    return Cell(arm.label, below=seeds_text(arm))
+
+
+def seeds_text(arm: Arm) -> str:
+    """Say how many seeds there are, and of what."""
+    if arm.seeds < 2:
+        return "one run"
+    return f"{plural(arm.seeds, 'data seed')} of {arm.repeated_phase}, one trunk" if arm.repeated_phase else plural(arm.seeds, "seed")
 
 
 def mean_text(measure: Measure, values: list[float]) -> str:
@@ -54,12 +62,17 @@ def effect_cell(measure: Measure, arm: Arm, verdict: Verdict | None, is_referenc
     return Cell(mean_text(measure, values), below=effect_text(measure, verdict) + said, tone=verdict.tone)
 
 
-def effect_table(arms: list[Arm], base: Arm | None, measures: list[Measure], verdicts: dict, caption: str) -> Table:
-    """Return arms by measures; `verdicts` are by (place of the arm, place of the measure)."""
+def effect_table(
+    arms: list[Arm], base: Arm | None, measures: list[Measure], verdicts: dict, caption: str, grey: frozenset[str] = frozenset()
+) -> Table:
+    """Return arms by measures; `verdicts` are by (place of the arm, place of the measure). Measures called as in `grey` are set quietly."""
     rows = []
     for i, arm in enumerate(arms):
         cells = [effect_cell(measure, arm, verdicts.get((i, j)), arm is base) for j, measure in enumerate(measures)]
+        cells = [replace(cell, tone=cell.tone or "quiet") if m.label in grey else cell for cell, m in zip(cells, measures, strict=True)]
         rows.append([arm_name(arm), percent(arm.share, 0), *cells])
+    if hidden := [measure.label for measure in measures if measure.label in grey]:
+        caption += f" Grey: {join_words(hidden)}, whose noise is too near their signal to decide between typical variants here."
     return Table(headings=["variant", "code", *(measure.label for measure in measures)], rows=rows, caption=caption)
 
 
@@ -71,7 +84,7 @@ def reading_aid(verdicts: dict[tuple[int, int], Verdict]) -> str:
     if compared:
         lines.append(
             f"Intervals are of 95 % over runs ({join_words(methods)}); a verdict and a colour need p < 0.05 after Holm's correction"
-            f" over the {plural(compared, 'comparison')} here."
+            f" over the {plural(compared, 'comparison')} here, by the variants' own spread and by that of all repeated variants together."
         )
     if any(v.over_items for v in verdicts.values()):
         lines.append("An interval over items is that of two single runs: another seed may give another difference.")

@@ -11,16 +11,28 @@ from codemix_megatron.analysis.effects import (
     effect_of_pairs,
     effect_over_seeds,
     effect_with_noise,
+    held_against,
     holm,
     pool_noise,
     undecided,
 )
 from codemix_megatron.analysis.noise import lend_mean_noise
-from codemix_megatron.report.arms import Arm
+from codemix_megatron.report.arms import Arm, seeds_of
 from codemix_megatron.report.measures import Measure
 from codemix_megatron.report.wording import join_words, plural
 
-__all__ = ["ONE_RUN", "OTHER_BUDGET", "OTHER_ITEMS", "OTHER_SIZE", "SAME_SEEDS", "Verdict", "judge", "measured_noise", "values_of"]
+__all__ = [
+    "ONE_RUN",
+    "OTHER_BUDGET",
+    "OTHER_ITEMS",
+    "OTHER_SIZE",
+    "SAME_SEEDS",
+    "Verdict",
+    "decide",
+    "judge",
+    "measured_noise",
+    "values_of",
+]
 
 ONE_RUN = "one run: cannot be told"
 OTHER_BUDGET, OTHER_SIZE, OTHER_ITEMS = "other budget", "other size", "other items"
@@ -108,7 +120,9 @@ def effect_of(arm: Arm, base: Arm, measure: Measure, ours, theirs, arms: list[Ar
     """Return the difference with the best run-level noise there is."""
     if min(len(ours), len(theirs)) > 1:
         pairs = paired_by_trunk(arm, base, measure)
-        return effect_of_pairs(*zip(*pairs, strict=True)) if len(pairs) > 1 else effect_over_seeds(ours, theirs)
+        if len(pairs) > 1:
+            return effect_of_pairs(*zip(*pairs, strict=True))
+        return held_against(effect_over_seeds(ours, theirs), measured_noise(measure, arms, arm))
     noise = measured_noise(measure, arms, arm)
     if noise is None and lend and measure.tasks:
         noise = lend_mean_noise(measure.tasks, arm.parameters)
@@ -128,10 +142,10 @@ def measured_noise(measure: Measure, arms: list[Arm], like: Arm) -> RunNoise | N
 
 def paired_by_trunk(arm: Arm, base: Arm, measure: Measure) -> list[tuple[float, float]]:
     """Return the values of both arms for each seed, where with every seed both went on from a trunk in common; else nothing."""
-    by_seed = {run.recipe.seed: run for run in base.runs if run.recipe}
+    by_seed = {seeds_of(run): run for run in base.runs}
     pairs = []
     for run in arm.runs:
-        other = by_seed.get(run.recipe.seed) if run.recipe else None
+        other = by_seed.get(seeds_of(run))
         if other is None or not {*run.ancestors} & {other.folder.path, *other.ancestors}:
             return []
         mine, yours = measure.value(run), measure.value(other)

@@ -17,9 +17,11 @@ def win_rate_sections(runs: list[RunData]) -> list[Section]:
     if not judged:
         return []
     rows = [row_of(run, result) for run, result in judged]
-    headings = ["run", "against", "won", "tied", "lost", "counted", "win rate", "sign test", "first place preferred"]
+    headings = ["run", "against", "won", "tied", "lost", "counted", "win rate", "at equal lengths", "sign test", "first place preferred"]
     caption = (
-        "Answers to the same prompts, judged in both orders; a judge that changed its mind gives a tie. The win rate counts a tie as half."
+        "Answers to the same prompts, judged in both orders; a judge that changed its mind gives a tie. The win rate counts a tie as half;"
+        " intervals of 95 % are over prompts. At equal lengths: what a logistic regression on the difference in length and the place gives where"
+        " answers are equally long (AlpacaEval 2)."
         f" Judge: {'; '.join(dict.fromkeys(result.judge for _, result in judged))}."
     )
     paper = read_paper()
@@ -40,6 +42,21 @@ def win_rate_sections(runs: list[RunData]) -> list[Section]:
     ]
 
 
+def between(low: float | None, high: float | None) -> str:
+    """Return an interval in percent."""
+    return "" if low is None or high is None else f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def controlled_cell(result: WinRate) -> Cell:
+    """Return the win rate at equal lengths with its interval, and how much longer answers are."""
+    if result.length_controlled is None:
+        return Cell(ABSENT, tone="quiet")
+    longer = f"{result.longer_by:+.0f} characters" if result.longer_by is not None else ""
+    return Cell(
+        percent(result.length_controlled), below=f"{between(result.length_controlled_low, result.length_controlled_high)}; {longer}"
+    )
+
+
 def row_of(run: RunData, result: WinRate) -> list:
     """Return one judging as a row."""
     tone = {"ours preferred": "good", "theirs preferred": "bad"}.get(result.words, "quiet")
@@ -54,7 +71,8 @@ def row_of(run: RunData, result: WinRate) -> list:
         count(result.ties),
         count(result.losses),
         counted,
-        percent(result.win_rate),
+        Cell(percent(result.win_rate), below=between(result.low, result.high)),
+        controlled_cell(result),
         test,
         first,
     ]

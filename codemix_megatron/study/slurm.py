@@ -72,7 +72,8 @@ def render_tasks(tasks: dict[str, Task], folder: StudyFolder, site: Site, unprep
             text = render_training(folder.recipe(task.segment), (), run, own, ranks_for(task.recipe, own, None))
             scripts[name] = text, run.launch / "job-%j.log"
         else:
-            scripts |= {name if part == "score" else f"{name} {part}": script for part, script in render_scoring(run, site).items()}
+            parts = render_scoring(run, site, commands=own_commands(task))
+            scripts |= {name if part == "score" else f"{name} {part}": script for part, script in parts.items()}
     return scripts
 
 
@@ -101,9 +102,14 @@ def submit_one(task: Task, folder: StudyFolder, site: Site, parents: list[str], 
     after, kind = dependency(parents, before)
     run = folder.run(task.segment)
     if not task.is_training:
-        return submit_scoring(run, site, after=after, kind=kind).id
+        return submit_scoring(run, site, commands=own_commands(task), after=after, kind=kind).id
     site = site.for_kind("study_run")
     return submit_training(folder.recipe(task.segment), (), run, site, ranks_for(task.recipe, site, None), after=after, kind=kind).id
+
+
+def own_commands(task: Task) -> tuple[tuple[str, ...], ...] | None:
+    """Return what scores a base, which is no run that could be exported; None for runs."""
+    return task.commands if task.is_of_base else None
 
 
 def dependency(parents: list[str], before: str | None) -> tuple[list[str], str]:

@@ -9,8 +9,9 @@ from codemix_megatron.recipe.quantity import format_tokens
 from codemix_megatron.report.wording import plural
 from codemix_megatron.study.segments import Graph
 from codemix_megatron.study.status import Standing
+from codemix_megatron.study.tasks import BASE, SCORE
 
-__all__ = ["LiveTable", "say", "standing_table", "told_in_short"]
+__all__ = ["LiveTable", "failed_bases", "say", "standing_table", "told_in_short"]
 
 STYLES = {
     "done": "green",
@@ -61,6 +62,14 @@ def told_in_short(standings: dict[str, Standing]) -> str:
     scores = Counter(standing.score for standing in standings.values() if standing.score)
     words = ", ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
     return f"{plural(len(standings), 'run')}: {words}" + (f"; {scores['done']} of {sum(scores.values())} scored" if scores else "")
+
+
+def failed_bases(tasks: dict[str, dict]) -> list[str]:
+    """Return a line for each public model that could not be scored, by study.json's tasks."""
+    failed = {name: entry for name, entry in tasks.items() if name.startswith(BASE) and entry.get("state") == "failed"}
+    return [
+        f"{name.removeprefix(BASE).removesuffix(SCORE)}, from which runs start: not scored, {e.get('error')}" for name, e in failed.items()
+    ]
 
 
 def say(text: str) -> None:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from codemix_megatron.cli.report import add_choices, choices_of
-from codemix_megatron.cli.study.progress import LiveTable, say, standing_table, told_in_short
+from codemix_megatron.cli.study.progress import LiveTable, failed_bases, say, standing_table, told_in_short
 from codemix_megatron.cli.study.submit import submit_study
 from codemix_megatron.errors import STOPPED_EARLY, CodemixError, CorpusError, RecipeError
 from codemix_megatron.plan.plan import read_manifests
@@ -141,6 +141,8 @@ def run_here(study: Study, graph: Graph, folder: StudyFolder, jobs: int | None) 
     minutes = (time.monotonic() - began) / 60
     what = "stopped, all saved," if code == STOPPED_EARLY else "done" if code == 0 else "done as far as possible"
     say(f"{what} after {minutes:.1f} minutes; {told_in_short(standings())}")
+    for line in failed_bases(local.state["tasks"]):
+        say(line)
     if code == 1:
         say(f"what a run said is in {folder.logs}; codemix study resume {folder} tries again what failed")
     elif code == 0:
@@ -165,7 +167,10 @@ def show_status(arguments) -> int:
     if not arguments.watch:
         table.console.print(standing_table(graph, standings))
     say(told_in_short(standings))
-    return 1 if any("failed" in (s.state, s.score) for s in standings.values()) else 0
+    unscored = failed_bases(folder.read()["tasks"])
+    for line in unscored:
+        say(line)
+    return 1 if unscored or any("failed" in (s.state, s.score) for s in standings.values()) else 0
 
 
 def add_report_arguments(parser) -> None:

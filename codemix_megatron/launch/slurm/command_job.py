@@ -32,31 +32,32 @@ def submit_preparation(recipe_path, overrides, folder: RunFolder, site: Site, nu
     return submit_chain(folder, render_preparation(recipe_path, overrides, folder, site, num_tasks, **options))
 
 
-def render_scoring(run: RunFolder, site: Site, options=()) -> Scripts:
+def render_scoring(run: RunFolder, site: Site, options=(), commands=None) -> Scripts:
     """Return the script that exports a run's newest checkpoint and scores it; `options` are those of codemix evaluate.
 
     A site with a block for exports gets two: an export needs memory and no GPU, a scoring the reverse.
+    `commands` take the place of both where there is no run, only a folder for scores.
     """
     scoring, exporting = site.for_kind("evaluate"), site.for_kind("export")
     export, evaluate = ("export", str(run)), ("evaluate", str(run), *options)
     gpus = min(1, scoring.gpus_per_node)
-    if site.export is None:
-        job = command_job(run, "score", scoring, export, evaluate, gpus=gpus)
+    if site.export is None or commands:
+        job = command_job(run, "score", scoring, *(commands or (export, evaluate)), gpus=gpus)
         return {"score": (render_script(job, scoring), job.log)}
     first = command_job(run, "export", exporting, export, gpus=min(1, site.export.gpus_per_node or 0))
     second = command_job(run, "score", scoring, evaluate, gpus=gpus)
     return {"export": (render_script(first, exporting), first.log), "score": (render_script(second, scoring), second.log)}
 
 
-def submit_scoring(run: RunFolder, site: Site, options=(), *, after=(), kind: str = "afterok") -> SubmittedJob:
+def submit_scoring(run: RunFolder, site: Site, options=(), *, commands=None, after=(), kind: str = "afterok") -> SubmittedJob:
     """Submit what `render_scoring` renders; returns the job that scores, which is the last."""
     refuse_second(run, "score")
     refuse_beyond_limits(site.for_kind("evaluate"), 1)
-    if site.export:
+    if site.export and not commands:
         refuse_second(run, "export")
         refuse_beyond_limits(site.for_kind("export"), 1)
     save_surroundings(run.launch)
-    return submit_chain(run, render_scoring(run, site, options), after, kind)["score"]
+    return submit_chain(run, render_scoring(run, site, options, commands), after, kind)["score"]
 
 
 def command_job(folder: RunFolder, name: str, site: Site, *commands: tuple[str, ...], gpus: int = 0, array_tasks: int | None = None) -> Job:

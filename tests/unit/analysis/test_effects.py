@@ -12,9 +12,12 @@ from tiny_run import REPOSITORY
 from codemix_megatron.analysis.comparing import compare_paired, mcnemar
 from codemix_megatron.analysis.effects import (
     RunNoise,
+    effect_from_constant,
+    effect_of_contrast,
     effect_of_pairs,
     effect_over_seeds,
     effect_with_noise,
+    held_against,
     holm,
     pool_noise,
     ratio_interval,
@@ -61,6 +64,33 @@ def test_pairs_from_one_trunk_leave_the_trunks_noise_out():
     ours, base = trunk + np.array([1.0, 1.1, 0.9, 1.05]), trunk
     assert effect_of_pairs(ours, base).p_value < 1e-3 < effect_over_seeds(ours, base).p_value
     assert effect_of_pairs(ours, base).p_value == pytest.approx(stats.ttest_1samp(ours - base, 0).pvalue)
+
+
+def test_a_spread_that_is_small_by_chance_gives_no_verdict_alone():
+    """Three seeds that happen to agree, among variants that do not: the p value is scipy's with the error of an analysis of variance."""
+    groups = [[1.000, 1.001, 1.002], [1.010, 1.011, 1.012], [1.0, 1.1, 0.9], [1.2, 1.0, 1.1]]
+    effect = effect_over_seeds(groups[1], groups[0])
+    held = held_against(effect, pool_noise(groups, "this study"))
+    error = math.sqrt(np.mean([np.var(group, ddof=1) for group in groups]) * 2 / 3)
+    assert effect.p_value < 0.001 and held.p_value == pytest.approx(2 * stats.t.sf(0.01 / error, 8)) and held.p_value > 0.5
+    assert (held.low, held.high, held.method) == (effect.low, effect.high, effect.method), "the interval stays the pair's own"
+    assert held_against(effect, None) == effect
+    alone = held_against(effect, pool_noise(groups[:2], "the pair"))
+    assert alone.p_value == effect.p_value, "of two variants with as many seeds, Welch's is the larger"
+
+
+def test_differences_from_a_constant_and_of_differences_are_those_of_scipy():
+    random = np.random.default_rng(0)
+    ours, base, others, other_base = (random.normal(size=n) for n in (3, 4, 5, 3))
+    found, wanted = effect_from_constant(ours, 0.7), stats.ttest_1samp(ours, 0.7)
+    assert (found.p_value, found.low + 0.7) == pytest.approx((wanted.pvalue, wanted.confidence_interval(0.95).low))
+    assert not effect_from_constant([1.0], 0.7).is_decidable and not effect_from_constant([1.0, 1.0], 0.7).is_decidable
+    found, wanted = effect_of_contrast((ours, base), (1, -1)), stats.ttest_ind(ours, base, equal_var=False)
+    assert (found.p_value, found.high) == pytest.approx((wanted.pvalue, wanted.confidence_interval(0.95).high))
+    assert effect_of_contrast((ours, base, others, other_base), (1, -1, -1, 1)).value == pytest.approx(
+        ours.mean() - base.mean() - others.mean() + other_base.mean()
+    )
+    assert not effect_of_contrast(([1.0], base), (1, -1)).is_decidable
 
 
 def test_assumed_noise_widens_with_few_runs_and_names_its_source():

@@ -109,7 +109,7 @@ def test_command_scores_a_hugging_face_folder(roomy, tmp_path, capsys):
     assert "copa" in out and "means" in out and "all" in out
     assert (tmp_path / "out" / "scores.json").is_file()
     assert main([*words[:2], "--suite", "bits_per_byte"]) == 2
-    assert "is made from a run's held-out documents" in capsys.readouterr().err
+    assert "is made from held-out documents, and this is no run folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text, message", [

@@ -227,11 +227,15 @@ def test_win_rates_stand_with_their_test_and_the_papers(finished):
     assert "Win rates" not in words_of(write_report([finished]).read_text())
     result = WinRate(
         ours="a", theirs="runs/text-only", judge="j", prompts=30, wins=20, losses=5, ties=4, unreadable=1, first_preferred=0.55,
-        p_value=0.004, judge_prompt_sha256="",
+        p_value=0.004, judge_prompt_sha256="", low=0.6, high=0.88, length_controlled=0.62, length_controlled_low=0.5,
+        length_controlled_high=0.74, longer_by=41.2,
     )  # fmt: skip
     result.write(finished.scores / "win-rates" / "text-only" / "win-rate.json")
     text = words_of(write_report([finished]).read_text())
-    assert "tiny runs/text-only 20 4 5 29 1 unreadable 75.9 % p = 0.004 ours preferred 55 %" in text
+    assert (
+        "tiny runs/text-only 20 4 5 29 1 unreadable 75.9 % [60.0, 88.0] 62.0 % [50.0, 74.0]; +41 characters p = 0.004 ours preferred 55 %"
+        in text
+    )
     assert "cooldown with code against none 52.3 29.1 18.6" in text
 
 
