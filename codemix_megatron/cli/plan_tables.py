@@ -37,17 +37,18 @@ def print_plan(plan) -> None:
 def machine_lines(plan) -> list[str]:
     """Return layout, memory and hours."""
     layout, memory = plan.layout, plan.memory_bytes_per_rank
-    others = sum(memory.values()) - memory["activations"]
     parts = ", ".join(f"{part} {size_text(size)}" for part, size in memory.items())
     ranks = f"{layout['ranks']} rank" + ("s" if layout["ranks"] > 1 else "")
     lines = [
         f"{ranks}: tensor {layout['tensor']} x pipeline {layout['pipeline']} x data {layout['data']};"
-        f" about {size_text(sum(memory.values()))} on the fullest ({parts})"
+        f" about {size_text(sum(memory.values()))} on {fullest_text(plan)} ({parts})"
     ]
     fits = plan.device["fits"] if plan.device else {}
     verdict: dict[bool | None, str] = {True: " (fits)", False: " (does not fit)"}
-    choices = [f"{choice} {size_text(others + size)}{verdict.get(fits.get(choice), '')}" for choice, size in plan.activations.items()]
+    choices = [f"{choice} {size_text(size)}{verdict.get(fits.get(choice), '')}" for choice, size in plan.memory_by_recompute.items()]
     lines.append(f"the same by parallel.recompute: {', '.join(choices)}")
+    if plan.layers != "local":
+        lines.append(f"with Transformer Engine's layers; with local ones {size_text(plan.memory_with_local_layers)}")
     if plan.device:
         device = plan.device
         lines.append(
@@ -55,6 +56,11 @@ def machine_lines(plan) -> list[str]:
             f" {100 * device['mfu']:g} % of peak: {time_text(device['device_hours'])} of devices, {time_text(device['hours'])} on {ranks}"
         )
     return lines
+
+
+def fullest_text(plan) -> str:
+    """Return what the fullest ranks are called."""
+    return "each rank" if plan.layout["pipeline"] == 1 else f"ranks of stage {plan.fullest_stage} of the pipeline, the fullest"
 
 
 def size_text(num_bytes: float) -> str:

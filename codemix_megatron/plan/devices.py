@@ -59,8 +59,7 @@ def on_device(plan, name: str, mfu: float):
     if not 0 < mfu <= 1:
         raise RecipeError(f"found {mfu:g}, must be above 0 and at most 1; 0.3 to 0.5 is usual on GPUs", where="--mfu")
     hours, memory_bytes = device_hours(plan.flops["total"], name, mfu), int(DEVICES[name].memory_gigabytes * 1e9)
-    others = sum(plan.memory_bytes_per_rank.values()) - plan.memory_bytes_per_rank["activations"]
-    fits = {choice: others + size <= ROOM_TO_SPARE * memory_bytes for choice, size in plan.activations.items()}
+    fits = {choice: size <= ROOM_TO_SPARE * memory_bytes for choice, size in plan.memory_by_recompute.items()}
     answer = {
         "name": name,
         "mfu": mfu,

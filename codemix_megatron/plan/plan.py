@@ -13,7 +13,8 @@ from codemix_megatron.mixture.sequence_reader import num_windows
 from codemix_megatron.plan.agreement import find_disagreements
 from codemix_megatron.plan.assumed import AssumedCorpus, assume_corpora
 from codemix_megatron.plan.branch import BranchPoint, data_order, find_branch_point
-from codemix_megatron.plan.cost import activations_by_recompute, count_parameters, memory_bytes_per_rank, training_flops_per_token
+from codemix_megatron.plan.cost import count_parameters, training_flops_per_token
+from codemix_megatron.plan.memory import fullest_stage, layers_of, memory_by_recompute
 from codemix_megatron.plan.rates import learning_rate_curve
 from codemix_megatron.recipe.checks import share_faults
 from codemix_megatron.recipe.schema import Recipe, as_plain, flatten_mixture
@@ -71,7 +72,10 @@ class Plan:
     initial_weights: str | None = None
     branch: BranchPoint | None = None
     learning_rate_curve: list = field(default_factory=list)  # [tokens after the step, rate of the step]
-    activations: dict[str, int] = field(default_factory=dict)  # recompute choice -> bytes on the fullest rank
+    fullest_stage: int = 0  # the pipeline stage that memory_bytes_per_rank is of
+    layers: str = "local"  # whose layers memory is planned for: transformer_engine or local
+    memory_by_recompute: dict[str, int] = field(default_factory=dict)  # recompute choice -> bytes on the fullest rank
+    memory_with_local_layers: int = 0  # bytes on the fullest rank without Transformer Engine
     device: dict | None = None  # hours and fit, when a device was asked about
     data_order: int = DATA_ORDER  # version of what comes at a position
 
@@ -156,6 +160,7 @@ def make_plan(
     guard_epochs(recipe, sources, phases)
     steps = sum(p.steps for p in phases)
     parameters = count_parameters(recipe.model, vocab_size)
+    fullest = fullest_stage(recipe, vocab_size, data)
     flops = training_flops_per_token(recipe.model, vocab_size)
     return Plan(
         name=recipe.name,
@@ -168,7 +173,9 @@ def make_plan(
         vocab_size=vocab_size,
         parameters={"total": parameters.total, "without_embedding": parameters.without_embedding},
         flops={"per_token": flops, "total": flops * steps * batch_tokens},
-        memory_bytes_per_rank=memory_bytes_per_rank(recipe, vocab_size, data),
+        memory_bytes_per_rank=fullest.parts(),
+        fullest_stage=fullest.stage,
+        layers=layers_of(recipe),
         layout={
             "tensor": recipe.parallel.tensor,
             "pipeline": recipe.parallel.pipeline,
@@ -184,7 +191,8 @@ def make_plan(
         initial_weights=recipe.initial_weights,
         branch=branch,
         learning_rate_curve=learning_rate_curve(phases, batch_tokens, shift_tokens(recipe, branch)),
-        activations=activations_by_recompute(recipe, vocab_size, data),
+        memory_by_recompute=memory_by_recompute(recipe, vocab_size, data),
+        memory_with_local_layers=fullest_stage(recipe, vocab_size, data, "local").total,
     )
 
 

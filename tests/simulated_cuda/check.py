@@ -1,6 +1,6 @@
 """make check-cuda: the CUDA path without a GPU, in shapes and in values; ends with one line of JSON.
 
-    python check.py [shapes] [values] [carried]       all of them without words; with --quick one rank for each layout
+    python check.py [shapes] [memory] [values] [carried]       all of them without words; with --quick one rank for each layout
 
 Needs a CUDA build of torch, megatron-core, and TE_SOURCE: the wheel of transformer_engine 2.11, unpacked. No GPU, no driver, no compiled
 Transformer Engine. Exit code 1 where anything differs.
@@ -26,6 +26,21 @@ LAYOUTS = {
     "tensor x pipeline, recomputed": {"tensor": 2, "pipeline": 4, "sequence_parallel": True, "recompute": "full"},
     "tensor x pipeline, recomputed attention": {"tensor": 2, "pipeline": 2, "recompute": "selective"},
 }
+# What `codemix plan` says of memory is held to these, one for the first or last rank of each layout, at both sizes of the paper.
+MEMORY_LAYOUTS = {
+    "one rank": (1, 0, {}),
+    "one rank, recomputed": (1, 0, {"recompute": "full"}),
+    "data 8": (8, 3, {}),
+    "data 8, whole optimizer": (8, 3, {"distributed_optimizer": False}),
+    "tensor 2, sequence parallel": (8, 3, {"tensor": 2, "sequence_parallel": True}),
+    "tensor 4": (8, 3, {"tensor": 4}),
+    "pipeline 4, first": (8, 0, {"pipeline": 4}),
+    "pipeline 4, last": (8, 7, {"pipeline": 4}),
+    "tensor 2 x pipeline 2, first": (8, 0, {"tensor": 2, "pipeline": 2, "sequence_parallel": True}),
+    "pipeline 2 x virtual 2, first": (8, 0, {"pipeline": 2, "virtual_pipeline": 2}),
+    "pipeline 2 x virtual 2, last": (8, 7, {"pipeline": 2, "virtual_pipeline": 2}),
+}
+LARGEST_MEMORY_ERROR = 0.05  # of the simulated peak
 BLOCKS = {"sequential": {}, "parallel": {"block": "parallel", "normalization": "layernorm", "rotary_interleaved": True}}
 MODELS = {
     **BLOCKS,
@@ -74,6 +89,38 @@ def check_shapes(folder: Path) -> dict:
             faults += [f"{engine}, {found['name']}: {what}" for what in found.get("at_build", {}) if "gloo" in what or "mask" in what]
     unknown = sorted(waits - set(KNOWN_WAITS))
     return {"cases": done, "waits": sorted(waits), "faults": faults + [f"a wait that is not known: {wait}" for wait in unknown]}
+
+
+def check_memory(folder: Path) -> dict:
+    """Compare what the planner says of memory with the peak of a step, for both sizes at each layout, on both kinds of layers."""
+    cases = [
+        {"name": f"{size}, {name}", "size": size, "world": world, "rank": rank, "parallel": parallel, "vocabulary": 50257}
+        | {
+            "batch": {
+                "micro_sequences": 4 if size == "470m" and "pipeline" not in parallel else 1,
+                "micro_batches": 8 if "pipeline" in parallel else 2,
+            }
+        }
+        for size in ("470m", "2.8b")
+        for name, (world, rank, parallel) in MEMORY_LAYOUTS.items()
+    ]
+    errors, faults = {}, []
+    for engine in ("local", "transformer engine"):
+        for found in run_shapes(cases, folder, engine):
+            name = f"{engine}, {found['name']}"
+            if "fault" in found:
+                faults.append(f"{name}: {found['fault']}")
+                continue
+            errors[name] = found["plan"] / found["peak"] - 1
+            sizes = f"peak {found['peak'] / 2**30:6.2f} GiB, planned {found['plan'] / 2**30:6.2f}"
+            print(f"{engine:<20} {found['name']:<40} {sizes}, {100 * errors[name]:+.1f} %", flush=True)
+    faults += [f"{name}: the plan is {100 * error:+.1f} % off" for name, error in errors.items() if abs(error) > LARGEST_MEMORY_ERROR]
+    return {
+        "cases": len(errors),
+        "largest_error": max(map(abs, errors.values()), default=None),
+        "allowed": LARGEST_MEMORY_ERROR,
+        "faults": faults,
+    }
 
 
 def run_shapes(cases: list[dict], folder: Path, engine: str) -> list[dict]:
@@ -157,7 +204,7 @@ def main() -> int:
     """Do what is asked; return the exit code."""
     import torch
 
-    parts = {"shapes": check_shapes, "values": check_values, "carried": check_carried}
+    parts = {"shapes": check_shapes, "memory": check_memory, "values": check_values, "carried": check_carried}
     wanted = [word for word in sys.argv[1:] if word != "--quick"] or list(parts)
     figures: dict = {"check": "cuda", "simulated": True, "torch": torch.__version__}
     with tempfile.TemporaryDirectory() as folder:

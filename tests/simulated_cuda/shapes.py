@@ -35,7 +35,7 @@ from codemix_megatron.megatron.installing import install_changes  # noqa: E402
 from codemix_megatron.model import build  # noqa: E402
 from codemix_megatron.parallel import ranks as ranks_module  # noqa: E402
 from codemix_megatron.parallel.device import active_engines  # noqa: E402
-from codemix_megatron.plan.cost import memory_bytes_per_rank  # noqa: E402
+from codemix_megatron.plan.memory import memory_by_stage  # noqa: E402
 from codemix_megatron.recipe.schema import Batch as BatchSizes  # noqa: E402
 from codemix_megatron.recipe.schema import Sequences  # noqa: E402
 from codemix_megatron.recipe.shapes import SHAPES  # noqa: E402
@@ -85,13 +85,17 @@ def train(case: dict) -> dict:
             weights = sum(p.numel() for chunk in engine.chunks for p in chunk.parameters())
         finally:
             ranks_module.leave_ranks()
-    plan = memory_bytes_per_rank(recipe, vocabulary, case["world"] // recipe.parallel.model_ranks)
+    data = case["world"] // recipe.parallel.model_ranks
+    stage = case["rank"] // (recipe.parallel.tensor * data)  # Megatron numbers tensor ranks first, then data, then pipeline
+    layers = "transformer_engine" if os.environ.get("FAKE_TE") == "1" else "local"
+    plan = memory_by_stage(recipe, vocabulary, data, layers)[stage]
     largest = sorted(((size, what) for what, size in memory.at_peak.items()), reverse=True)[:8]
     return {
         "weights": weights,
         "peak": memory.peak,
         "at_rest": memory.live,
-        "plan": plan,
+        "plan": plan.total,
+        "plan_parts": plan.parts(),
         "waits": dict(fake_cuda.WAITS),
         "at_build": at_build,
         "largest": {what: size for size, what in largest},

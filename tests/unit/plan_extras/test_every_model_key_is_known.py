@@ -14,8 +14,9 @@ from tiny_run import REPOSITORY
 from codemix_megatron.errors import ConversionError, RecipeError
 from codemix_megatron.families.configuration import config_of_model
 from codemix_megatron.families.registry import choose_family
-from codemix_megatron.plan.cost import count_parameters, memory_bytes_per_rank, training_flops_per_token
+from codemix_megatron.plan.cost import count_parameters, training_flops_per_token
 from codemix_megatron.plan.megatron_arguments import megatron_arguments
+from codemix_megatron.plan.memory import fullest_stage
 from codemix_megatron.plan.plan import make_plan
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.recipe.schema import Model, RopeScaling
@@ -66,9 +67,7 @@ def base(small_recipe):
 def costs(recipe) -> str:
     """Return every number of plan/cost.py."""
     model = recipe.model
-    return repr(
-        (count_parameters(model, VOCABULARY), training_flops_per_token(model, VOCABULARY), memory_bytes_per_rank(recipe, VOCABULARY, 1))
-    )
+    return repr((count_parameters(model, VOCABULARY), training_flops_per_token(model, VOCABULARY), fullest_stage(recipe, VOCABULARY, 1)))
 
 
 def told(recipe) -> str:

@@ -65,9 +65,9 @@ def test_plan_json_holds_what_figures_and_reports_read(small_recipe):
     plan = json.loads(json.dumps(make_plan(recipe, find_corpora(recipe, {"prose": 40_000, "web": 10**6}, 5000)).as_json()))
     assert plan["sources"]["prose"]["share_seen"] == 1.0 and plan["sources"]["prose"]["epochs"] > 1
     assert plan["sources"]["web"]["share_seen"] == pytest.approx(plan["sources"]["web"]["epochs"])
-    assert set(plan["activations"]) == {"none", "selective", "full"}
-    assert plan["activations"]["none"] == plan["memory_bytes_per_rank"]["activations"]
-    assert plan["activations"]["full"] < plan["activations"]["none"]
+    assert set(plan["memory_by_recompute"]) == {"none", "selective", "full"}
+    assert plan["memory_by_recompute"]["none"] == sum(plan["memory_bytes_per_rank"].values())
+    assert plan["memory_by_recompute"]["full"] < plan["memory_by_recompute"]["none"]
     assert plan["model"]["hidden_size"] == 64 and plan["device"] is None
 
 
