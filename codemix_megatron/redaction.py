@@ -9,11 +9,14 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 
+from codemix_megatron.errors import CorpusError
+
 __all__ = ["LEFT_OUT", "kept_environment", "names_secret", "redact", "redact_words", "secret_in", "with_variables"]
 
 LEFT_OUT = "***"
 USER_OF_URL = re.compile(r"(?<=://)[^\s/?#@\"'<>\\]{1,512}(?=@)")
 VARIABLE = re.compile(r"\$\{\w{1,64}\}(?::\$\{\w{1,64}\})?")  # a reference to a secret is none
+REFERENCE = re.compile(r"\$\{(\w{1,64})\}")
 SIGNED = re.compile(
     r"(?<=[?&;])((?:x-amz-|x-goog-|x-oss-)?(?:signature|credential|security-token)|sig|sign|token|access_?token|auth|api_?key|key|password"
     r"|passwd|secret|client_secret|awsaccesskeyid|policy|se_token)=([^\s&;#\"'<>\\]{1,2048})",
@@ -91,5 +94,11 @@ def is_known(name: str) -> bool:
 
 
 def with_variables(url: str) -> str:
-    """Return an address with ${NAME} replaced by variables of the environment, where secrets of a recipe's addresses belong."""
-    return os.path.expandvars(url) if "${" in url else url
+    """Return an address with ${NAME} replaced by variables of the environment, where secrets of a recipe's addresses belong.
+
+    Raises CorpusError for a variable that is not set: a server would be asked for something else, and say no.
+    """
+    missing = [name for name in REFERENCE.findall(url) if name not in os.environ]
+    if missing:
+        raise CorpusError(f"{url}: {' and '.join(missing)} of its ${{...}} {'is' if len(missing) == 1 else 'are'} not set; export it")
+    return REFERENCE.sub(lambda found: os.environ[found[1]], url)

@@ -8,7 +8,7 @@ import orjson
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.readers.documents import BadDocument, Document, Position, Span, decode_line
 from codemix_megatron.readers.record_documents import RecordKeys, record_document
-from codemix_megatron.readers.streams import PACKED_SUFFIXES, open_input, open_unpacked
+from codemix_megatron.readers.streams import PACKED_SUFFIXES, open_input, open_unpacked, without_query
 
 __all__ = [
     "JSON_LINES_SUFFIXES",
@@ -55,7 +55,8 @@ def read_json_lines(
 
 def is_json_value(path) -> bool:
     """Say whether a .json file holds one value over many lines - an array of records, or one record - and not a record per line."""
-    if not str(path).lower().removesuffix(next((p for p in PACKED_SUFFIXES if str(path).lower().endswith(p)), "")).endswith(".json"):
+    name = without_query(path).lower()
+    if not name.removesuffix(next((p for p in PACKED_SUFFIXES if name.endswith(p)), "")).endswith(".json"):
         return False
     with open_unpacked(path) as (stream, _):
         head = stream.read(FIRST_BYTES).removeprefix(BYTE_ORDER_MARK).lstrip()

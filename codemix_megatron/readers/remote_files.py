@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codemix_megatron.errors import MACHINE_FAULT, CorpusError
+from codemix_megatron.readers.streams import without_query
 from codemix_megatron.redaction import with_variables
 
 __all__ = ["FoundFile", "remote_files"]
@@ -34,6 +35,8 @@ def remote_files(url: str) -> tuple[list[FoundFile], bool]:
             infos, top, is_folder = list(filesystem.find(path, detail=True).values()), path.rstrip("/") + "/", True
         else:
             infos, top, is_folder = [filesystem.info(path)], None, False
+    except CorpusError:
+        raise
     except FileNotFoundError:
         raise CorpusError(f"{url}: nothing is there") from None
     except (ImportError, ValueError) as fault:
@@ -51,6 +54,6 @@ def found(filesystem, info: dict, top: str | None) -> FoundFile:
     name = info["name"]
     if info.get("size") is None:
         raise CorpusError(f"{name}: its server does not say how large it is; copy it here")
-    short = name[len(top) :] if top and name.startswith(top) else name.rsplit("/", 1)[-1]
+    short = without_query(name)[len(top) :] if top and name.startswith(top) else without_query(name).rsplit("/", 1)[-1]
     stamp = next((str(info[key]) for key in STAMPS if info.get(key)), "")
     return FoundFile(filesystem.unstrip_protocol(name), short, int(info["size"]), stamp)

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from codemix_megatron.errors import MACHINE_FAULT, CodemixError, CorpusError
 from codemix_megatron.redaction import with_variables
 
-__all__ = ["PACKED_SUFFIXES", "is_url", "open_input", "open_unpacked", "plain_suffix"]
+__all__ = ["PACKED_SUFFIXES", "is_url", "open_input", "open_unpacked", "plain_suffix", "without_query"]
 
 PACKED_SUFFIXES = (".gz", ".zst", ".bz2", ".xz")
 BUFFER_BYTES = 1 << 20
@@ -26,9 +27,15 @@ def is_url(path) -> bool:
     return "://" in str(path)
 
 
+def without_query(path) -> str:
+    """Return a path as it is, of an address of HTTP without its query, in which signatures are: a file is named by what stands before."""
+    text = str(path)
+    return re.split(r"[?#]", text, maxsplit=1)[0] if text.startswith(("http://", "https://")) else text
+
+
 def plain_suffix(path) -> str:
     """Return the suffix in lower case, that of the packed file where it is packed: .txt of notes.txt.gz."""
-    name = str(path).lower()
+    name = without_query(path).lower()
     for packed in PACKED_SUFFIXES:
         name = name.removesuffix(packed)
     return Path(name).suffix
@@ -63,16 +70,16 @@ def open_unpacked(path):
     """
     with open_input(path) as raw:
         try:
-            if str(path).lower().endswith(".gz"):
+            if without_query(path).lower().endswith(".gz"):
                 with gzip.GzipFile(fileobj=raw) as stream:
                     yield io.BufferedReader(Unpacking(stream, raw, path), BUFFER_BYTES), raw
-            elif str(path).lower().endswith(".bz2"):
+            elif without_query(path).lower().endswith(".bz2"):
                 with Bzip2File(raw) as stream:
                     yield io.BufferedReader(Unpacking(stream, raw, path), BUFFER_BYTES), raw
-            elif str(path).lower().endswith(".xz"):
+            elif without_query(path).lower().endswith(".xz"):
                 with lzma.LZMAFile(raw) as stream:
                     yield io.BufferedReader(Unpacking(stream, raw, path), BUFFER_BYTES), raw
-            elif str(path).lower().endswith(".zst"):
+            elif without_query(path).lower().endswith(".zst"):
                 yield io.BufferedReader(Unpacking(ZstandardFrames(raw), raw, path), BUFFER_BYTES), raw
             else:
                 yield raw, raw
