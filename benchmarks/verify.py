@@ -38,15 +38,17 @@ def problems(count: int) -> list[dict]:
 def spent(words: list[str], environment: dict[str, str]) -> tuple[float, float]:
     """Run a command; return the CPU-seconds of it and all it started, and the seconds it took."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(words, env=environment, check=True, capture_output=True)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)[:200]}: {done.stderr.strip()[-300:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, time.perf_counter() - began
 
 
 def verified(tree: Path, folder: Path, file: Path, label: str) -> tuple[float, float]:
     """Verify the problems with the package in a tree."""
-    output = folder / f"{label}.jsonl"
-    words = [sys.executable, "-m", "codemix_megatron", "verify", str(file), "--output", str(output), "--force"]
+    output = folder / f"{label}-{file.stem}-{time.time_ns()}.jsonl"
+    words = [sys.executable, "-m", "codemix_megatron", "verify", str(file), "--output", str(output)]
     found = spent(words, environment_of(tree))
     kept = len(output.read_text().splitlines())
     assert kept == len(file.read_text().splitlines()), f"{label}: kept {kept}"

@@ -71,7 +71,7 @@ def verify(verification: Verification, sandbox: Sandbox, *, force: bool = False,
     settings = verification.settings(sandbox)
     finished, outcomes = verification.beside(".verification.json"), verification.beside(".outcomes.jsonl")
     if force:
-        for path in (finished, outcomes):
+        for path in (finished, outcomes, verification.output):
             path.unlink(missing_ok=True)
     if finished.is_file() and verification.output.is_file():
         done = read_json(finished)

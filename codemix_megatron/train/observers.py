@@ -140,7 +140,8 @@ class WandbObserver:
             dir=str(run.trackers),
             mode="disabled" if mode == "off" else mode,
             config=as_plain(recipe),
-            settings=wandb.Settings(silent=True, console="off"),
+            # no command line and no remote of a repository: the run's own record holds both, without their secrets
+            settings=wandb.Settings(silent=True, console="off", disable_git=True, x_disable_meta=True),
         )
 
     def emit(self, event: RunEvent) -> None:

@@ -95,6 +95,10 @@ def test_what_passes_is_kept_and_the_rest_is_told_with_its_reason(problems, tmp_
     assert main(["verify", str(problems), "--output", str(output), "--seconds", "3"]) == 2
     told = capsys.readouterr().err
     assert "limits was" in told and "--force" in told
+    one = tmp_path / "one.jsonl"
+    one.write_text(json.dumps({"solution": ADD, "tests": "assert add(1, 2) == 3"}) + "\n")
+    assert main(["verify", str(one), "--output", str(output), "--force"]) == 0
+    assert "kept 1 of 1" in capsys.readouterr().out and len(lines_of(output)) == 1
 
 
 WRONG = "def add(a, b):\n    return 0\n"

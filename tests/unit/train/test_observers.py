@@ -125,6 +125,7 @@ def test_wandb_writes_offline_and_asks_nothing(tmp_path, monkeypatch):
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CODEMIX_FOLLOWED", "yes")
+    monkeypatch.setattr("sys.argv", ["codemix", "train", "--token", "pl4nted"])
     run = emit_one_step(tmp_path, "observers.wandb=online")  # without a key, online becomes offline
     written = list((run.trackers / "wandb").glob("offline-run-*/run-*.wandb"))
     assert len(written) == 1
@@ -132,6 +133,7 @@ def test_wandb_writes_offline_and_asks_nothing(tmp_path, monkeypatch):
     while b"loss/snippets" not in written[0].read_bytes():
         assert time.monotonic() < deadline, "the offline run holds no numbers"
         time.sleep(0.2)
+    assert not [path for path in run.trackers.rglob("*") if path.is_file() and b"pl4nted" in path.read_bytes()]
 
 
 def test_console_prints_first_last_and_every_fifth_step(tmp_path, monkeypatch, capsys):
