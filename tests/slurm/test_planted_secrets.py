@@ -1,4 +1,4 @@
-"""Secrets in fourteen places, and everything done with them around: prepared, trained, scored and judged on Slurm, exported, reported.
+"""Secrets in eighteen places, and everything done with them around: prepared, trained, scored and judged on Slurm, exported, reported.
 
 No file that is left and nothing that was printed holds one of them, in the clear or as base64.
 """
@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import string
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from slurm.cluster import CONTROLLER
 from tiny_run import RECIPE, REPOSITORY, clean_environment, make_documents
 
 pytestmark = pytest.mark.slow
+UPPER = string.ascii_uppercase + string.digits
 
 # Serves a folder to who knows user and password, or the signature, and answers as a judge to who has the key.
 SERVER = """
@@ -54,10 +56,9 @@ class Planted:
         for path in (self.inputs, self.work, folder / "tmp", folder / "home"):
             path.mkdir()
 
-    def plant(self, where: str, form: str = "pl4nted{}") -> str:
-        """Return a secret that stands in one place alone."""
-        filled = form.count("{}") * secrets.token_hex(4).upper()
-        self.secrets[where] = form.format(filled)
+    def plant(self, where: str, prefix: str = "pl4nted", length: int = 16, letters: str = string.ascii_letters + string.digits) -> str:
+        """Return a secret that stands in one place alone: drawn, for what reads like a placeholder is not masked."""
+        self.secrets[where] = prefix + "".join(secrets.choice(letters) for _ in range(length))
         return self.secrets[where]
 
     def environment(self) -> dict[str, str]:
@@ -124,16 +125,16 @@ def planted(tmp_path, cluster):
         git(folder, "commit", "-q", "-m", "all")
         git(folder, "remote", "add", "origin", f"https://me:{made.plant(where)}@git.example.org/x.git")
     with open(made.checkout / "codemix_megatron" / "cores.py", "a") as handle:
-        handle.write(f"\nNOT_COMMITTED = '{made.plant('uncommitted change', 'hf_{}abcdefghijklmnopqrstuvwxyz')}'\n")
-    key, other = made.plant("key in a document", "AKIA{}ABCDEFGH"), made.plant("token in a document", "ghp_{}abcdefghijklmnopqrstuvwxyz12")
+        handle.write(f"\nNOT_COMMITTED = '{made.plant('uncommitted change', 'hf_', 34)}'\n")
+    key, other = made.plant("key in a document", "AKIA", 16, UPPER), made.plant("token in a document", "ghp_", 36)
     texts = [f"The settings of host {n} are aws_access_key_id = {key} and token: {other}, which nobody needs to read." for n in range(30)]
     (made.inputs / "keyed.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     made.variables = {
         "STORE_USER": "reader",
         "STORE_PASSWORD": made.plant("password of an address"),
         "STORE_SIGNATURE": made.plant("signature of a query"),
-        "OPENAI_API_KEY": made.plant("key of the judge", "sk-{}abcdefghijklmnopqrstuvwxyz012345"),
-        "HF_TOKEN": made.plant("HF_TOKEN", "hf_{}abcdefghijklmnopqrstuvwxyz01"),
+        "OPENAI_API_KEY": made.plant("key of the judge", "sk-", 40),
+        "HF_TOKEN": made.plant("HF_TOKEN", "hf_", 34),
         "WANDB_API_KEY": made.plant("WANDB_API_KEY"),
         "AWS_SECRET_ACCESS_KEY": made.plant("AWS_SECRET_ACCESS_KEY"),
         "DATABASE_URL": f"postgres://me:{made.plant('DATABASE_URL')}@db/x",
