@@ -154,8 +154,14 @@ def test_study_goes_on_where_the_site_queues_nothing_again(launcher, cluster, me
     for job in waiting:  # what waited for the first job waits for the second
         assert f":{begin['job']}(" not in cluster.fields(job).get("Dependency", ""), cluster.fields(job)
     assert any(f":{following}(" in cluster.fields(job).get("Dependency", "") for job in waiting)
-    status = queued.wait(seconds=400)
-    assert "3 runs: 3 done" in status and status.count("scored") >= 2, status
+    said: list[str] = []
+
+    def is_scored() -> bool:
+        said.append(queued.study("status", folder).stdout)
+        return "2 of 2 scored" in said[-1] or "failed" in said[-1]
+
+    wait_until(is_scored, lambda: said[-1], seconds=300)
+    assert "3 runs: 3 done; 2 of 2 scored" in said[-1], said[-1]
     losses = [queued.tiny.losses(f"barred-study/runs/{name}") for name in ("plain.balanced", "plain")]
     here = queued.tiny.train("here-again")
     assert here.returncode == 0 and losses[0] + losses[1] == queued.tiny.losses("here-again"), here.stderr
