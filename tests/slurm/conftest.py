@@ -51,7 +51,7 @@ class Launcher:
         """Submit the tiny recipe into a run folder and return the job's id."""
         done = self.launch(self.tiny.recipe, "--site", self.site_file(**site), "--folder", self.tiny.folder / run, *words)
         assert done.returncode == 0, done.stderr
-        return re.search(r"^job (\d+): ", done.stdout)[1]
+        return re.search(r"^job (\d+): ", done.stdout, re.M)[1]
 
     def site_file(self, **site) -> Path:
         """Return a site file with these keys beside the usual ones."""
