@@ -82,10 +82,17 @@ def read_place(names: Variables, env: Mapping[str, str]) -> Place:
     is_spread = names is HYDRA and env.get("MASTER_ADDR", "127.0.0.1") != "127.0.0.1"
     fallback = {} if is_spread else {names.local_rank: str(rank if names is not TORCHRUN else 0)}
     local_rank = number(names.local_rank, {**fallback, **env}, names)
-    local_size = number(names.local_size, {names.local_size: str(size), **env}, names)
+    # The training operator of Kubernetes sets no local numbers: there a pod is a machine.
+    is_one_there = names is TORCHRUN and names.local_rank not in env and is_elsewhere(env.get("MASTER_ADDR", ""))
+    local_size = number(names.local_size, {names.local_size: str(1 if is_one_there else size), **env}, names)
     if not 0 <= rank < size:
         raise LaunchError(f"{names.rank} is {rank} and {names.size} {size}; ranks go from 0 to {size - 1}", exit_code=2)
     return Place(rank, size, local_rank, local_size, names.launcher)
+
+
+def is_elsewhere(address: str) -> bool:
+    """Say whether an address may be another machine's; `localhost` and loopbacks are this one's."""
+    return bool(address) and address not in ("localhost", "::1") and not address.startswith("127.")
 
 
 def number(name: str, env: Mapping[str, str], names: Variables) -> int:

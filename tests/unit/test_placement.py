@@ -108,3 +108,12 @@ def test_rank_that_mpirun_bound_to_cores_of_its_own_uses_all_of_them(monkeypatch
     monkeypatch.setattr("os.cpu_count", lambda: 16)
     place = Place(0, 4, 0, 4, "Open MPI")
     assert [threads_of_rank(cores, place, {}) for cores in (4, 16, 1)] == [4, 4, 1]
+
+
+@pytest.mark.parametrize(("address", "local_size"), [("run-master-0", 1), ("10.0.0.7", 1), ("127.0.0.1", 4), ("localhost", 4)])
+def test_pod_of_the_training_operator_is_a_machine_of_its_own(address, local_size):
+    """It sets these four alone; several ranks of one machine have LOCAL_RANK from whatever started them."""
+    set_there = {"RANK": "3", "WORLD_SIZE": "4", "MASTER_ADDR": address, "MASTER_PORT": "23456"}
+    place = find_place(set_there)
+    assert (place.rank, place.size, place.local_rank, place.local_size) == (3, 4, 0, local_size)
+    assert find_place({**set_there, "LOCAL_RANK": "3"}).local_size == 4
