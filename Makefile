@@ -127,12 +127,12 @@ bench-law: $(STAMP)  ## mixture laws over 512 runs of 17 domains, fitted and pro
 	$(BIN)/python benchmarks/law.py
 
 .PHONY: check-mutation
-check-mutation: $(STAMP)  ## do the tests of the pure rooms notice changed code: every tenth mutant, about half an hour; ROOMS="mixture plan"; ends with one line of JSON
+check-mutation: $(STAMP)  ## do the tests of the pure subpackages notice changed code: every tenth mutant, about half an hour; ROOMS="mixture plan"; ends with one line of JSON
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[mutation]" -c constraints.txt
 	$(BIN)/python benchmarks/mutation.py $(ROOMS)
 
 .PHONY: coverage
-coverage: $(STAMP)  ## all tests with coverage of processes they start, and the share of lines run in each room
+coverage: $(STAMP)  ## all tests with coverage of processes they start, and the share of lines run in each subpackage beside its floor
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[coverage]" -c constraints.txt
 	$(PYTEST) -m "not gpu and not slow" --cov --cov-report=
 	$(BIN)/python benchmarks/coverage_by_room.py

@@ -78,7 +78,7 @@ class EvaluationError(CodemixError):
 
 
 class SandboxError(CodemixError):
-    """Programs nobody has read cannot be run here without danger, or a limit for them makes no sense."""
+    """No sandbox backend (bubblewrap, unshare) works here, or a resource limit is invalid."""
 
     default_exit_code = MACHINE_FAULT
 

@@ -29,7 +29,7 @@ def reserve_port(port: int = 0, host: str = "") -> socket.socket:
 
 
 def listen_on(port: int, address: str) -> socket.socket:
-    """Return a socket that listens where ranks are told to connect: on all addresses of this machine, on the loopback where `address` is that.
+    """Return a socket that listens where ranks connect: on all addresses of this machine, on the loopback where `address` is that.
 
     The port may be one that this user's `reserve_port` holds; raises OSError when anybody else has it.
     """

@@ -23,7 +23,7 @@ def tensors_of(checkpoint: Path) -> dict:
 
 
 def poison(checkpoint: Path, part: str, row: int, value: float) -> int:
-    """Set one row of every stored weight whose name holds `part`, in its file, and mend the card; return how many there were.
+    """Set one row of every stored weight whose name holds `part`, in its file, and correct the card; return how many there were.
 
     The checkpoint stays sound by its checksums: this is a fault that training itself brought about.
     """

@@ -1,4 +1,4 @@
-"""Copies of a device's tensors in host memory, for a save that goes on while they change."""
+"""Copies of a device's tensors in host memory, for a save that continues while they change."""
 
 from collections.abc import Iterable
 

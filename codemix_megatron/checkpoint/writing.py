@@ -55,7 +55,7 @@ class LocalWrite(TorchDistSaveShardedStrategy):
         self.copies = copies  # where training goes on meanwhile
 
     def async_save(self, sharded_state_dict, checkpoint_dir) -> AsyncRequest:
-        """Plan this rank's part, and copy it where training goes on meanwhile and changes it."""
+        """Plan this rank's part, and copy it where training continues meanwhile and changes it."""
         flat, _, _ = _replace_state_dict_keys_with_sharded_keys(sharded_state_dict, self.keep_only_main_replica)
         if self.copies is not None:
             self.copies.take(shard for shards in flat.values() for shard in shards if isinstance(shard, ShardedTensor))
@@ -123,7 +123,7 @@ class Saving:
 
     @contextmanager
     def kept_fault(self):
-        """Keep what goes wrong for `finish`, which tells all ranks; do nothing after an earlier fault."""
+        """Keep an error for `finish`, which raises it on all ranks; do nothing after an earlier one."""
         try:
             yield
         except (Exception, CheckpointException) as fault:  # whatever it was, the other ranks have to hear of it
@@ -139,7 +139,7 @@ class Saving:
     def finish(self) -> Saved:
         """Turn what all ranks wrote into a checkpoint and return what it took. Every rank calls this.
 
-        What was written is told to rank 0 alone, which makes the checkpoint of it. Raises CheckpointError on every rank when one of them
+        What was written is sent to rank 0 alone, which makes the checkpoint of it. Raises CheckpointError on every rank when one of them
         failed; nothing is left under the final name then.
         """
         is_main = dist.get_rank() == 0

@@ -23,6 +23,6 @@ def asked_run(arguments) -> tuple[Recipe, RunFolder]:
 
 
 def default_folder(recipe: Path, name: str) -> RunFolder:
-    """Return runs/NAME beside the recipe, so that it is the same wherever the command is given; one begun in this folder is gone on with."""
+    """Return runs/NAME beside the recipe, so that it is the same wherever the command is given; one begun in this folder is resumed."""
     here = RunFolder(Path("runs") / name)
     return here if is_run_folder(here) else RunFolder(recipe.resolve().parent / "runs" / name)

@@ -38,7 +38,7 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> int:
-    """Walk the road; every station is skipped when it was done before."""
+    """Run the commands in order; each is skipped when it was done before."""
     began = time.monotonic()
     directory = Path(arguments.directory).absolute()
     recipe, folder = directory / "recipe.yaml", directory / "run"

@@ -219,7 +219,7 @@ def read_recipe_of_corpora(path: str | None):
 
 
 def read_items(text: str | None) -> int | str | None:
-    """Return a number of items, `all`, or None where nothing was said."""
+    """Return a number of items, `all`, or None where nothing was given."""
     if text in (None, "all"):
         return text
     if not text.isdigit() or int(text) < 1:

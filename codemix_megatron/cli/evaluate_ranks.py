@@ -13,7 +13,7 @@ from codemix_megatron.records.run_folder import RunFolder
 
 __all__ = ["as_copies", "on_ranks", "ranks_progress"]
 
-PROGRESS = "CODEMIX_EVALUATION_PROGRESS"  # the file in which the main rank tells how far it is
+PROGRESS = "CODEMIX_EVALUATION_PROGRESS"  # the file in which the main rank reports its progress
 TELL_EVERY_SECONDS = 0.5
 
 
@@ -42,7 +42,7 @@ def on_ranks(folder: RunFolder, words: list[str], num_ranks: int, progress) -> N
 
 
 def ranks_progress():
-    """Return what the main rank tells its progress to."""
+    """Return the function to which the main rank reports its progress."""
     path, last = Path(os.environ[PROGRESS]) if PROGRESS in os.environ else None, 0.0
 
     def tell(label: str, done: int, total: int) -> None:

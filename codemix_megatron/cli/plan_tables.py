@@ -145,7 +145,7 @@ def print_difference(difference: dict) -> None:
 
 
 def side_names(difference: dict) -> tuple[str, str]:
-    """Return A and B, with the names of the plans where these tell them apart."""
+    """Return A and B, with the names of the plans where these differ."""
     if difference["a"] == difference["b"]:
         return "A", "B"
     return f"A ({difference['a']})", f"B ({difference['b']})"

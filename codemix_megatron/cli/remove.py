@@ -31,7 +31,7 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> None:
-    """Remove and tell."""
+    """Remove, and print what was removed."""
     if not arguments.origin and not arguments.document:
         raise CorpusError("codemix remove: nothing named; give --origin REPO or --document ID")
     if not arguments.output and not arguments.run_folders:

@@ -141,7 +141,7 @@ def refuse_second(folder: RunFolder) -> None:
 
     try:
         job = active_job(folder)
-    except LaunchError:  # Slurm is not here, or does not answer; the lease tells of a job that runs
+    except LaunchError:  # Slurm is not here, or does not answer; the lease shows a job that runs
         job = None
     if job:
         raise LaunchError(f"{folder}: job {job} works on it already; wait for it, or end it with: scancel {job}", exit_code=2)

@@ -135,7 +135,7 @@ class CheckpointSource:
 
 
 def resolved(model: Model) -> dict:
-    """Return the model block with defaults resolved; head_dim is None unless it has to be said."""
+    """Return the model block with defaults resolved; head_dim is None unless it has to be given."""
     usual = model.head_size * model.num_attention_heads == model.hidden_size
     sizes = {"num_query_groups": model.query_groups, "ffn_hidden_size": model.ffn_size, "head_dim": None if usual else model.head_size}
     return as_plain(model) | sizes

@@ -102,7 +102,7 @@ def refuse_without_memory(weights: SafetensorsFolder) -> None:
 
 
 def without_defaults(model: Model) -> dict:
-    """Return the keys of a model block that have to be said."""
+    """Return the keys of a model block that differ from their defaults."""
     usual = as_plain(Model(num_layers=0, hidden_size=0, num_attention_heads=0, sequence_length=0))
     return {key: value for key, value in as_plain(model).items() if value != usual[key]}
 

@@ -41,7 +41,7 @@ def probe(character: str) -> str:
 
 
 class CharacterProof:
-    """What is known of each character, in all parts of this process, and which were met in the part at hand."""
+    """What is known of each character, in all parts of this process, and which occurred in the current part."""
 
     def __init__(self) -> None:
         self.known = np.zeros(NUM_CODE_POINTS, dtype=bool)
@@ -50,7 +50,7 @@ class CharacterProof:
         self.begin_part()
 
     def begin_part(self) -> None:
-        """Forget what was met in the part before."""
+        """Forget what occurred in the part before."""
         self.met = np.zeros(NUM_CODE_POINTS, dtype=bool)
         self.differing_here: set[str] = set()  # a place in this part showed it
         self.arrange()

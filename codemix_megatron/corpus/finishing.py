@@ -80,7 +80,7 @@ class Finishing:
             self.drop_shared()
             if self.near_duplicates:
                 self.drop_near_duplicates(self.near_duplicates)
-            rule = self.mended(rule)
+            rule = self.corrected(rule)
         for number, part in enumerate(self.parts):
             self.dropped.merge(Dropped.from_plain(part.dropped))
             self.drop_repeated(number)
@@ -152,7 +152,7 @@ class Finishing:
                 places = [self.folder.identity(number, row, self.files[number]) for row in repeated[:PLACES_KEPT].tolist()]
                 self.dropped.add_many(reason, len(repeated), places)
 
-    def mended(self, rule: HeldOutRule) -> HeldOutRule:
+    def corrected(self, rule: HeldOutRule) -> HeldOutRule:
         """Return a rule that leaves neither side empty: the document nearest to an empty side goes there.
 
         Only corpora of a few documents need it.

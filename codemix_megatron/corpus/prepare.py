@@ -62,7 +62,7 @@ Say = Callable[[str], None]  # told each decision the user may wonder about
 
 
 def silent(*_) -> None:
-    """Tell nobody."""
+    """Report nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,7 +93,7 @@ class DocumentTokenizer(ABC):
 
     @abstractmethod
     def special_names(self) -> list[str]:
-        """Return the names of the special tokens; met in a document, they are text."""
+        """Return the names of the special tokens; in a document, they are text."""
 
     @abstractmethod
     def token_id(self, name: str) -> int | None:
@@ -113,7 +113,7 @@ class DocumentTokenizer(ABC):
         return number
 
     def check_literals(self, end: str | None, beginning: str | None) -> None:
-        """Raise CorpusError when the name of the token that ends or begins documents, met in one, would become its id."""
+        """Raise CorpusError when the name of the token that ends or begins documents would become its id when a document contains it."""
         of_documents = (("end", end, self.end_of_document_id), ("begin", beginning, self.card.beginning_of_document_id))
         for what, name, number in of_documents:
             if name is not None and number in self.encode_batch([f"x{name} {name}"])[0]:

@@ -67,7 +67,7 @@ def count_candidates(verification: Verification) -> int:
 
 
 def verify(verification: Verification, sandbox: Sandbox, *, force: bool = False, progress: Progress = lambda counts: None) -> dict:
-    """Run every solution with its tests, write the files, return the summary; goes on where an earlier run was cut off."""
+    """Run every solution with its tests, write the files, return the summary; resumes where an earlier run was cut off."""
     settings = verification.settings(sandbox)
     finished, outcomes = verification.beside(".verification.json"), verification.beside(".outcomes.jsonl")
     if force:

@@ -27,7 +27,7 @@ def worthwhile_workers(num_bytes: int) -> int:
 
 
 def encode_parts(work: PartEncoding, numbers: list[int], num_workers: int, advance: Advance) -> None:
-    """Do the parts of these numbers; `advance` hears of bytes, documents and tokens. Finished parts outlive any failure."""
+    """Do the parts of these numbers; `advance` is called with bytes, documents and tokens. Finished parts survive any failure."""
     num_workers = min(num_workers, len(numbers))
     if num_workers > 1:
         WorkerPool(work, numbers, num_workers).run(advance)

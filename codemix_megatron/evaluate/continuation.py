@@ -1,4 +1,4 @@
-"""Continuation: which of four passages goes on with this text? Multiple choice out of held-out documents.
+"""Continuation: which of four passages continues this text? Multiple choice out of held-out documents.
 
 A suite for models too small for the usual benchmarks: it needs no knowledge, only a feel for the corpus. Passages of
 four documents of a corpus form a group; each is asked once, with the continuations of all four to choose from. So a
@@ -34,7 +34,7 @@ SUITE_SEED = 2408
 
 @dataclass(frozen=True, kw_only=True)
 class Passage:
-    """A context and how its document goes on, cut between words; `continuation` begins with the space."""
+    """A context and how its document continues, cut between words; `continuation` begins with the space."""
 
     document: int
     context: str

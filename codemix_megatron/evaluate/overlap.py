@@ -83,7 +83,7 @@ def known(runs: np.ndarray, index: ContaminationIndex) -> np.ndarray:
 
 
 def overlaps(texts: list[str], index: ContaminationIndex, met: np.ndarray) -> bool:
-    """Say whether an item holds a run that was met. Items may share runs, as questions on one passage do: each counts."""
+    """Say whether an item shares an n-gram with the training documents. Items may share runs, as questions on one passage do: each counts."""
     return any(np.isin(known(run_hashes(word_hashes(text), NGRAM_WORDS), index), met).any() for text in texts)
 
 

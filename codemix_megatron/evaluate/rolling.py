@@ -1,4 +1,4 @@
-"""Bits per byte as lm-eval measures them: windows that do not overlap, the text read anew, the end of a document not scored.
+"""Bits per byte as lm-eval measures them: windows that do not overlap, the text read again, the end of a document not scored.
 
 Ours (compression.py) scores the end-of-document token too and gives every token but the first ones at least half a window of context. On short
 documents the two differ by a percent or two; figures of other tools are of this kind.

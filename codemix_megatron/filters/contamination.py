@@ -224,7 +224,7 @@ def short_texts(short: list[tuple[int, int, int, int]], words: int) -> ShortText
 
 
 def whole_text(text: str, ngram_words: int, short_words: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (hash, words, hash of its first words) of a text shorter than a run, when it is long enough and tells an item from others."""
+    """Yield (hash, words, hash of its first words) of a text shorter than a run, when it is long enough and distinguishes an item from others."""
     words = word_hashes(text)
     if short_words and short_words <= len(words) < ngram_words and len(informative_ngrams(text, len(words))):
         yield int(run_hashes(words, len(words))[0]), len(words), int(run_hashes(words, short_words)[0])

@@ -1,4 +1,4 @@
-"""Forms in which a text is copied: with numbers before its lines, with characters escaped for HTML. Each is undone, where it is met."""
+"""Forms in which a text is copied: with numbers before its lines, with characters escaped for HTML. Each is undone where it occurs."""
 
 import html
 import itertools

@@ -1,4 +1,4 @@
-"""E-mail addresses in texts and programs: where they stand, told from matrix products, labels, versions and file names.
+"""E-mail addresses in texts and programs: where they are, as opposed to matrix products, labels, versions and file names.
 
 What follows the sign @ is an address only where its end is a public suffix under which names are given out (the Public Suffix
 List, through publicsuffixlist); in programs that leaves words such as `.data` and `.py`, which need a sign of mail beside them.

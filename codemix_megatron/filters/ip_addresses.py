@@ -1,4 +1,4 @@
-"""Public IP addresses in texts and programs, told from versions, object identifiers, sections, fingerprints and times."""
+"""Public IP addresses in texts and programs, as opposed to versions, object identifiers, sections, fingerprints and times."""
 
 import ipaddress
 import re

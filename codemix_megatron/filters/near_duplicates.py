@@ -1,7 +1,7 @@
 """Documents nearly alike: MinHash signatures made where documents are read, compared once all of them are there.
 
 A signature holds the low byte of each of `permutations` minima (b-bit minwise hashing, Li and König 2010): 128 bytes
-are enough to tell a similarity of 0.7 to within 0.04, and a hundred million of them are 13 GB on disk, read once per
+are enough to estimate a similarity of 0.7 to within 0.04, and a hundred million of them are 13 GB on disk, read once per
 band. Bands find the candidates (locality-sensitive hashing); whole signatures decide. The minima are rensa's.
 """
 
@@ -22,7 +22,7 @@ MOST_ROWS = 8  # rows of one byte each that make a key of 64 bits
 def document_signature(text: str, spec: NearDuplicates) -> bytes:
     """Return `permutations` bytes that are equal, place by place, as often as two documents share shingles.
 
-    A text of fewer words than a shingle is one shingle; one without words is told by its characters.
+    A text of fewer words than a shingle is one shingle; one without words is compared by its characters.
     """
     from rensa import RMinHash
 

@@ -1,4 +1,4 @@
-"""How an evaluation tells where it stands."""
+"""How an evaluation reports its progress."""
 
 from collections.abc import Callable
 
@@ -8,4 +8,4 @@ Progress = Callable[[str, int, int], None]  # what is scored, requests done, req
 
 
 def silent(label: str, done: int, total: int) -> None:
-    """Tell nobody."""
+    """Report nothing."""

@@ -77,7 +77,7 @@ def fit_to_length(context, continuation, max_length: int) -> tuple[tuple, tuple]
 
 
 def log_likelihoods(model, pairs, on_done: Callable[[int], None] = lambda number: None) -> list[Likelihood]:
-    """Score (context, continuation) pairs of token ids; `on_done` is told how many more pairs are through.
+    """Score (context, continuation) pairs of token ids; `on_done` gets how many more pairs are done.
 
     Every copy of a model calls this with the same pairs; each runs its share of the batches and all get all values.
     Longest first, so that memory runs out at once or never.

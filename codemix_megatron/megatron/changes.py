@@ -17,7 +17,7 @@ When = Literal["always", "on CPU", "without FusedAdam", "on CUDA without FusedAd
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that is done otherwise; all its sites are replaced, or none."""
+    """One change to megatron-core; all its sites are replaced, or none."""
 
     name: str
     when: When

@@ -23,7 +23,7 @@ class Rows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        """Add each row's gradient; what is returned only tells the hooks that there was one, as megatron-core's products do."""
+        """Add each row's gradient; what is returned only signals the hooks that there was one, as megatron-core's products do."""
         (ids,), weight = ctx.saved_tensors, ctx.weight
         weight.main_grad.index_add_(0, ids.flatten(), gradient.flatten(0, -2).to(weight.main_grad.dtype))
         weight.grad_added_to_main_grad = True

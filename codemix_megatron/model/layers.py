@@ -62,7 +62,7 @@ def within_window(length: int, window: int, mask: torch.Tensor | None, device: t
 
 
 class RMSNorm(torch.nn.RMSNorm):
-    """RMSNorm whose weight tells Megatron to sum its gradient over tensor ranks under sequence parallel."""
+    """RMSNorm whose weight is marked so that Megatron sums its gradient over tensor ranks under sequence parallel."""
 
     def __init__(self, config: TransformerConfig, hidden_size: int, eps: float = 1e-5):
         super().__init__(hidden_size, eps=eps, dtype=config.params_dtype)

@@ -200,7 +200,7 @@ def scatter_from_main(ranks: Ranks, function):
 
 
 def raise_carried(ranks: Ranks, told: tuple[str, int] | None, fault: Exception | None) -> None:
-    """Raise what the main rank told of a fault of its own, if it did."""
+    """Raise the error that the main rank sent, if it sent one."""
     if told is not None:
         carried = CodemixError(told[0], exit_code=told[1])
         carried.is_carried = not ranks.is_main

@@ -19,7 +19,7 @@ WAY_OUT = "run `codemix prepare` again, or say here what the corpus was prepared
 
 
 def find_disagreements(recipe: Recipe, manifests: dict[str, CorpusManifest]) -> list[str]:
-    """Return a line for each thing the recipe says otherwise than the manifests of its corpora; nothing when they agree."""
+    """Return a line for each setting in which the recipe differs from the manifests of its corpora; nothing when they agree."""
     faults = []
     for name, manifest in manifests.items():
         spec = recipe.corpora[name]

@@ -1,4 +1,4 @@
-"""Where a branched run begins: at a step of another run, whose reading of the corpora it goes on with."""
+"""Where a branched run begins: at a step of another run, whose reading of the corpora it continues."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -78,7 +78,7 @@ def data_seeds_before(plan: dict, mixture: Mixture, position: int) -> list[dict]
 def find_branch_point(recipe: Recipe, corpora: Mapping, per_epoch: dict[str, int]) -> BranchPoint | None:
     """Return where the recipe branches off, or None when it begins by itself.
 
-    Reads the parent's plan.json. Raises RecipeError, naming all that differs, when the parent's reading cannot be gone on with.
+    Reads the parent's plan.json. Raises RecipeError, naming all that differs, when the parent's reading cannot be continued.
     """
     if recipe.branch is None:
         return None

@@ -88,7 +88,7 @@ def compare_tokens(phase: str, a: dict[str, int], b: dict[str, int]) -> list[dic
 
 
 def is_other_data(a: dict | None, b: dict | None) -> bool:
-    """Say whether one name stands for two corpora, as far as checksums and sizes tell."""
+    """Say whether one name stands for two corpora, by their checksums and sizes."""
     if not a or not b:
         return False
     if a.get("bin_sha256") and b.get("bin_sha256"):

@@ -213,7 +213,7 @@ def plain_number(value: float) -> str:
 
 
 def phase_notes(plan: Plan, phase: PhasePlan) -> list[str]:
-    """Say what Megatron does otherwise between phases."""
+    """Say what Megatron does differently between phases."""
     notes = [f"{plan.name}, phase {phase.name}: {phase.steps} steps, {phase.tokens} tokens, for Megatron-LM's pretrain_gpt.py."]
     if len(plan.phases) > 1:
         others = ", ".join(p.name for p in plan.phases if p.name != phase.name)
@@ -231,7 +231,7 @@ def phase_notes(plan: Plan, phase: PhasePlan) -> list[str]:
 
 
 def model_notes(recipe: Recipe, phase: PhasePlan) -> list[str]:
-    """Say what Megatron cannot be told."""
+    """Say what Megatron has no option for."""
     notes = ["Megatron's learning rate lags ours by one step. Weights and data order come from other random numbers."]
     if recipe.sequences.packing != "concatenate":
         notes.append(f"Megatron cuts documents at the ends of sequences; the recipe's packing {recipe.sequences.packing} is not there.")

@@ -1,4 +1,4 @@
-"""Text of files in whatever encoding they have: told by a byte order mark, by what they declare, or else guessed with care.
+"""Text of files in whatever encoding they have: known by a byte order mark, by what they declare, or else guessed with care.
 
 Order: byte order mark; UTF-8; UTF-16 without a mark, by where its zero bytes stand; a declaration (Python's coding line, XML, HTML, CSS);
 a guess of chardet that is at least as likely as not. What is converted is counted under its encoding.

@@ -57,7 +57,7 @@ def silent(*_) -> None:
 def find_inputs(spec: CorpusSpec, *, where: str, say: Say = silent) -> list[InputFile]:
     """Return the files of a corpus in a stable order; raises CorpusError for a spec that names nothing.
 
-    `where` is the recipe key for messages, such as `corpora.text.documents`; `say` is told what folders and globs hold that is not read.
+    `where` is the recipe key for messages, such as `corpora.text.documents`; `say` gets what folders and globs hold that is not read.
     """
     inputs = []
     for index, named in enumerate(spec.documents):

@@ -1,4 +1,4 @@
-"""Files behind URLs, through fsspec: found by path, glob or folder, and told apart by what their store knows of them."""
+"""Files behind URLs, through fsspec: found by path, glob or folder, and identified by what their store knows of them."""
 
 from dataclasses import dataclass
 from pathlib import Path

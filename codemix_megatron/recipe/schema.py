@@ -259,7 +259,7 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class Branch:
-    """A run that goes on from a checkpoint of another: weights, Adam's state, steps and data order are carried over."""
+    """A run that continues from a checkpoint of another: weights, Adam's state, steps and data order are carried over."""
 
     run: str = says("folder of the parent run")
     step: int | None = says("checkpoint of the parent to continue from; default: its last", None)

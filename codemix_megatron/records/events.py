@@ -83,7 +83,7 @@ class PreflightEvent(RunEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class WarningEvent(RunEvent):
-    """Something that the user should look at; training goes on."""
+    """Something that the user should look at; training continues."""
 
     kind: ClassVar[str] = "warning"
     text: str = always("the message", missing="")
@@ -219,7 +219,7 @@ class EndEvent(RunEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class ReopenedEvent(RunEvent):
-    """A run that had ended goes on, for phases were appended."""
+    """A run that had ended is resumed, for phases were appended."""
 
     kind: ClassVar[str] = "reopened"
 

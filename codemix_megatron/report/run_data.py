@@ -118,7 +118,7 @@ class RunData:
 
     @property
     def phase_names(self) -> list[str]:
-        """Phases in order: planned ones, or those the journal has met."""
+        """Phases in order: planned ones, or those in the journal."""
         if self.plan and self.plan.get("phases"):
             return [phase["name"] for phase in self.plan["phases"]]
         if self.recipe:

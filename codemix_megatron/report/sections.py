@@ -281,7 +281,7 @@ def checkpoint_lines(run: RunData) -> list[str]:
 
 
 def history_lines(run: RunData) -> list[str]:
-    """Return stops, resumes and what else training met; many alike are counted."""
+    """Return stops, resumes and other interruptions; many of a kind are counted."""
     marks = find_interruptions(run)
     if len(marks) > 40:
         kinds = Counter(mark.kind for mark in marks)

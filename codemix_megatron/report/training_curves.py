@@ -33,7 +33,7 @@ class Status:
 
 @dataclass(frozen=True, kw_only=True)
 class Interruption:
-    """A stop, a resume, or what else training met, placed in tokens."""
+    """A stop, a resume or another interruption, placed in tokens."""
 
     kind: str  # stop, resume, skipped, rollback or straggler
     step: int

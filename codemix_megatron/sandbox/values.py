@@ -72,7 +72,7 @@ class Coder:
         self.number_of, self.describe, self.own, self.stand_in, self.restricted = number_of, describe, own, stand_in, restricted
 
     def encode(self, value, memo: dict, depth: int = 0):
-        """Return JSON for a value; `memo` holds (number, object) by identity, so that a list met twice stays one."""
+        """Return JSON for a value; `memo` holds (number, object) by identity, so that a list that occurs twice stays one."""
         kind: Any = type(value)
         if kind in (type(None), bool, str, float):
             return value

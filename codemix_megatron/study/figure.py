@@ -1,4 +1,4 @@
-"""One picture of a study: who goes on from whom, over tokens, coloured by the share of code."""
+"""One picture of a study: which run continues which, over tokens, coloured by the share of code."""
 
 from pathlib import Path
 from typing import Any

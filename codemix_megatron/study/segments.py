@@ -15,7 +15,7 @@ from codemix_megatron.study.schema import Study, Variant
 __all__ = ["Graph", "Segment", "build_graph", "key_of", "segment_recipe"]
 
 # Of `parallel`, what decides how ranks share the work and so how sums are rounded.
-LAYOUT = ("tensor", "pipeline", "virtual_pipeline", "context", "data", "sequence_parallel", "distributed_optimizer", "overlap", "recompute")
+LAYOUT = ("tensor", "pipeline", "virtual_pipeline", "context", "data", "sequence_parallel", "distributed_optimizer", "recompute")
 
 
 @dataclass(frozen=True)

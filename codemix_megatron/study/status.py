@@ -20,7 +20,7 @@ WORKING = ("running", "queued")
 
 @dataclass(frozen=True)
 class Standing:
-    """One segment now. `state`: done, running, queued, stopped, failed, blocked (what it goes on from failed) or waiting."""
+    """One segment now. `state`: done, running, queued, stopped, failed, blocked (its parent failed) or waiting."""
 
     segment: str
     state: str

@@ -38,7 +38,7 @@ class Saves:
         self.stall_seconds = 0.0  # of the save under way, as the training loop felt it
 
     def begin(self, step: int, engine: Engine, card: dict, wait: bool) -> None:
-        """Save this step: to the end with `wait` or a synchronous policy, else only as far as training has to stand still.
+        """Save this step: to the end with `wait` or a synchronous policy, else only as far as training has to wait.
 
         Every rank calls this. Raises CheckpointError on every rank when this
         save (when waited for) or the one before it failed.

@@ -140,7 +140,7 @@ def is_finished(run: RunFolder, plan: Plan) -> bool:
 
 
 def reopen(run: RunFolder) -> None:
-    """Have the journal of a run that had ended say that it goes on, for those who read there how it stands."""
+    """Record in the journal of a run that had ended that it is resumed."""
     last = last_event(run)
     if isinstance(last, EndEvent):
         journal = Journal(run.journal)

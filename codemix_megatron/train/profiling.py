@@ -14,7 +14,7 @@ __all__ = ["Profiling"]
 
 
 class Profiling:
-    """Records the steps that `codemix train --profile` and `--memory-snapshot` name. Every rank has one and hears every event.
+    """Records the steps that `codemix train --profile` and `--memory-snapshot` name. Every rank has one and gets every event.
 
     RUN/profiles/steps-A-B/rank-R.json.gz is the trace, RUN/profiles/steps-A-B/rank-R-memory.pickle what
     https://pytorch.org/memory_viz draws. What happens between the steps, as a save, is in the trace too.

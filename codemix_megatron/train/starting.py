@@ -23,7 +23,7 @@ FREE = ("sequence_length", "init_std", "dropout", "precision", "fp8", "vocab_siz
 
 
 def settle_start(run: RunFolder, checkpoint: Path | None, complaints: list[str]) -> None:
-    """Put what is newer than the checkpoint to go on from out of the way; raises CheckpointError when all that the run has saved is lost."""
+    """Set aside what is newer than the checkpoint to resume from; raises CheckpointError when all that the run has saved is lost."""
     saved = [event.step for event in of_kind(read_events(run.journal), CheckpointEvent)]
     if checkpoint is None and saved:
         lost = "".join(f"\n  {complaint}" for complaint in complaints)
@@ -77,7 +77,7 @@ def has_random_state(card: dict, layout: dict[str, int]) -> bool:
 
 
 def find_parent(recipe: Recipe, branch: BranchPoint) -> Path:
-    """Return the checkpoint a branch goes on from; raises CodemixError naming those that are there when it is not."""
+    """Return the checkpoint a branch continues from; raises CodemixError naming those that are there when it is not."""
     folder = RunFolder(recipe.branch.run if recipe.branch else branch.run)  # the plan has the path that was written down when it began
     there = [step_of(p) for p in list_checkpoints(folder.checkpoints)]
     if branch.step not in there:

@@ -37,7 +37,7 @@ class Window:
 
 
 class StragglerWatch:
-    """Hears every step on every rank; names a rank that was slow in several windows in a row."""
+    """Gets every step on every rank; names a rank that was slow in several windows in a row."""
 
     def __init__(self, observers: Observers, ranks: Ranks):
         self.every, self.factor, self.ranks = observers.straggler_every_steps if ranks.size > 1 else 0, observers.straggler_factor, ranks

@@ -34,7 +34,7 @@ WAITING = ("torch/distributed/", "p2p_communication.py", "param_and_grad_buffer.
 
 @dataclass(frozen=True)
 class Beat:
-    """What a rank last said of itself."""
+    """A rank's last heartbeat."""
 
     rank: int
     size: int

@@ -74,7 +74,7 @@ class Holder:
 
 
 def this_machine() -> str:
-    """Return what tells this boot of this machine, and this view of its processes, from all others; empty where it is not known."""
+    """Return what identifies this boot of this machine and this view of its processes; empty where it is not known."""
     try:
         return (PROCESSES / "sys/kernel/random/boot_id").read_text().strip() + os.readlink(PROCESSES / "self/ns/pid")
     except OSError:

@@ -43,7 +43,7 @@ def summary_seconds(num_nodes: int, tick_seconds: float) -> float:
 
 
 class NodeSummary:
-    """Writes what the ranks of this node last said of themselves to `shared`, until `stop`. For a node's first two ranks."""
+    """Writes the last heartbeats of this node's ranks to `shared`, until `stop`. For a node's first two ranks."""
 
     def __init__(self, local: Path, shared: Path, is_first: bool, seconds: float):
         self.local, self.path, self.seconds, self.is_first = local, shared / f"node-{node_name()}.json", seconds, is_first

@@ -14,7 +14,7 @@ __all__ = ["as_rank", "launching_run", "report_failure"]
 
 
 def launching_run() -> RunFolder | None:
-    """Return the run folder in which a launching process follows this rank, None where nobody does."""
+    """Return the run folder in which a launching process follows this rank, None where there is none."""
     return RunFolder(os.environ["CODEMIX_RUN"]) if "CODEMIX_RUN" in os.environ else None
 
 

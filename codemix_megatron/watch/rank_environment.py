@@ -16,7 +16,7 @@ def is_a_rank() -> bool:
 
 
 def own_rank() -> int:
-    """Return this process's rank, 0 when it is alone or the environment tells half of a place, which find_place refuses."""
+    """Return this process's rank, 0 when it is alone or the environment has only a part of a place, which find_place refuses."""
     if (rank := os.environ.get("RANK", "")).isdigit():
         return int(rank)
     with suppress(LaunchError):

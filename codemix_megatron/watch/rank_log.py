@@ -83,7 +83,7 @@ class StampedFile(io.RawIOBase):
         return self.descriptor
 
     def write(self, data) -> int:
-        """Write at once; never fails, for training goes on without its log."""
+        """Write at once; never fails, for training continues without its log."""
         data = bytes(data)
         if data:
             moment = f"{datetime.now(UTC).isoformat(timespec='milliseconds').removesuffix('+00:00')}Z ".encode()

@@ -137,7 +137,7 @@ class Attempts:
         return {end.bad_node: end.why for end in self.ended if end.bad_node}
 
     def unended(self, job: str) -> AttemptBegan | None:
-        """Return the job's last start when nobody wrote down its end: its batch node is gone, or Slurm killed it."""
+        """Return the job's last start when its end was not recorded: its batch node is gone, or Slurm killed it."""
         begins = self.begins(job)
         ended = {end.start for end in self.ended}
         return begins[-1] if begins and begins[-1].start not in ended else None

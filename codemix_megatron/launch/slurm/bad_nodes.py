@@ -2,7 +2,9 @@
 
 import re
 
-__all__ = ["lost_node", "nodes_to_exclude", "nodes_to_restart_on"]
+from codemix_megatron.launch.slurm.failed_rank import FailedRank
+
+__all__ = ["lost_node", "node_at_fault", "nodes_to_exclude", "nodes_to_restart_on"]
 
 GONE = re.compile(r"down|drain|fail|not_responding|no_respond|unknown|inval|powered|maint|\*", re.IGNORECASE)
 
@@ -10,6 +12,14 @@ GONE = re.compile(r"down|drain|fail|not_responding|no_respond|unknown|inval|powe
 def lost_node(nodes, states: dict[str, str]) -> str | None:
     """Return the first of a start's nodes that Slurm has lost, or None."""
     return next((node for node in nodes if node in states and GONE.search(states[node])), None)
+
+
+def node_at_fault(lost: str | None, failed: FailedRank | None, action: str) -> str | None:
+    """Return the node that an attempt's end is blamed on: one that Slurm lost, or whose hardware speaks of a fault; None otherwise.
+
+    An attempt that is done or was asked to leave blames no rank's node, whatever it complained of while it left.
+    """
+    return lost or (failed.node if failed and failed.evidence and action in ("requeue", "fail") else None)
 
 
 def nodes_to_restart_on(allocated, at_fault, states: dict[str, str], needed: int) -> list[str]:

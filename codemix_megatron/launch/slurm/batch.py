@@ -118,7 +118,7 @@ def nodes_of(command: list[str]) -> int:
 
 
 def run_command(arguments, command: list[str]) -> int:
-    """Run a command that goes on where it was when it is run again: the time limit and failures of the machine queue it again."""
+    """Run a command that resumes when it is run again: the time limit and failures of the machine requeue it."""
     job = BatchJob.here()
     step = Step(arguments.save_seconds, ask_to_stop=None, is_overtaken=lambda: False)
     code = step.follow(command, {})

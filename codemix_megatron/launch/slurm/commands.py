@@ -216,5 +216,5 @@ def client_environment() -> dict[str, str]:
 
 
 def outside_of_jobs() -> dict[str, str]:
-    """Return the environment without what Slurm tells a job of itself, which a job submitted from inside it would take for its own."""
+    """Return the environment without the variables Slurm sets for a job, which a job submitted from inside it would take for its own."""
     return {name: value for name, value in client_environment().items() if not name.startswith("SLURM_") or name == "SLURM_CONF"}

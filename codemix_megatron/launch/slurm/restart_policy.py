@@ -78,7 +78,7 @@ def cause(ending: AttemptResult) -> str:
 
 
 def where(ending: AttemptResult) -> str:
-    """Say where the next start goes on."""
+    """Say from where the next attempt resumes."""
     return f"checkpoint of step {ending.checkpoint_step} is there" if ending.checkpoint_step else "there is no checkpoint yet"
 
 

@@ -140,7 +140,7 @@ def container_words(container: Container | None) -> list[str]:
 
 
 def task_command(command: tuple[str, ...], job: Job, site: Site) -> str:
-    """Return the command each task runs; a command that is no rank is not told that it is part of a step."""
+    """Return the command each task runs; a command that is no rank gets no variables of a step."""
     python = site.python or ("python" if site.is_contained else sys.executable)
     alone = [] if job.follow[0] == "train" else ["env", "-u", "SLURM_STEP_ID"]
     return words_of([*alone, *apptainer_words(job, site.apptainer), python, "-m", "codemix_megatron", *command])

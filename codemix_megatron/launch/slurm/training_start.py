@@ -10,7 +10,7 @@ from typing import Literal
 
 from codemix_megatron.errors import LaunchError, machine_fault
 from codemix_megatron.launch.slurm.attempts import AttemptBegan, AttemptEnded, Attempts, Recovered, checkpoint_step
-from codemix_megatron.launch.slurm.bad_nodes import lost_node, nodes_to_exclude, nodes_to_restart_on
+from codemix_megatron.launch.slurm.bad_nodes import lost_node, node_at_fault, nodes_to_exclude, nodes_to_restart_on
 from codemix_megatron.launch.slurm.commands import exclude_nodes, job_details, node_names, node_states
 from codemix_megatron.launch.slurm.failed_rank import FailedRank, first_failed_rank
 from codemix_megatron.launch.slurm.job_facts import was_cancelled, was_preempted
@@ -109,7 +109,7 @@ class TrainingStart:
         return True
 
     def environment(self) -> dict[str, str]:
-        """Return what the ranks are told beside Slurm's own variables."""
+        """Return the ranks' environment variables beside Slurm's own."""
         address, port = self.master
         told = {"MASTER_ADDR": address, "MASTER_PORT": str(port), "PYTHONUNBUFFERED": "1", "CODEMIX_BATCH": self.name}
         told |= {"CODEMIX_ENDED": ",".join(self.again.ended)} if self.again else {}
@@ -172,7 +172,7 @@ class TrainingStart:
                 max_starts=self.max_starts,
             )
         )
-        at_fault = lost or (failed.node if failed and failed.evidence and verdict.action in ("requeue", "fail") else None)
+        at_fault = node_at_fault(lost, failed, verdict.action)
         ended = self.ended(code, step, at_fault)
         if verdict.action == "requeue" and signal is None and (nodes := self.nodes_for_another_start(at_fault, details)):
             return self.start_again(verdict, ended, nodes)
@@ -206,7 +206,7 @@ class TrainingStart:
         return self.write_end(Decision("restart", why, 1), ended)
 
     def run_again(self, verdict: Decision, details: dict[str, str], ended: AttemptEnded) -> Decision:
-        """Queue the job again, or submit another one that goes on where the site bars that, away from nodes that are at fault."""
+        """Queue the job again, or submit a successor where the site bars that, away from nodes that are at fault."""
         refusal = "it was submitted with --no-requeue" if details.get("Requeue") == "0" else requeue_refusal(self.job)
         if refusal is None:
             self.write_end(verdict, ended)

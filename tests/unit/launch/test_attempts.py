@@ -3,8 +3,8 @@
 import pytest
 
 from codemix_megatron.launch.slurm.attempts import AttemptBegan, AttemptEnded, Attempts, checkpoint_step
-from codemix_megatron.launch.slurm.bad_nodes import lost_node, nodes_to_exclude, nodes_to_restart_on
-from codemix_megatron.launch.slurm.failed_rank import first_failed_rank
+from codemix_megatron.launch.slurm.bad_nodes import lost_node, node_at_fault, nodes_to_exclude, nodes_to_restart_on
+from codemix_megatron.launch.slurm.failed_rank import FailedRank, first_failed_rank
 from codemix_megatron.launch.slurm.failed_task import first_failed_task
 from codemix_megatron.launch.slurm.rendezvous import hold_port
 from codemix_megatron.records.atomic import write_json
@@ -187,3 +187,21 @@ def test_start_in_which_nobody_complains_has_no_failed_rank(run):
 )
 def test_start_goes_on_inside_its_job_on_nodes_that_are_well(at_fault, states, needed, nodes):
     assert nodes_to_restart_on(["a", "b", "c"], at_fault, states, needed) == nodes
+
+
+@pytest.mark.parametrize(
+    ("lost", "evidence", "action", "blamed"),
+    [
+        ("a", None, "requeue", "a"),
+        ("a", "Xid", "requeue", "a"),
+        (None, "Xid", "requeue", "b"),
+        (None, "Xid", "fail", "b"),
+        (None, None, "requeue", None),  # a bug, a setting, a rank that somebody killed
+        (None, "Xid", "leave", None),
+        (None, "Xid", "done", None),
+    ],
+)
+def test_a_node_is_blamed_that_was_lost_or_whose_hardware_speaks_of_a_fault(lost, evidence, action, blamed):
+    failed = FailedRank(1, "b", "x", 1, None, None, evidence)
+    assert node_at_fault(lost, failed, action) == blamed
+    assert node_at_fault(lost, None, action) == lost

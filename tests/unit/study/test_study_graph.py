@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from presets_of_studies import PAPER_NAMES, plan_of_study
 from small_study import graph_of, planned, write_study
+from tiny_run import REPOSITORY
 
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.plan.plan import find_corpora, make_plan
+from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.study.figure import draw_study
-from codemix_megatron.study.segments import build_graph, segment_recipe
+from codemix_megatron.study.segments import build_graph, key_of, segment_recipe
 from codemix_megatron.study.study_file import read_study
 
 SIZES = {"prose": 10**5, "snippets": 10**5}
@@ -164,3 +166,16 @@ def test_branch_with_another_seed_is_refused_with_the_way_that_there_is(tmp_path
     (tmp_path / "plain.balanced" / "plan.json").write_text(json.dumps(parent))
     with pytest.raises(RecipeError, match=r"seed is 99 here and 7 there; a branch keeps it; phases\[0\].data_seed gives"):
         make_plan(recipe, find_corpora(recipe, SIZES))
+
+
+DECIDING = {"tensor": 4, "pipeline": 4, "virtual_pipeline": 2, "context": 2, "data": 3, "sequence_parallel": True, "distributed_optimizer": False,
+            "overlap": True, "recompute": "full"}  # fmt: skip
+WATCHING = {"timeout_seconds": 7, "heartbeat_seconds": 8, "preflight": "off", "threads_per_rank": 3}
+
+
+@pytest.mark.parametrize(("name", "value"), [*DECIDING.items(), *WATCHING.items()])
+def test_what_decides_how_sums_are_rounded_makes_another_run_and_what_only_watches_does_not(name, value):
+    recipe = read_recipe(REPOSITORY / "examples" / "demo" / "recipe.yaml")
+    changed = replace(recipe, parallel=replace(recipe.parallel, **{name: value}))
+    assert getattr(recipe.parallel, name) != value
+    assert (key_of(changed, 0) != key_of(recipe, 0)) == (name in DECIDING)

@@ -22,7 +22,7 @@ from codemix_megatron.records.events import EndEvent, ReopenedEvent
 from codemix_megatron.records.journal import Journal, read_events
 from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
 from codemix_megatron.records.run_folder import RunFolder
-from codemix_megatron.train.folder import check_run, is_finished, open_run, reopen
+from codemix_megatron.train.folder import check_run, describe_environment, is_finished, open_run, reopen
 
 CARD = TokenizerCard(type="none", path="", sha256="t", vocab_size=500, end_of_document_id=0)
 THIRD = "{name: third, tokens: 2048, mixture: {web: 1.0}, learning_rate: {peak: 0.0001}}"
@@ -202,3 +202,8 @@ def test_a_project_that_was_moved_is_read_where_it_is_now(begun, tmp_path):
     elsewhere.folder, elsewhere.run = moved, RunFolder(moved / "runs" / "tiny")
     assert elsewhere.check()
     shutil.move(moved, tmp_path)
+
+
+def test_the_command_that_began_a_run_is_written_without_its_secrets(begun, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["codemix", "train", "recipe.yaml", "--api-key", "pl4nted", "--folder", "mine"])
+    assert describe_environment(2, "cpu")["command"] == ["codemix", "train", "recipe.yaml", "--api-key", "***", "--folder", "mine"]
