@@ -5,6 +5,7 @@ signal that is already smooth at sizes where multiple choice is a coin toss.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,19 +66,29 @@ def bits_per_byte(
     """
     reader = reader or model
     chosen = choose_documents(reader, documents, limit_documents=limit_documents, limit_bytes=limit_bytes)
-    if not sum(document.bytes for document in chosen):
-        raise EvaluationError(f"corpus {corpus}: no held-out text; raise evaluation.held_out_share and run `codemix prepare` again")
+    refuse_nothing(corpus, sum(document.bytes for document in chosen))
     ids = [document.ids if reader is model else reader.ids(document.ids) for document in chosen]
     check_ids(model, corpus, ids)
     first = end_of_document_id if reader is model else model.prefix_id
     nats = document_nats(model, ids, first, lambda done, total: progress(f"bits per byte: {corpus}", done, total))
-    counts: dict[str, Any] = {"bits": nats / math.log(2), "bytes": [d.bytes for d in chosen], "tokens": [len(each) for each in ids]}
-    metrics = {
+    metrics = per_document(nats, [document.bytes for document in chosen], [len(each) for each in ids])
+    keys = text_keys(reader.decode(document.ids) for document in chosen)
+    return ItemScores(task=f"bits_per_byte-{corpus}", keys=keys, metrics=metrics, window=model.max_length)
+
+
+def refuse_nothing(corpus: str, amount: int) -> None:
+    """Raise EvaluationError when a corpus has no held-out text to score."""
+    if not amount:
+        raise EvaluationError(f"corpus {corpus}: no held-out text; raise evaluation.held_out_share and run `codemix prepare` again")
+
+
+def per_document(nats: np.ndarray, sizes: Sequence[int], tokens: Sequence[int]) -> dict[str, MetricItems]:
+    """Return bits, bytes and tokens as metrics: their sums, and the values of each document."""
+    counts: dict[str, Sequence[float] | np.ndarray] = {"bits": nats / math.log(2), "bytes": sizes, "tokens": tokens}
+    return {
         name: MetricItems(value=float(np.sum(values)), standard_error=None, values=[float(v) for v in values], higher_is_better=False)
         for name, values in counts.items()
     }
-    keys = text_keys(reader.decode(document.ids) for document in chosen)
-    return ItemScores(task=f"bits_per_byte-{corpus}", keys=keys, metrics=metrics, window=model.max_length)
 
 
 def bits_per_byte_of(items: ItemScores, corpus: str, item_file: str | None = None) -> BitsPerByte:

@@ -4,17 +4,14 @@ Ours (compression.py) scores the end-of-document token too and gives every token
 documents the two differ by a percent or two; figures of other tools are of this kind.
 """
 
-import math
-
 import numpy as np
 
-from codemix_megatron.errors import EvaluationError
 from codemix_megatron.evaluate.adapter import harness_model, rolling
-from codemix_megatron.evaluate.compression import choose_documents
+from codemix_megatron.evaluate.compression import choose_documents, per_document, refuse_nothing
 from codemix_megatron.evaluate.digests import text_keys
 from codemix_megatron.evaluate.harness import at_work
 from codemix_megatron.inference.progress import Progress, silent
-from codemix_megatron.records.item_scores import ItemScores, MetricItems
+from codemix_megatron.records.item_scores import ItemScores
 
 __all__ = ["rolling_bits_per_byte"]
 
@@ -35,17 +32,11 @@ def rolling_bits_per_byte(
     chosen = choose_documents(reader, documents, limit_documents=limit_documents, limit_bytes=limit_bytes)
     ids = [document.ids[:-1] if document.ids[-1] == end_of_document_id else document.ids for document in chosen]
     texts = [text for each in ids if (text := reader.decode(each))]
-    if not texts:
-        raise EvaluationError(f"corpus {corpus}: no held-out text; raise evaluation.held_out_share and run `codemix prepare` again")
+    refuse_nothing(corpus, len(texts))
     with at_work(progress) as aloud:
         adapter = harness_model(model, aloud)
         adapter.begin(f"rolling bits per byte: {corpus}")
         nats = -np.array(rolling(model, texts, adapter))
-        tokens = [float(len(adapter.tok_encode(text))) for text in texts]
-    sizes = [float(len(text.encode("utf-8", "surrogatepass"))) for text in texts]
-    counts: dict[str, list[float]] = {"bits": (nats / math.log(2)).tolist(), "bytes": sizes, "tokens": tokens}
-    metrics = {
-        name: MetricItems(value=float(np.sum(values)), standard_error=None, values=values, higher_is_better=False)
-        for name, values in counts.items()
-    }
+        tokens = [len(adapter.tok_encode(text)) for text in texts]
+    metrics = per_document(nats, [len(text.encode("utf-8", "surrogatepass")) for text in texts], tokens)
     return ItemScores(task=f"rolling_bits_per_byte-{corpus}", keys=text_keys(texts), metrics=metrics, window=model.max_length)

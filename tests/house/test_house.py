@@ -140,6 +140,23 @@ def test_functions_fit_one_glance(path):
             assert node.end_lineno - node.lineno < 65, f"{path}:{node.lineno} {node.name}"
 
 
+LINES_AS_THEY_ARE = {
+    "records/event_lines.py",
+    "records/events.py",
+    "records/journal.py",
+    "launch/slurm/attempts.py",
+    "cli/average.py",
+    "interface/runs.py",
+}
+
+
+def test_events_are_made_and_read_as_dataclasses():
+    """Only what copies lines, or hands them to a user, and what makes dataclasses of them, knows how a line is keyed."""
+    keyed = re.compile(r"""\[["']event["']\]|\.get\(["']event["']|["']event["']: """)
+    names = {str(path.relative_to(PACKAGE)) for path in FILES if keyed.search(path.read_text(encoding="utf-8"))}
+    assert names <= LINES_AS_THEY_ARE, f"read {sorted(names - LINES_AS_THEY_ARE)} with records.journal.read_events"
+
+
 # Words of our own for what the field has a word for, and that word.
 OTHER_WORDS = {
     r"anew": "again",

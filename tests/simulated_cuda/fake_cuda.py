@@ -13,7 +13,7 @@ import weakref
 import numpy as np
 import torch
 import torch.distributed as dist
-from on_cpu import PROPERTIES, Stream
+from on_cpu import Event, Stream, pretend_gpus
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -40,20 +40,8 @@ class NotedStream(Stream):
         note("synchronize")
 
 
-class NotedEvent(NotedStream):
+class NotedEvent(NotedStream, Event):
     """An event of one; made, recorded and waited for."""
-
-    def record(self, *arguments):
-        pass
-
-    def elapsed_time(self, other):
-        return 1.0
-
-    def query(self):
-        return True
-
-    def wait(self, *arguments):
-        pass
 
 
 class Done:
@@ -88,24 +76,14 @@ def replace_cuda() -> None:
     import torch._subclasses.fake_tensor as fake_tensor
 
     fake_tensor.init_gpu_context = lambda device: None
+    pretend_gpus(NotedEvent, NotedStream)
     cuda = torch.cuda
-    cuda.is_available = cuda.is_initialized = lambda: True
-    cuda._lazy_init = lambda: None
-    cuda.device_count, cuda.current_device = (lambda: 8), (lambda: DEVICE[0])
+    cuda.current_device = lambda: DEVICE[0]
     cuda.set_device = lambda device: DEVICE.__setitem__(0, getattr(device, "index", device) or 0)
     cuda.synchronize = lambda device=None: note("synchronize")
-    cuda.Event, cuda.Stream = NotedEvent, NotedStream
-    cuda.current_stream = cuda.default_stream = lambda device=None: NotedStream()
-    cuda.stream = lambda stream: contextlib.nullcontext()
     cuda.manual_seed = cuda.manual_seed_all = lambda seed: None
     cuda.get_rng_state = cuda.random.get_rng_state = lambda device=None: torch.zeros(16, dtype=torch.uint8)
     cuda.set_rng_state = cuda.random.set_rng_state = lambda state, device=None: None
-    cuda.memory_allocated = cuda.max_memory_allocated = cuda.memory_reserved = lambda device=None: 0
-    cuda.get_device_capability = lambda device=None: (9, 0)
-    cuda.get_device_name = lambda device=None: PROPERTIES.name
-    cuda.get_device_properties = lambda device=None: PROPERTIES
-    cuda.is_current_stream_capturing = lambda: False
-    torch.Tensor.pin_memory = lambda tensor, *arguments: tensor
 
 
 def replace_reads() -> None:

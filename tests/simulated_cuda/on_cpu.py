@@ -82,26 +82,33 @@ class Event(Stream):
         pass
 
 
-def install() -> None:
-    """Replace what asks for a GPU, for the rest of the process."""
+def pretend_gpus(event: type, stream: type) -> None:
+    """Have torch.cuda say that eight GPUs are there, with these events and streams, and that they hold nothing."""
     cuda = torch.cuda
     cuda.is_available = cuda.is_initialized = lambda: True
     cuda._lazy_init = lambda: None
-    cuda.device_count, cuda.current_device = (lambda: 8), (lambda: 0)
-    cuda.set_device = cuda.synchronize = cuda.empty_cache = lambda device=None: None
-    cuda.Event, cuda.Stream = Event, Stream
-    cuda.current_stream = cuda.default_stream = lambda device=None: Stream()
+    cuda.device_count = lambda: 8
+    cuda.Event, cuda.Stream = event, stream
+    cuda.current_stream = cuda.default_stream = lambda device=None: stream()
     cuda.stream = lambda stream: contextlib.nullcontext()
-    cuda.manual_seed = torch.default_generator.manual_seed
-    cuda.manual_seed_all = lambda seed: None  # torch.manual_seed calls it
-    cuda.get_rng_state = cuda.random.get_rng_state = lambda device=None: torch.get_rng_state()
-    cuda.set_rng_state = cuda.random.set_rng_state = lambda state, device=None: torch.set_rng_state(state)
     cuda.memory_allocated = cuda.max_memory_allocated = cuda.memory_reserved = lambda device=None: 0
     cuda.get_device_capability = lambda device=None: (9, 0)
     cuda.get_device_name = lambda device=None: PROPERTIES.name
     cuda.get_device_properties = lambda device=None: PROPERTIES
     cuda.is_current_stream_capturing = lambda: False
     torch.Tensor.pin_memory = lambda tensor, *arguments: tensor
+
+
+def install() -> None:
+    """Replace what asks for a GPU, for the rest of the process."""
+    pretend_gpus(Event, Stream)
+    cuda = torch.cuda
+    cuda.current_device = lambda: 0
+    cuda.set_device = cuda.synchronize = cuda.empty_cache = lambda device=None: None
+    cuda.manual_seed = torch.default_generator.manual_seed
+    cuda.manual_seed_all = lambda seed: None  # torch.manual_seed calls it
+    cuda.get_rng_state = cuda.random.get_rng_state = lambda device=None: torch.get_rng_state()
+    cuda.set_rng_state = cuda.random.set_rng_state = lambda state, device=None: torch.set_rng_state(state)
     begin = dist.init_process_group
     dist.init_process_group = lambda backend=None, **named: begin("gloo", **named)
     torch.Tensor.cuda = lambda tensor, *arguments, **named: tensor
