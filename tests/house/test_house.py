@@ -157,34 +157,6 @@ def test_events_are_made_and_read_as_dataclasses():
     assert names <= LINES_AS_THEY_ARE, f"read {sorted(names - LINES_AS_THEY_ARE)} with records.journal.read_events"
 
 
-# Words of our own for what the field has a word for, and that word.
-OTHER_WORDS = {
-    r"anew": "again",
-    r"mend(s|ed|ing)?": "fix",
-    r"behind training": "asynchronously",
-    r"whole or not at all": "complete or absent",
-    r"tells of": "records",
-    r"(is|are|newest|none that is) sound": "valid",
-    r"(is|are) gone on with": "resumed",
-    r"(is|are) told apart": "distinguished",
-    r"in its own way": "say how",
-    r"the whole road": "every command",
-    r"take this way": "replace",
-}
-
-
-@pytest.mark.parametrize("words", OTHER_WORDS)
-def test_what_the_field_has_a_word_for_is_called_so(words):
-    """Messages, docstrings, comments and manual pages are read by people of the field."""
-    pages = [*FILES, *(REPOSITORY / "docs").glob("*.md"), REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "README.md"]
-    found = []
-    for path in pages:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            if re.search(rf"\b{words}\b", line, re.IGNORECASE):
-                found.append(f"{path.relative_to(REPOSITORY)}:{number}: {line.strip()[:100]}")
-    assert not found, f"say {OTHER_WORDS[words]!r} instead:\n" + "\n".join(found)
-
-
 def test_every_example_is_used_by_a_test():
     tests = "".join(p.read_text(encoding="utf-8") for p in (REPOSITORY / "tests").rglob("*.py"))
     for folder in (REPOSITORY / "examples").iterdir():

@@ -1,5 +1,7 @@
 """The starts of a job: which came further, which node is blamed, where ranks meet."""
 
+from pathlib import Path
+
 import pytest
 
 from codemix_megatron.launch.slurm.attempts import AttemptBegan, AttemptEnded, Attempts, checkpoint_step
@@ -205,3 +207,17 @@ def test_a_node_is_blamed_that_was_lost_or_whose_hardware_speaks_of_a_fault(lost
     failed = FailedRank(1, "b", "x", 1, None, None, evidence)
     assert node_at_fault(lost, failed, action) == blamed
     assert node_at_fault(lost, None, action) == lost
+
+
+@pytest.mark.parametrize(
+    ("failed", "line"),
+    [
+        (FailedRank(1, "b", "x", 1), "rank 1 on b failed first: x"),
+        (FailedRank(0, "b", "x", 1, "a.py:7", Path("rank-0.log")), "rank 0 on b failed first, at a.py:7: x (output: rank-0.log)"),
+        (FailedRank(None, "b", "Node failure on b", 1), "b failed: Node failure on b"),
+        (FailedRank(1, "b", "x", 1, None, None, "Xid"), "rank 1 on b failed first: x; the node is at fault: Xid"),
+        (FailedRank(1, "b", "Bus error", 1, None, None, "Bus error"), "rank 1 on b failed first: Bus error"),
+    ],
+)
+def test_a_failed_rank_is_described_in_one_line(failed, line):
+    assert failed.describe() == line

@@ -10,39 +10,45 @@ from codemix_megatron.launch.slurm.restart_policy import AttemptResult, decide
 ENDED = AttemptResult(exit_code=1, steps=40, checkpoint_step=30, starts_without_progress=1, max_starts=3)
 
 
+THERE = "checkpoint of step 30 is there"
+GIVEN_UP = "given up after 3 starts in a row without a new checkpoint (max_starts_without_progress 3)"
+
+
 @pytest.mark.parametrize(
-    ("what", "action", "words"),
+    ("what", "action", "exit_code", "why"),
     [
-        ({"event": "end"}, "done", "trained to step 40"),
-        ({"event": "end", "exit_code": 1, "failure": "rank 1 on b failed first: x"}, "done", "trained to step 40"),
-        ({"event": "stop", "signal": "USR1"}, "requeue", "stopped by USR1 and saved; checkpoint of step 30 is there"),
-        ({"event": "stop", "is_preempted": True}, "requeue", "stopped by preemption and saved"),
-        ({"event": "stop"}, "leave", "stopped by the user and saved at step 30"),
-        ({"event": "stop", "signal": "TERM", "is_cancelled": True}, "leave", "cancelled; checkpoint of step 30 is there"),
-        ({"signal": "TERM", "is_requeued": True}, "leave", "Slurm queues the job again"),
-        ({"signal": "TERM", "is_requeued": True, "lost_node": "b"}, "leave", "b was lost; Slurm queues the job again"),
-        ({"signal": "TERM", "is_cancelled": True, "lost_node": "b"}, "requeue", "b was lost; checkpoint of step 30 is there"),
-        ({"lost_node": "b", "starts_without_progress": 3}, "fail", "b was lost; given up after 3 starts in a row"),
-        ({"is_overtaken": True}, "leave", "a later start works on this run"),
-        ({"signal": "USR1"}, "requeue", "USR1 came, and the ranks did not save in time"),
-        ({"failure": "rank 1 on b failed first: x"}, "requeue", "rank 1 on b failed first: x"),
-        ({"failure": "seed: found x", "failure_exit_code": 2}, "fail", "seed: found x; trying again would not help"),
-        ({"exit_code": 9}, "requeue", "srun ended with exit code 9 and no rank said why"),
-        ({"starts_without_progress": 3, "failure": "rank 1 on b failed first: x"}, "fail", "given up after 3 starts in a row"),
-        ({"starts_without_progress": 3, "signal": "USR1", "checkpoint_step": 0}, "fail", "there is no checkpoint yet"),
-        ({"starts_without_progress": 0, "failure": "x"}, "requeue", "x"),
+        ({"event": "end"}, "done", 0, "trained to step 40"),
+        ({"event": "end", "exit_code": 1, "failure": "rank 1 on b failed first: x"}, "done", 0, "trained to step 40"),
+        ({"event": "stop", "signal": "USR1"}, "requeue", 75, f"stopped by USR1 and saved; {THERE}"),
+        ({"event": "stop", "is_preempted": True}, "requeue", 75, f"stopped by preemption and saved; {THERE}"),
+        ({"event": "stop"}, "leave", 75, "stopped by the user and saved at step 30; the same codemix launch resumes"),
+        ({"event": "stop", "signal": "TERM", "is_cancelled": True}, "leave", 75, f"cancelled; {THERE}; the same codemix launch resumes from there"),
+        ({"signal": "TERM", "is_requeued": True}, "leave", 75, f"Slurm queues the job again; {THERE}"),
+        ({"signal": "TERM", "is_requeued": True, "lost_node": "b"}, "leave", 75, f"b was lost; Slurm queues the job again; {THERE}"),
+        ({"signal": "TERM", "is_cancelled": True, "lost_node": "b"}, "requeue", 75, f"b was lost; {THERE}"),
+        ({"event": "stop", "lost_node": "b"}, "requeue", 75, f"b was lost; {THERE}"),
+        ({"lost_node": "b", "starts_without_progress": 3}, "fail", 1, f"b was lost; {GIVEN_UP}; {THERE}"),
+        ({"is_overtaken": True}, "leave", 1, "a later start works on this run"),
+        ({"is_overtaken": True, "is_requeued": True}, "leave", 1, "a later start works on this run"),
+        ({"signal": "USR1"}, "requeue", 75, f"USR1 came, and the ranks did not save in time; {THERE}"),
+        ({"is_preempted": True}, "requeue", 75, f"preemption came, and the ranks did not save in time; {THERE}"),
+        ({"failure": "rank 1 on b failed first: x"}, "requeue", 75, f"rank 1 on b failed first: x; {THERE}"),
+        ({"failure": "seed: found x", "failure_exit_code": 2}, "fail", 2, "seed: found x; trying again would not help"),
+        ({"failure": "seed: found x", "failure_exit_code": 2, "signal": "USR1"}, "requeue", 75, f"USR1 came, and the ranks did not save in time; {THERE}"),
+        ({"failure": None, "failure_exit_code": 2}, "requeue", 75, f"srun ended with exit code 1 and no rank said why; {THERE}"),
+        ({"exit_code": 9}, "requeue", 75, f"srun ended with exit code 9 and no rank said why; {THERE}"),
+        ({"starts_without_progress": 3, "failure": "x"}, "fail", 1, f"x; {GIVEN_UP}; {THERE}"),
+        ({"starts_without_progress": 2, "failure": "x"}, "requeue", 75, f"x; {THERE}"),
+        ({"starts_without_progress": 1, "max_starts": 1, "failure": "x"}, "fail", 1,
+         f"x; given up after 1 start in a row without a new checkpoint (max_starts_without_progress 1); {THERE}"),
+        ({"starts_without_progress": 3, "signal": "USR1", "checkpoint_step": 0}, "fail", 1,
+         f"USR1 came, and the ranks did not save in time; {GIVEN_UP}; there is no checkpoint yet"),
+        ({"starts_without_progress": 0, "failure": "x", "checkpoint_step": 1}, "requeue", 75, "x; checkpoint of step 1 is there"),
     ],
-)
-def test_job_is_done_queued_again_left_or_given_up(what, action, words):
+)  # fmt: skip
+def test_job_is_done_queued_again_left_or_given_up_and_says_why(what, action, exit_code, why):
     verdict = decide(replace(ENDED, **what))
-    assert verdict.action == action and words in verdict.why
-
-
-def test_exit_codes_are_those_of_other_commands():
-    codes = [decide(replace(ENDED, **what)).exit_code for what in ({"event": "end"}, {"event": "stop", "signal": "USR1"}, {"failure": "x"})]
-    assert codes == [0, 75, 75]
-    assert decide(replace(ENDED, failure="x", failure_exit_code=2)).exit_code == 2
-    assert decide(replace(ENDED, failure="x", starts_without_progress=3)).exit_code == 1
+    assert (verdict.action, verdict.exit_code, verdict.why) == (action, exit_code, why)
 
 
 @pytest.mark.parametrize(

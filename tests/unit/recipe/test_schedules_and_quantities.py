@@ -61,3 +61,46 @@ def test_wsd_may_decay_as_one_minus_the_root():
 
 def test_constant_holds_and_warm_up_may_begin_above_zero():
     assert rates(4, schedule="constant", peak=2.0, start=1.0, warmup_tokens=200) == [1.5, 2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+@pytest.mark.parametrize(("peak", "final", "num_steps"), [(1.0, 0.0, 8), (3e-3, 3e-4, 50)])
+def test_decays_are_those_of_torch(schedule, peak, final, num_steps):
+    import torch
+    from torch.optim import lr_scheduler
+
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=peak)
+    cosine = lr_scheduler.CosineAnnealingLR(optimizer, num_steps, eta_min=final)
+    theirs = cosine if schedule == "cosine" else lr_scheduler.LinearLR(optimizer, 1.0, final / peak, num_steps)
+    wanted = []
+    for _ in range(num_steps):
+        optimizer.step()
+        theirs.step()
+        wanted.append(optimizer.param_groups[0]["lr"])
+    assert rates(num_steps, schedule=schedule, peak=peak, final=final) == pytest.approx(wanted, rel=1e-9, abs=1e-12)
+
+
+def test_short_forms_have_three_digits_and_the_largest_suffix_that_fits():
+    counts = (999, 1000, 1250, 999_400, 10**6, 1_234_567, 10**9, 10**12, 10**15)
+    assert [format_tokens(count) for count in counts] == ["999", "1K", "1.25K", "999K", "1M", "1.23M", "1B", "1T", "1e+03T"]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (True, "True is not a count; write 40000, 40_000, 1.5M or 200B"),
+        ("lots", "'lots' is not a positive count; write 40000, 40_000, 1.5M or 200B"),
+        ("1.5", "'1.5' is 1.5 tokens; a whole number of at least 1 is needed"),
+        ("0", "'0' is 0 tokens; a whole number of at least 1 is needed"),
+        ("2e18", "'2e18' is more than 1e+18 tokens, the most that is counted"),
+        ("1e999999999999999999999", "'1e999999999999999999999' is more than 1e+18 tokens, the most that is counted"),
+    ],
+)
+def test_a_count_that_is_refused_is_named_with_what_is_allowed(value, message):
+    with pytest.raises(ValueError) as refused:
+        parse_tokens(value)
+    assert str(refused.value) == message
+
+
+def test_the_largest_count_is_read():
+    assert parse_tokens("1e18") == 10**18 == parse_tokens("1_000_000T")
