@@ -1,6 +1,7 @@
 """Everything in a run's checkpoints folder: complete, torn and unfinished. No torch."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from codemix_megatron.checkpoint.card import read_card
@@ -65,6 +66,10 @@ def reasons(run: RunFolder, there: list[Path]) -> dict[int, str]:
         return {}
     recipe, plan = read_run_recipe(run), read_json(run.plan)
     first = plan["phases"][0]["first_step"] - 1
-    shift = sequences_at(plan, first) * plan["sequence_length"] - first * plan["batch_tokens"]
     phase_ends = {phase["first_step"] + phase["steps"] - 1 for phase in plan["phases"]}
-    return why_kept([saved_step(p) for p in there], recipe.checkpoint, plan["batch_tokens"], phase_ends, first, shift)
+    return why_kept([saved_step(p) for p in there], recipe.checkpoint, partial(tokens_at, plan), phase_ends, first)
+
+
+def tokens_at(plan: dict, step: int) -> int:
+    """Return the tokens seen after a step of a plan."""
+    return sequences_at(plan, step) * plan["sequence_length"]

@@ -19,7 +19,7 @@ def print_plan(plan) -> None:
     say(
         f"[bold]{plan.name}[/]: {format_tokens(plan.parameters['total'])} parameters"
         f" ({format_tokens(plan.parameters['without_embedding'])} without embedding), {plan.steps - plan.first_step:,} steps of"
-        f" {plan.global_sequences} x {plan.sequence_length} tokens, {format_tokens(plan.tokens)} tokens,"
+        f" {batch_sizes(plan)} x {plan.sequence_length} tokens, {format_tokens(plan.tokens)} tokens,"
         f" {plan.flops['total']:.3g} FLOPs"
     )
     if plan.assumed:
@@ -32,6 +32,22 @@ def print_plan(plan) -> None:
     for line in machine_lines(plan):
         say(line)
     console.print(phase_table(plan, is_wide=console.width >= EXACT_FROM_WIDTH))
+
+
+def batch_sizes(plan) -> str:
+    """Return the sequences of a global batch, or the smallest and the largest."""
+    sizes = [size for _, size in plan.batches]
+    return str(sizes[0]) if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)}"
+
+
+def changing_lines(plan, phase) -> list[str]:
+    """Say what changes within a phase or is otherwise than elsewhere: batches, shorter sequences, shares that move."""
+    lines = [f"{steps:,} steps of {size:,}" for steps, size in phase.batches] if len(phase.batches) > 1 else []
+    if phase.sequence_length != plan.sequence_length:
+        lines.append(f"sequences of {phase.sequence_length:,}")
+    if phase.stretches:
+        lines.append(f"shares move in {len(phase.stretches)} stretches")
+    return lines
 
 
 def machine_lines(plan) -> list[str]:
@@ -88,7 +104,13 @@ def phase_table(plan, is_wide: bool):
         column.justify, column.no_wrap = "right", True
     count = (lambda tokens: f"{tokens:,}") if is_wide else format_tokens
     for phase in plan.phases:
-        heads = [f"[bold]{phase.name}[/]", f"{phase.steps:,} steps", f"{count(phase.tokens)} tokens", *rounding(phase)]
+        heads = [
+            f"[bold]{phase.name}[/]",
+            f"{phase.steps:,} steps",
+            f"{count(phase.tokens)} tokens",
+            *rounding(phase),
+            *changing_lines(plan, phase),
+        ]
         sources = [
             (name, f"{s.share:.4g}", f"{s.sequences:,}", count(s.tokens), data_read(s.epochs_after)) for name, s in phase.sources.items()
         ]

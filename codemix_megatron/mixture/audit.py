@@ -67,7 +67,7 @@ def audit(
     sequence_length for each sequence.
     """
     languages = [DocumentLanguages(manifest) for manifest in manifests]
-    totals = [[np.zeros(len(known.names) + 1, dtype=np.int64) for known in languages] for _ in mixture.phases]
+    totals = [[np.zeros(len(known.names) + 1, dtype=np.int64) for known in languages] for _ in range(mixture.num_phases)]
     for first in range(mixture.first, sequences_seen, BATCH_POSITIONS):
         positions = np.arange(first, min(first + BATCH_POSITIONS, sequences_seen))
         for begin, end in skipped:

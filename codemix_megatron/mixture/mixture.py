@@ -44,9 +44,11 @@ class Mixture:
         stored: list[int] | None = None,
         data_seeds=None,
         reseeded=(),
+        phase_of_row: list[int] | None = None,
     ):
         """Take counts (a row per phase, a column per source) of sequences, and how many sequences one epoch of a source has.
 
+        A phase whose shares move has several rows, one for each stretch; `phase_of_row` says which phase each belongs to.
         A run that goes on from another begins at position `first`, with `drawn` sequences of each source read before. With `stored`, a
         source's file holds that many sequences, of which an epoch has some, spread evenly over all of it. `data_seeds` holds a
         seed or None for each phase, `reseeded` (seed, sequences drawn of each source) of the phases before `first` that had one.
@@ -61,36 +63,53 @@ class Mixture:
         self.keys = np.array([source_key(seed, name) for name in self.sources], dtype=np.uint64)
         self.halves = half_bits(self.sequences_per_epoch)
         counts = np.asarray(phase_counts, dtype=np.int64)
-        self.phases = [Interleaving(row) for row in counts]
+        self.rows = [Interleaving(row) for row in counts]
+        self.phase_of_row = np.arange(len(counts)) if phase_of_row is None else np.asarray(phase_of_row, dtype=np.int64)
         drawn = np.zeros(len(self.sources), np.int64) if drawn is None else np.asarray(drawn, dtype=np.int64)
-        self.phase_starts = first + np.concatenate([[0], np.cumsum(counts.sum(axis=1))])
+        self.row_starts = first + np.concatenate([[0], np.cumsum(counts.sum(axis=1))])
         self.draws_before = drawn + np.concatenate([np.zeros((1, len(self.sources)), np.int64), np.cumsum(counts, axis=0)])
-        own = [(seed, self.draws_before[i]) for i, seed in enumerate(data_seeds or ()) if seed is not None]
+        self.first_rows = np.searchsorted(self.phase_of_row, np.arange(self.num_phases))  # of each phase
+        own = [(seed, at) for seed, at in zip(data_seeds or (), self.draws_before_phases, strict=False) if seed is not None]
         self.reseedings = [
             Reseeding.at(seed, self.sources, self.sequences_per_epoch, np.asarray(at, dtype=np.int64)) for seed, at in [*reseeded, *own]
         ]
 
     @property
+    def num_phases(self) -> int:
+        """Phases of the run."""
+        return int(self.phase_of_row.max()) + 1
+
+    @property
+    def phase_starts(self) -> np.ndarray:
+        """The position at which each phase begins."""
+        return self.row_starts[self.first_rows]
+
+    @property
+    def draws_before_phases(self) -> np.ndarray:
+        """Sequences of each source read before each phase, [phases, sources]."""
+        return self.draws_before[self.first_rows]
+
+    @property
     def first(self) -> int:
         """The position this run begins at."""
-        return int(self.phase_starts[0])
+        return int(self.row_starts[0])
 
     def __len__(self) -> int:
-        return int(self.phase_starts[-1])
+        return int(self.row_starts[-1])
 
     def locate(self, positions) -> Located:
         """Locate positions in [first, len(self)); any order, any number."""
         positions = np.asarray(positions, dtype=np.int64)
         if len(positions) and not (self.first <= positions.min() and positions.max() < len(self)):
             raise IndexError(f"positions {positions.min()} to {positions.max()} are outside the run's {len(self)} sequences")
-        phase = np.searchsorted(self.phase_starts, positions, side="right") - 1
+        row = np.searchsorted(self.row_starts, positions, side="right") - 1
         source, draw = np.empty_like(positions), np.empty_like(positions)
-        for i in np.unique(phase):
-            here = phase == i
-            source[here], index = self.phases[i].locate(positions[here] - self.phase_starts[i])
+        for i in np.unique(row):
+            here = row == i
+            source[here], index = self.rows[i].locate(positions[here] - self.row_starts[i])
             draw[here] = self.draws_before[i][source[here]] + index
         epoch = draw // self.sequences_per_epoch[source]
-        return Located(phase, source, epoch, self.shuffled(source, epoch, draw % self.sequences_per_epoch[source]))
+        return Located(self.phase_of_row[row], source, epoch, self.shuffled(source, epoch, draw % self.sequences_per_epoch[source]))
 
     def shuffled(self, source: np.ndarray, epoch: np.ndarray, place: np.ndarray) -> np.ndarray:
         """Return the sequence at each place of its source's epoch order."""
@@ -111,9 +130,9 @@ class Mixture:
         Those read before `first` count too.
         """
         totals = self.draws_before[0].copy()
-        for i, phase in enumerate(self.phases):
-            inside = int(np.clip(sequences_seen - self.phase_starts[i], 0, phase.total))
-            totals += phase.counts if inside == phase.total else prefix_counts(phase, inside)
+        for start, row in zip(self.row_starts, self.rows, strict=False):
+            inside = int(np.clip(sequences_seen - start, 0, row.total))
+            totals += row.counts if inside == row.total else prefix_counts(row, inside)
         return totals
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from codemix_megatron.errors import CodemixError, RecipeError
 from codemix_megatron.mixture.mixture import DATA_ORDER, Mixture
+from codemix_megatron.plan.batches import batch_runs, position_after
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.run_folder import RunFolder, is_run_folder
@@ -33,24 +34,29 @@ class BranchPoint:
 def data_order(plan: dict) -> Mixture:
     """Return the data order that a plan (as plan.json holds it) describes."""
     names, branch = list(plan["sources"]), plan.get("branch")
-    counts = [[p["sources"][n]["sequences"] if n in p["sources"] else 0 for n in names] for p in plan["phases"]]
+    rows = [
+        (i, row)
+        for i, p in enumerate(plan["phases"])
+        for row in p.get("stretches") or [{n: source["sequences"] for n, source in p["sources"].items()}]
+    ]
+    counts, phase_of_row = [[row.get(n, 0) for n in names] for _, row in rows], [i for i, _ in rows]
     per_epoch = [plan["sources"][n]["sequences_per_epoch"] for n in names]
     stored = [plan["sources"][n].get("stored_sequences", p) for n, p in zip(names, per_epoch, strict=True)]
     of_part = stored if stored != per_epoch else None
     seeds = [phase.get("data_seed") for phase in plan["phases"]]
     if branch is None:
-        return Mixture(plan["seed"], names, per_epoch, counts, stored=of_part, data_seeds=seeds)
+        return Mixture(plan["seed"], names, per_epoch, counts, stored=of_part, data_seeds=seeds, phase_of_row=phase_of_row)
     drawn, first = [branch["consumed"].get(n, 0) for n in names], sequences_at(plan, branch["step"])
     before = [(entry["seed"], [entry["drawn"].get(n, 0) for n in names]) for entry in branch.get("reseeded", [])]
-    return Mixture(plan["seed"], names, per_epoch, counts, first, drawn, of_part, seeds, before)
+    return Mixture(plan["seed"], names, per_epoch, counts, first, drawn, of_part, seeds, before, phase_of_row)
 
 
 def sequences_at(plan: dict, step: int) -> int:
     """Return the sequences seen after a step of a plan, as plan.json holds it; its parents may have had other global batches."""
-    branch, batch = plan.get("branch"), plan["global_sequences"]
+    branch, runs = plan.get("branch"), batch_runs(plan)
     if branch is None:
-        return step * batch
-    return BranchPoint(**branch).position(batch) + (step - branch["step"]) * batch
+        return position_after(step, 0, 0, runs)
+    return position_after(step, branch["step"], BranchPoint(**branch).position(runs[0][1]), runs)
 
 
 def branch_from(parent: dict, run: str, step: int | None) -> BranchPoint:
@@ -67,7 +73,7 @@ def branch_from(parent: dict, run: str, step: int | None) -> BranchPoint:
 
 def data_seeds_before(plan: dict, mixture: Mixture, position: int) -> list[dict]:
     """Return the data seeds of the plan's own phases that have begun before a position, with what was drawn by then."""
-    begun = zip(plan["phases"], mixture.phase_starts, mixture.draws_before, strict=False)
+    begun = zip(plan["phases"], mixture.phase_starts, mixture.draws_before_phases, strict=False)
     return [
         {"seed": phase["data_seed"], "drawn": dict(zip(mixture.sources, map(int, drawn), strict=True))}
         for phase, start, drawn in begun
@@ -123,6 +129,13 @@ def other_reading(recipe: Recipe, parent: dict, corpora: Mapping, per_epoch: dic
         for key, (ours, theirs) in settings.items()
         if ours != theirs
     ]
+    if recipe.model.sequence_length < parent["sequence_length"]:
+        faults.append(f"for shorter sequences keep model.sequence_length and set sequence_length: {recipe.model.sequence_length} in phases")
+    elif recipe.model.sequence_length > parent["sequence_length"]:
+        faults.append(
+            "what its parent read was drawn in sequences too short to leave longer ones whole: a trunk that is to have longer sequences later"
+            " sets model.sequence_length to the longest and sequence_length in its phases"
+        )
     if fault := other_data_order(parent):
         faults.append(fault)
     if faults:

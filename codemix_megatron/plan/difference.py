@@ -115,6 +115,9 @@ def settings(plan: dict) -> dict:
     for phase in plan["phases"]:
         flat[f"phases.{phase['name']}.steps"] = phase["steps"]
         flat[f"phases.{phase['name']}.data_seed"] = phase.get("data_seed")
+        flat[f"phases.{phase['name']}.sequence_length"] = phase.get("sequence_length", plan.get("sequence_length"))
+        if len(phase.get("batches") or []) > 1:
+            flat[f"phases.{phase['name']}.batches"] = ", ".join(f"{steps} x {size}" for steps, size in phase["batches"])
         for key in RATE_KEYS:
             flat[f"phases.{phase['name']}.learning_rate.{key}"] = phase["learning_rate"].get(key)
     return flat

@@ -3,13 +3,15 @@
 Names and meanings are those of Megatron-LM's megatron/training/arguments.py (core_v0.16.1 and main of August 2026).
 """
 
+import math
 import os
 import shlex
 from dataclasses import dataclass, field
 
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.plan.megatron_tokenizer import megatron_tokenizer
-from codemix_megatron.plan.plan import PhasePlan, Plan
+from codemix_megatron.plan.phases import PhasePlan
+from codemix_megatron.plan.plan import Plan
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.manifest import CorpusManifest
 
@@ -44,9 +46,9 @@ def megatron_arguments(recipe: Recipe, plan: Plan, corpora: dict, phase_name: st
     split, split_notes = safe_split(recipe, phase, corpora)
     tokenizer = megatron_tokenizer(recipe, corpora)
     arguments = [
-        *model_arguments(recipe),
+        *model_arguments(recipe, phase),
         *layout_arguments(recipe, plan),
-        *batch_arguments(recipe, phase),
+        *batch_arguments(recipe, plan, phase),
         *learning_rate_arguments(phase, plan),
         *optimizer_arguments(recipe),
         ("--seed", recipe.seed),
@@ -70,8 +72,8 @@ def find_phase(plan: Plan, name: str | None) -> PhasePlan:
     return phases[name] if name else plan.phases[0]
 
 
-def model_arguments(recipe: Recipe) -> list[tuple]:
-    """Return shape, block and initialisation."""
+def model_arguments(recipe: Recipe, phase: PhasePlan) -> list[tuple]:
+    """Return shape, block and initialisation; sequences are as long as the phase's."""
     model = recipe.model
     grouped = [("--group-query-attention",), ("--num-query-groups", model.query_groups)]
     return [
@@ -83,7 +85,7 @@ def model_arguments(recipe: Recipe) -> list[tuple]:
         *([("--kv-channels", model.head_dim)] if model.head_dim else []),
         *([("--add-qkv-bias",)] if model.qkv_bias else []),
         *([("--qk-layernorm",)] if model.qk_norm else []),
-        ("--seq-length", model.sequence_length),
+        ("--seq-length", phase.sequence_length),
         ("--max-position-embeddings", model.sequence_length),
         ("--swiglu",),
         ("--normalization", "RMSNorm" if model.normalization == "rmsnorm" else "LayerNorm"),
@@ -127,30 +129,33 @@ def layout_arguments(recipe: Recipe, plan: Plan) -> list[tuple]:
     return arguments
 
 
-def batch_arguments(recipe: Recipe, phase: PhasePlan) -> list[tuple]:
-    """Return batch sizes and the length of the phase, in samples."""
+def batch_arguments(recipe: Recipe, plan: Plan, phase: PhasePlan) -> list[tuple]:
+    """Return batch sizes and the length of the phase, in samples as long as the phase's sequences."""
+    parts = plan.sequence_length // phase.sequence_length
     return [
-        ("--micro-batch-size", recipe.batch.micro_sequences),
-        ("--global-batch-size", recipe.batch.global_sequences),
-        ("--train-samples", phase.sequences),
+        ("--micro-batch-size", recipe.batch.micro_sequences * parts),
+        ("--global-batch-size", phase.batches[0][1] * parts),
+        ("--train-samples", phase.sequences * parts),
     ]
 
 
 def learning_rate_arguments(phase: PhasePlan, plan: Plan) -> list[tuple]:
     """Return the phase's schedule in samples."""
-    rate, sequences = phase.learning_rate, plan.global_sequences
-    warmup = min(phase.steps, -(-rate["warmup_tokens"] // plan.batch_tokens))
+    rate, parts = phase.learning_rate, plan.sequence_length // phase.sequence_length
+    size = math.gcd(*(size for _, size in phase.batches))  # of one batch, where all are alike
+    units, sequences = phase.sequences // size, size * parts
+    warmup = min(units, -(-rate["warmup_tokens"] // (size * plan.sequence_length)))
     arguments = [
         ("--lr", plain_number(rate["peak"])),
         ("--min-lr", plain_number(rate["final"] if rate["schedule"] != "constant" else min(rate["final"], rate["peak"]))),
         ("--lr-decay-style", SCHEDULES[rate["schedule"]]),
-        ("--lr-decay-samples", phase.sequences),
+        ("--lr-decay-samples", phase.sequences * parts),
         ("--lr-warmup-samples", warmup * sequences),
     ]
     if warmup and rate["start"]:
         arguments.append(("--lr-warmup-init", plain_number(rate["start"])))
     if rate["schedule"] == "wsd":
-        decay = max(1, round(rate["decay_share"] * phase.steps))
+        decay = max(1, round(rate["decay_share"] * units))
         arguments += [("--lr-wsd-decay-style", WSD_DECAYS[rate["decay"]]), ("--lr-wsd-decay-samples", decay * sequences)]
     return arguments
 
@@ -225,6 +230,11 @@ def phase_notes(plan: Plan, phase: PhasePlan) -> list[str]:
         notes.append(
             "Add --load CHECKPOINT --finetune to start from the phase before; Adam's moments and the counters start from zero then."
         )
+    if len(phase.batches) > 1:
+        sizes = ", ".join(f"{steps} steps of {size}" for steps, size in phase.batches)
+        notes.append(f"The recipe's global batch CHANGES in this phase ({sizes}); --global-batch-size is the first.")
+    if phase.stretches:
+        notes.append("The recipe's shares MOVE within this phase; Megatron-LM's blend has one share for each corpus: the phase's mean.")
     if plan.assumed:
         notes.append("Sizes of corpora are ASSUMED; prepare them before you train.")
     return notes

@@ -72,7 +72,7 @@ class StageArithmetic:
         self.model, self.parallel, self.layers, self.data = recipe.model, recipe.parallel, layers, data
         self.item = item_bytes(recipe.model)
         self.tokens = recipe.model.sequence_length // recipe.parallel.context * recipe.batch.micro_sequences
-        self.micro_batches = max(1, recipe.batch.global_sequences // (recipe.batch.micro_sequences * data))
+        self.micro_batches = max(1, max(recipe.batch.sizes) // (recipe.batch.micro_sequences * data))
         self.rows = recipe.model.padded_vocab_size(vocab_size) / recipe.parallel.tensor
         self.residual = recipe.model.hidden_size / (recipe.parallel.tensor if recipe.parallel.sequence_parallel else 1)
 

@@ -5,48 +5,24 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from codemix_megatron.errors import CorpusError, RecipeError
-from codemix_megatron.mixture.budget import apportion, whole_batches
+from codemix_megatron.mixture.budget import plan_batches
 from codemix_megatron.mixture.interleave import MOST_SEQUENCES
 from codemix_megatron.mixture.mixture import DATA_ORDER, Mixture
 from codemix_megatron.mixture.packing import pack
 from codemix_megatron.mixture.sequence_reader import num_windows
 from codemix_megatron.plan.agreement import find_disagreements
 from codemix_megatron.plan.assumed import AssumedCorpus, assume_corpora
+from codemix_megatron.plan.batches import BatchShape, Run, position_after
 from codemix_megatron.plan.branch import BranchPoint, data_order, find_branch_point
 from codemix_megatron.plan.cost import count_parameters, training_flops_per_token
 from codemix_megatron.plan.memory import fullest_stage, layers_of, memory_by_recompute
+from codemix_megatron.plan.phases import PhasePlan, drawn_before, first_position, plan_phases
 from codemix_megatron.plan.rates import learning_rate_curve
 from codemix_megatron.recipe.checks import share_faults
-from codemix_megatron.recipe.schema import Recipe, as_plain, flatten_mixture
+from codemix_megatron.recipe.schema import Recipe, as_plain
 from codemix_megatron.records.manifest import CorpusManifest
 
-__all__ = ["PhasePlan", "Plan", "SourcePlan", "find_corpora", "make_plan", "read_manifests"]
-
-
-@dataclass(frozen=True)
-class SourcePlan:
-    """One source inside one phase; epochs are counted over the whole run."""
-
-    share: float
-    sequences: int
-    tokens: int
-    epochs_before: float
-    epochs_after: float
-
-
-@dataclass(frozen=True)
-class PhasePlan:
-    """One phase in whole global batches. Steps are numbered from 1 over the run."""
-
-    name: str
-    first_step: int
-    steps: int
-    sequences: int
-    tokens: int
-    asked_tokens: int
-    learning_rate: dict
-    sources: dict[str, SourcePlan]
-    data_seed: int | None = None
+__all__ = ["Plan", "find_corpora", "make_plan", "read_manifests"]
 
 
 @dataclass(frozen=True)
@@ -57,8 +33,8 @@ class Plan:
     seed: int
     steps: int
     tokens: int
-    sequence_length: int
-    global_sequences: int
+    sequence_length: int  # the model's: positions, sequences and epochs are counted in these
+    global_sequences: int  # of the first step
     batch_tokens: int
     vocab_size: int
     parameters: dict[str, int]
@@ -100,7 +76,22 @@ class Plan:
     def sequences_at(self, step: int) -> int:
         """Return the sequences seen after a step, those of parents included, whose global batches may have been others."""
         begun = self.branch.position(self.global_sequences) if self.branch else 0
-        return begun + (step - self.first_step) * self.global_sequences
+        return position_after(step, self.first_step, begun, self.batches)
+
+    @property
+    def batches(self) -> list[Run]:
+        """[steps, sequences in each] of all phases, in order."""
+        return [run for phase in self.phases for run in phase.batches]
+
+    def batch_at(self, position: int) -> BatchShape:
+        """Return the shape of the global batch that begins at a position."""
+        start = self.sequences_at(self.first_step)
+        for phase in self.phases:
+            for steps, size in phase.batches:
+                start += steps * size
+                if position < start:
+                    return BatchShape(size, self.sequence_length // phase.sequence_length)
+        raise IndexError(f"position {position} is beyond the run's {start} sequences")
 
     def tokens_at(self, step: int) -> int:
         """Return the tokens seen after a step, those of parents included."""
@@ -144,7 +135,6 @@ def make_plan(
     A recipe that branches off reads its parent's plan.json, unless `branch` is given.
     """
     vocab_size = next(iter(manifests.values())).tokenizer.vocab_size
-    batch_tokens = recipe.batch.global_sequences * recipe.model.sequence_length
     data = (num_ranks or recipe.parallel.model_ranks * (recipe.parallel.data or 1)) // recipe.parallel.model_ranks
     if faults := share_faults(recipe, data):
         raise RecipeError(f"{'; '.join(faults)}; use another number of ranks or change the batch")
@@ -152,27 +142,27 @@ def make_plan(
     per_epoch = {name: math.ceil(count * recipe.sequences.corpus_share) for name, count in stored.items()}
     sizes = {name: m.train_tokens for name, m in manifests.items()}
     branch = branch or find_branch_point(recipe, manifests, per_epoch)
-    refuse_endless(recipe, batch_tokens, branch)
-    phases = plan_phases(recipe, batch_tokens, per_epoch, sizes, branch)
+    refuse_endless(recipe, branch)
+    phases = plan_phases(recipe, per_epoch, sizes, branch, vocab_size)
     sources = total_sources(recipe, manifests, phases, per_epoch, branch)
     if recipe.sequences.corpus_share < 1:
         sources = {name: {**source, "stored_sequences": max(1, stored[name])} for name, source in sources.items()}
     guard_epochs(recipe, sources, phases)
-    steps = sum(p.steps for p in phases)
+    length, batch = recipe.model.sequence_length, phases[0].batches[0][1]
     parameters = count_parameters(recipe.model, vocab_size)
     fullest = fullest_stage(recipe, vocab_size, data)
     flops = training_flops_per_token(recipe.model, vocab_size)
     return Plan(
         name=recipe.name,
         seed=recipe.seed,
-        steps=phases[0].first_step - 1 + steps,
-        tokens=steps * batch_tokens,
-        sequence_length=recipe.model.sequence_length,
-        global_sequences=recipe.batch.global_sequences,
-        batch_tokens=batch_tokens,
+        steps=phases[-1].first_step - 1 + phases[-1].steps,
+        tokens=sum(p.tokens for p in phases),
+        sequence_length=length,
+        global_sequences=batch,
+        batch_tokens=batch * length,
         vocab_size=vocab_size,
         parameters={"total": parameters.total, "without_embedding": parameters.without_embedding},
-        flops={"per_token": flops, "total": flops * steps * batch_tokens},
+        flops={"per_token": flops, "total": sum(p.flops_per_token * p.tokens for p in phases)},
         memory_bytes_per_rank=fullest.parts(),
         fullest_stage=fullest.stage,
         layers=layers_of(recipe),
@@ -190,7 +180,7 @@ def make_plan(
         model=as_plain(recipe.model),
         initial_weights=recipe.initial_weights,
         branch=branch,
-        learning_rate_curve=learning_rate_curve(phases, batch_tokens, shift_tokens(recipe, branch)),
+        learning_rate_curve=learning_rate_curve(phases, length, first_position(recipe, branch)),
         memory_by_recompute=memory_by_recompute(recipe, vocab_size, data),
         memory_with_local_layers=fullest_stage(recipe, vocab_size, data, "local").total,
     )
@@ -204,60 +194,17 @@ def sequences_per_epoch(recipe: Recipe, manifest) -> int:
     return num_windows(manifest.train_tokens, length)
 
 
-def shift_tokens(recipe: Recipe, branch: BranchPoint | None) -> int:
-    """Return by how many tokens a branch is ahead of a run that had its global batch from the beginning; below 0 where it is behind."""
-    batch = recipe.batch.global_sequences
-    return (branch.position(batch) - branch.step * batch) * recipe.model.sequence_length if branch else 0
-
-
-def refuse_endless(recipe: Recipe, batch_tokens: int, branch: BranchPoint | None) -> None:
+def refuse_endless(recipe: Recipe, branch: BranchPoint | None) -> None:
     """Raise RecipeError when a run is so long that its positions or tokens would not be counted exactly."""
-    batch, length = recipe.batch.global_sequences, recipe.model.sequence_length
-    steps = sum(whole_batches(phase.tokens, batch_tokens) for phase in recipe.phases)
-    sequences = (branch.position(batch) if branch else 0) + steps * batch
+    length, position = recipe.model.sequence_length, first_position(recipe, branch)
+    for phase in recipe.phases:
+        position += sum(steps * size for steps, size in plan_batches(recipe.batch.stages, position, phase.tokens, length))
     most = min(MOST_SEQUENCES, 2**62 // length)
-    if sequences > most:
+    if position > most:
         raise RecipeError(
-            f"phases: {sequences} sequences of {length} tokens in all; data order and counts are exact up to {most} of them."
+            f"phases: {position} sequences of {length} tokens in all; data order and counts are exact up to {most} of them."
             " Ask for fewer tokens"
         )
-
-
-def plan_phases(
-    recipe: Recipe, batch_tokens: int, per_epoch: dict[str, int], sizes: dict[str, int], branch: BranchPoint | None
-) -> list[PhasePlan]:
-    """Turn each phase's tokens into whole batches and its shares into sequences."""
-    phases, drawn, first_step = [], drawn_before(recipe, branch), branch.step + 1 if branch else 1
-    for phase in recipe.phases:
-        steps = whole_batches(phase.tokens, batch_tokens)
-        shares = flatten_mixture(phase.mixture, phase.tokens, sizes)
-        counts = apportion(steps * recipe.batch.global_sequences, shares)
-        sources = {}
-        for name, sequences in counts.items():
-            before, drawn[name] = drawn[name], drawn[name] + sequences
-            epoch = max(1, per_epoch[name])
-            tokens = sequences * recipe.model.sequence_length
-            sources[name] = SourcePlan(shares[name], sequences, tokens, before / epoch, drawn[name] / epoch)
-        phases.append(
-            PhasePlan(
-                name=phase.name,
-                first_step=first_step,
-                steps=steps,
-                sequences=steps * recipe.batch.global_sequences,
-                tokens=steps * batch_tokens,
-                asked_tokens=phase.tokens,
-                learning_rate=as_plain(phase.learning_rate),
-                sources=sources,
-                data_seed=phase.data_seed,
-            )
-        )
-        first_step += steps
-    return phases
-
-
-def drawn_before(recipe: Recipe, branch: BranchPoint | None) -> dict[str, int]:
-    """Return corpus -> sequences read before this run began."""
-    return {name: branch.consumed.get(name, 0) if branch else 0 for name in recipe.corpora}
 
 
 def total_sources(

@@ -2,8 +2,10 @@
 
 import math
 
+from codemix_megatron.recipe.batch_sizes import batch_size_faults
 from codemix_megatron.recipe.conversations import conversation_faults
 from codemix_megatron.recipe.filtering import filter_faults
+from codemix_megatron.recipe.moving_mixture import is_moving, moving_faults
 from codemix_megatron.recipe.names import name_fault
 from codemix_megatron.recipe.schema import FillInTheMiddle, Parallel, Recipe, RopeScaling, as_plain, entry_share
 from codemix_megatron.redaction import redact, secret_in
@@ -186,24 +188,25 @@ def fp8_faults(recipe: Recipe) -> list[str]:
 
 def batch_faults(recipe: Recipe) -> list[str]:
     """Check that the global batch splits into micro batches on every rank."""
-    faults = not_positive(recipe.batch, "batch", ["global_sequences", "micro_sequences"])
+    faults = [*batch_size_faults(recipe.batch.stages), *not_positive(recipe.batch, "batch", ["micro_sequences"])]
     return faults or share_faults(recipe, recipe.parallel.data or 1)
 
 
 def share_faults(recipe: Recipe, data: int) -> list[str]:
-    """Check that the global batch splits into micro batches on each of `data` data-parallel ranks."""
+    """Check that each size of the global batch splits into micro batches on each of `data` data-parallel ranks."""
     batch, parallel, faults = recipe.batch, recipe.parallel, []
-    if batch.global_sequences % (batch.micro_sequences * data):
-        faults.append(
-            f"batch.global_sequences: {batch.global_sequences} is not a multiple of micro_sequences {batch.micro_sequences}"
-            f" x data parallel {data} = {batch.micro_sequences * data}"
-        )
-    micro_batches = batch.global_sequences // (batch.micro_sequences * data)
-    if parallel.virtual_pipeline > 1 and micro_batches % parallel.pipeline:
-        faults.append(
-            f"batch.global_sequences: {micro_batches} micro batches are not a multiple of pipeline {parallel.pipeline},"
-            " as virtual_pipeline needs"
-        )
+    for size in batch.sizes:
+        if size % (batch.micro_sequences * data):
+            faults.append(
+                f"batch.global_sequences: {size} is not a multiple of micro_sequences {batch.micro_sequences}"
+                f" x data parallel {data} = {batch.micro_sequences * data}"
+            )
+        micro_batches = size // (batch.micro_sequences * data)
+        if parallel.virtual_pipeline > 1 and micro_batches % parallel.pipeline:
+            faults.append(
+                f"batch.global_sequences: {micro_batches} micro batches are not a multiple of pipeline {parallel.pipeline},"
+                " as virtual_pipeline needs"
+            )
     return faults
 
 
@@ -271,7 +274,7 @@ def middle_faults(spec: FillInTheMiddle | None, path: str) -> list[str]:
 def phase_faults(recipe: Recipe) -> list[str]:
     """Check every phase: names, budgets, shares, learning rates."""
     faults, names = [], set()
-    batch_tokens = recipe.batch.global_sequences * recipe.model.sequence_length
+    batch_tokens = min(recipe.batch.sizes) * recipe.model.sequence_length
     for i, phase in enumerate(recipe.phases):
         path = f"phases[{i}]"
         if phase.name in names:
@@ -279,8 +282,28 @@ def phase_faults(recipe: Recipe) -> list[str]:
         names.add(phase.name)
         if phase.tokens < batch_tokens:
             faults.append(f"{path}.tokens: {phase.tokens} is less than one global batch of {batch_tokens} tokens")
+        faults += phase_length_faults(recipe, phase.sequence_length, f"{path}.sequence_length")
         faults += mixture_faults(phase.mixture, f"{path}.mixture", recipe.corpora, phase.tokens)
         faults += learning_rate_faults(phase, f"{path}.learning_rate")
+    return faults
+
+
+def phase_length_faults(recipe: Recipe, length: int | None, path: str) -> list[str]:
+    """Check a phase's own sequence length: whole parts of the model's, which ranks can share."""
+    whole, parallel = recipe.model.sequence_length, recipe.parallel
+    if length is None or length == whole or whole < 1:
+        return []
+    if length < 1 or whole % length:
+        allowed = [size for size in range(whole // 2, 0, -1) if whole % size == 0][:4]
+        more = "; model.sequence_length is that of the longest sequences, of any phase or branch" if length > whole else ""
+        return [f"{path}: found {length}, which does not divide model.sequence_length {whole}; {allowed} would{more}"]
+    faults = []
+    if recipe.sequences.packing != "concatenate":
+        faults.append(f"{path}: {length} would cut the documents that packing {recipe.sequences.packing} keeps whole; set one of them back")
+    if parallel.sequence_parallel and parallel.tensor > 0 and length % parallel.tensor:
+        faults.append(f"{path}: found {length}, which sequence_parallel cannot split over {parallel.tensor} tensor ranks")
+    if parallel.context > 1 and length % (2 * parallel.context):
+        faults.append(f"{path}: found {length}, not a multiple of 2 x parallel.context {parallel.context}")
     return faults
 
 
@@ -298,6 +321,9 @@ def branch_faults(recipe: Recipe) -> list[str]:
 
 def mixture_faults(mixture: dict, path: str, corpora, whole_tokens: float) -> list[str]:
     """Check that shares sum to 1 at every level and that every leaf is a corpus."""
+    if is_moving(mixture):
+        ends = [fault for end in ("from", "to") for fault in mixture_faults(mixture[end], f"{path}.{end}", corpora, whole_tokens)]
+        return [*ends, *moving_faults(mixture, path)]
     if "proportional" in mixture:
         return proportional_faults(mixture, path, corpora)
     faults = []

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from codemix_megatron.errors import RecipeError
+from codemix_megatron.recipe.moving_mixture import is_moving
 
 __all__ = ["inherit_from_parent"]
 
@@ -67,6 +68,8 @@ def leaves(mixture) -> set[str]:
     """Return every name in a mixture, groups and corpora alike."""
     if not isinstance(mixture, dict):
         return set()
+    if is_moving(mixture):
+        return leaves(mixture["from"]) | leaves(mixture["to"])
     if "proportional" in mixture:
         listed = mixture.get("corpora")
         return {str(name) for name in listed} if isinstance(listed, list) else set()

@@ -13,6 +13,7 @@ from codemix_megatron.recipe.checks import find_faults
 from codemix_megatron.recipe.conversations import OF_TOKENIZER, PLAIN, Conversations
 from codemix_megatron.recipe.filtering import FilterSpec
 from codemix_megatron.recipe.inheriting import inherit_from_parent
+from codemix_megatron.recipe.moving_mixture import is_moving
 from codemix_megatron.recipe.pretrained import PREFIX, take_over_pretrained
 from codemix_megatron.recipe.quantity import parse_tokens
 from codemix_megatron.recipe.schema import NAMED_READERS, CorpusSpec, Phase, Recipe, as_plain
@@ -279,9 +280,22 @@ def read_mixture(value, path: str, faults: Faults):
     if not isinstance(value, dict) or not value:
         faults.append(f"{path}: found {kind_of(value)}, needs a mapping corpus -> share")
         return None
+    if is_moving(value):
+        return read_moving(value, path, faults)
     if "proportional" in value:
         return read_proportional(value, path, faults)
     return {str(name): read_entry(entry, join(path, name), faults) for name, entry in value.items()}
+
+
+def read_moving(value: dict, path: str, faults: Faults):
+    """Read {from, to, stages}."""
+    for key in value:
+        if key not in ("from", "to", "stages"):
+            faults.append(f"{join(path, key)}: no such key{nearest(key, ('from', 'to', 'stages'))}")
+    read = {end: read_mixture(value[end], f"{path}.{end}", faults) for end in ("from", "to")}
+    if value.get("stages") is not None:
+        read["stages"] = read_scalar(int, value["stages"], f"{path}.stages", faults)
+    return read
 
 
 def read_entry(entry, path: str, faults: Faults):

@@ -6,9 +6,11 @@ The comment beside a field is its documentation: `codemix doctor --recipe-keys` 
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Literal, get_args
 
+from codemix_megatron.recipe.batch_sizes import read_batch_sizes
 from codemix_megatron.recipe.conversations import Conversations
 from codemix_megatron.recipe.fields import says, tokens
 from codemix_megatron.recipe.filtering import FilterSpec
+from codemix_megatron.recipe.moving_mixture import is_moving
 
 __all__ = [
     "KINDS",
@@ -153,10 +155,23 @@ class Parallel:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Sizes in sequences."""
+    """Sizes in sequences of model.sequence_length; a phase of shorter ones has as many tokens in more of them."""
 
-    global_sequences: int = says("sequences per optimizer step, over all ranks")
+    global_sequences: int | tuple[tuple[int, int], ...] = says(
+        "sequences per optimizer step, over all ranks; or [tokens seen, sequences] from which on a size holds: [[0, 256], [10B, 512]]",
+        reader=read_batch_sizes,
+    )
     micro_sequences: int = says("sequences per forward pass on one rank", 1)
+
+    @property
+    def stages(self) -> tuple[tuple[int, int], ...]:
+        """(tokens seen, sequences) from which on a global batch has that size; the first from 0 on."""
+        return ((0, self.global_sequences),) if isinstance(self.global_sequences, int) else self.global_sequences
+
+    @property
+    def sizes(self) -> list[int]:
+        """All sizes of a global batch, in the order they come."""
+        return list(dict.fromkeys(size for _, size in self.stages))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,10 +264,12 @@ class Phase:
     name: str = says("shown in journal and report")
     tokens: int = tokens("budget; becomes whole global batches")
     mixture: dict = says(
-        "corpus -> share or {tokens}; group -> {share or tokens, mixture}; or {proportional: tokens, temperature, corpora}",
+        "corpus -> share or {tokens}; group -> {share or tokens, mixture}; or {proportional: tokens, temperature, corpora};"
+        " or {from: MIXTURE, to: MIXTURE, stages: N} for shares that move within the phase, linearly without stages",
         reader="mixture",
     )
     learning_rate: LearningRate = says("schedule of this phase")
+    sequence_length: int | None = says("tokens of a sequence in this phase; divides model.sequence_length, which it is by default", None)
     optimizer_state: Literal["keep", "reset"] = says("carry Adam's moments into this phase or start them at zero", "keep")
     data_seed: int | None = says("another order, from here on, of all that was not read yet; default: that of the run's seed goes on", None)
 
@@ -350,7 +367,7 @@ class Recipe:
 
 
 def flatten_mixture(mixture: dict, phase_tokens: float, sizes: dict[str, int]) -> dict[str, float]:
-    """Return corpus -> share of the phase; groups are multiplied out.
+    """Return corpus -> share of the phase; groups are multiplied out, shares that move are the mean over the phase.
 
     `phase_tokens` turns shares given as tokens into shares, `sizes` (corpus -> training tokens) is what
     proportional mixtures go by: a corpus of n tokens gets a share proportional to n ** (1 / temperature).
@@ -360,6 +377,9 @@ def flatten_mixture(mixture: dict, phase_tokens: float, sizes: dict[str, int]) -
     >>> flatten_mixture({"proportional": "tokens", "temperature": 2, "corpora": ["a", "b"]}, 100, {"a": 1, "b": 9})
     {'a': 0.25, 'b': 0.75}
     """
+    if is_moving(mixture):
+        ends = [flatten_mixture(mixture[end], phase_tokens, sizes) for end in ("from", "to")]
+        return {name: sum(end.get(name, 0.0) for end in ends) / 2 for name in dict.fromkeys([*ends[0], *ends[1]])}
     if "proportional" in mixture:
         heights = {name: sizes[name] ** (1 / mixture["temperature"]) for name in mixture["corpora"]}
         return {name: height / sum(heights.values()) for name, height in heights.items()}

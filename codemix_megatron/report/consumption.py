@@ -89,7 +89,8 @@ def describe_use(run, phase, source, planned, got, consumed, finished) -> Source
     """Put one row together."""
     total, tokens = sum(got.values()), got.get(source, 0)
     planned_tokens, share = (planned["tokens"], planned["share"]) if planned else (None, None)
-    expected = planned_tokens if finished else share * total if share is not None else None
+    moves = bool(phase_plan(run, phase).get("stretches"))  # what a part of the phase is to have had is not its mean share
+    expected = planned_tokens if finished else share * total if share is not None and not moves else None
     comparable = total and expected is not None and run.sequence_length
     epoch_tokens = epoch_length(run, source)
     return SourceUse(
@@ -107,7 +108,12 @@ def describe_use(run, phase, source, planned, got, consumed, finished) -> Source
 
 def plan_of(run: RunData, phase: str) -> dict[str, dict]:
     """Return the planned sources of a phase."""
-    return next((p.get("sources", {}) for p in (run.plan or {}).get("phases", []) if p["name"] == phase), {})
+    return phase_plan(run, phase).get("sources", {})
+
+
+def phase_plan(run: RunData, phase: str) -> dict:
+    """Return a phase as it was planned; nothing where there is no plan of it."""
+    return next((p for p in (run.plan or {}).get("phases", []) if p["name"] == phase), {})
 
 
 def epoch_length(run: RunData, source: str) -> int | None:

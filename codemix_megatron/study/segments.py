@@ -8,6 +8,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from codemix_megatron.recipe.moving_mixture import is_moving
 from codemix_megatron.recipe.reading import write_recipe
 from codemix_megatron.recipe.schema import Branch, CheckpointPolicy, Evaluation, Observers, Parallel, Phase, Recipe
 from codemix_megatron.study.schema import Study, Variant
@@ -96,6 +97,8 @@ def key_of(recipe: Recipe, index: int) -> str:
 
 def corpora_of(mixture: dict) -> list[str]:
     """Return the corpora a mixture names, in groups too."""
+    if is_moving(mixture):
+        return list(dict.fromkeys([*corpora_of(mixture["from"]), *corpora_of(mixture["to"])]))
     if "proportional" in mixture:
         return list(mixture["corpora"])
     inner = {name: entry.get("mixture") if isinstance(entry, dict) else None for name, entry in mixture.items()}

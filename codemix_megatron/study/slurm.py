@@ -9,7 +9,7 @@ from codemix_megatron.launch.slurm.command_job import Scripts, render_preparatio
 from codemix_megatron.launch.slurm.commands import JobState, cancel, job_states
 from codemix_megatron.launch.slurm.site import Site
 from codemix_megatron.launch.slurm.training_job import active_job, ranks_for, render_training, submit_training
-from codemix_megatron.mixture.budget import whole_batches
+from codemix_megatron.mixture.budget import plan_batches
 from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.study.folder import StudyFolder
@@ -124,8 +124,7 @@ def steps_of(task: Task) -> float:
     """Return about how long a task takes, in steps."""
     if not task.is_training:
         return SCORE_STEPS
-    batch = task.recipe.batch.global_sequences * task.recipe.model.sequence_length
-    return whole_batches(task.phase_tokens, batch)
+    return sum(steps for steps, _ in plan_batches(task.recipe.batch.stages, 0, task.phase_tokens, task.recipe.model.sequence_length))
 
 
 def tasks_on_slurm(tasks: dict[str, dict], folder: StudyFolder) -> dict[str, dict]:

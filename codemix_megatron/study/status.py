@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from codemix_megatron.mixture.budget import whole_batches
+from codemix_megatron.mixture.budget import plan_batches
 from codemix_megatron.records.events import EndEvent, RunEvent, StartEvent, StepEvent, StopEvent, event_of
 from codemix_megatron.records.run_folder import is_run_folder
 from codemix_megatron.study.folder import StudyFolder
@@ -37,11 +37,12 @@ def find_standings(
 ) -> dict[str, Standing]:
     """Return segment -> standing. `tasks` is that of study.json; `working` says whether a task really is under way."""
     found: dict[str, Standing] = {}
-    ends: dict[str | None, int] = {}
+    ends: dict[str | None, tuple[int, int]] = {}  # step and position
     for name, segment in graph.segments.items():
-        batch = segment.recipe.batch.global_sequences * segment.recipe.model.sequence_length
-        first, steps = ends.get(segment.parent, 0), whole_batches(segment.phase.tokens, batch)
-        ends[name] = first + steps
+        first, position = ends.get(segment.parent, (0, 0))
+        runs = plan_batches(segment.recipe.batch.stages, position, segment.phase.tokens, segment.recipe.model.sequence_length)
+        steps = sum(count for count, _ in runs)
+        ends[name] = first + steps, position + sum(count * size for count, size in runs)
         last = read_tail(folder.run(name).journal) if is_run_folder(folder.run(name)) else Tail()
         state, note = state_of(name, isinstance(last.status, EndEvent), found.get(segment.parent or ""), tasks, working)
         found[name] = Standing(

@@ -90,5 +90,5 @@ class Saves:
         steps = [saved_step(p) for p in list_checkpoints(self.run.checkpoints)]
         prune(
             self.run.checkpoints,
-            why_kept(steps, self.policy, self.plan.batch_tokens, phase_ends, self.plan.first_step, self.plan.tokens_at(0)),
+            why_kept(steps, self.policy, self.plan.tokens_at, phase_ends, self.plan.first_step),
         )

@@ -39,6 +39,11 @@ class RunDataset(Dataset):
         read = read_recipe(Path(recipe), overrides)
         manifests = read_manifests(read)
         self.plan, self.form = make_plan(read, manifests), form
+        if any(phase.sequence_length != self.plan.sequence_length for phase in self.plan.phases):
+            lengths = ", ".join(f"{phase.name} {phase.sequence_length}" for phase in self.plan.phases)
+            raise CodemixError(
+                f"{recipe}: phases have sequences of other lengths ({lengths}); a dataset has one, so leave sequence_length out of phases"
+            )
         self.mixture = self.plan.mixture()
         self.sources = self.mixture.sources
         self.new_reader = ReaderOf(read, {name: manifests[name] for name in self.sources})

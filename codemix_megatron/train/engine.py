@@ -151,14 +151,14 @@ class Engine:
         sources = np.concatenate([np.full(len(rows), source), np.full(missing, self.num_sources)])
         rows = np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)]).astype(np.int64)
         device = self.ranks.device
-        share = Batch(*(torch.from_numpy(data_parallel_slice(values, self.ranks)).to(device) for values in (rows, sources)))
-        losses, _ = self.reduce(self.run_schedule(share, forward_only=True))
+        own_rows, own_sources = (torch.from_numpy(data_parallel_slice(values, self.ranks)).to(device) for values in (rows, sources))
+        losses, _ = self.reduce(self.run_schedule(Batch(own_rows, own_sources), forward_only=True))
         return losses
 
     @timed("forward_backward")
     def run_schedule(self, batch: Batch, forward_only: bool) -> list:
         """Send this rank's share through the pipeline; the last stage gets its loss reports back."""
-        size, length = self.recipe.batch.micro_sequences, self.recipe.model.sequence_length
+        size, length = self.recipe.batch.micro_sequences * batch.parts, self.recipe.model.sequence_length // batch.parts
         parts = micro_batches(batch, size, self.documents)
         weight = None if forward_only else self.loss_weight(batch)
         iterators = [iter(parts) for _ in self.chunks]

@@ -8,8 +8,9 @@ import numpy as np
 
 from codemix_megatron.checkpoint.retention import is_token_mark
 from codemix_megatron.errors import CodemixError
-from codemix_megatron.plan.plan import PhasePlan, Plan
-from codemix_megatron.recipe.schedule import learning_rate_at
+from codemix_megatron.plan.phases import PhasePlan
+from codemix_megatron.plan.plan import Plan
+from codemix_megatron.plan.rates import step_rate
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.events import PhaseEndEvent, RollbackEvent, RunEvent, SkippedEvent, StepEvent, WarningEvent
 from codemix_megatron.train.batches import Batches
@@ -89,7 +90,7 @@ class Training:
         """Take the next global batch, update once, and log it; a batch without a finite loss is skipped."""
         began = time.perf_counter()
         spec = next(p for p in self.recipe.phases if p.name == phase.name).learning_rate
-        rate = learning_rate_at(spec, self.state.step + 1 - phase.first_step, phase.steps, self.plan.batch_tokens)
+        rate = step_rate(spec, phase, self.state.step + 1, self.plan.sequence_length)
         self.hooks.beat(f"step {self.state.step + 1}, getting the batch")
         batch = self.batches.at(self.state.sequences_seen)
         # The first step of a start builds communicators and kernels, and takes far longer than the others.
@@ -106,8 +107,8 @@ class Training:
 
     def advance(self) -> None:
         """Count one global batch."""
+        self.state.sequences_seen += self.plan.batch_at(self.state.sequences_seen).sequences
         self.state.step += 1
-        self.state.sequences_seen += self.plan.global_sequences
 
     def after_step(self, phase: PhasePlan, stop_asked: bool, written_everywhere: bool) -> None:
         """Do what is due at this step: finish a save, score held-out data, save."""
@@ -119,7 +120,7 @@ class Training:
         if ends_phase:
             self.hooks.emit(PhaseEndEvent(step=self.state.step, phase=phase.name))
         policy = self.recipe.checkpoint
-        is_mark = is_token_mark(self.state.step, policy, self.plan.batch_tokens, self.plan.tokens_at(0))
+        is_mark = is_token_mark(self.state.step, policy, self.plan.tokens_at)
         if ends_phase or stop_asked or is_mark or self.is_due(policy.every_steps):
             self.hooks.save(wait=stop_asked or self.state.step == self.plan.steps)
 
@@ -129,7 +130,7 @@ class Training:
 
     def describe(self, phase: PhasePlan, rate: float, result: StepResult, seconds: float) -> StepEvent:
         """Return a step event; what a rank measures of itself is added on its way to the observers."""
-        mixture, tokens = self.batches.mixture, self.plan.batch_tokens
+        mixture, tokens = self.batches.mixture, self.plan.tokens_at(self.state.step) - self.plan.tokens_at(self.state.step - 1)
         consumed = (mixture.consumed(self.state.sequences_seen) - self.sequences_skipped()) * self.plan.sequence_length
         return StepEvent(
             step=self.state.step,
@@ -144,7 +145,7 @@ class Training:
             gradient_norm=result.gradient_norm,
             seconds=round(seconds, 4),
             tokens_per_second=round(tokens / seconds, 1),
-            model_flops_per_second=self.plan.flops["per_token"] * tokens / seconds,
+            model_flops_per_second=phase.flops_per_token * tokens / seconds,
         )
 
     def positions(self, step: int) -> np.ndarray:

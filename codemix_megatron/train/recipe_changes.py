@@ -10,6 +10,7 @@ from pathlib import PurePath
 
 import yaml
 
+from codemix_megatron.plan.branch import sequences_at
 from codemix_megatron.recipe.schema import Recipe, as_plain
 
 __all__ = ["begun_phases", "describe_changes", "find_changes", "fixed_part", "proposed_branch"]
@@ -35,7 +36,7 @@ def fixed_part(recipe: Recipe, plan: dict, num_begun: int) -> dict:
             "model": recipe.model,
             # Megatron keeps the state of both optimizers under other names, and loads neither as the other.
             "parallel": {"distributed_optimizer": recipe.parallel.distributed_optimizer},
-            "batch": {"global_sequences": recipe.batch.global_sequences},
+            "batch": {"global_sequences": begun_sizes(recipe, plan, num_begun)},
             "optimizer": recipe.optimizer,
             "tokenizer": {"end_of_document": recipe.tokenizer.end_of_document},
             # Their order counts: it is that of the leaves of the tree that interleaves them.
@@ -44,6 +45,13 @@ def fixed_part(recipe: Recipe, plan: dict, num_begun: int) -> dict:
             "phases": recipe.phases[:num_begun],
         }
     )
+
+
+def begun_sizes(recipe: Recipe, plan: dict, num_begun: int) -> list[list[int]]:
+    """Return the sizes of global batches that hold before the end of the phases that have begun."""
+    begun = plan["phases"][num_begun - 1]
+    end = sequences_at(plan, begun["first_step"] + begun["steps"] - 1) * plan["sequence_length"]
+    return [[tokens, size] for tokens, size in recipe.batch.stages if tokens < end]
 
 
 def find_changes(before: Recipe, after: Recipe, plan: dict, num_begun: int) -> list[str]:

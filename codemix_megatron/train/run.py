@@ -115,7 +115,7 @@ class RankOfRun:
         self.state = TrainState()
         self.engine = Engine(recipe, self.manifests[self.names[0]].tokenizer, len(self.names), ranks)
         within_documents = recipe.sequences.attention_within_documents
-        self.batches = Batches(self.plan.mixture(), self.reader, self.plan.global_sequences, ranks, every_stage=within_documents)
+        self.batches = Batches(self.plan.mixture(), self.reader, self.plan.batch_at, ranks, every_stage=within_documents)
         self.saves = Saves(run, recipe.checkpoint, self.plan, ranks, self.emit, lease.check)
         self.measuring, self.profiling = Measuring(recipe, ranks), Profiling(run, ranks)
         self.stragglers = StragglerWatch(recipe.observers, ranks)

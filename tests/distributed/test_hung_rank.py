@@ -28,7 +28,7 @@ class Finder(importlib.abc.MetaPathFinder):
             at = module.Batches.at
 
             def endless(self, first):
-                is_stuck = os.environ.get("RANK") == "1" and first >= 5 * self.global_sequences
+                is_stuck = os.environ.get("RANK") == "1" and first >= 5 * 8
                 while is_stuck:
                     pass
                 return at(self, first)

@@ -109,10 +109,15 @@ def test_what_changes_while_a_copied_save_is_written_is_not_in_it(ranks, tmp_pat
     assert torch.equal(loaded["w"], torch.arange(6.0))
 
 
+def hundred(step: int) -> int:
+    """Return the tokens after a step where each has a hundred."""
+    return 100 * step
+
+
 def test_pruning_keeps_the_newest_and_the_phase_ends(ranks, tmp_path):
     for step in (2, 4, 6, 8, 10):
         save(ranks, tmp_path, step)
-    prune(tmp_path, why_kept([2, 4, 6, 8, 10], CheckpointPolicy(keep_last=1), 100, {4, 10}))
+    prune(tmp_path, why_kept([2, 4, 6, 8, 10], CheckpointPolicy(keep_last=1), hundred, {4, 10}))
     assert [json.loads((p / "card.json").read_text())["step"] for p in list_checkpoints(tmp_path)] == [4, 8, 10]
     assert len(list(tmp_path.iterdir())) == 3
 
@@ -120,12 +125,12 @@ def test_pruning_keeps_the_newest_and_the_phase_ends(ranks, tmp_path):
 def test_one_checkpoint_of_every_so_many_tokens_is_kept_for_ever_whenever_one_prunes():
     policy, saved, kept = CheckpointPolicy(keep_last=2, keep_every_tokens=1000), [], {}
     for step in range(3, 100, 3):  # 100 tokens a step: marks at 12, 21, 30, ...
-        kept = why_kept([*saved, step], policy, 100, {50})
+        kept = why_kept([*saved, step], policy, hundred, {50})
         saved = list(kept)
     assert saved == [12, 21, 30, 42, 51, 60, 72, 81, 90, 96, 99]
     assert kept[90] == "every 1000 tokens" and kept[99] == "last 2"
-    assert list(why_kept([27, 28, 30, 31, 32, 33], policy, 100, set(), begun_at=26)) == [30, 32, 33]  # its parent passed the mark at 20
-    assert [step for step in range(1, 40) if is_token_mark(step, policy, 100)] == [10, 20, 30]
+    assert list(why_kept([27, 28, 30, 31, 32, 33], policy, hundred, set(), begun_at=26)) == [30, 32, 33]  # its parent passed the mark at 20
+    assert [step for step in range(1, 40) if is_token_mark(step, policy, hundred)] == [10, 20, 30]
 
 
 def test_links_are_unlinked_and_never_followed_into(tmp_path):
@@ -157,7 +162,7 @@ def test_leftovers_of_cut_off_saves_go_and_torn_checkpoints_no_longer_count_as_t
     found, _ = newest_valid(tmp_path)
     set_aside(tmp_path, after=found)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-1", "step-2.torn"]
-    prune(tmp_path, why_kept([1], CheckpointPolicy(keep_last=1), 100, set()))
+    prune(tmp_path, why_kept([1], CheckpointPolicy(keep_last=1), hundred, set()))
     assert list_checkpoints(tmp_path) == [tmp_path / "step-1"]
 
 

@@ -9,7 +9,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from codemix_megatron.mixture.budget import apportion
+from codemix_megatron.mixture.budget import apportion, apportion_moving
 from codemix_megatron.mixture.fill_in_the_middle import MiddleFiller
 from codemix_megatron.mixture.mixture import DATA_ORDER, Mixture
 from codemix_megatron.mixture.packing import best_fit, cut_pieces
@@ -44,7 +44,7 @@ def test_digest_of_positions_spread_over_a_run(mixture, digest):
 def digest_of(mixture: Mixture) -> str:
     """Return a digest of up to 4,096 located positions, the first, the last and those around each border of phases among them."""
     spread = np.linspace(0, len(mixture) - 1, 4096).round().astype(np.int64)
-    borders = [start + offset for start in mixture.phase_starts for offset in range(-8, 8)]
+    borders = [start + offset for start in mixture.row_starts for offset in range(-8, 8)]
     positions = np.unique(np.clip(np.concatenate([spread, borders]), 0, len(mixture) - 1))
     located = mixture.locate(positions)
     columns = np.stack([positions, located.phase, located.source, located.epoch, located.sequence]).astype("<i8")
@@ -82,3 +82,10 @@ def test_documents_rewritten_for_infilling():
     rows = np.tile(np.where(np.arange(64) % 21 == 20, 0, np.arange(64) + 1), (3, 1))
     filler.rewrite(rows, np.zeros(3, int), np.array([4, 5, 4]), np.array([0, 0, 1]), None)
     assert hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()[:16] == "b11e9f109788883e"
+
+
+def test_shares_that_move():
+    rows = apportion_moving(97, {"a": 1.0}, {"a": 0.2, "b": 0.8}, 6, is_stepped=False)
+    assert [(row["a"], row["b"]) for row in rows] == [(15, 1), (13, 3), (10, 6), (9, 7), (7, 9), (4, 13)]
+    moving = Mixture(5, ["a", "b"], [30, 40], [[*row.values()] for row in rows], phase_of_row=[0] * 6)
+    assert digest_of(moving) == "d0239b439a8166a6"

@@ -27,7 +27,7 @@ def test_rows_are_those_that_training_gets(tiny, way):
     dataset = RunDataset(tiny.recipe, [*LONG, *way])
     assert len(dataset) > NUM
     with one_rank(device="cpu") as ranks:
-        batches = Batches(dataset.mixture, dataset.new_reader(), 8, ranks, every_stage=False)
+        batches = Batches(dataset.mixture, dataset.new_reader(), dataset.plan.batch_at, ranks, every_stage=False)
         trained = [batches.at(first) for first in range(0, NUM, 8)]
         batches.close()
     found = rows_of(DataLoader(dataset, batch_size=10), "row")

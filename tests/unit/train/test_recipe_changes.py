@@ -120,8 +120,14 @@ def test_branches_with_other_global_batches_go_on_where_their_parents_stood(begu
     after = located(small.mixture(), 144, len(small.mixture()))
     assert small.sequences_at(small.first_step) == 144 and len(set(before)) == 144
     assert not set(before) & set(after[: 300 - 144]), "nothing comes again before all came once"
-    marks = [step for step in range(14, 25) if is_token_mark(step, CheckpointPolicy(keep_every_tokens=4096), 1024, plan.tokens_at(0))]
+    marks = [step for step in range(14, 25) if is_token_mark(step, CheckpointPolicy(keep_every_tokens=4096), plan.tokens_at)]
     assert marks == [step for step in range(14, 25) if plan.tokens_at(step) // 4096 > plan.tokens_at(step - 1) // 4096]
+
+
+def test_sizes_of_batches_to_come_may_change_and_those_that_held_may_not(begun):
+    end = 12 * 512  # tokens of the first phase, the only one that has begun
+    assert begun.check(f"batch.global_sequences=[[0, 8], [{end}, 16]]")
+    assert "was started from another recipe" in begun.refusal(f"batch.global_sequences=[[0, 8], [{end - 512}, 16]]")
 
 
 def located(mixture, first: int, end: int) -> list[tuple[int, int]]:
