@@ -48,3 +48,27 @@ def train_plainly(model, batches) -> tuple[list[float], list[float]]:
         optimizer.step()
         losses.append(float(loss.detach()))
     return losses, norms
+
+
+def plain_llama(model, weights: dict, rows: int):
+    """Return LlamaForCausalLM with Megatron's `weights` (by their names there) and `rows` of embedding, padding included."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from codemix_megatron.conversion.checkpoint_source import hugging_face_config
+    from codemix_megatron.families.llama import LLAMA
+
+    theirs = LlamaForCausalLM(LlamaConfig(**hugging_face_config(LLAMA, model, rows), pad_token_id=None))
+    state = {name: part.detach().clone() for name, part in by_llama_names(weights, model, rows).items()}
+    missing = theirs.load_state_dict(state, strict=False)
+    assert missing.missing_keys in ([], ["lm_head.weight"]) and not missing.unexpected_keys
+    return theirs
+
+
+def adamw(model, decay: float, undecayed=lambda name: False) -> torch.optim.AdamW:
+    """Return torch's AdamW with decay on matrices but those of which `undecayed(name)` is true; set the rate before each step."""
+    is_decayed = {name: weight.dim() > 1 and not undecayed(name) for name, weight in model.named_parameters()}
+    groups = [
+        {"params": [weight for name, weight in model.named_parameters() if is_decayed[name] == flag], "weight_decay": decay * flag}
+        for flag in (True, False)
+    ]
+    return torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.95), eps=1e-8)

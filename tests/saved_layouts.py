@@ -2,13 +2,13 @@
 
     python tests/saved_layouts.py JOBS.json
 
-JOBS.json: name -> {"model", "parallel", "folder"}; checkpoints of steps 1 to 3 go to FOLDER/step-N.
+JOBS.json: name -> {"model", "parallel", "folder", "optimizer"}; checkpoints of steps 1 to 3 go to FOLDER/step-N.
 """
 
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from many_layouts import VOCABULARY, batches, held_ports, recipe_of
@@ -22,12 +22,12 @@ def train_and_save(job: dict) -> None:
 
     from codemix_megatron.checkpoint.writing import save_checkpoint
     from codemix_megatron.parallel.ranks import join_ranks, leave_ranks
-    from codemix_megatron.recipe.schema import as_plain
+    from codemix_megatron.recipe.schema import Optimizer, as_plain
     from codemix_megatron.records.manifest import TokenizerCard
     from codemix_megatron.train.batches import Batch, data_parallel_slice
     from codemix_megatron.train.engine import Engine
 
-    recipe = recipe_of(job["model"], job["parallel"], {})
+    recipe = replace(recipe_of(job["model"], job["parallel"], {}), optimizer=Optimizer(**job.get("optimizer", {})))
     ranks = join_ranks(recipe.parallel, recipe.seed)
     try:
         tokenizer = TokenizerCard(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0)

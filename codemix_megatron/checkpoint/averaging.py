@@ -24,8 +24,9 @@ from codemix_megatron.records.run_folder import saved_step
 
 __all__ = ["average_checkpoints", "weights_of_decay"]
 
-MOMENTS = ("exp_avg.", "exp_avg_sq.")
+MOMENTS = ("exp_avg.", "exp_avg_sq.", "state.average.")
 OPTIMIZER = "optimizer."
+MOVING = "optimizer.state.average."  # of every weight, where optimizer.average_decay keeps one
 MASTERS = ("optimizer.state.param.", "optimizer.state.fp32_param.")  # of the distributed optimizer, and of Megatron's other
 LAYERS = ".layers."  # tensors with this in their names are stacks of layers
 
@@ -41,10 +42,15 @@ def weights_of_decay(number: int, decay: float) -> list[float]:
 
 
 def average_checkpoints(
-    checkpoints: list[Path], weights: list[float], target: Path, progress: Progress = lambda what, done, total: None
+    checkpoints: list[Path],
+    weights: list[float],
+    target: Path,
+    progress: Progress = lambda what, done, total: None,
+    moving: bool = False,
 ) -> dict:
     """Write the mean of `checkpoints`, oldest first, as the checkpoint `target`; return its card.
 
+    With `moving`, of the moving averages of the weights that they keep: of one checkpoint, that is its average as it is.
     It is complete or absent. Raises CheckpointError when one of them is torn, or holds another model than the newest.
     """
     cards = [checked_card(path) for path in checkpoints]
@@ -53,10 +59,15 @@ def average_checkpoints(
     with writing_folder(target) as partial:
         with ExitStack() as opened, ShardWriter(partial) as writer:
             readers = [opened.enter_context(closing(ShardReader(path))) for path in checkpoints]
-            write_mean(readers, weights, writer, progress)
+            write_mean(readers, weights, writer, progress, moving)
             known = writer.finish((checkpoints[-1] / "common.pt").read_bytes())
         files = {p.name: {"bytes": p.stat().st_size, "sha256": known.get(p.name) or file_sha256(p)} for p in sorted(partial.iterdir())}
-        averaged = {"steps": [saved_step(path) for path in checkpoints], "weights": weights, "from": str(checkpoints[-1].parent.parent)}
+        averaged = {
+            "steps": [saved_step(path) for path in checkpoints],
+            "weights": weights,
+            "from": str(checkpoints[-1].parent.parent),
+            "moving": moving,
+        }
         now = datetime.now(UTC).isoformat(timespec="seconds")
         card = {**cards[-1], "files": files, "averaged": averaged, "at": now, "seconds": round(time.perf_counter() - began, 3)}
         write_card(partial, card)
@@ -82,12 +93,12 @@ def refuse_others(checkpoints: list[Path], cards: list[dict]) -> None:
                 raise CheckpointError(f"{path}: holds another {key} than {checkpoints[-1]}: {'; '.join(different)}", exit_code=2)
 
 
-def write_mean(readers: list[ShardReader], weights: list[float], writer: ShardWriter, progress: Progress) -> None:
+def write_mean(readers: list[ShardReader], weights: list[float], writer: ShardWriter, progress: Progress, moving: bool) -> None:
     """Write every tensor and object of the newest checkpoint, those that are weights as means."""
     newest = readers[-1]
     for done, (name, stored) in enumerate(newest.tensors.items()):
         is_moment = name.startswith(OPTIMIZER) and any(part in name for part in MOMENTS)
-        kept_in = name if is_moment or name.startswith(OPTIMIZER) else master_of(name, newest)
+        kept_in = name if is_moment else moving_of(name) if moving else name if name.startswith(OPTIMIZER) else master_of(name, newest)
         for layer, offsets in pieces(name, stored):
             if is_moment:
                 mean = newest.read(name, layer).clone()  # a view would be saved with all it is a part of
@@ -97,6 +108,11 @@ def write_mean(readers: list[ShardReader], weights: list[float], writer: ShardWr
         progress("tensors", done + 1, len(newest.tensors))
     for name in newest.objects:
         writer.copy_object(name, newest.read_object(name))
+
+
+def moving_of(name: str) -> str:
+    """Return the name of the moving average of a weight, or of the weight that a master copy is of."""
+    return MOVING + next((name.removeprefix(master) for master in MASTERS if name.startswith(master)), name)
 
 
 def master_of(name: str, reader: ShardReader) -> str:
@@ -119,7 +135,12 @@ def mean_of(readers: list[ShardReader], weights: list[float], name: str, layer: 
     equal = len(set(weights)) == 1
     for reader, weight in zip(readers, weights, strict=True):
         if name not in reader.tensors:
-            raise CheckpointError(f"{reader.folder}: holds no {name}, the newest checkpoint does; leave it out with --steps", exit_code=2)
+            hint = (
+                "train with optimizer.average_decay to have one"
+                if name.startswith(MOVING)
+                else "the newest checkpoint does; leave it out with --steps"
+            )
+            raise CheckpointError(f"{reader.folder}: holds no {name}; {hint}", exit_code=2)
         part = reader.read(name, layer).double()
         part = part if equal else part * weight
         total = part if total is None else total.add_(part)

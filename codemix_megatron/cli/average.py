@@ -18,6 +18,7 @@ __all__ = ["add_arguments", "run"]
 EPILOG = """examples:
   codemix average runs/mine --last 5                     into runs/mine-average-5
   codemix average runs/mine --steps 600,800,1000 --output runs/mean
+  codemix average runs/mine --moving                     the moving average that optimizer.average_decay keeps, of the newest checkpoint
   codemix average runs/mine --last 8 --decay 0.8         an exponential moving average over checkpoints
   then: codemix export runs/mine-average-5, codemix evaluate, `branch: {run: runs/mine-average-5}` or codemix train on it
 
@@ -31,6 +32,9 @@ def add_arguments(parser) -> None:
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("--last", type=int, metavar="N", help="average the newest N checkpoints")
     chosen.add_argument("--steps", metavar="A,B,...", help="average the checkpoints of these steps")
+    chosen.add_argument(
+        "--moving", action="store_true", help="the moving average of the weights that the run keeps, as of its newest checkpoint"
+    )
     parser.add_argument(
         "--decay", type=float, default=1.0, help="weight of a checkpoint relative to the next newer one (default: 1, all the same)"
     )
@@ -40,8 +44,9 @@ def add_arguments(parser) -> None:
 def run(arguments) -> int:
     """Average and say how to go on."""
     source = RunFolder.existing(arguments.run_folder)
-    checkpoints = chosen_checkpoints(source, arguments.last, arguments.steps)
-    target = RunFolder(arguments.output or source.path.with_name(f"{source.path.name}-average-{len(checkpoints)}"))
+    checkpoints = newest(source) if arguments.moving else chosen_checkpoints(source, arguments.last, arguments.steps)
+    ending = "moving-average" if arguments.moving else f"average-{len(checkpoints)}"
+    target = RunFolder(arguments.output or source.path.with_name(f"{source.path.name}-{ending}"))
     if target.path.exists() and any(target.path.iterdir()):
         raise CodemixError(f"{target}: there already; give an empty or new --output")
     from codemix_megatron.checkpoint.averaging import average_checkpoints, weights_of_decay  # torch: after what is cheap to check
@@ -51,11 +56,19 @@ def run(arguments) -> int:
     weights, step = weights_of_decay(len(checkpoints), arguments.decay), saved_step(checkpoints[-1])
     target.checkpoints.mkdir(parents=True, exist_ok=True)
     with progress_bars(Console(file=sys.stderr)) as progress:
-        card = average_checkpoints(checkpoints, weights, target.checkpoint(step), progress)
+        card = average_checkpoints(checkpoints, weights, target.checkpoint(step), progress, arguments.moving)
     write_run(source, target, step, card["averaged"])
     listed = ", ".join(str(number) for number in card["averaged"]["steps"])
-    sys.stdout.write(f"the mean of steps {listed} is step {step} of {target}\nnext: codemix export {target}\n")
+    what = "the moving average at step" if arguments.moving else "the mean of steps"
+    sys.stdout.write(f"{what} {listed} is step {step} of {target}\nnext: codemix export {target}\n")
     return 0
+
+
+def newest(run: RunFolder) -> list[Path]:
+    """Return the newest checkpoint by itself; raises CheckpointError when there is none."""
+    if not (there := list_checkpoints(run.checkpoints)):
+        raise CheckpointError(f"{run}: has no checkpoint yet", exit_code=2)
+    return there[-1:]
 
 
 def chosen_checkpoints(run: RunFolder, last: int | None, steps: str | None) -> list[Path]:
@@ -89,7 +102,9 @@ def write_run(source: RunFolder, target: RunFolder, step: int, averaged: dict) -
     for line in read_lines(source.journal):
         if line.get("step", 0) <= step and line["event"] != EndEvent.kind:
             journal.append_line(line)
-    journal.append(AveragedEvent(step=step, steps=averaged["steps"], weights=averaged["weights"], from_=averaged["from"]))
+    journal.append(
+        AveragedEvent(step=step, steps=averaged["steps"], weights=averaged["weights"], from_=averaged["from"], moving=averaged["moving"])
+    )
     journal.close()
     replace_text(target.recipe, write_recipe(replace(recipe, name=target.path.name)))
     write_json(target.environment, {**read_json(source.environment), "averaged": averaged})  # last: with it, the folder is a run

@@ -189,4 +189,4 @@ def print_recipe_keys(console) -> None:
 
 
 FILTER_BLOCKS = ("FilterSpec", "LineLength", "Decontamination", "NearDuplicates")
-PLAIN_BLOCKS = ("Sequences", "CheckpointPolicy", "Faults", "Evaluation", "Observers")
+PLAIN_BLOCKS = ("Sequences", "CheckpointPolicy", "Faults", "Evaluation", "WhileTraining", "Observers")

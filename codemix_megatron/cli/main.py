@@ -29,6 +29,7 @@ COMMANDS = {
     "plan": "show what a recipe will do: sequences, steps, epochs, parameters, memory, FLOPs",
     "study": "many runs that share parents, described once: plan, run, status, resume, report",
     "train": "train a recipe on any number of ranks; resumes a run folder that is there",
+    "watch": "follow a run that trains elsewhere, through the files of its folder alone",
     "launch": "train, prepare or evaluate as Slurm jobs that are requeued after failures",
     "site": "a site file for this cluster, out of what Slurm says of it",
     "average": "the mean of a run's last checkpoints, as a run to export, score, branch off or train on from",

@@ -1,7 +1,7 @@
 """A run's journal as lines with a progress bar under them."""
 
 import json
-import os
+import sys
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -9,6 +9,7 @@ from codemix_megatron.cli.consoles import Console
 from codemix_megatron.plan.plan import Plan
 from codemix_megatron.recipe.quantity import format_tokens
 from codemix_megatron.records.events import RunEvent, StartEvent, StepEvent, event_of
+from codemix_megatron.records.journal_tail import JournalTail
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.console import ConsoleLines
 
@@ -29,25 +30,24 @@ def progress_bar(unit: str = "") -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def training_bar() -> Progress:
+def training_bar(drawn: bool = True) -> Progress:
     """Return the bar over a run's tokens: phase, tokens, speed, loss, time left; without a terminal it draws nothing."""
     texts = [TextColumn(f"{{task.fields[{name}]}}") for name in ("tokens", "speed", "loss")]
     console = Console()
     # The bar takes what the texts leave of the line, so that the time left is seen on 80 columns too.
     columns = [TextColumn("{task.description}"), BarColumn(bar_width=None), *texts, TimeRemainingColumn(), TextColumn("left")]
-    return Progress(*columns, console=console, transient=True, expand=True, disable=not console.is_terminal)
+    return Progress(*columns, console=console, transient=True, expand=True, disable=not (drawn and console.is_terminal))
 
 
 class JournalProgress:
-    """Shows what one launch adds to journal.jsonl, from the start event that carries its name."""
+    """Shows what one launch adds to journal.jsonl, from the start event that carries its name: as lines with a bar, or as the events themselves."""
 
-    def __init__(self, run: RunFolder, plan: Plan, every_steps: int, launch: str):
-        self.path, self.launch = run.journal, launch
+    def __init__(self, run: RunFolder, plan: Plan, every_steps: int, launch: str, as_json: bool = False):
+        self.tail, self.launch, self.as_json = JournalTail(run.journal), launch, as_json
         self.lines = ConsoleLines(every_steps, plan.steps)
-        self.offset, self.begun = 0, False
-        self.inode: int | None = None
+        self.begun = False
         self.plan, whole = plan, plan.tokens_at(plan.steps)
-        self.bar = training_bar()
+        self.bar = training_bar(drawn=not as_json)
         self.task = self.bar.add_task("starting ranks", total=whole, tokens=format_tokens(whole), speed="", loss="")
 
     def __enter__(self) -> "JournalProgress":
@@ -59,10 +59,14 @@ class JournalProgress:
 
     def update(self) -> None:
         """Show the events that came since the last call."""
-        for event in self.new_events():
+        for line in self.tail.new_lines():
+            event = event_of(line)
             if isinstance(event, StartEvent) and event.launch == self.launch:
                 self.begun = True
-            if self.begun:
+            if self.begun and self.as_json:
+                sys.stdout.write(json.dumps(line) + "\n")
+                sys.stdout.flush()
+            elif self.begun:
                 self.show(event)
 
     def show(self, event: RunEvent) -> None:
@@ -83,17 +87,3 @@ class JournalProgress:
                 speed=f"{format_tokens(round(event.tokens_per_second))} tokens/s",
                 loss=f"loss {event.loss:.3f}",
             )
-
-    def new_events(self) -> list[RunEvent]:
-        """Return the events of complete lines added since the last call; a replaced file is read from its beginning."""
-        try:
-            with open(self.path, "rb") as handle:
-                inode = os.fstat(handle.fileno()).st_ino
-                if inode != self.inode:
-                    self.inode, self.offset = inode, 0
-                handle.seek(self.offset)
-                whole = handle.read().rpartition(b"\n")[0]
-        except FileNotFoundError:
-            return []
-        self.offset += len(whole) + 1 if whole else 0
-        return [event_of(json.loads(line)) for line in whole.splitlines() if line.strip()]

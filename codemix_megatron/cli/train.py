@@ -42,6 +42,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--restarts", type=int, default=2, help="starts after a rank crashed in native code (default: 2)")
     parser.add_argument("--profile", metavar="A-B", help="write a trace of these steps, such as 10-12, for each rank")
     parser.add_argument("--memory-snapshot", metavar="A-B", help="record CUDA's allocations in these steps, for each rank")
+    parser.add_argument("--json", action="store_true", help="print events as JSON lines on stdout, everything else on stderr")
     parser.add_argument("--port", type=int, default=0, help="rendezvous port (default: any free one)")
 
 
@@ -67,7 +68,9 @@ def run(arguments) -> int:
 
 
 def pass_on_steps(arguments) -> None:
-    """Leave the steps to record where every rank finds them, its own or those it starts."""
+    """Leave what is to be recorded or printed where every rank finds it, its own or those it starts."""
+    if arguments.json:
+        os.environ["CODEMIX_JSON_EVENTS"] = "1"
     for option, name in (("profile", "CODEMIX_PROFILE"), ("memory_snapshot", "CODEMIX_MEMORY_SNAPSHOT")):
         steps = getattr(arguments, option)
         if steps is None:
@@ -86,7 +89,11 @@ def train_as_rank(arguments) -> int:
     import_megatron()
     from codemix_megatron.train.run import train
 
-    code = train(recipe, folder)
+    score = None
+    if recipe.evaluation.while_training is not None:
+        from codemix_megatron.evaluate.while_training import score_while_training as score
+
+    code = train(recipe, folder, score)
     # torchrun and srun read anything but 0 as a failure, for which they kill the other ranks; the journal tells who launched them
     # that the run stopped early.
     return 0 if "TORCHELASTIC_RUN_ID" in os.environ or "CODEMIX_BATCH" in os.environ else code
@@ -98,40 +105,45 @@ def train_here(recipe, arguments, folder: RunFolder, num_ranks: int) -> int:
     from codemix_megatron.train.folder import check_run, is_finished, reopen
     from codemix_megatron.train.starting import check_start
 
+    say = sys.stderr if arguments.json else sys.stdout
     manifests = read_manifests(recipe)
     plan = make_plan(recipe, manifests, num_ranks, recorded_branch_point(folder))
     resumed = check_run(folder, recipe, plan)
-    check_corpus_files(folder, manifests, sys.stdout.write)
+    check_corpus_files(folder, manifests, say.write)
     for steps in filter(None, (arguments.profile, arguments.memory_snapshot)):
         asked = STEPS.fullmatch(steps)
         if asked and int(asked[1]) > plan.steps:
             raise LaunchError(f"steps {steps} are to be recorded, the run has {plan.steps}", exit_code=2)
     if not resumed:
         check_start(recipe, plan.branch)
+    if recipe.evaluation.while_training is not None:
+        from codemix_megatron.evaluate.while_training import check_suites  # torch: only where it is asked for
+
+        check_suites(recipe)
     if resumed and is_finished(folder, plan):
-        sys.stdout.write(f"{folder}: already trained to step {plan.steps} of {plan.steps}\n")
+        say.write(f"{folder}: already trained to step {plan.steps} of {plan.steps}\n")
         return 0
     refuse_second(folder)
     reopen(folder)
     command = ["train", arguments.recipe, *arguments.overrides, "--folder", str(folder)]
-    sys.stdout.write(f"{'resuming' if resumed else 'training'} {recipe.name} on {num_ranks} ranks in {folder}\n")
-    sys.stdout.flush()
+    say.write(f"{'resuming' if resumed else 'training'} {recipe.name} on {num_ranks} ranks in {folder}\n")
+    say.flush()
     if (recipe.initial_weights or "").startswith(PREFIX) and not resumed:
-        convert_start(recipe, folder)
+        convert_start(recipe, folder, say)
     for attempts_left in range(arguments.restarts, -1, -1):
         try:
-            launch_once(recipe, plan, folder, command, num_ranks, arguments.port)
+            launch_once(recipe, plan, folder, command, num_ranks, arguments)
             break
         except RankCrashed as fault:
             if not attempts_left or folder.stop.exists():
                 raise
-            sys.stdout.write(f"{fault}\nstarting the ranks again from the last checkpoint ({attempts_left} times more at most)\n")
-            sys.stdout.flush()
+            say.write(f"{fault}\nstarting the ranks again from the last checkpoint ({attempts_left} times more at most)\n")
+            say.flush()
     ended = read_events(folder.journal)[-1]
     if isinstance(ended, StopEvent):
-        sys.stdout.write(f"stopped at step {ended.step} of {plan.steps} and saved; run the same command to resume\n")
+        say.write(f"stopped at step {ended.step} of {plan.steps} and saved; run the same command to resume\n")
         return STOPPED_EARLY
-    sys.stdout.write(f"trained {plan.steps} steps; next: codemix export {folder}\n")
+    say.write(f"trained {plan.steps} steps; next: codemix export {folder}\n")
     return 0
 
 
@@ -148,7 +160,7 @@ def refuse_second(folder: RunFolder) -> None:
     wait_until_free(folder.path)
 
 
-def convert_start(recipe, folder: RunFolder) -> None:
+def convert_start(recipe, folder: RunFolder, say) -> None:
     """Convert the public model before the ranks start, so that none of them waits for it."""
     from codemix_megatron.checkpoint.card import read_card
     from codemix_megatron.cli.consoles import Console
@@ -158,15 +170,15 @@ def convert_start(recipe, folder: RunFolder) -> None:
 
     with progress_bars(Console(file=sys.stderr)) as progress:
         checkpoint = import_initial(recipe, folder, progress)
-    sys.stdout.write(f"imported {recipe.initial_weights}; {describe_parity(read_card(checkpoint).get('parity'))}\n")
-    sys.stdout.flush()
+    say.write(f"imported {recipe.initial_weights}; {describe_parity(read_card(checkpoint).get('parity'))}\n")
+    say.flush()
 
 
-def launch_once(recipe, plan, folder: RunFolder, command: list[str], num_ranks: int, port: int) -> None:
+def launch_once(recipe, plan, folder: RunFolder, command: list[str], num_ranks: int, arguments) -> None:
     """Start the ranks and draw their progress until they end; raises what made them fail."""
     from codemix_megatron.cli.progress import JournalProgress
 
     launch = f"codemix-{os.getpid()}-{time.time_ns()}"
-    ranks = start_ranks(folder, command, num_ranks, port, launch)
-    with JournalProgress(folder, plan, recipe.observers.console_every_steps, launch) as progress:
+    ranks = start_ranks(folder, command, num_ranks, arguments.port, launch)
+    with JournalProgress(folder, plan, recipe.observers.console_every_steps, launch, arguments.json) as progress:
         follow_ranks(folder, ranks, progress.update)

@@ -15,9 +15,10 @@ from megatron.core.dist_checkpointing.mapping import ShardedTensor, ShardedTenso
 from megatron.core.dist_checkpointing.utils import extract_sharded_tensors_and_factories
 from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 
-__all__ = ["load_states", "rectangles", "sharded_states"]
+__all__ = ["AVERAGE", "held_ranges", "load_states", "rectangles", "sharded_states"]
 
-STATES = ("param", "exp_avg", "exp_avg_sq")
+AVERAGE = "average"  # of a weight over steps, where train/weight_average.py keeps one
+STATES = ("param", "exp_avg", "exp_avg_sq", AVERAGE)
 
 
 def sharded_states(optimizer: DistributedOptimizer, model_state: dict, is_loading: bool = False, metadata: dict | None = None) -> dict:
@@ -33,6 +34,7 @@ def sharded_states(optimizer: DistributedOptimizer, model_state: dict, is_loadin
         found[number] = {
             name: dict(enumerate(pieces(sharded[weight], f"optimizer.state.{name}", tensors[name].detach(), start, stop)))
             for name in STATES
+            if name in tensors
         }
     return found
 
@@ -80,9 +82,13 @@ def load_states(optimizer: DistributedOptimizer, loaded: dict) -> None:
     """Stand in for `load_parameter_state_from_fully_reshardable`: what was loaded went straight to where it belongs."""
     for number, (weight, _, _) in enumerate(held_ranges(optimizer)):
         tensors = optimizer._get_main_param_and_optimizer_states(weight)
-        for name in STATES:
+        for name in (name for name in STATES if name in loaded[number]):
             parts = list(loaded[number][name].values())
-            if parts[0].data_ptr() != tensors[name].data_ptr():
+            if name not in tensors:  # megatron-core makes the state anew when it loads, with moments alone
+                group, order = optimizer.model_param_group_index_map[weight]
+                own = optimizer.optimizer.param_groups[group]["params"][order]
+                optimizer.optimizer.state[own][name] = torch.cat([part.flatten() for part in parts])
+            elif parts[0].data_ptr() != tensors[name].data_ptr():
                 tensors[name].detach().copy_(torch.cat([part.flatten() for part in parts]))
 
 

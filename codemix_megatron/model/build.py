@@ -3,6 +3,7 @@
 import torch
 from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
+from megatron.core.tensor_parallel import reduce_from_tensor_model_parallel_region
 from megatron.core.transformer.module import Float16Module
 
 from codemix_megatron.megatron.embedding import share_gradients
@@ -12,6 +13,7 @@ from codemix_megatron.model.initial import initialize_weights
 from codemix_megatron.model.layers import decoder_spec
 from codemix_megatron.model.rotary import scaled_frequencies
 from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.recipe.transfer import width_multiple
 
 __all__ = ["build_model"]
 
@@ -24,18 +26,26 @@ def build_model(recipe: Recipe, vocab_size: int, device: torch.device) -> list[t
     config = transformer_config(recipe, device)
     stages = recipe.parallel.virtual_pipeline
     chunks = [build_chunk(recipe, config, vocab_size, device, stage if stages > 1 else None) for stage in range(stages)]
-    initialize_weights(chunks, recipe.seed, recipe.model.init_std, recipe.model.num_layers)
+    initialize_weights(chunks, recipe.seed, recipe.model.init_std, recipe.model.num_layers, width_multiple(recipe))
     if recipe.model.precision == "bf16":
         chunks = [Float16Module(config, chunk) for chunk in chunks]
     return chunks
 
 
 class ScaledGPT(GPTModel):
-    """GPTModel whose logits are multiplied by a constant, as Cohere's are."""
+    """GPTModel whose logits are multiplied by a constant, as Cohere's are, and whose loss may come with z-loss beside it."""
 
-    def __init__(self, logit_scale: float, **options):
+    def __init__(self, logit_scale: float, z_loss: float, **options):
         super().__init__(**options)
-        self.logit_scale = logit_scale
+        self.logit_scale, self.z_loss = logit_scale, z_loss
+
+    def compute_language_model_loss(self, labels, logits):
+        """Return losses [batch, length]; while training with z-loss, [batch, length, 2] with that in the second place."""
+        if not (self.z_loss and self.training):
+            return super().compute_language_model_loss(labels, logits)
+        wanted = label_logits(labels, logits)  # first: the loss is computed in the logits' place
+        losses = super().compute_language_model_loss(labels, logits)
+        return torch.stack([losses, self.z_loss * (losses + wanted) ** 2], dim=-1)
 
     def _postprocess(self, hidden_states, *args, **kwargs):
         # Scaling what goes into the output layer scales the logits, at a fraction of their size.
@@ -44,11 +54,41 @@ class ScaledGPT(GPTModel):
         return super()._postprocess(hidden_states, *args, **kwargs)
 
 
+class Picked(torch.autograd.Function):
+    """torch.gather along the last dimension, which keeps no logits: Megatron's cross entropy overwrites them."""
+
+    @staticmethod
+    def forward(ctx, logits: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Return logits[..., places]."""
+        ctx.save_for_backward(places)
+        ctx.size = logits.size(-1)
+        return logits.gather(-1, places[..., None])[..., 0]
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor):
+        """Return the gradient of the logits."""
+        (places,) = ctx.saved_tensors
+        return gradient.new_zeros(*places.shape, ctx.size).scatter_(-1, places[..., None], gradient[..., None]), None
+
+
+def label_logits(labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Return the logit of each label, float32 [batch, length], of logits [length, batch, vocabulary / tensor ranks].
+
+    A loss is log Z less this, so that the two make up log Z, the logarithm of softmax's denominator, without another pass over the logits.
+    """
+    own = logits.size(-1)
+    places = labels.transpose(0, 1) - parallel_state.get_tensor_model_parallel_rank() * own
+    is_here = (places >= 0) & (places < own)
+    found = Picked.apply(logits, places.clamp(0, own - 1)).float() * is_here
+    return reduce_from_tensor_model_parallel_region(found).transpose(0, 1)
+
+
 def build_chunk(recipe: Recipe, config, vocab_size: int, device: torch.device, stage: int | None) -> GPTModel:
     """Build one chunk; `stage` is its virtual pipeline stage or None."""
     where = {} if stage is None else {"ignore_virtual": False, "vp_stage": stage}
     chunk = ScaledGPT(
         recipe.model.logit_scale,
+        recipe.optimizer.z_loss,
         config=config,
         transformer_layer_spec=decoder_spec(config, recipe.model, device, stage),
         vocab_size=recipe.model.padded_vocab_size(vocab_size),

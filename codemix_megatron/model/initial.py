@@ -9,6 +9,7 @@ import torch
 from megatron.core.dist_checkpointing.mapping import ShardedTensor, ShardedTensorFactory
 
 from codemix_megatron.errors import CheckpointError
+from codemix_megatron.recipe.transfer import is_embedding, is_final_norm
 
 __all__ = ["initialize_weights", "sharded_tensors"]
 
@@ -30,14 +31,14 @@ def sharded_tensors(model_chunks) -> list[ShardedTensor]:
 
 
 @torch.no_grad()
-def initialize_weights(model_chunks, seed: int, std: float, num_layers: int) -> None:
+def initialize_weights(model_chunks, seed: int, std: float, num_layers: int, width_multiple: float = 1.0) -> None:
     """Fill every parameter: norms with 1, biases with 0, matrices with N(0, std).
 
-    Matrices that write to the residual get std/sqrt(2 layers).
+    Matrices that write to the residual get std/sqrt(2 layers). For `width_multiple` see recipe/transfer.py.
     """
     shards = sharded_tensors(model_chunks)
     with ThreadPoolExecutor(max(1, min(torch.get_num_threads(), len(shards)))) as threads:  # each draws from a stream of its own
-        list(threads.map(partial(fill, seed=seed, std=std, num_layers=num_layers), shards))
+        list(threads.map(partial(fill, seed=seed, std=std, num_layers=num_layers, width_multiple=width_multiple), shards))
     filled = sum(shard.data.numel() for shard in shards)
     wanted = sum(p.numel() for chunk in model_chunks for p in chunk.parameters())
     if filled != wanted:
@@ -45,15 +46,19 @@ def initialize_weights(model_chunks, seed: int, std: float, num_layers: int) -> 
 
 
 @torch.no_grad()
-def fill(shard: ShardedTensor, seed: int, std: float, num_layers: int) -> None:
+def fill(shard: ShardedTensor, seed: int, std: float, num_layers: int, width_multiple: float) -> None:
     """Fill one parameter."""
-    if shard.key.endswith(("norm.weight", "layer_norm_weight")):
+    if is_final_norm(shard.key):
+        shard.data.fill_(1.0 / width_multiple)
+    elif shard.key.endswith(("norm.weight", "layer_norm_weight")):
         shard.data.fill_(1.0)
     elif shard.key.endswith(".bias"):
         shard.data.zero_()
     else:
         is_residual_writer = shard.key.endswith(("linear_proj.weight", "linear_fc2.weight"))
         scale = std / math.sqrt(2 * num_layers) if is_residual_writer else std
+        if not is_embedding(shard.key):
+            scale /= math.sqrt(width_multiple)
         shard.data.copy_(own_part(shard, seed) * scale)
 
 

@@ -26,7 +26,7 @@ class SpreadLogits:
         for chunk in chunks:
             chunk.eval()
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: what megatron-core keeps of a pass, rotary angles, is used by training after it
     def at(self, rows: np.ndarray, wanted: list[list[int]]) -> torch.Tensor | None:
         """Return float32 logits [places, vocabulary] on the last pipeline stage, None on others.
 

@@ -1,6 +1,8 @@
 """The state of every random stream of a rank, kept in checkpoints so that dropout draws on after a resume."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -8,7 +10,7 @@ from megatron.core import parallel_state
 from megatron.core.dist_checkpointing.mapping import ShardedObject
 from megatron.core.tensor_parallel import get_cuda_rng_tracker
 
-__all__ = ["restore_random_state", "sharded_random_state"]
+__all__ = ["kept_random_state", "restore_random_state", "sharded_random_state"]
 
 
 def sharded_random_state() -> ShardedObject:
@@ -16,16 +18,31 @@ def sharded_random_state() -> ShardedObject:
 
     Data parallel ranks draw alike, as in Megatron, so theirs is kept once. Every rank calls this.
     """
-    state = {
+    state = random_state()
+    shape = parallel_state.get_pipeline_model_parallel_world_size(), parallel_state.get_tensor_model_parallel_world_size()
+    place = parallel_state.get_pipeline_model_parallel_rank(), parallel_state.get_tensor_model_parallel_rank()
+    return ShardedObject("random_state", state, shape, place, replica_id=parallel_state.get_data_parallel_rank(with_context_parallel=True))
+
+
+def random_state() -> dict:
+    """Return the state of every random stream of this process."""
+    return {
         "python": random.getstate(),
         "numpy": np.random.get_state(),
         "torch": torch.get_rng_state(),
         "device": torch.cuda.get_rng_state(),  # on CPU the same stream as torch's
         "tracker": get_cuda_rng_tracker().get_states(),
     }
-    shape = parallel_state.get_pipeline_model_parallel_world_size(), parallel_state.get_tensor_model_parallel_world_size()
-    place = parallel_state.get_pipeline_model_parallel_rank(), parallel_state.get_tensor_model_parallel_rank()
-    return ShardedObject("random_state", state, shape, place, replica_id=parallel_state.get_data_parallel_rank(with_context_parallel=True))
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Put every random stream of this process back to where it was, whatever is drawn inside."""
+    state = random_state()
+    try:
+        yield
+    finally:
+        restore_random_state(state)
 
 
 def restore_random_state(state: dict) -> None:

@@ -216,12 +216,29 @@ def optimizer_faults(recipe: Recipe) -> list[str]:
     for i, beta in enumerate(optimizer.betas):
         if not 0 <= beta < 1:
             faults.append(f"optimizer.betas[{i}]: found {beta}, must be at least 0 and below 1")
-    for name in ("weight_decay", "gradient_clip"):
+    for name in ("weight_decay", "gradient_clip", "z_loss"):
         if getattr(optimizer, name) < 0:
             faults.append(f"optimizer.{name}: found {getattr(optimizer, name)}, must be at least 0")
     if not optimizer.epsilon > 0:  # a weight that never had a gradient would be 0 / 0
         faults.append(f"optimizer.epsilon: found {optimizer.epsilon}, must be above 0; 1e-8 is usual")
-    return faults
+    if optimizer.average_decay is not None and not 0 <= optimizer.average_decay < 1:
+        faults.append(f"optimizer.average_decay: found {optimizer.average_decay}, must be at least 0 and below 1; 0.999 is usual")
+    if optimizer.algorithm == "muon":
+        faults.append(
+            "optimizer.algorithm: muon is not there: megatron-core 0.16.1 makes its Muon of the package emerging_optimizers, which this package does not"
+            " install and never ran; use adamw"
+        )
+    return faults + transfer_faults(recipe)
+
+
+def transfer_faults(recipe: Recipe) -> list[str]:
+    """Check that a width to scale from is given where something is scaled, and only there."""
+    optimizer, path = recipe.optimizer, "optimizer.base_width"
+    if optimizer.transfer == "none":
+        return [] if optimizer.base_width is None else [f"{path}: belongs to transfer: mup; set that, or leave it out"]
+    if optimizer.base_width is None:
+        return [f"{path}: missing; transfer: mup needs the hidden_size of the model whose rates these are"]
+    return [] if optimizer.base_width >= 1 else [f"{path}: found {optimizer.base_width}, must be at least 1"]
 
 
 def seed_faults(recipe: Recipe) -> list[str]:
@@ -386,6 +403,10 @@ def evaluation_faults(recipe: Recipe) -> list[str]:
         if value is not None and not 0 <= value < math.inf:
             faults.append(f"faults.{name}: found {value}, must be at least 0")
     faults += not_positive(recipe.observers, "observers", ["console_every_steps"])
+    if recipe.observers.gradient_norms_every_steps < 0:
+        faults.append(
+            f"observers.gradient_norms_every_steps: found {recipe.observers.gradient_norms_every_steps}, must be at least 0, which is never"
+        )
     if recipe.observers.straggler_every_steps < 0:
         faults.append(
             f"observers.straggler_every_steps: found {recipe.observers.straggler_every_steps}, must be at least 0, which is never"
@@ -394,10 +415,14 @@ def evaluation_faults(recipe: Recipe) -> list[str]:
         faults.append(
             f"observers.straggler_factor: found {recipe.observers.straggler_factor}, must be above 1, which is as fast as the others"
         )
-    known = ("bits_per_byte", "rolling_bits_per_byte", "continuation", "paper", "small", "languages")
-    for i, suite in enumerate(evaluation.suites):
-        if suite not in known and not suite.endswith((".yaml", ".yml")):
-            faults.append(f"evaluation.suites[{i}]: no suite {suite!r}; built in are {', '.join(known)}, others are paths of YAML files")
+    faults += suite_faults(evaluation.suites, "evaluation.suites")
+    if (asked := evaluation.while_training) is not None:
+        path = "evaluation.while_training"
+        faults += suite_faults(asked.suites, f"{path}.suites")
+        faults += not_positive(asked, path, ["every_steps", "items"])
+        faults += [f"{path}.at_steps[{i}]: found {step}, must be at least 1" for i, step in enumerate(asked.at_steps) if step < 1]
+        if not asked.suites or (asked.every_steps is None and not asked.at_steps):
+            faults.append(f"{path}: needs suites, and every_steps or at_steps to say when; found {as_plain(asked)}")
     faults += [
         f"evaluation.trust[{i}]: no line {name!r}; there are {', '.join(sorted(MEANINGS))}"
         for i, name in enumerate(evaluation.trust)
@@ -406,6 +431,16 @@ def evaluation_faults(recipe: Recipe) -> list[str]:
     if evaluation.tasks and not evaluation.tasks_directory:
         faults.append("evaluation.tasks_directory: missing; it is the folder that holds the files of evaluation.tasks")
     return faults
+
+
+def suite_faults(suites: tuple[str, ...], path: str) -> list[str]:
+    """Check that suites are built in or files."""
+    known = ("bits_per_byte", "rolling_bits_per_byte", "continuation", "paper", "small", "languages")
+    return [
+        f"{path}[{i}]: no suite {suite!r}; built in are {', '.join(known)}, others are paths of YAML files"
+        for i, suite in enumerate(suites)
+        if suite not in known and not suite.endswith((".yaml", ".yml"))
+    ]
 
 
 def ranks_fault(parallel: Parallel, num_ranks: int) -> str | None:

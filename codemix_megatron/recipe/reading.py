@@ -356,13 +356,14 @@ def resolve_paths(recipe: Recipe, directory: Path) -> Recipe:
         )
         for name, spec in recipe.corpora.items()
     }
-    evaluation = recipe.evaluation
+    evaluation, asked = recipe.evaluation, recipe.evaluation.while_training
     tasks, data = evaluation.tasks_directory, evaluation.data_directory
     evaluation = replace(
         evaluation,
         tasks_directory=absolute(tasks) if tasks else tasks,
         data_directory=absolute(data) if data else data,
-        suites=tuple(absolute(suite) if suite.endswith((".yaml", ".yml")) else suite for suite in evaluation.suites),
+        suites=absolute_suites(evaluation.suites, absolute),
+        while_training=asked and replace(asked, suites=absolute_suites(asked.suites, absolute)),
     )
     return replace(
         recipe,
@@ -379,6 +380,11 @@ def resolve_template(spec: Conversations | None, absolute, tokenizer: str) -> Co
     if spec is None or spec.template == PLAIN:
         return spec
     return replace(spec, template=absolute(tokenizer if spec.template == OF_TOKENIZER else spec.template))
+
+
+def absolute_suites(suites: tuple[str, ...], absolute) -> tuple[str, ...]:
+    """Return suites with the paths of those that are files made absolute."""
+    return tuple(absolute(suite) if suite.endswith((".yaml", ".yml")) else suite for suite in suites)
 
 
 def resolve_filters(spec: FilterSpec, absolute) -> FilterSpec:

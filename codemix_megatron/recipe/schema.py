@@ -32,6 +32,7 @@ __all__ = [
     "RopeScaling",
     "Sequences",
     "Tokenizer",
+    "WhileTraining",
     "as_plain",
     "entry_share",
     "flatten_mixture",
@@ -176,12 +177,23 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """AdamW; biases and norm weights are not decayed."""
+    """AdamW. Matrices are decayed, the embedding and output layer among them unless `decay_embeddings` is false; biases and norm weights are not."""
+
+    algorithm: Literal["adamw", "muon"] = says("muon is not there and refused, with the reason", "adamw")
 
     betas: tuple[float, float] = says("decay of first and second moment", (0.9, 0.95))
     epsilon: float = says("added to the root of the second moment", 1e-8)
     weight_decay: float = says("decoupled weight decay of matrices", 0.1)
     gradient_clip: float = says("largest global gradient norm; 0 turns clipping off", 1.0)
+    decay_embeddings: bool = says("decay the embedding and the output layer too, as Megatron-LM does", True)
+    average_decay: float | None = says(
+        "keep an exponential moving average of the weights with this decay per step; see codemix average --moving", None
+    )
+    z_loss: float = says("added to the loss: this times the mean square of the logarithm of softmax's denominator (PaLM: 1e-4)", 0.0)
+    transfer: Literal["none", "mup"] = says(
+        "mup: rates, decay and init_std are those of a model of base_width and are scaled to this one's width", "none"
+    )
+    base_width: int | None = says("mup only: hidden_size of the model whose rates are given", None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,6 +318,18 @@ class Faults:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WhileTraining:
+    """Suites scored on the model as it is trained; it costs its time and changes nothing else."""
+
+    suites: tuple[str, ...] = says(
+        "bits_per_byte, rolling_bits_per_byte, continuation, small, or paths of your own; none that runs programs", ("bits_per_byte",)
+    )
+    every_steps: int | None = says("score after this many steps", None)
+    at_steps: tuple[int, ...] = says("score after these steps too", ())
+    items: int = says("most items per task", 50)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """Held-out data and the suites to score."""
 
@@ -321,6 +345,7 @@ class Evaluation:
     tasks_directory: str | None = says("folder of lm-eval task files of your own", None)
     tasks: tuple[str, ...] = says("lm-eval tasks to run from it", ())
     trust: tuple[str, ...] = says("lines that may be crossed: task-code (Python that task files name), programs (no sandbox)", ())
+    while_training: WhileTraining | None = says("suites to score at chosen steps while training", None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -331,6 +356,7 @@ class Observers:
     tensorboard: bool = says("write event files into the run folder", False)
     wandb: Literal["off", "offline", "online"] = says("offline writes into the run folder and asks nothing", "off")
     wandb_project: str = says("project name for wandb", "codemix")
+    gradient_norms_every_steps: int = says("tell the gradient's norm by kind of weight after this many steps; 0: never", 0)
     straggler_every_steps: int = says("compare how fast ranks are after this many steps, and name one that stays slow; 0: never", 50)
     straggler_factor: float = says("a rank slower than this times the median of the others, three times in a row, is named", 1.3)
     peak_teraflops: float | None = says("peak of one rank's device, for MFU; default: the GPU's data sheet for bf16, none on CPU", None)

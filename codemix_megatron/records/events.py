@@ -23,6 +23,7 @@ __all__ = [
     "ReopenedEvent",
     "RollbackEvent",
     "RunEvent",
+    "ScoresEvent",
     "SkippedEvent",
     "StartEvent",
     "StepEvent",
@@ -105,6 +106,9 @@ class StepEvent(RunEvent):
     )
     learning_rate: float = always("of this update", missing=nan)
     gradient_norm: float = always("before clipping", missing=nan)
+    gradient_norms: dict[str, float] | None = sometimes(
+        "kind of weight -> norm of its gradient, where observers.gradient_norms_every_steps asks"
+    )
     seconds: float = always("how long the step took", missing=0.0)
     tokens_per_second: float = always("over all ranks", missing=0.0)
     model_flops_per_second: float = always(
@@ -164,6 +168,19 @@ class ValidationEvent(RunEvent):
     tokens: int = always("tokens trained on so far", missing=0)
     loss_per_source: dict[str, float] = always("source -> nats per token", missing=dict)
     bits_per_byte: dict[str, float] = always("source -> bits per byte of text", missing=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoresEvent(RunEvent):
+    """Suites were scored on the model as it was trained (evaluation.while_training)."""
+
+    kind: ClassVar[str] = "scores"
+    tokens: int = always("tokens trained on so far", missing=0)
+    bits_per_byte: dict[str, float] = always("corpus -> bits per byte of held-out documents", missing=dict)
+    tasks: dict[str, float] = always("task and metric -> score", missing=dict)
+    not_scored: list[str] = always("what could not be scored, and why", missing=list)
+    seconds: float = always("how long scoring took", missing=0.0)
+    share_of_time: float = always("of scoring in this start so far", missing=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +249,7 @@ class AveragedEvent(RunEvent):
     steps: list[int] = always("steps of the checkpoints that were averaged", missing=list)
     weights: list[float] = always("weight of each", missing=list)
     from_: str = always("folder of the run they are of", missing="")
+    moving: bool = always("whether it is the moving average that the run kept, not the mean of its weights", missing=False, default=False)
 
 
 RUN_EVENTS: dict[str, type[RunEvent]] = kinds_by_name(
@@ -245,6 +263,7 @@ RUN_EVENTS: dict[str, type[RunEvent]] = kinds_by_name(
         RollbackEvent,
         StragglerEvent,
         ValidationEvent,
+        ScoresEvent,
         CheckpointEvent,
         PhaseEndEvent,
         ProfileEvent,

@@ -14,7 +14,7 @@ from codemix_megatron.records.journal import read_events
 from codemix_megatron.records.run_folder import RunFolder, saved_step, step_of
 from codemix_megatron.records.scores import Scores
 
-__all__ = ["RunData", "read_run"]
+__all__ = ["RunData", "read_run", "surviving"]
 
 Kind = TypeVar("Kind", bound=RunEvent)
 

@@ -12,6 +12,7 @@ from codemix_megatron.report.headline import describe_lead, headline_cards
 from codemix_megatron.report.held_out import phase_changes, series
 from codemix_megatron.report.paper import paper_blocks
 from codemix_megatron.report.run_data import RunData
+from codemix_megatron.report.scores_while_training import score_curves_blocks
 from codemix_megatron.report.training_curves import find_interruptions, read_status, started_at
 from codemix_megatron.report.win_rates import win_rate_sections
 from codemix_megatron.report.wording import ABSENT, count, duration, percent, plural, short_count, signed, size
@@ -126,7 +127,7 @@ def loss_blocks(run: RunData) -> list:
     if not run.validations:
         return [*blocks, Missing("No held-out loss was measured; set evaluation.every_steps.")]
     changes = changes_table(run)
-    return [*blocks, held_out_figure(run), *([changes] if changes.rows else [])]
+    return [*blocks, held_out_figure(run), *([changes] if changes.rows else []), *score_curves_blocks(run)]
 
 
 def changes_table(run: RunData) -> Table:

@@ -10,6 +10,7 @@ from codemix_megatron.records.events import (
     ProfileEvent,
     RollbackEvent,
     RunEvent,
+    ScoresEvent,
     SkippedEvent,
     StepEvent,
     StopEvent,
@@ -38,6 +39,8 @@ class ConsoleLines:
                 return f"step {event.step}/{self.num_steps} skipped: {event.reason}"
             case ValidationEvent():
                 return validation_line(event)
+            case ScoresEvent():
+                return scores_line(event)
             case CheckpointEvent():
                 return checkpoint_line(event)
             case PreflightEvent():
@@ -77,6 +80,12 @@ def validation_line(event: ValidationEvent) -> str | None:
     """Return held-out bits per byte; nothing where no source has held-out text."""
     bits = "  ".join(f"{name} {value:.3f}" for name, value in event.bits_per_byte.items())
     return f"held out, bits per byte: {bits}" if bits else None
+
+
+def scores_line(event: ScoresEvent) -> str:
+    """Return what was scored while training, or why nothing was, and what it costs."""
+    told = "  ".join(f"{name} {value:.3f}" for name, value in {**event.bits_per_byte, **event.tasks}.items())
+    return f"scores after step {event.step}: {told or '; '.join(event.not_scored)} ({100 * event.share_of_time:.1f} % of the time)"
 
 
 def checkpoint_line(event: CheckpointEvent) -> str:

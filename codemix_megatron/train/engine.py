@@ -14,6 +14,7 @@ from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.utils import get_model_config
 
+from codemix_megatron.megatron.optimizer_shards import AVERAGE
 from codemix_megatron.model.build import build_model
 from codemix_megatron.parallel.random_state import restore_random_state, sharded_random_state
 from codemix_megatron.parallel.ranks import Ranks
@@ -22,7 +23,10 @@ from codemix_megatron.records.manifest import TokenizerCard
 from codemix_megatron.train.batches import Batch, data_parallel_slice
 from codemix_megatron.train.forward import Documents, forward_step, micro_batches
 from codemix_megatron.train.garbage import ManualCollection
+from codemix_megatron.train.gradient_norms import gradient_norms
+from codemix_megatron.train.parameter_groups import parameter_groups
 from codemix_megatron.train.timing import timed, wait_for_device
+from codemix_megatron.train.weight_average import begin_average, forget_average, update_average
 
 __all__ = ["Engine", "Losses", "StepResult"]
 
@@ -56,6 +60,7 @@ class StepResult:
     is_finite: bool  # False: loss or gradients are no numbers, and weights and moments were left as they are
     stop_asked: bool  # on some rank
     is_saving: bool  # some rank still writes an earlier checkpoint
+    gradient_norms: dict[str, float] | None = None  # by kind of weight, where they were asked for
 
 
 class Engine:
@@ -70,7 +75,14 @@ class Engine:
         chunks = build_model(recipe, tokenizer.vocab_size, ranks.device)
         self.config = get_model_config(chunks[0])
         self.chunks = [self.wrap(chunk, first=i == 0) for i, chunk in enumerate(chunks)]
-        self.optimizer = get_megatron_optimizer(optimizer_config(recipe, self.overlaps), self.chunks, use_gloo_process_groups=False)
+        config = optimizer_config(recipe, self.overlaps)
+        groups = parameter_groups(recipe, config)
+        self.optimizer = get_megatron_optimizer(config, self.chunks, config_overrides=groups, use_gloo_process_groups=False)
+        self.tells_norms = False  # of the next step, by kind of weight
+        self.average_decay = recipe.optimizer.average_decay
+        if self.average_decay is not None:
+            self.finish_update()
+            begin_average(self.optimizers)
         self.connect()
         self.forward_backward = get_forward_backward_func()
 
@@ -123,11 +135,12 @@ class Engine:
         reports = self.run_schedule(batch, forward_only=False)
         self.optimizer.prepare_grads()
         gradient_norm = float(self.optimizer.get_grad_norm())
+        norms = gradient_norms(self.chunks, self.optimizers) if self.tells_norms else None
         losses, (is_bad, stop_asked, is_saving) = self.reduce(reports, (not math.isfinite(gradient_norm), stop_asked, is_saving))
         is_finite = math.isfinite(losses.mean) and not is_bad
         if is_finite:
             self.update(gradient_norm)
-        return StepResult(losses, gradient_norm, is_finite, stop_asked, is_saving)
+        return StepResult(losses, gradient_norm, is_finite, stop_asked, is_saving, norms)
 
     def update(self, gradient_norm: float) -> None:
         """Clip and step, as the optimizer's own `step` does, which leaves no place to look at the norm in between."""
@@ -136,6 +149,8 @@ class Engine:
                 if parameters := optimizer.get_parameters():
                     clip_grad_by_total_norm_fp32(parameters, max_norm=self.recipe.optimizer.gradient_clip, total_norm=gradient_norm)
         self.optimizer.step_with_ready_grads()
+        if self.average_decay is not None:
+            update_average(self.optimizers, self.average_decay)
 
     @torch.no_grad()
     def score(self, rows: np.ndarray, source: int) -> Losses:
@@ -203,9 +218,9 @@ class Engine:
         return Losses(sums, tokens), [bool(flag) for flag in whole[num_losses:]]
 
     def set_rates(self, learning_rate: float) -> None:
-        """Set learning rate and weight decay of every group; Megatron leaves `wd_mult` to a scheduler of its own."""
+        """Set learning rate and weight decay of every group; Megatron leaves `lr_mult` and `wd_mult` to a scheduler of its own."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group.get("lr_mult", 1.0)
             group["weight_decay"] = self.recipe.optimizer.weight_decay * group["wd_mult"]
 
     def reset_optimizer(self) -> None:
@@ -218,10 +233,17 @@ class Engine:
                     if name in state:
                         state[name].zero_()
 
-    def sharded_state(self, is_loading: bool = False, with_optimizer: bool = True, with_random_state: bool = True) -> dict:
-        """Return the sharded state dict of model, optimizer and random streams for dist_checkpointing. Every rank calls this."""
+    def sharded_state(
+        self, is_loading: bool = False, with_optimizer: bool = True, with_random_state: bool = True, with_average: bool = True
+    ) -> dict:
+        """Return the sharded state dict of model, optimizer and random streams for dist_checkpointing. Every rank calls this.
+
+        Without `with_average` what is loaded has no average of the weights; one begins with them.
+        """
         if not is_loading:
             self.finish_update()
+        if not with_average:
+            forget_average(self.optimizers)
         metadata = dict(OPTIMIZER_SHARDING)
         models = [chunk.module.sharded_state_dict(metadata=metadata) for chunk in self.chunks]
         state = {f"model{i}": model for i, model in enumerate(models)}
@@ -231,6 +253,11 @@ class Engine:
         if with_random_state:
             state["random_state"] = sharded_random_state()
         return state
+
+    @property
+    def has_average(self) -> bool:
+        """Say whether an average of every weight of this rank is there."""
+        return all(AVERAGE in state for optimizer in self.optimizers for state in optimizer.optimizer.state.values())
 
     @property
     def optimizers(self) -> list:
@@ -260,6 +287,10 @@ class Engine:
             fill_groups([optimizer.optimizer for optimizer in self.optimizers])
         else:
             self.optimizer.reload_model_params()
+            forget_average(self.optimizers)  # of weights that are no longer there
+        if self.average_decay is not None and not self.has_average:
+            self.finish_update()
+            begin_average(self.optimizers)
         if "random_state" in state:
             restore_random_state(state["random_state"])
 

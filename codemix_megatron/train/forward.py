@@ -87,9 +87,13 @@ def mean_loss(output: torch.Tensor, counted: torch.Tensor, sources: torch.Tensor
     `weight`, all places of the global batch over those that count, makes a mean over counted tokens of it. It is 1 where all count.
     Context parallel ranks give their part of that mean; Megatron multiplies it by their number before it averages gradients over them.
     """
-    per_token = output.float() * counted
+    if output.dim() == 3:  # z-loss beside the loss: trained on and not told
+        both = output.float() * counted[..., None]
+        per_token, trained_on = both[..., 0], both.sum(dim=-1)
+    else:
+        per_token = trained_on = output.float() * counted
     losses = torch.zeros(2, num_sources + 1, dtype=torch.float64, device=output.device)
     losses[0].index_add_(0, sources, per_token.detach().double().sum(dim=1))
     losses[1].index_add_(0, sources, counted.double().sum(dim=1))
-    mean = per_token.mean() / parallel_state.get_context_parallel_world_size()
+    mean = trained_on.mean() / parallel_state.get_context_parallel_world_size()
     return mean if weight is None else mean * weight, {"losses": losses}

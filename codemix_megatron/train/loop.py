@@ -40,6 +40,9 @@ class RunHooks(Protocol):
     def validate(self, phase: str) -> None:
         """Score held-out sequences."""
 
+    def score(self) -> None:
+        """Score the suites that are asked for while training."""
+
     def documents_at(self, positions: np.ndarray) -> dict[str, list[int]]:
         """Return source -> documents of the sequences at positions of the run."""
 
@@ -96,6 +99,8 @@ class Training:
         # The first step of a start builds communicators and kernels, and takes far longer than the others.
         self.hooks.beat(f"step {self.state.step + 1}, forward, backward and update", is_slow=self.is_first)
         self.is_first = False
+        every = self.recipe.observers.gradient_norms_every_steps
+        self.engine.tells_norms = bool(every) and (self.state.step + 1) % every == 0
         result = self.engine.train_step(batch, rate, self.hooks.stop_asked(), self.hooks.is_saving())
         if result.is_finite:
             self.advance()
@@ -117,6 +122,9 @@ class Training:
         ends_phase = self.state.step == phase.first_step + phase.steps - 1
         if ends_phase or self.is_due(self.recipe.evaluation.every_steps):
             self.hooks.validate(phase.name)
+        scoring = self.recipe.evaluation.while_training
+        if scoring is not None and (self.state.step in scoring.at_steps or self.is_due(scoring.every_steps)):
+            self.hooks.score()
         if ends_phase:
             self.hooks.emit(PhaseEndEvent(step=self.state.step, phase=phase.name))
         policy = self.recipe.checkpoint
@@ -143,6 +151,7 @@ class Training:
             learned_per_source={name: int(count) for name, count in zip(mixture.sources, result.losses.tokens, strict=True) if count},
             learning_rate=rate,
             gradient_norm=result.gradient_norm,
+            gradient_norms=result.gradient_norms,
             seconds=round(seconds, 4),
             tokens_per_second=round(tokens / seconds, 1),
             model_flops_per_second=phase.flops_per_token * tokens / seconds,

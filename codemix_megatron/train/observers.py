@@ -10,12 +10,12 @@ from typing import Protocol
 
 from codemix_megatron.recipe.schema import Recipe, as_plain
 from codemix_megatron.records.atomic import read_json
-from codemix_megatron.records.events import RollbackEvent, RunEvent, StepEvent, StragglerEvent, ValidationEvent
+from codemix_megatron.records.events import RollbackEvent, RunEvent, ScoresEvent, StepEvent, StragglerEvent, ValidationEvent
 from codemix_megatron.records.journal import Journal
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.console import ConsoleLines
 
-__all__ = ["ConsoleObserver", "JournalObserver", "Observer", "TensorboardObserver", "WandbObserver", "open_observers"]
+__all__ = ["ConsoleObserver", "EventObserver", "JournalObserver", "Observer", "TensorboardObserver", "WandbObserver", "open_observers"]
 
 
 class Observer(Protocol):
@@ -41,6 +41,18 @@ class JournalObserver:
     def close(self) -> None:
         """Flush to disk."""
         self.journal.close()
+
+
+class EventObserver:
+    """Prints every event as a line of JSON, for scripts that started the ranks themselves with `--json`."""
+
+    def emit(self, event: RunEvent) -> None:
+        """Print the event."""
+        sys.stdout.write(json.dumps(event.as_json()) + "\n")
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Nothing to close."""
 
 
 class ConsoleObserver:
@@ -69,10 +81,16 @@ def scalars(event: RunEvent) -> dict[str, float]:
         flat = {name: value for name in NUMBERS if (value := getattr(event, name)) is not None}
         flat[f"loss_in_phase/{event.phase}"] = event.loss
         return flat | under_tags(
-            loss=event.loss_per_source, tokens=event.tokens_per_source, seconds=event.seconds_per_part, memory_bytes=event.memory_bytes
+            loss=event.loss_per_source,
+            tokens=event.tokens_per_source,
+            seconds=event.seconds_per_part,
+            memory_bytes=event.memory_bytes,
+            gradient_norm=event.gradient_norms or {},
         )
     if isinstance(event, StragglerEvent):
         return {f"straggler_factor/rank_{event.rank}": event.factor}
+    if isinstance(event, ScoresEvent):
+        return under_tags(scores={**event.bits_per_byte, **event.tasks})
     if isinstance(event, ValidationEvent):
         return under_tags(bits_per_byte=event.bits_per_byte, held_out_loss=event.loss_per_source)
     return {}
@@ -170,7 +188,7 @@ def open_observers(recipe: Recipe, run: RunFolder, num_steps: int, step: int = 0
     """Return the observers the recipe asks for, of a run that stands at `step`."""
     observers: list[Observer] = [JournalObserver(run)]
     if not os.environ.get("CODEMIX_FOLLOWED"):  # set by `codemix train`, which follows the journal itself
-        observers.append(ConsoleObserver(recipe, num_steps))
+        observers.append(EventObserver() if os.environ.get("CODEMIX_JSON_EVENTS") else ConsoleObserver(recipe, num_steps))
     if recipe.observers.tensorboard:
         observers.append(TensorboardObserver(run, step))
     if recipe.observers.wandb != "off":

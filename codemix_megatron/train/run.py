@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from codemix_megatron.records.events import (
     RecipeEvent,
     RollbackEvent,
     RunEvent,
+    ScoresEvent,
     StartEvent,
     StopEvent,
     ValidationEvent,
@@ -63,15 +65,18 @@ __all__ = ["train"]
 SLICE_SECONDS = 20  # of reading corpora again, between two words to those that watch
 
 
-def train(recipe: Recipe, run: RunFolder) -> int:
-    """Train `recipe` in `run` on all ranks, from wherever it stands; return the exit code. Every rank calls this."""
+def train(recipe: Recipe, run: RunFolder, score: Callable[..., dict] | None = None) -> int:
+    """Train `recipe` in `run` on all ranks, from wherever it stands; return the exit code. Every rank calls this.
+
+    `score` scores the model as it is, see evaluate/while_training.py, where the recipe asks for it.
+    """
     ranks, lease = join_ranks(recipe.parallel, recipe.seed), Lease(run.path)
     on_main(ranks, lease.take)
     heart = begin_to_beat(recipe.parallel, run, ranks)
     try:
         heart.beat("comparing the nodes", max(recipe.parallel.heartbeat_seconds, recipe.parallel.timeout_seconds))
         preflight = check_nodes(recipe, run, ranks)
-        return RankOfRun(recipe, run, ranks, heart, lease).train(preflight)
+        return RankOfRun(recipe, run, ranks, heart, lease, score).train(preflight)
     finally:
         leave_ranks()
         heart.stop()
@@ -103,7 +108,7 @@ def fresh_folder(path: Path) -> tuple[Path, str]:
 class RankOfRun:
     """What one rank holds while a run trains."""
 
-    def __init__(self, recipe: Recipe, run: RunFolder, ranks: Ranks, heart: HeartbeatWriter, lease: Lease):
+    def __init__(self, recipe: Recipe, run: RunFolder, ranks: Ranks, heart: HeartbeatWriter, lease: Lease, score: Callable | None = None):
         self.recipe, self.run, self.ranks, self.heart = recipe, run, ranks, heart
         self.manifests = read_manifests(recipe)
         self.plan = make_plan(recipe, self.manifests, ranks.size, on_main(ranks, partial(recorded_branch_point, run)))
@@ -112,7 +117,8 @@ class RankOfRun:
         self.recipe_change = on_main(ranks, partial(open_run, run, recipe, self.plan, ranks.size, ranks.device.type))
         self.names = list(self.plan.sources)
         self.reader = recipe_reader(recipe, {name: self.manifests[name] for name in self.names})
-        self.state = TrainState()
+        self.state, self.score_model = TrainState(), score
+        self.began, self.scoring_seconds = time.monotonic(), 0.0
         self.engine = Engine(recipe, self.manifests[self.names[0]].tokenizer, len(self.names), ranks)
         within_documents = recipe.sequences.attention_within_documents
         self.batches = Batches(self.plan.mixture(), self.reader, self.plan.batch_at, ranks, every_stage=within_documents)
@@ -237,8 +243,13 @@ class RankOfRun:
     def load(self, checkpoint, with_optimizer: bool) -> None:
         """Fill model (and optimizer) from a checkpoint."""
         self.beat(f"loading {checkpoint}", is_slow=True)
-        with_random_state = with_optimizer and has_random_state(read_card(checkpoint), self.plan.layout)
-        wanted = self.engine.sharded_state(is_loading=True, with_optimizer=with_optimizer, with_random_state=with_random_state)
+        card = read_card(checkpoint)
+        wanted = self.engine.sharded_state(
+            is_loading=True,
+            with_optimizer=with_optimizer,
+            with_random_state=with_optimizer and has_random_state(card, self.plan.layout),
+            with_average=card.get("weight_average", False),
+        )
         loaded = load_checkpoint(checkpoint, wanted)
         if not with_optimizer:
             # Megatron adds the checkpoint's unsharded part unasked: Adam's groups, whose moments would then be uninitialised memory.
@@ -278,6 +289,7 @@ class RankOfRun:
             "hugging_face": self.origin,
             "layout": self.plan.layout,
             "random_state": True,
+            "weight_average": self.recipe.optimizer.average_decay is not None,
             "train_state": asdict(self.state),
             "at": now(),
         }
@@ -311,6 +323,23 @@ class RankOfRun:
         bits = {name: loss / math.log(2) * tokens_per_byte[name] for name, loss in losses.items()}
         step = self.state.step
         self.emit(ValidationEvent(step=step, phase=phase, tokens=self.plan.tokens_at(step), loss_per_source=losses, bits_per_byte=bits))
+
+    def score(self) -> None:
+        """Score the suites that are asked for while training. Every rank calls this."""
+        if self.score_model is None:
+            return
+        began, step = time.monotonic(), self.state.step
+
+        def progress(label: str, done: int, total: int) -> None:
+            self.beat(f"scoring {label} after step {step}", is_slow=True)
+
+        progress("suites", 0, 1)
+        found = self.score_model(self.recipe, self.run, self.engine.chunks, self.ranks.device, step, self.plan.tokens_at(step), progress)
+        seconds = time.monotonic() - began
+        self.scoring_seconds += seconds
+        share = self.scoring_seconds / (time.monotonic() - self.began)
+        known = {"step": step, "tokens": self.plan.tokens_at(step), "seconds": round(seconds, 3), "share_of_time": round(share, 4)}
+        self.emit(ScoresEvent(**known, **found))
 
     def note_signal(self, number, frame) -> None:
         """Remember that this rank was asked to stop; the ranks agree on it at the next step."""

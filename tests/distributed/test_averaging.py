@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from codemix_megatron.checkpoint.loading import find_fault
 from codemix_megatron.errors import CheckpointError
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
+DECAY, MOVING = 0.9, "optimizer.state.average."
 SCRIPT = Path(__file__).resolve().parents[1] / "saved_layouts.py"
 LAYOUTS = {
     "TP2": ({}, {"tensor": 2}),
@@ -32,7 +34,10 @@ LAYOUTS = {
 def saved(tmp_path_factory):
     """Checkpoints of three steps at each layout."""
     folder = tmp_path_factory.mktemp("saved")
-    jobs = {name: {"model": model, "parallel": parallel, "folder": str(folder / name)} for name, (model, parallel) in LAYOUTS.items()}
+    jobs = {
+        name: {"model": model, "parallel": parallel, "folder": str(folder / name), "optimizer": {"average_decay": DECAY}}
+        for name, (model, parallel) in LAYOUTS.items()
+    }
     (folder / "jobs.json").write_text(json.dumps(jobs))
     done = subprocess.run(
         [sys.executable, SCRIPT, folder / "jobs.json"], env=clean_environment(), capture_output=True, text=True, timeout=250
@@ -54,7 +59,7 @@ def test_mean_of_weights_is_numpys_and_moments_are_the_newest(saved, layout, tmp
     assert mean.keys() == before[-1].keys()
     weights = 0
     for name, found in mean.items():
-        if "exp_avg" in name:
+        if "exp_avg" in name or "state.average." in name:
             assert torch.equal(found, before[-1][name]), name
             continue
         masters = [master + name for master in ("optimizer.state.param.", "optimizer.state.fp32_param.") if master + name in mean]
@@ -63,6 +68,36 @@ def test_mean_of_weights_is_numpys_and_moments_are_the_newest(saved, layout, tmp
         assert not torch.equal(found, before[-1][name]) or "layernorm" in name or "layer_norm" in name, name
         weights += 1
     measured(f"{layout}: {weights} averaged tensors equal numpy's mean bit for bit")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_moving_average_kept_while_training_is_numpys(saved, layout, tmp_path, measured):
+    steps = [tensors_of(saved / layout / f"step-{n}") for n in (1, 2, 3)]
+    names = [name.removeprefix(MOVING) for name in steps[0] if name.startswith(MOVING)]
+    assert len(names) >= 8
+    for before, now in pairwise(steps):
+        for name in names:
+            masters = [master + name for master in ("optimizer.state.param.", "optimizer.state.fp32_param.") if master + name in now]
+            weight, average = now[(masters or [name])[0]].numpy(), before[MOVING + name].numpy()
+            expected = average * np.float32(DECAY) + weight * np.float32(1 - DECAY)
+            assert weight.dtype == np.float32 and np.array_equal(now[MOVING + name].numpy(), expected), name
+    average_checkpoints([saved / layout / "step-3"], [1.0], tmp_path / "step-3", moving=True)
+    found = tensors_of(tmp_path / "step-3")
+    for name in names:
+        assert torch.equal(found[name], steps[-1][MOVING + name].to(found[name].dtype)), name
+    measured(f"{layout}: moving averages of {len(names)} tensors equal numpy's bit for bit")
+
+
+def test_run_without_a_moving_average_says_how_to_have_one(saved, tmp_path):
+    name = "TP2 without"
+    jobs = {name: {"model": {}, "parallel": {"tensor": 2}, "folder": str(tmp_path / name)}}
+    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
+    done = subprocess.run(
+        [sys.executable, SCRIPT, tmp_path / "jobs.json"], env=clean_environment(), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    with pytest.raises(CheckpointError, match=r"train with optimizer.average_decay to have one"):
+        average_checkpoints([tmp_path / name / "step-3"], [1.0], tmp_path / "out" / "step-3", moving=True)
 
 
 def test_exponential_moving_average_over_checkpoints(saved, tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from plain_llama import adamw, plain_llama
 from tiny_run import RECIPE
 
 from codemix_megatron.plan.plan import make_plan, read_manifests
@@ -60,34 +61,19 @@ def rows_of(path) -> list[torch.Tensor]:
 
 def plain_model(path):
     """Return transformers' Llama with the weights a run of this recipe begins with."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    from codemix_megatron.conversion.checkpoint_source import hugging_face_config, places
-    from codemix_megatron.conversion.dimensions import Dimensions
-    from codemix_megatron.families.llama import LLAMA
     from codemix_megatron.model.build import build_model
     from codemix_megatron.parallel.ranks import one_rank
 
     read = read_recipe(path)
     vocabulary = next(iter(read_manifests(read).values())).tokenizer.vocab_size
-    rows, state = read.model.padded_vocab_size(vocabulary), {}
     with one_rank(device="cpu") as ranks, torch.no_grad():
         weights = dict(build_model(read, vocabulary, ranks.device)[0].named_parameters())
-        for row, layer in places(LLAMA.rows(read.model.tie_embeddings), read.model.num_layers):
-            parts = Dimensions(read.model, rows).split(row, weights[row.megatron[0].replace("*", str(layer))].detach())
-            state |= {n.replace("*", str(layer)): p.clone() for n, p in zip(row.hugging_face, parts, strict=True)}
-    model = LlamaForCausalLM(LlamaConfig(**hugging_face_config(LLAMA, read.model, rows), pad_token_id=None))
-    model.load_state_dict(state, strict=False)
-    return model
+        return plain_llama(read.model, weights, read.model.padded_vocab_size(vocabulary))
 
 
 def test_losses_are_those_of_a_plain_loop(tiny, recipe, measured):
     model = plain_model(recipe)
-    groups = [
-        {"params": [p for p in model.parameters() if (p.dim() > 1) == is_matrix], "weight_decay": 0.1 * is_matrix}
-        for is_matrix in (True, False)
-    ]
-    optimizer, expected, seen = torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.95), eps=1e-8), [], 0
+    optimizer, expected, seen = adamw(model, 0.1), [], 0
     for step, rows in enumerate(rows_of(recipe)):
         logits = model(rows[:, :-1]).logits
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())

@@ -1,10 +1,15 @@
 """Other loops read the sequences that `codemix train` reads, in its order, and go on from one integer."""
 
+import os
 import pickle
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from tiny_run import REPOSITORY, clean_environment
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from codemix_megatron.errors import CodemixError
@@ -123,3 +128,30 @@ def test_places_without_a_token_are_not_predicted(tiny):
     empty = rows[partly]["row"] < 0
     assert torch.equal(theirs[partly]["labels"] == -100, empty) and (theirs[partly]["input_ids"] >= 0).all()
     assert torch.equal(ours[partly]["loss_mask"] == 0, empty[1:]) and (ours[partly]["tokens"] >= 0).all()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("MEGATRON_LM" not in os.environ, reason="MEGATRON_LM names no copy of Megatron-LM")
+@pytest.mark.parametrize("consumed", [0, 400])
+def test_megatron_lms_own_pretrain_gpt_reads_the_same_sequences(tiny, tmp_path, consumed):
+    """Its arguments, data loader and get_batch, from the beginning and from samples that were consumed; one start goes through both phases."""
+    script = tiny.codemix_here("plan", tiny.recipe, "--megatron-args", *LONG).stdout.replace(
+        "--train-samples", f"--train-samples {NUM} #", 1
+    )
+    script = re.sub(r"--train-samples (\d+) # \d+", r"--train-samples \1", script)
+    words = [
+        REPOSITORY / "tests" / "megatron_lm_reads.py",
+        os.environ["MEGATRON_LM"],
+        tiny.recipe,
+        tmp_path / "rows.npy",
+        str(consumed),
+        *LONG,
+    ]
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], input=script, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    theirs = np.load(tmp_path / "rows.npy")
+    dataset = RunDataset(tiny.recipe, LONG)
+    ours = np.stack([dataset[position]["row"].numpy() for position in range(consumed, NUM)])
+    assert theirs.shape == ours.shape == (NUM - consumed, 65) and np.array_equal(theirs, ours)
