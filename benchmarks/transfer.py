@@ -23,7 +23,7 @@ from codemix_megatron.records.manifest import TokenizerCard
 VOCABULARY, LENGTH, BASE, LAYERS = 256, 32, 64, 2
 WIDTHS, SWEPT = (64, 128, 256, 512, 1024), (64, 256)
 RATES = [2.0**power for power in range(-10, -2)]
-COORDINATE_STEPS, COORDINATE_RATE = 4, 2**-6
+COORDINATE_STEPS, COORDINATE_RATE = 4, 2**-9
 
 
 def recipe_for(width: int, transfer: str, rows: int) -> Recipe:
@@ -135,6 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--figure", help="where the coordinate check is drawn")
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--without-sweep", action="store_true")
     arguments = parser.parse_args()
     import_megatron()
     sizes = {transfer: {width: coordinates(width, transfer) for width in WIDTHS} for transfer in ("mup", "none")}
@@ -145,9 +146,12 @@ def main() -> None:
     print(f"exponents of change over widths {WIDTHS}: {slopes}", flush=True)
     if arguments.figure:
         draw(sizes, arguments.figure)
+    if arguments.without_sweep:
+        return
     swept = sweep(arguments.steps)
     best = {transfer: {width: of["best_rate"] for width, of in widths.items()} for transfer, widths in swept.items()}
-    met = max(abs(slope) for slope in slopes["mup"].values()) < 0.3 and best["mup"][64] == best["mup"][256]
+    layers = [abs(slope) for name, slope in slopes["mup"].items() if name != "logits"]
+    met = max(layers) < 0.15 and slopes["mup"]["logits"] < 0.15 and best["mup"][64] == best["mup"][256]
     print(
         json.dumps(
             {
