@@ -28,6 +28,7 @@ def run(tmp_path) -> RunFolder:
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
     folder.recipe.write_text("name: run\n")
+    folder.environment.write_text("{}")
     folder.plan.write_text('{"steps": 3}')
     journal = Journal(folder.journal)
     journal.append_line({"event": "start", "step": 0, "at": "2026-11-28T12:00:00+00:00"})
@@ -63,11 +64,8 @@ def test_lines_come_as_they_are_written_until_the_run_ends(run, capsys, last, co
     thread.join()
     out = capsys.readouterr().out
     assert "step 1  first  loss 2.5000" in out and "step 2/3  first" in out and "no heartbeats in this folder" in out
-    assert run.journal.read_text().startswith(before) and sorted(p.name for p in run.path.iterdir()) == [
-        "journal.jsonl",
-        "plan.json",
-        "recipe.yaml",
-    ]
+    assert run.journal.read_text().startswith(before)
+    assert {p.name for p in run.path.iterdir()} == {"environment.json", "journal.jsonl", "plan.json", "recipe.yaml"}
 
 
 def test_as_json_every_event_is_a_line_from_the_first_on(run, capsys):
