@@ -240,6 +240,22 @@ def phase_notes(plan: Plan, phase: PhasePlan) -> list[str]:
     return notes
 
 
+def optimizer_notes(recipe: Recipe) -> list[str]:
+    """Say what of the optimizer Megatron cannot be told."""
+    optimizer, notes = recipe.optimizer, []
+    if optimizer.z_loss:
+        notes.append(f"Megatron-LM has no z-loss for its output layer; the recipe says {optimizer.z_loss:g}.")
+    if optimizer.transfer == "mup":
+        notes.append(
+            f"The recipe's rates are those of a width of {optimizer.base_width} (muP); Megatron-LM 0.16.1 would train at them: ANOTHER MODEL."
+        )
+    if not optimizer.decay_embeddings:
+        notes.append("Megatron-LM decays the embedding and the output layer; the recipe does not.")
+    if optimizer.average_decay is not None:
+        notes.append("Megatron-LM keeps no moving average of weights; optimizer.average_decay is left out.")
+    return notes
+
+
 def model_notes(recipe: Recipe, phase: PhasePlan) -> list[str]:
     """Say what Megatron has no option for."""
     notes = ["Megatron's learning rate lags ours by one step. Weights and data order come from other random numbers."]
@@ -251,6 +267,7 @@ def model_notes(recipe: Recipe, phase: PhasePlan) -> list[str]:
         notes.append("Megatron-LM's LayerNorm has a bias; the recipe's has none.")
     if recipe.model.logit_scale != 1:
         notes.append(f"Megatron-LM has no logit scale; the recipe says {recipe.model.logit_scale:g}.")
+    notes += optimizer_notes(recipe)
     if recipe.model.sliding_window:
         notes.append(f"Megatron-LM's --window-size counts the tokens before: {recipe.model.sliding_window - 1},0; Transformer Engine only.")
     if recipe.model.rope_scaling:

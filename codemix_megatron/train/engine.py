@@ -81,7 +81,7 @@ class Engine:
         self.tells_norms = False  # of the next step, by kind of weight
         self.average_decay = recipe.optimizer.average_decay
         if self.average_decay is not None:
-            self.finish_update()
+            self.fill_moments()
             begin_average(self.optimizers)
         self.connect()
         self.forward_backward = get_forward_backward_func()
@@ -270,6 +270,11 @@ class Engine:
         if self.overlaps:
             for chunk in self.chunks:
                 chunk.start_param_sync(force_sync=True)  # megatron-core gathers other ranks' weights with the next forward
+        self.fill_moments()
+
+    @torch.no_grad()
+    def fill_moments(self) -> None:
+        """Give weights that were never updated the moments and the count that their optimizer would give them: zeros."""
         for optimizer in self.optimizers:
             for group in optimizer.optimizer.param_groups:
                 group.setdefault("step", 0)
@@ -289,7 +294,7 @@ class Engine:
             self.optimizer.reload_model_params()
             forget_average(self.optimizers)  # of weights that are no longer there
         if self.average_decay is not None and not self.has_average:
-            self.finish_update()
+            self.fill_moments()
             begin_average(self.optimizers)
         if "random_state" in state:
             restore_random_state(state["random_state"])
