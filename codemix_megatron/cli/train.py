@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
 
 from codemix_megatron.cli.asked_run import asked_run
 from codemix_megatron.errors import STOPPED_EARLY, LaunchError, RankCrashed
@@ -89,14 +90,19 @@ def train_as_rank(arguments) -> int:
     import_megatron()
     from codemix_megatron.train.run import train
 
-    score = None
-    if recipe.evaluation.while_training is not None:
-        from codemix_megatron.evaluate.while_training import score_while_training as score
-
-    code = train(recipe, folder, score)
+    code = train(recipe, folder, live_scorer(recipe))
     # torchrun and srun read anything but 0 as a failure, for which they kill the other ranks; the journal tells who launched them
     # that the run stopped early.
     return 0 if "TORCHELASTIC_RUN_ID" in os.environ or "CODEMIX_BATCH" in os.environ else code
+
+
+def live_scorer(recipe) -> Callable[..., dict] | None:
+    """Return what scores a model while it is trained, None where nothing is to be scored then."""
+    if recipe.evaluation.while_training is None:
+        return None
+    from codemix_megatron.evaluate.while_training import score_while_training
+
+    return score_while_training
 
 
 def train_here(recipe, arguments, folder: RunFolder, num_ranks: int) -> int:

@@ -87,7 +87,7 @@ def count_learned(
     mixture: Mixture, reader: SequenceReader, sequences_seen: int, skipped=(), progress=lambda done, total: None
 ) -> list[list[int]]:
     """Return how many tokens counted in the loss, a row per phase and an entry per source, by reading every row again."""
-    totals = np.zeros((len(mixture.phases), len(mixture.sources)), dtype=np.int64)
+    totals = np.zeros((mixture.num_phases, len(mixture.sources)), dtype=np.int64)
     step = max(1, READ_TOKENS // reader.sequence_length)
     for first in range(mixture.first, sequences_seen, step):
         positions = np.arange(first, min(first + step, sequences_seen))

@@ -338,8 +338,8 @@ class RankOfRun:
         seconds = time.monotonic() - began
         self.scoring_seconds += seconds
         share = self.scoring_seconds / (time.monotonic() - self.began)
-        known = {"step": step, "tokens": self.plan.tokens_at(step), "seconds": round(seconds, 3), "share_of_time": round(share, 4)}
-        self.emit(ScoresEvent(**known, **found))
+        tokens = self.plan.tokens_at(step)
+        self.emit(ScoresEvent(step=step, tokens=tokens, seconds=round(seconds, 3), share_of_time=round(share, 4), **found))
 
     def note_signal(self, number, frame) -> None:
         """Remember that this rank was asked to stop; the ranks agree on it at the next step."""
