@@ -103,7 +103,9 @@ def write_run(source: RunFolder, target: RunFolder, step: int, averaged: dict) -
         if line.get("step", 0) <= step and line["event"] != EndEvent.kind:
             journal.append_line(line)
     journal.append(
-        AveragedEvent(step=step, steps=averaged["steps"], weights=averaged["weights"], from_=averaged["from"], moving=averaged["moving"])
+        AveragedEvent(
+            step=step, steps=averaged["steps"], weights=averaged["weights"], from_=averaged["from"], moving=averaged["moving"] or None
+        )
     )
     journal.close()
     replace_text(target.recipe, write_recipe(replace(recipe, name=target.path.name)))

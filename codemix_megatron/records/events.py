@@ -249,7 +249,7 @@ class AveragedEvent(RunEvent):
     steps: list[int] = always("steps of the checkpoints that were averaged", missing=list)
     weights: list[float] = always("weight of each", missing=list)
     from_: str = always("folder of the run they are of", missing="")
-    moving: bool = always("whether it is the moving average that the run kept, not the mean of its weights", missing=False, default=False)
+    moving: bool | None = sometimes("true where it is the moving average that the run kept, not the mean of its weights")
 
 
 RUN_EVENTS: dict[str, type[RunEvent]] = kinds_by_name(

@@ -66,7 +66,7 @@ def test_tiny_recipe_has_no_fault():
         ),
         (
             "evaluation.suites=[bits]",
-            "evaluation.suites[0]: no suite 'bits'; built in are bits_per_byte, rolling_bits_per_byte, continuation, paper, small,"
+            "evaluation.suites[0]: no suite 'bits'; built in are bits_per_byte, rolling_bits_per_byte, continuation, paper, small, languages,"
             " others are paths of YAML files",
         ),
         ("evaluation.held_out_share=0.9", "evaluation.held_out_share: found 0.9, allowed are 0 to 0.5"),
