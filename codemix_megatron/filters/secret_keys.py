@@ -118,8 +118,10 @@ def key_forms() -> tuple:
     keys, passwords = spellings(KEY_NAMES), spellings(PASSWORD_NAMES)
     named = re.compile(rf"(?:{'|'.join(keys)})\w{{0,12}}{GIVEN}(?:{QUOTED_KEY}|{BARE_KEY})")
     secret = re.compile(rf"(?:{'|'.join(passwords)}){GIVEN}{QUOTED_PASSWORD}")
+    shared = re.compile(rf"(?:{'|'.join(keys)})\w{{0,12}}{GIVEN}(?:{QUOTED_KEY}|{BARE_KEY}|{QUOTED_PASSWORD})")
     forms = [(re.compile(form), is_random) for _, form in ISSUED]
-    forms += [(named, is_random_value)] * len(keys) + [(secret, is_password)] * len(passwords)
+    forms += [(shared, is_shared_secret) if "secret" in name.lower() else (named, is_random_value) for name in keys]
+    forms += [(secret, is_password)] * len(passwords)
     literals = [sign for sign, _ in ISSUED] + keys + passwords
     # Above a hundred words the library takes a slower automaton by itself.
     implementation = ahocorasick_rs.Implementation.DFA
@@ -146,6 +148,11 @@ def is_random_value(word: str) -> bool:
     is_mixed = word not in (word.lower(), word.upper())
     longest = max(map(len, WORD_ENDS.split(word)))
     return bool(UUID.fullmatch(word)) or (longest >= LEAST_TOGETHER and (digits >= 2 or is_mixed) and (is_mixed or "/" not in word))
+
+
+def is_shared_secret(word: str) -> bool:
+    """Say whether the value of a name with `secret` in it is one: people choose these as they choose passwords."""
+    return is_random_value(word) or (len(word) < LEAST_TOGETHER and is_password(word))
 
 
 def is_password(word: str) -> bool:
