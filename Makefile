@@ -112,6 +112,11 @@ bench-prepare: $(STAMP)  ## codemix prepare beside its limit and its peers; ends
 bench-filters: $(STAMP)  ## readers and filters of corpora, MB per CPU-second each; ends with one line of JSON
 	$(BIN)/python benchmarks/filters.py
 
+.PHONY: bench-duplicates
+bench-duplicates: $(STAMP)  ## deciding duplicates of 1e5 and 1e6 made documents in memory, by DuckDB and by Ray; ends with one line of JSON. OPTIONS="--documents 1e5 1e6 1e7"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[scale,ray]" -c constraints.txt
+	$(BIN)/python benchmarks/duplicates.py --by memory duckdb ray $(OPTIONS)
+
 bench-personal-data: $(STAMP)  ## precision and recall of the masks of personal data, form by form; ends with one line of JSON
 	$(BIN)/python benchmarks/personal_data.py
 

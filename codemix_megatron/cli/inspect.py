@@ -23,7 +23,8 @@ EPILOG = """examples:
   codemix inspect corpora/web_code
   codemix inspect corpora/web_code --samples 10 --seed 3 --held-out
   codemix inspect corpora/web_code --document 17 --characters 0
-  codemix inspect corpora/web_code --licences --list documents.tsv
+  codemix inspect corpora/web_code --licences --list documents.tsv --origins origins.tsv
+  codemix inspect corpora/web_code --redactions
   codemix inspect runs/mine --licences                      # of everything the run has read
   codemix inspect /data/the_pile_text_document --tokenizer tokenizer.json
 
@@ -43,6 +44,12 @@ def add_arguments(parser) -> None:
         "--licences", action="store_true", help="count licences and origins instead; of a corpus, or of what a run has read"
     )
     parser.add_argument("--list", metavar="FILE", help="with --licences: write number, hash, licence, origin and place of each document")
+    parser.add_argument(
+        "--origins", metavar="FILE", help="with --licences: write documents, bytes and tokens of each origin under each licence"
+    )
+    parser.add_argument(
+        "--redactions", action="store_true", help="print what was masked instead: counts of each form, samples with the masks"
+    )
     parser.add_argument("--tokenizer", metavar="PATH", help="tokenizer to decode with (default: that of the manifest)")
 
 
@@ -51,9 +58,12 @@ def run(arguments) -> None:
     if arguments.samples < 0 or arguments.characters < 0:
         raise CorpusError(f"--samples {arguments.samples} --characters {arguments.characters}: neither may be negative")
     if arguments.licences:
-        print_licences(named_documents(arguments.corpus), arguments.list)
+        print_licences(named_documents(arguments.corpus), arguments.list, arguments.origins)
         return
     prefix = corpus_prefix(arguments.corpus)
+    if arguments.redactions:
+        print_redactions(prefix)
+        return
     manifest = CorpusManifest.read(prefix) if manifest_path(prefix).is_file() else None
     reader = IndexedReader(prefix)
     if manifest:
@@ -66,6 +76,20 @@ def run(arguments) -> None:
     numbers = arguments.document or draw_documents(reader, manifest, arguments.samples, arguments.seed, held_out=arguments.held_out)
     for document in decode_documents(reader, manifest, tokenizer, numbers):
         print_document(document, arguments.characters, arguments.ids)
+
+
+def print_redactions(prefix: str) -> None:
+    """Print what was masked in a corpus, how often, in how many documents, and samples with the mask in them."""
+    manifest = CorpusManifest.read(prefix)
+    asked = manifest.filters.get("personal_data")
+    if not asked:
+        print(f"{prefix}: nothing was asked to be masked (filters.personal_data)")
+    elif not manifest.redactions:
+        print(f"{prefix}: nothing found to be masked of {', '.join(str(form) for form in asked)}")
+    for what, found in manifest.redactions.items():
+        print(f"{what}: {found['masked']:,} in {found['documents']:,} of {manifest.num_documents:,} documents")
+        for place, text in found["samples"]:
+            print(f"    {printable(place)}: {printable(text)}")
 
 
 def named_documents(name: str) -> Iterator[tuple[str, DocumentOrigin]]:
@@ -122,7 +146,8 @@ def print_manifest(manifest: CorpusManifest) -> None:
         say(console, "filters:", *(f"  {line}" for line in yaml.safe_dump(manifest.filters, sort_keys=False).splitlines()))
     say(console, *encoding_notes(manifest))
     for what, count in manifest.rewritten.items():
-        say(console, f"changed in {count:,} documents: {what}")
+        masked = manifest.redactions.get(what)
+        say(console, f"{what}: {count:,} in {masked['documents']:,} documents" if masked else f"changed in {count:,} documents: {what}")
     for reason, count in manifest.dropped.items():
         say(console, f"left out {count:,}: {reason}: {', '.join(manifest.dropped_places.get(reason, [])[:3])}")
         say(console, *(f"    | {printable(' '.join(example.split()))[:110]}" for example in manifest.dropped_examples.get(reason, [])[:2]))

@@ -1,6 +1,7 @@
 """`codemix merge RECIPE`: the parts that shards have done -> corpora under their names."""
 
 from codemix_megatron.cli.prepare import check_arguments, print_summary, reporting
+from codemix_megatron.corpus.finishing import DECIDERS
 from codemix_megatron.corpus.prepare import MAX_BAD_SHARE, HowToPrepare, prepare_recipe
 from codemix_megatron.recipe.reading import read_recipe
 
@@ -20,6 +21,17 @@ def add_arguments(parser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="recipe keys to change, those given to prepare")
     parser.add_argument("--only", action="append", metavar="NAME", help="merge this corpus; may be given more than once")
     parser.add_argument(
+        "--duplicates-by",
+        choices=list(DECIDERS),
+        default="memory",
+        help="what decides which documents are copies; all decide the same (default %(default)s)",
+    )
+    parser.add_argument(
+        "--check-inputs",
+        action="store_true",
+        help="compare every byte of large documents with what was read, where size, times and inode are the same too",
+    )
+    parser.add_argument(
         "--max-bad-share", type=float, default=MAX_BAD_SHARE, metavar="X", help="most damaged documents to leave out (default %(default)s)"
     )
     parser.set_defaults(workers=None)
@@ -30,6 +42,13 @@ def run(arguments) -> None:
     check_arguments(arguments)
     recipe = read_recipe(arguments.recipe, arguments.overrides)
     with reporting() as (progress, say):
-        how = HowToPrepare(max_bad_share=arguments.max_bad_share, only_merge=True, progress=progress, say=say)
+        how = HowToPrepare(
+            max_bad_share=arguments.max_bad_share,
+            only_merge=True,
+            check_inputs=arguments.check_inputs,
+            duplicates_by=arguments.duplicates_by,
+            progress=progress,
+            say=say,
+        )
         manifests = prepare_recipe(recipe, arguments.only, how)
     print_summary(manifests)

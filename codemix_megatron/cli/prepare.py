@@ -4,6 +4,7 @@ import sys
 import time
 from contextlib import contextmanager
 
+from codemix_megatron.corpus.finishing import DECIDERS
 from codemix_megatron.corpus.parts import Shard
 from codemix_megatron.corpus.prepare import MAX_BAD_SHARE, HowToPrepare, ProgressState, UnpreparedError, prepare_recipe, prepare_tokenizer
 from codemix_megatron.errors import RecipeError
@@ -41,6 +42,17 @@ def add_arguments(parser) -> None:
     parser.add_argument("--tokenizer-only", action="store_true", help="train the recipe's tokenizer where it is missing, and nothing else")
     parser.add_argument("--force", action="store_true", help="prepare again what is already prepared")
     parser.add_argument(
+        "--duplicates-by",
+        choices=list(DECIDERS),
+        default="memory",
+        help="what decides which documents are copies; all decide the same (default %(default)s)",
+    )
+    parser.add_argument(
+        "--check-inputs",
+        action="store_true",
+        help="compare every byte of large documents with what was read, where size, times and inode are the same too",
+    )
+    parser.add_argument(
         "--max-bad-share", type=float, default=MAX_BAD_SHARE, metavar="X", help="most damaged documents to leave out (default %(default)s)"
     )
 
@@ -55,8 +67,10 @@ def run(arguments) -> None:
             prepare_tokenizer(recipe, say=say)
             return
         how = HowToPrepare(
-            max_bad_share=arguments.max_bad_share, force=arguments.force, workers=arguments.workers, shard=shard, progress=progress, say=say
-        )
+            max_bad_share=arguments.max_bad_share, force=arguments.force, check_inputs=arguments.check_inputs,
+            duplicates_by=arguments.duplicates_by, workers=arguments.workers,
+            shard=shard, progress=progress, say=say,
+        )  # fmt: skip
         try:
             manifests = prepare_recipe(recipe, arguments.only, how)
         except UnpreparedError as fault:

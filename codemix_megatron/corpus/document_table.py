@@ -14,6 +14,7 @@ import numpy as np
 import zstandard
 from numpy.lib import format as npy
 
+from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.atomic import writing
 
@@ -29,6 +30,7 @@ class DocumentOrigin:
 
     document: int
     num_bytes: int
+    num_tokens: int  # with those that begin and end it
     digest: str  # XXH3 of the text as UTF-8, 128 bits, in hexadecimal digits
     place: str
     origin: str | None
@@ -96,13 +98,15 @@ def read_array(path: str, dtype: np.dtype) -> np.ndarray:
 def read_origins(prefix: str) -> Iterator[DocumentOrigin]:
     """Yield the documents of a corpus in the order of its input; raises CorpusError where it does not say them."""
     table, path = read_table(prefix), f"{prefix}.documents.tsv.zst"
+    lengths = np.asarray(IndexedReader(prefix).document_lengths)
     try:
         with open(path, "rb") as packed, zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True) as stream:
             for row, line in zip(table, lines_of(stream), strict=True):
                 place, origin, licence, language, kind = line.rsplit("\t", 4)  # a path may hold tabs
                 digest, known = row["digest"].tobytes().hex(), (origin or None, licence or None, language or None, kind)
-                yield DocumentOrigin(int(row["document"]), int(row["num_bytes"]), digest, place, *known)
-    except (OSError, ValueError, zstandard.ZstdError) as fault:
+                number = int(row["document"])
+                yield DocumentOrigin(number, int(row["num_bytes"]), int(lengths[number]), digest, place, *known)
+    except (OSError, ValueError, IndexError, zstandard.ZstdError) as fault:
         raise CorpusError(f"{path}: cannot be read ({fault}); prepare the corpus again") from None
 
 

@@ -17,18 +17,26 @@ from codemix_megatron.corpus.part_encoding import one_line
 from codemix_megatron.corpus.parts import FinishedPart, PartsFolder
 from codemix_megatron.corpus.shuffling import write_shuffled
 from codemix_megatron.corpus.tally import DUPLICATE, PLACES_KEPT, UNKNOWN, Counts, Dropped
+from codemix_megatron.filters.duplicates_by_duckdb import find_duplicates_by_duckdb, find_near_duplicates_by_duckdb
 from codemix_megatron.filters.exact_duplicates import find_duplicates
 from codemix_megatron.filters.near_duplicates import NEAR_DUPLICATE, find_near_duplicates
+from codemix_megatron.filters.ray_workers import find_duplicates_by_ray, find_near_duplicates_by_ray
 from codemix_megatron.readers.json_lines import name_lines
 from codemix_megatron.recipe.filtering import NearDuplicates
 from codemix_megatron.records.atomic import writing
 from codemix_megatron.records.manifest import EncoderCard, loss_mask_path
 
-__all__ = ["Finishing"]
+__all__ = ["DECIDERS", "Finishing"]
 
 COPY_BYTES = 4 << 20
 MOST_DAMAGED_LISTED = 100_000
 COPIED_SIGNATURES = 1 << 15
+# What decides which documents are copies: exact ones, near ones. All decide the same.
+DECIDERS = {
+    "memory": (find_duplicates, find_near_duplicates),
+    "duckdb": (find_duplicates_by_duckdb, find_near_duplicates_by_duckdb),
+    "ray": (find_duplicates_by_ray, find_near_duplicates_by_ray),
+}
 KEPT, REPEATED, NEARLY_REPEATED, SHARED = range(4)  # fates of a document; from SHARED on two for each other corpus, exact and near
 
 
@@ -45,6 +53,7 @@ class Finishing:
     counts: Counts = field(default_factory=Counts)
     rewritten: Counter = field(default_factory=Counter)
     others: list[OtherCorpus] = field(default_factory=list)  # whose documents are left out
+    duplicates_by: str = "memory"  # what decides which documents are copies; see DECIDERS
 
     def __post_init__(self):
         self.starts = np.cumsum([0, *(part.num_documents for part in self.parts)])
@@ -76,7 +85,7 @@ class Finishing:
         """Decide which documents are kept and which of them are held out, and count both."""
         if not self.every_document:
             digests = (records["digest"] for _, records in self.blocks())
-            self.fate[find_duplicates(digests, len(self.fate), self.folder.path)] = REPEATED
+            self.fate[DECIDERS[self.duplicates_by][0](digests, len(self.fate), self.folder.path)] = REPEATED
             self.drop_shared()
             if self.near_duplicates:
                 self.drop_near_duplicates(self.near_duplicates)
@@ -125,7 +134,7 @@ class Finishing:
                 for number, _ in self.blocks():
                     handle.write(self.signatures(number, spec)[self.fate[self.rows(number)] == KEPT])
             together = np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.empty(0, dtype=np.uint8)
-            original = find_near_duplicates(together, spec, num_fixed)[num_fixed:]
+            original = DECIDERS[self.duplicates_by][1](together, spec, num_fixed, self.folder.path)[num_fixed:]
         finally:
             path.unlink(missing_ok=True)
         kept = np.flatnonzero(self.fate == KEPT)

@@ -1,7 +1,7 @@
 """What the inputs of a corpus are, by content, so that nothing is taken for what it is not; and whether they still are that.
 
 A file's identity is its name, size, stamp (the time it was changed, a commit, a store's mark), how it is read, and a hash of
-its content: all of a small file, 16 places of a large one. The order of the inputs counts, for it decides which part
+its content: all of a small file, 16 places of a large one (`input_contents` sees to the rest). The order of the inputs counts, for it decides which part
 holds what and which of two equal documents is the first.
 """
 
@@ -22,7 +22,7 @@ from codemix_megatron.readers.streams import is_url, open_input
 from codemix_megatron.recipe.schema import CorpusSpec, as_plain
 from codemix_megatron.redaction import with_variables
 
-__all__ = ["check_unchanged", "fingerprint_inputs"]
+__all__ = ["HASHED_WHOLE_BYTES", "changed_while_read", "check_unchanged", "fingerprint_inputs"]
 
 HASHED_WHOLE_BYTES = 1 << 20
 SAMPLED_PLACES, SAMPLE_BYTES = 16, 16 << 10
@@ -83,11 +83,16 @@ def check_unchanged(files: Iterable[InputFile]) -> None:
         found, expected = look_again(file), (file.whole_bytes, file.stamp)
         if found != expected:
             sizes = f"{found[0]:,} bytes, {expected[0]:,} before" if found[0] != expected[0] else "it was written to meanwhile"
-            raise CorpusError(
-                f"{file.path}: changed while it was read ({sizes}), so nobody knows which text was taken; nothing of this part is kept."
-                " Run the same command again when nobody writes to the inputs",
-                exit_code=MACHINE_FAULT,
-            )
+            raise changed_while_read(file.path, sizes)
+
+
+def changed_while_read(path, how: str) -> CorpusError:
+    """Return the error for an input somebody wrote to while it was read."""
+    return CorpusError(
+        f"{path}: changed while it was read ({how}), so nobody knows which text was taken; nothing of this part is kept."
+        " Run the same command again when nobody writes to the inputs",
+        exit_code=MACHINE_FAULT,
+    )
 
 
 def look_again(file: InputFile) -> tuple[int, str]:

@@ -10,10 +10,10 @@ from codemix_megatron.corpus.encoders import library_versions
 from codemix_megatron.corpus.finishing import Finishing
 from codemix_megatron.corpus.held_out import HeldOutRule
 from codemix_megatron.corpus.indexed import IndexedWriter, token_dtype
+from codemix_megatron.corpus.input_contents import finished_parts
 from codemix_megatron.corpus.input_identity import fingerprint_inputs
 from codemix_megatron.corpus.part_encoding import PartEncoding
 from codemix_megatron.corpus.parts import PartsFolder, cut_into_parts
-from codemix_megatron.corpus.special_tokens import configured_end
 from codemix_megatron.corpus.tokenizers import DocumentTokenizer, HuggingFaceTokenizer, load_gpt2_tokenizer, load_tokenizer
 from codemix_megatron.corpus.workers import encode_parts, worthwhile_workers
 from codemix_megatron.errors import CodemixError, CorpusError
@@ -92,8 +92,7 @@ def load_megatron_tokenizer(arguments) -> DocumentTokenizer:
     kind, model = arguments.tokenizer_type, arguments.tokenizer_model
     if kind == "GPT2BPETokenizer":
         return load_gpt2_tokenizer(arguments.vocab_file, arguments.merge_file)
-    beside = Path(model, "tokenizer.json") if Path(model).is_dir() else Path(model)
-    tokenizer = load_tokenizer(model, configured_end(beside) if kind == "HuggingFaceTokenizer" else None)
+    tokenizer = load_tokenizer(model)
     wanted = "huggingface" if kind == "HuggingFaceTokenizer" else "sentencepiece"
     if tokenizer.card.type != wanted:
         raise CorpusError(f"{tokenizer.card.path}: is for {tokenizer.card.type}, --tokenizer-type is {kind}; change one of them")
@@ -117,8 +116,10 @@ def write_key(arguments, key: str, tokenizer: DocumentTokenizer) -> None:
             print(f"{prefix}: slow tokenizer {card.library}, for {card.refused}")
         work = PartEncoding(folder, parts, encoder, end, spec.kind, every_document=True, card=card, unknown=tokenizer.unknown)
         workers = worthwhile_workers(sum(file.num_bytes for file in inputs))
-        encode_parts(work, folder.unfinished(len(parts)), min(workers, arguments.workers or workers), lambda *_: None)
-        finishing = Finishing(folder, [part for n in range(len(parts)) if (part := folder.finished(n))], parts, every_document=True)
+        done = finished_parts(folder, parts, range(len(parts)))
+        encode_parts(work, [n for n in range(len(parts)) if n not in done], min(workers, arguments.workers or workers), lambda *_: None)
+        finished = finished_parts(folder, parts, range(len(parts)))
+        finishing = Finishing(folder, [finished[n] for n in range(len(parts))], parts, every_document=True)
         finishing.decide(HeldOutRule(0.0))
         check_damage(finishing, arguments.max_bad_share, Path(f"{prefix}.damaged.tsv"))
         lost, places = finishing.unknown

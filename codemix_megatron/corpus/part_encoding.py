@@ -8,8 +8,10 @@ import numpy as np
 
 from codemix_megatron.corpus.encoders import Encoder
 from codemix_megatron.corpus.held_out import DIGEST_BYTES, text_digest
+from codemix_megatron.corpus.input_contents import InputReading
 from codemix_megatron.corpus.input_identity import check_unchanged
 from codemix_megatron.corpus.parts import RECORD, FinishedPart, PartsFolder, PartWriter
+from codemix_megatron.corpus.redactions import Redactions
 from codemix_megatron.corpus.tally import DUPLICATE, PLACES_KEPT, Dropped
 from codemix_megatron.corpus.turn_encoding import TurnEncoding
 from codemix_megatron.corpus.unknown_text import NO_TOKENS, UnknownText
@@ -73,6 +75,7 @@ class PartProgress:
         self.work, self.writer, self.files = work, writer, work.parts[number]
         self.dropped = Dropped()
         self.rewritten: Counter[str] = Counter()
+        self.redactions = Redactions()
         self.groups: dict[tuple, int] = {}
         self.part = FinishedPart()
         self.seen: set[bytes] = set()
@@ -82,7 +85,8 @@ class PartProgress:
         """Yield (identity, document, digest, UTF-8) of the documents to keep, in lists the tokenizer can share out."""
         batch, characters, told = [], 0, np.zeros(3, dtype=np.int64)
         for index, file in enumerate(self.files):
-            position, prefix = Position(), str(file.path)
+            reading = InputReading(file)
+            position, prefix = Position(hashed=reading.hashed), str(file.path)
             for document in file.read(position):
                 kept = self.examine(document)
                 if kept is None:
@@ -94,6 +98,7 @@ class PartProgress:
                     batch, characters = [], 0
                     read = sum(done.num_bytes for done in self.files[:index]) + min(position.bytes_read, file.num_bytes)
                     told = self.tell(advance, told, read)
+            self.part.inputs.append(reading.finish())
         if batch:
             yield batch
         self.tell(advance, told, sum(file.num_bytes for file in self.files))
@@ -157,7 +162,9 @@ class PartProgress:
             signatures = b"".join(document_signature(document.text, self.work.near_duplicates) for document in documents)
             self.writer.write("signatures", signatures)
         for document in documents:
-            self.rewritten.update(document.rewritten)
+            if document.rewritten:
+                self.rewritten.update(document.rewritten)
+                self.redactions.add(document)
         self.part.num_documents += len(batch)
         self.part.num_tokens += len(tokens)
         self.part.num_bytes += sum(sizes)
@@ -193,6 +200,7 @@ class PartProgress:
         """Give the files their names."""
         self.part.groups = [list(group) for group in self.groups]
         self.part.dropped, self.part.rewritten = self.dropped.as_plain(), dict(self.rewritten)
+        self.part.redactions = self.redactions.as_plain()
         num_by_reference, differing = self.work.encoder.findings()
         self.part.encoder = asdict(replace(self.work.card, reference_documents=num_by_reference, differing=differing))
         self.writer.finish(self.part)

@@ -24,7 +24,7 @@ __all__ = ["RECORD", "FinishedPart", "PartsFolder", "PartWriter", "Shard", "cut_
 
 PART_BYTES = 32 << 20
 MOST_PARTS = 4096  # files in one folder: four per part
-FORMAT_VERSION = 4  # count up when the files of a part would differ for the same inputs
+FORMAT_VERSION = 5  # count up when the files of a part would differ for the same inputs
 
 CHECKED_AT_ONCE = 4 << 20
 FILES = ("done", "tokens", "records", "identities", "signatures", "damaged", "loss_mask")
@@ -85,9 +85,11 @@ class FinishedPart:
     groups: list = field(default_factory=list)  # (kind, language, licence)
     dropped: dict = field(default_factory=dict)  # see tally.Dropped
     rewritten: dict[str, int] = field(default_factory=dict)
+    redactions: dict[str, dict] = field(default_factory=dict)  # see redactions.Redactions
     encoder: dict = field(default_factory=dict)  # see records.manifest.EncoderCard
     unknown: dict[str, int] = field(default_factory=lambda: {"documents": 0, "lost": 0})  # see unknown_text
     unknown_places: list[str] = field(default_factory=list)
+    inputs: list = field(default_factory=list)  # of each file [hash of what was read, quick look], None of a small one; see input_contents
 
 
 class PartsFolder:
@@ -182,10 +184,6 @@ class PartsFolder:
         if wrong is not None:
             self.faults[number] = f"{self.file(number, wrong).name} is damaged"
         return part if wrong is None else None
-
-    def unfinished(self, num_parts: int) -> list[int]:
-        """Return the numbers of the parts that are not done."""
-        return [number for number in range(num_parts) if self.finished(number) is None]
 
     def records(self, number: int) -> np.ndarray:
         """Return the records of a finished part."""

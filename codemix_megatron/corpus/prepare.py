@@ -14,12 +14,14 @@ from codemix_megatron.corpus.encoders import library_versions
 from codemix_megatron.corpus.finishing import Finishing
 from codemix_megatron.corpus.held_out import HeldOutRule
 from codemix_megatron.corpus.indexed import IndexedWriter, token_dtype
+from codemix_megatron.corpus.input_contents import finished_parts, inputs_fault, read_inputs
 from codemix_megatron.corpus.input_identity import fingerprint_inputs
 from codemix_megatron.corpus.other_corpora import checksums_of, other_corpora
 from codemix_megatron.corpus.part_encoding import PartEncoding
 from codemix_megatron.corpus.parts import PartsFolder, Shard, cut_into_parts
+from codemix_megatron.corpus.redactions import Redactions
 from codemix_megatron.corpus.special_tokens import configured_end
-from codemix_megatron.corpus.tokenizers import SENTINEL_FAMILIES, DocumentTokenizer, recipe_tokenizer, train_tokenizer
+from codemix_megatron.corpus.tokenizers import END_OF_TEXT, SENTINEL_FAMILIES, DocumentTokenizer, recipe_tokenizer, train_tokenizer
 from codemix_megatron.corpus.training_sample import sample_texts
 from codemix_megatron.corpus.turn_encoding import TurnEncoding
 from codemix_megatron.corpus.workers import encode_parts, worthwhile_workers
@@ -43,6 +45,8 @@ __all__ = [
 ]
 
 MAX_BAD_SHARE = 0.001
+# Ends of turns of chats, as instruction-tuned models have them.
+ENDS_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|END_OF_TURN_TOKEN|>", "<|end|>")
 PUBLISHED_SUFFIXES = (".bin", ".idx", ".languages.npy", ".documents.npy", ".documents.tsv.zst", ".signatures.npy", ".loss_mask.bin")
 
 
@@ -76,9 +80,11 @@ class HowToPrepare:
     seed: int = 0  # of the order of documents, where a corpus wants it shuffled
     max_bad_share: float = MAX_BAD_SHARE
     force: bool = False  # prepare again what is already prepared
+    check_inputs: bool = False  # compare every byte of the inputs with what was read, where a quick look would do
     workers: int | None = None  # processes; default: as many as the input is worth
     shard: Shard | None = None
     only_merge: bool = False
+    duplicates_by: str = "memory"  # what decides which documents are copies, when all parts are done: see finishing.DECIDERS
     recipe: Recipe | None = None  # what names in `apart_from` are looked up in
     progress: Progress = silent
     say: Say = silent
@@ -151,12 +157,12 @@ def prepare_tokenizer(recipe: Recipe, *, say: Say | None = None) -> DocumentToke
 
 
 def say_end(tokenizer: DocumentTokenizer, wanted: Tokenizer, say: Say) -> None:
-    """Tell where documents end with another token than the one the tokenizer's own settings name."""
+    """Say where documents end with what ends a turn of a chat, because the tokenizer's settings name it, and it has another end of text."""
     configured = None if wanted.end_of_document else configured_end(Path(tokenizer.card.path))
-    if configured and tokenizer.token_id(configured) not in (None, tokenizer.end_of_document_id):
+    if configured in ENDS_OF_TURN and tokenizer.token_id(END_OF_TEXT) not in (None, tokenizer.end_of_document_id):
         say(
-            f"tokenizer: documents end with id {tokenizer.end_of_document_id}, not with {configured}, which ends a turn of a chat although"
-            f" the settings beside {tokenizer.card.path} name it as end of text; tokenizer.end_of_document decides otherwise"
+            f"tokenizer: documents end with {configured}, which the settings beside {tokenizer.card.path} name as end of text and which ends a"
+            f" turn of a chat; tokenizer.end_of_document: {END_OF_TEXT!r} ends them with that instead"
         )
 
 
@@ -273,7 +279,8 @@ class Preparation:
         made, now = manifest.encoder.reference if manifest.encoder else "", library_versions(self.tokenizer)[0]
         if made != now:
             return None, f"its ids are those of {made or 'another library'}, now {now}"
-        return manifest, ""
+        fault = inputs_fault(manifest, self.parts, thorough=self.how.check_inputs)
+        return (None, fault) if fault else (manifest, "")
 
     def estimate_bytes(self) -> int:
         """Return the bytes this corpus takes while it is made, judged by the part that was read: tokens of all parts, and once more."""
@@ -283,8 +290,8 @@ class Preparation:
     def encode(self) -> None:
         """Do the parts that are not done: all, or those of this shard."""
         mine = self.how.shard.numbers(len(self.parts)) if self.how.shard else range(len(self.parts))
-        missing = [number for number in mine if self.folder.finished(number) is None]
-        done = [number for number in mine if number not in set(missing)]
+        done = finished_parts(self.folder, self.parts, mine, thorough=self.how.check_inputs)
+        missing = [number for number in mine if number not in done]
         self.state.total_bytes = sum(file.num_bytes for number in mine for file in self.parts[number])
         self.advance(sum(file.num_bytes for number in done for file in self.parts[number]), 0, 0)
         if done:
@@ -318,13 +325,14 @@ class Preparation:
 
     def finish(self) -> CorpusManifest:
         """Write .bin, .idx and the manifest under their names; raises CorpusError when too much is damaged or nothing is left."""
-        finished = [self.folder.finished(number) for number in range(len(self.parts))]
+        thorough = self.how.check_inputs and self.how.only_merge  # else they have just been looked at
+        finished = finished_parts(self.folder, self.parts, range(len(self.parts)), thorough=thorough)
         self.check_all_done(finished)
         assert self.spec.prefix is not None
         apart_from = checksums_of(self.others, f"corpora.{self.name}")
         finishing = Finishing(
-            self.folder, [part for part in finished if part is not None], self.parts,
-            near_duplicates=self.spec.filters.near_duplicates, others=self.others,
+            self.folder, [finished[number] for number in range(len(self.parts))], self.parts,
+            near_duplicates=self.spec.filters.near_duplicates, others=self.others, duplicates_by=self.how.duplicates_by,
         )  # fmt: skip
         finishing.decide(HeldOutRule(self.how.held_out_share))
         self.check(finishing)
@@ -344,13 +352,13 @@ class Preparation:
         self.folder.remove_all()
         return manifest
 
-    def check_all_done(self, finished: list) -> None:
+    def check_all_done(self, finished: dict) -> None:
         """Raise CorpusError when parts are missing, naming the shards that should have done them."""
-        missing = [number for number, part in enumerate(finished) if part is None]
+        missing = [number for number in range(len(self.parts)) if number not in finished]
         if missing:
             why = f", {self.folder.faults[missing[0]]}" if missing[0] in self.folder.faults else ""
             raise CorpusError(
-                f"corpora.{self.name}: {len(missing)} of {len(finished)} parts are not done (such as part {missing[0]}{why}); run the shards that"
+                f"corpora.{self.name}: {len(missing)} of {len(self.parts)} parts are not done (such as part {missing[0]}{why}); run the shards that"
                 f" are missing again, or `codemix prepare` without --shard, which does the rest; finished parts are in {self.folder.path}"
             )
 
@@ -398,12 +406,14 @@ class Preparation:
             idx_sha256=writer.idx_sha256,
             documents=list(self.spec.documents),
             input_fingerprint=self.fingerprint,
+            inputs_read=read_inputs(finishing.parts),
             filters=self.settings,
             shuffle_seed=self.shuffle_seed,
             dropped=dict(dropped.counts.most_common()),
             dropped_places=dropped.places,
             dropped_examples=dropped.examples,
             rewritten=dict(finishing.rewritten),
+            redactions=Redactions.of_parts(part.redactions for part in finishing.parts).as_plain(),
             unknown=unknown,
             unknown_places=unknown_places,
             kinds=counts.by(0),

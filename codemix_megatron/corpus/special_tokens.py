@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,7 +36,28 @@ def mark_special(text: str, in_documents: Sequence[str], path: Path) -> str:
         is_special = token["content"] not in in_documents and (token["special"] or bool(token["content"].strip(SPACES)))
         changed |= token["special"] != is_special
         token["special"] = is_special
+    changed |= divide_names(plain, [token["content"] for token in added if token["special"]])
     return json.dumps(plain) if changed else text
+
+
+def divide_names(plain: dict, names: Sequence[str]) -> bool:
+    """Have a unigram model meet the names of special tokens in two pieces, and say whether it was needed.
+
+    Its vocabulary holds these names, so that it finds them in any text, whatever the library is told of special tokens; sentencepiece,
+    where such models come from, never does. Texts that spell none of them keep their ids.
+    """
+    vocabulary = plain["model"].get("vocab")
+    if not isinstance(vocabulary, list):
+        return False
+    pieces = {piece for piece, _ in vocabulary}
+    found = sorted(name for name in names if name in pieces and len(name) > 1 and name.strip(SPACES))
+    if not found:
+        return False
+    pattern = "|".join(f"{re.escape(name[0])}(?={re.escape(name[1:])})" for name in found)
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "MergedWithPrevious", "invert": False}
+    before = [plain["pre_tokenizer"]] if plain.get("pre_tokenizer") else []
+    plain["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [*before, split]}
+    return True
 
 
 def configured_end(path: Path) -> str | None:

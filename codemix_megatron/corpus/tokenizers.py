@@ -36,8 +36,6 @@ END_OF_DOCUMENT_NAMES = (
     END_OF_TEXT, "<|end_of_text|>", "<|endofdocument|>", "<|eod|>", "<|eos|>", "</s>", "<eos>", "<EOS>", "[EOS]", "<|im_end|>",
 )  # fmt: skip
 
-END_OF_TURN = "<|im_end|>"  # the last resort among them
-
 # Tokens before prefix, middle and suffix: StarCoder, Qwen, SantaCoder, Code Llama, Codestral.
 SENTINEL_FAMILIES = (
     ("<fim_prefix>", "<fim_middle>", "<fim_suffix>"),
@@ -117,9 +115,14 @@ class DocumentTokenizer(ABC):
         of_documents = (("end", end, self.end_of_document_id), ("begin", beginning, self.card.beginning_of_document_id))
         for what, name, number in of_documents:
             if name is not None and number in self.encode_batch([f"x{name} {name}"])[0]:
+                key = f"tokenizer.{'end' if what == 'end' else 'beginning'}_of_document"
+                others = [other for other in self.special_names() if other != name]
+                advice = (
+                    f"set {key} to a special token, such as {', '.join(others[:3])}" if others else "add a special token to it for that"
+                )
                 raise CorpusError(
                     f"{self.card.path}: a literal {name!r} in a document would {what} it, for the tokenizer treats this token as"
-                    f" ordinary text; set tokenizer.{'end' if what == 'end' else 'beginning'}_of_document to a special token"
+                    f" ordinary text; {advice}"
                 )
 
 
@@ -144,7 +147,7 @@ class HuggingFaceTokenizer(DocumentTokenizer):
         except Exception as fault:  # the library raises bare Exceptions
             raise CorpusError(f"{path}: not Hugging Face's tokenizer.json ({fault}); give one, or a sentencepiece .model") from None
         self.unknown = unknown_to(orjson.loads(self.model_bytes))
-        name = special.end_of_document or self.usual_end_of_document(configured_end(path))
+        name = special.end_of_document or self.end_of_settings(path) or self.usual_end_of_document()
         self.card = TokenizerCard(
             type="huggingface",
             path=str(path),
@@ -170,15 +173,19 @@ class HuggingFaceTokenizer(DocumentTokenizer):
         """Return the id of a token by its name."""
         return self.tokenizer.token_to_id(name)
 
-    def usual_end_of_document(self, configured: str | None) -> str | None:
-        """Return the name that tokenizer_config.json gives where it is a usual one, else the first usual one of the vocabulary, else that name.
+    def end_of_settings(self, path: Path) -> str | None:
+        """Return the end token that the settings beside the file name, as Megatron takes it; raises CorpusError when it has no such token."""
+        name = configured_end(path)
+        if name is not None and self.tokenizer.token_to_id(name) is None:
+            raise CorpusError(
+                f"{path}: the settings beside it name {name!r} as eos_token, which its vocabulary lacks; correct eos_token there, or name"
+                " another end in tokenizer.end_of_document"
+            )
+        return name
 
-        A chat model's configuration names what ends a turn, which is no usual end of a document.
-        """
-        usual = [name for name in END_OF_DOCUMENT_NAMES if self.tokenizer.token_to_id(name) is not None]
-        if configured in usual and configured != END_OF_TURN:
-            return configured
-        return usual[0] if usual else configured
+    def usual_end_of_document(self) -> str | None:
+        """Return the first usual name that the vocabulary has."""
+        return next((name for name in END_OF_DOCUMENT_NAMES if self.tokenizer.token_to_id(name) is not None), None)
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the int32 ids of each text, without any special token; uses all cores."""
@@ -282,8 +289,8 @@ def load_gpt2_tokenizer(vocabulary, merges) -> DocumentTokenizer:
 def load_tokenizer(path, end_of_document: str | None = None, special: SpecialTokens | None = None) -> DocumentTokenizer:
     """Load tokenizer.json or *.model, or a folder that holds one; raises CorpusError when it is no tokenizer.
 
-    `end_of_document` names the token after each document; default: that of tokenizer_config.json, or the first usual name, such as
-    <|endoftext|>. `special` asks for more.
+    `end_of_document` names the token after each document; default: the eos_token of tokenizer_config.json, else the first usual name,
+    such as <|endoftext|>; of a .model its own end of sentence. `special` asks for more.
     """
     path = Path(path)
     if path.is_dir():

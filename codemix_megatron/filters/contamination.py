@@ -25,7 +25,7 @@ from codemix_megatron.filters.word_hashes import normalized, run_hashes, word_ha
 from codemix_megatron.recipe.filtering import Decontamination
 from codemix_megatron.records.atomic import writing
 
-__all__ = ["ContaminationIndex", "ShortTexts", "build_contamination_index", "load_contamination_index", "read_items"]
+__all__ = ["SHORT_WORDS", "ContaminationIndex", "ShortTexts", "build_contamination_index", "load_contamination_index", "read_items"]
 
 LEAST_NAMED_WORDS = 4  # different words with at least two letters that a run must hold
 NAMED_WORD = re.compile(rb"[a-z\x80-\xff]{2}")
@@ -142,14 +142,22 @@ class ContaminationIndex:
 
     def items_of(self, run: int) -> list[str]:
         """Return the names of the items that hold a run."""
-        if run >= len(self.hashes):
-            return [self.names[self.short.items[run - len(self.hashes)]]]
-        return [self.names[item] for item in self.items[self.starts[run] : self.starts[run + 1]]]
+        return [self.names[item] for item in self.items_with([run])]
+
+    def items_with(self, runs: Iterable[int]) -> list[int]:
+        """Return the places of the items that hold one of the runs."""
+        found: set[int] = set()
+        for run in map(int, runs):
+            if run >= len(self.hashes):
+                found.add(int(self.short.items[run - len(self.hashes)]))
+            else:
+                found.update(self.items[self.starts[run] : self.starts[run + 1]].tolist())
+        return sorted(found)
 
     def contaminated_items(self, texts: Iterable[str]) -> list[str]:
         """Return the names of all items that share a run with one of the texts, such as the documents a model was trained on."""
         runs = np.unique(np.concatenate([np.zeros(0, np.int64), *(np.unique(self.shared_runs(text)) for text in texts)]))
-        return sorted({name for run in runs.tolist() for name in self.items_of(run)}, key=self.names.index)
+        return [self.names[item] for item in self.items_with(runs)]
 
     def write(self, path) -> None:
         """Write the index as .npz, complete or absent."""

@@ -1,5 +1,6 @@
 """Filters of one corpus, document by document: what is dropped, and under which name it is counted."""
 
+import difflib
 import functools
 import re
 from collections.abc import Callable, Iterator
@@ -7,8 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from codemix_megatron.errors import CorpusError
 from codemix_megatron.filters.contamination import load_contamination_index
 from codemix_megatron.filters.personal_data import mask_personal_data
+from codemix_megatron.filters.text_languages import known_text_languages, text_language
 from codemix_megatron.readers.documents import BadDocument, Document, InputFile
 from codemix_megatron.readers.licences import licence_allowed
 from codemix_megatron.recipe.filtering import FilterSpec, LineLength, with_presets
@@ -17,6 +20,7 @@ from codemix_megatron.recipe.schema import as_plain
 
 __all__ = ["Filters", "filtered_inputs", "load_filters"]
 
+ANY = "any"
 EXAMPLE_CHARACTERS = 160
 FLOAT = re.compile(r"\d\.\d")
 GENERATED_CHARACTERS = 400
@@ -52,9 +56,10 @@ class Filters:
         self.contamination = load_contamination_index(spec.decontamination) if spec.decontamination else None
         if self.contamination is not None:
             self.checks.append(("contaminated", self.shared_with_evaluation))
+        check_codes(self.spec.text_languages)
 
     def __bool__(self) -> bool:
-        return bool(self.checks or self.spec.personal_data)
+        return bool(self.checks or self.spec.text_languages or self.spec.personal_data)
 
     def apply(self, document: Document) -> Document | BadDocument:
         """Return the document, rewritten where asked for, or why it is dropped."""
@@ -62,6 +67,10 @@ class Filters:
             found = check(document)
             if found is not None:
                 return BadDocument(document.identity, name, harmless=True, example=self.masked(quoted(found, document.text)))
+        if self.spec.text_languages and (language := text_language(document)) is not None:
+            if self.spec.text_languages != (ANY,) and language not in self.spec.text_languages:
+                return BadDocument(document.identity, "text language", harmless=True, example=self.masked(quoted(language, document.text)))
+            document = replace(document, language=language)
         if self.spec.personal_data and document.turns:
             return self.masked_turns(document)
         if self.spec.personal_data:
@@ -109,6 +118,17 @@ class Filters:
             settings["decontamination"]["index_sha256"] = self.contamination.sha256
             settings["decontamination"]["suites"] = self.contamination.suites()
         return settings
+
+
+def check_codes(languages: tuple[str, ...]) -> None:
+    """Raise CorpusError for a code of a language that is never found."""
+    for language in languages:
+        if language != ANY and language not in known_text_languages():
+            close = difflib.get_close_matches(language, known_text_languages(), n=3, cutoff=0.3)
+            raise CorpusError(
+                f"filters.text_languages: found {language!r}, allowed are any and codes of ISO 639 that py3langid knows"
+                f"{', such as ' + ', '.join(close) if close else ''}: {', '.join(sorted(known_text_languages()))}"
+            )
 
 
 def load_filters(spec: FilterSpec) -> Filters:

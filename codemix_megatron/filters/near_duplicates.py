@@ -5,12 +5,15 @@ are enough to estimate a similarity of 0.7 to within 0.04, and a hundred million
 band. Bands find the candidates (locality-sensitive hashing); whole signatures decide. The minima are rensa's.
 """
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 
 from codemix_megatron.filters.word_hashes import run_hashes, word_hashes
 from codemix_megatron.recipe.filtering import NearDuplicates
 
-__all__ = ["NEAR_DUPLICATE", "document_signature", "find_near_duplicates", "rows_per_band"]
+__all__ = ["NEAR_DUPLICATE", "band_keys", "decide", "document_signature", "find_near_duplicates", "rows_per_band"]
 
 NEAR_DUPLICATE = "near duplicate"
 SEED = 1
@@ -41,12 +44,12 @@ def rows_per_band(spec: NearDuplicates) -> int:
     return max((rows for rows in missed if missed[rows] <= MISSED_SHARE), default=1)
 
 
-def find_near_duplicates(signatures: np.ndarray, spec: NearDuplicates, num_fixed: int = 0) -> np.ndarray:
+def find_near_duplicates(signatures: np.ndarray, spec: NearDuplicates, num_fixed: int = 0, scratch: Path | None = None) -> np.ndarray:
     """Return, for each document in order, the earlier document it is nearly a copy of, or -1 when it stays; int64 [documents].
 
     `signatures` is uint8 [documents, permutations], a memory map when there are many. The first of documents alike
     stays, and only those that stay are compared with, so that no chain of small changes drops what differs from all
-    that remain. The first `num_fixed` stay whatever they are like: they are documents of other corpora. Needs about 70 bytes of
+    that remain. The first `num_fixed` stay whatever they are like: they are documents of other corpora. Needs no scratch, but about 70 bytes of
     memory per document, and a few hundred per document that has a candidate; a million documents take 5 CPU-seconds.
     """
     signatures = signatures.reshape(-1, spec.permutations)
@@ -62,7 +65,10 @@ def find_near_duplicates(signatures: np.ndarray, spec: NearDuplicates, num_fixed
         is_shared[:-1] |= equal
         for document, key in zip(order[is_shared].tolist(), ordered[is_shared].tolist(), strict=True):
             candidates.setdefault(document, []).append((band, key))
-    return decide(signatures, candidates, spec, num_fixed)
+    original = np.full(len(signatures), -1, dtype=np.int64)
+    for document, other in decide(signatures, candidates, spec, num_fixed):
+        original[document] = other
+    return original
 
 
 def band_keys(signatures: np.ndarray, band: int, rows: int) -> np.ndarray:
@@ -72,9 +78,10 @@ def band_keys(signatures: np.ndarray, band: int, rows: int) -> np.ndarray:
     return keys.view(np.uint64)[:, 0]
 
 
-def decide(signatures: np.ndarray, candidates: dict[int, list[tuple[int, int]]], spec: NearDuplicates, num_fixed: int) -> np.ndarray:
-    """Compare each document, in order, with the first that stays under each of its keys."""
-    original = np.full(len(signatures), -1, dtype=np.int64)
+def decide(
+    signatures: np.ndarray, candidates: dict[int, list[tuple[int, int]]], spec: NearDuplicates, num_fixed: int
+) -> Iterator[tuple[int, int]]:
+    """Compare each document, in order, with the first that stays under each of its keys; yield (document, what it is a copy of)."""
     first: dict[tuple[int, int], int] = {}
     for document in sorted(candidates):
         shared = candidates[document]
@@ -85,11 +92,10 @@ def decide(signatures: np.ndarray, candidates: dict[int, list[tuple[int, int]]],
             if document >= num_fixed and estimated_similarity(signatures[document], signatures[other]) >= spec.similarity
         ]
         if alike:
-            original[document] = alike[0]
+            yield document, alike[0]
         else:
             for key in shared:
                 first.setdefault(key, document)
-    return original
 
 
 def estimated_similarity(one: np.ndarray, other: np.ndarray) -> float:

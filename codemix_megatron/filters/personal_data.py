@@ -10,9 +10,9 @@ from codemix_megatron.filters.account_numbers import find_account_numbers, find_
 from codemix_megatron.filters.email_addresses import find_email_addresses
 from codemix_megatron.filters.ip_addresses import find_ip_addresses
 from codemix_megatron.filters.secret_keys import find_secret_keys
-from codemix_megatron.recipe.filtering import PersonalPattern
+from codemix_megatron.recipe.filtering import PERSONAL_DATA, PersonalPattern
 
-__all__ = ["find_personal_data", "mask_personal_data"]
+__all__ = ["find_personal_data", "is_mask", "mask_personal_data", "sample_of_mask"]
 
 Spans = Iterable[tuple[int, int]]
 # kind -> (mask, what is counted, where it stands); keys come first, for they may hold what looks like the others.
@@ -23,6 +23,8 @@ FORMS: dict[str, tuple[str, str, Callable[[str], Spans]]] = {
     "phone": ("<PHONE>", "phone number", find_telephone_numbers),
     "iban": ("<IBAN>", "IBAN", find_account_numbers),
 }
+MASKED = " masked"
+LOOKED_AT, SHOWN = 400, 40  # characters on each side of a mask: enough that none shown is the end of something that was cut
 
 
 def mask_personal_data(text: str, what: tuple[str | PersonalPattern, ...]) -> tuple[str, tuple[str, ...]]:
@@ -47,8 +49,22 @@ def masked(text: str, spans: Spans, mask: str, name: str, done: list[str]) -> st
         if begin >= end:
             kept += [text[end:begin], mask]
             end = stop
-            done.append(f"{name} masked")
+            done.append(f"{name}{MASKED}")
     return "".join([*kept, text[end:]]) if kept else text
+
+
+def is_mask(what: str) -> bool:
+    """Say whether something done to a document was a mask."""
+    return what.endswith(MASKED)
+
+
+def sample_of_mask(text: str, what: str) -> str:
+    """Return the first mask of one form in a masked text, with what stands beside it, masked for every form whatever was asked."""
+    name = what.removesuffix(MASKED)
+    mask = next((mask for mask, known, _ in FORMS.values() if known == name), f"<{name.upper()}>")
+    before, found, behind = text.partition(mask)
+    sides = [mask_personal_data(side, PERSONAL_DATA)[0] for side in (before[-LOOKED_AT:], behind[:LOOKED_AT])]
+    return " ".join(f"{sides[0][-SHOWN:]}{found}{sides[1][:SHOWN]}".split())
 
 
 def find_personal_data(text: str, kind: str) -> Iterator[tuple[int, int]]:

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.readers.encodings import decode_text, is_binary
+from codemix_megatron.readers.read_ranges import RangeHash
 
 __all__ = [
     "EMPTY",
@@ -67,9 +69,10 @@ class BadDocument:
 
 @dataclass
 class Position:
-    """How far a reader has come in its file, for progress bars."""
+    """How far a reader has come in its file, for progress bars; and what takes the hash of the bytes it reads."""
 
     bytes_read: int = 0
+    hashed: RangeHash | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ class InputFile:
     reader: Callable[..., Iterator[Document | BadDocument]] = field(compare=False)
     divider: Callable[..., list["Span"]] | None = field(default=None, compare=False)
     file_bytes: int | None = None  # of the file that this is a part of
+    first_byte: int = 0  # where it begins there; the ranges of all parts cover the file
 
     @property
     def whole_bytes(self) -> int:
@@ -109,12 +113,13 @@ class InputFile:
         """
         if self.divider is None or self.num_bytes <= part_bytes:
             return [self]
+        spans = self.divider(self.path, self.num_bytes, part_bytes)
         return [
             replace(
-                self, name=f"{self.name}[{span.begin}:{span.end}]", num_bytes=span.num_bytes,
+                self, name=f"{self.name}[{span.begin}:{span.end}]", num_bytes=span.num_bytes, first_byte=first_byte,
                 reader=partial(self.reader, span=span), divider=None, file_bytes=self.num_bytes,
             )
-            for span in self.divider(self.path, self.num_bytes, part_bytes)
+            for span, first_byte in zip(spans, accumulate((span.num_bytes for span in spans[:-1]), initial=0), strict=True)
         ]  # fmt: skip
 
     def read(self, position: Position | None = None) -> Iterator[Document | BadDocument]:

@@ -67,7 +67,7 @@ def is_json_value(path) -> bool:
 def read_json_value(path, name: str, position: Position, *, keys: RecordKeys | None = None) -> Iterator[Document | BadDocument]:
     """Yield one document per record of an array, or that of a single record; the file is held in memory as a whole."""
     keys = keys or RecordKeys()
-    with open_unpacked(path) as (stream, raw):
+    with open_unpacked(path, position.hashed) as (stream, raw):
         data = stream.read(LARGEST_VALUE_BYTES + 1).removeprefix(BYTE_ORDER_MARK)
         position.bytes_read = raw.tell()
     if len(data) > LARGEST_VALUE_BYTES:
@@ -100,7 +100,7 @@ def placed_lines(path, position: Position, span: Span | None) -> Iterator[tuple[
     if span is not None:
         yield from lines_of_span(path, position, span)
         return
-    with open_unpacked(path) as (lines, raw):
+    with open_unpacked(path, position.hashed) as (lines, raw):
         for number, line in enumerate(bounded_lines(lines), 1):
             if number % POSITION_EVERY_LINES == 0:
                 position.bytes_read = raw.tell()
@@ -112,7 +112,7 @@ def placed_lines(path, position: Position, span: Span | None) -> Iterator[tuple[
 
 def lines_of_span(path, position: Position, span: Span) -> Iterator[tuple[bytes, str]]:
     """Yield the lines that begin inside a span of a plain file."""
-    with open_input(path) as lines:
+    with open_input(path, position.hashed) as lines:
         bounded, offset = bounded_lines(lines), span.begin
         if span.begin:
             lines.seek(span.begin - 1)  # the line of that byte, be it only a line end, is of the span before

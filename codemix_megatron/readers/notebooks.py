@@ -21,7 +21,7 @@ def read_notebook(
     path, name: str, position: Position, *, kind: str | None = None, licence: str | None = None
 ) -> Iterator[Document | BadDocument]:
     """Yield a notebook (nbformat 3 or 4) as one document."""
-    with open_unpacked(path) as (stream, _):
+    with open_unpacked(path, position.hashed) as (stream, _):
         data = stream.read(LARGEST_NOTEBOOK_BYTES + 1)
     if len(data) > LARGEST_NOTEBOOK_BYTES:
         yield BadDocument(str(path), f"notebook larger than {LARGEST_NOTEBOOK_BYTES >> 20} MiB", harmless=True)

@@ -153,7 +153,7 @@ def read_source(
 
     `kind` is that of the corpus; a file in it whose content is not what its name says is left out too.
     """
-    with open_unpacked(path) as (stream, _):
+    with open_unpacked(path, position.hashed) as (stream, _):
         data = stream.read(LARGEST_SOURCE_BYTES + 1)
     if len(data) > LARGEST_SOURCE_BYTES:
         yield BadDocument(str(path), "larger than 1 MiB", harmless=True)
@@ -176,14 +176,14 @@ def told_source(document: Document, path, kind: str | None) -> Document:
 
 def read_prose(path, name: str, position: Position) -> Iterator[Document | BadDocument]:
     """Yield a text file as one document."""
-    with open_unpacked(path) as (stream, _):
+    with open_unpacked(path, position.hashed) as (stream, _):
         data = stream.read()
     yield decode_file(data, str(path), origin=name)
 
 
 def read_paragraphs(path, name: str, position: Position) -> Iterator[Document | BadDocument]:
     """Yield the paragraphs of a text file, parted by blank lines, each as one document placed at its first line."""
-    with open_unpacked(path) as (lines, raw):
+    with open_unpacked(path, position.hashed) as (lines, raw):
         paragraph: list[bytes] = []
         begin = 0
         for number, line in enumerate(itertools.chain(lines, [b""]), 1):
@@ -197,7 +197,7 @@ def read_paragraphs(path, name: str, position: Position) -> Iterator[Document | 
 
 def read_docstrings(path: Path, name: str, position: Position) -> Iterator[Document | BadDocument]:
     """Yield the docstrings of a Python file as one document; nothing when it has none."""
-    with open_unpacked(path) as (stream, _):
+    with open_unpacked(path, position.hashed) as (stream, _):
         source = decode_file(stream.read(), str(path))
     if isinstance(source, BadDocument):
         if not source.harmless:

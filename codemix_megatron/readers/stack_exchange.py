@@ -43,7 +43,7 @@ def read_posts(path, name: str, position: Position, *, kind: str | None = None, 
 
 def deal_out(path, position: Position, files: list) -> Iterator[BadDocument]:
     """Write each question and answer, after its line number, to the file of its question; yield the rows that are broken."""
-    with open_unpacked(path) as (lines, raw):
+    with open_unpacked(path, position.hashed) as (lines, raw):
         is_posts = is_whole = False
         for number, line in enumerate(bounded_lines(lines), 1):
             position.bytes_read = raw.tell()

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from codemix_megatron.errors import MACHINE_FAULT, CodemixError, CorpusError
+from codemix_megatron.readers.read_ranges import HashedFile, RangeHash
 from codemix_megatron.redaction import with_variables
 
 __all__ = ["PACKED_SUFFIXES", "is_url", "open_input", "open_unpacked", "plain_suffix", "without_query"]
@@ -42,10 +43,17 @@ def plain_suffix(path) -> str:
 
 
 @contextmanager
-def open_input(path):
-    """Give a file, local or remote, as a seekable binary stream; a store's own errors become CorpusError."""
+def open_input(path, hashed: RangeHash | None = None):
+    """Give a file, local or remote, as a seekable binary stream; a store's own errors become CorpusError.
+
+    Of a local file, `hashed` takes the bytes that are read.
+    """
     if not is_url(path):
-        with open(path, "rb", buffering=BUFFER_BYTES) as stream:
+        with (
+            open(path, "rb", buffering=BUFFER_BYTES)
+            if hashed is None
+            else io.BufferedReader(HashedFile(path, hashed), BUFFER_BYTES) as stream
+        ):
             yield stream
         return
     import fsspec
@@ -63,12 +71,12 @@ def open_input(path):
 
 
 @contextmanager
-def open_unpacked(path):
+def open_unpacked(path, hashed: RangeHash | None = None):
     """Give (stream of the content, stream of the file itself, which says how far reading has come).
 
     Raises CorpusError when an archive is damaged or ends too early.
     """
-    with open_input(path) as raw:
+    with open_input(path, hashed) as raw:
         try:
             if without_query(path).lower().endswith(".gz"):
                 with gzip.GzipFile(fileobj=raw) as stream:

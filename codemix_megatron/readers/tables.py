@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.readers.conversations import COLUMNS, FORMS
 from codemix_megatron.readers.documents import BadDocument, Document, Position, Span
+from codemix_megatron.readers.read_ranges import RangeHash
 from codemix_megatron.readers.record_documents import ConversationKeys, RecordKeys, record_document
 from codemix_megatron.readers.streams import open_input
 
@@ -21,7 +22,7 @@ INVALID = BadDocument("", "invalid UTF-8")
 
 def read_parquet(path, name: str, position: Position, *, keys: RecordKeys, span: Span | None = None) -> Iterator[Document | BadDocument]:
     """Yield one document per row of the row groups in `span`, or of all; raises CorpusError for a damaged file."""
-    with opened(path, "Parquet") as stream:
+    with opened(path, "Parquet", position.hashed) as stream:
         import pyarrow.parquet as parquet
 
         file = parquet.ParquetFile(stream, pre_buffer=False)
@@ -58,7 +59,7 @@ def group_bytes(metadata, group: int) -> int:
 
 def read_arrow(path, name: str, position: Position, *, keys: RecordKeys) -> Iterator[Document | BadDocument]:
     """Yield one document per row of an Arrow file or stream (as `datasets` writes); raises CorpusError for a damaged one."""
-    with opened(path, "Arrow") as stream:
+    with opened(path, "Arrow", position.hashed) as stream:
         import pyarrow
 
         is_file = stream.read(len(ARROW_FILE)) == ARROW_FILE
@@ -79,11 +80,11 @@ def read_arrow(path, name: str, position: Position, *, keys: RecordKeys) -> Iter
 
 
 @contextmanager
-def opened(path, what: str):
+def opened(path, what: str, hashed: RangeHash | None = None):
     """Give a table's stream; errors of the library become CorpusError."""
     import pyarrow
 
-    with open_input(path) as stream:
+    with open_input(path, hashed) as stream:
         try:
             yield stream
         except (pyarrow.ArrowException, OSError) as fault:

@@ -110,6 +110,7 @@ class FilterSpec:
     line_length: LineLength | None = says("drop documents with long lines", None)
     alphabet_share: float | None = says("least share of letters among the characters of a document", None)
     decontamination: Decontamination | None = says("drop documents that share runs of words with evaluation sets", None)
+    text_languages: tuple[str, ...] = says("natural languages kept, as codes of ISO 639 such as en; any keeps and names all", ())
     personal_data: tuple[str | PersonalPattern, ...] = says(
         "mask email addresses, public ip addresses, key: keys and passwords, phone numbers, iban accounts, and {name, pattern} of your own",
         (),
@@ -148,6 +149,8 @@ def filter_faults(spec: FilterSpec, path: str) -> list[str]:
     check("max_characters", spec.max_characters, lambda n: n >= (spec.min_characters or 1), "must be at least min_characters")
     check("max_floats", spec.max_floats, lambda n: n >= 0, "must be at least 0")
     check("alphabet_share", spec.alphabet_share, lambda share: 0 < share <= 1, "must be above 0 and at most 1")
+    if spec.text_languages and "any" in spec.text_languages and len(spec.text_languages) > 1:
+        faults.append(f"{path}.text_languages: found {', '.join(spec.text_languages)}; `any` stands alone")
     if spec.line_length:
         check("line_length.mean", spec.line_length.mean, lambda n: n > 0, "must be above 0")
         check("line_length.longest", spec.line_length.longest, lambda n: n > 0, "must be above 0")

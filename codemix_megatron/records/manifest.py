@@ -75,10 +75,12 @@ class CorpusManifest:
     dropped_places: dict[str, list[str]] = field(default_factory=dict)  # reason -> first few file:line
     dropped_examples: dict[str, list[str]] = field(default_factory=dict)  # filter -> beginnings of texts it dropped
     rewritten: dict[str, int] = field(default_factory=dict)  # what filters changed -> documents
+    redactions: dict[str, dict] = field(default_factory=dict)  # form -> masks, documents, samples [place, text with the mask]
     unknown: dict[str, int] = field(default_factory=dict)  # documents that hold what the tokenizer has no token for; how much is lost
     unknown_places: list[str] = field(default_factory=list)  # the first of them
     filters: dict = field(default_factory=dict)  # their settings
     apart_from: dict[str, str] = field(default_factory=dict)  # prefix -> bin_sha256 of corpora whose documents were left out
+    inputs_read: list[list] = field(default_factory=list)  # of each large input [hash of what was read, quick look]
     shuffle_seed: int | None = None  # of the order of documents; None where it is that of the input
     encoder: EncoderCard | None = None
     loss_mask_sha256: str = ""  # of PREFIX.loss_mask.bin; empty where there is none and every token is learned

@@ -175,15 +175,15 @@ def test_sentencepiece_models_of_others_are_converted_with_equal_ids_or_refused(
         convert_sentencepiece((folder / "made/sp_nofallback.model").read_bytes(), "it")
 
 
-def test_end_of_documents_is_what_the_configuration_names_where_no_usual_name_is_there(tmp_path):
-    """Cohere and DeepSeek-Coder call it otherwise; a chat model names the end of a turn."""
+def test_end_of_documents_is_what_the_configuration_names(tmp_path):
+    """Cohere and DeepSeek-Coder call it otherwise; a chat model names the end of a turn, and Megatron takes that too."""
     from tokenizers import AddedToken, models
 
     for named, names, expected in (
         ("<｜end▁of▁sentence｜>", ["<｜end▁of▁sentence｜>"], "<｜end▁of▁sentence｜>"),
         ({"content": "<|END_OF_TURN_TOKEN|>"}, ["<|END_OF_TURN_TOKEN|>"], "<|END_OF_TURN_TOKEN|>"),
         ("</s>", ["<|endoftext|>", "</s>"], "</s>"),
-        ("<|im_end|>", ["<|endoftext|>", "<|im_end|>"], "<|endoftext|>"),
+        ("<|im_end|>", ["<|endoftext|>", "<|im_end|>"], "<|im_end|>"),
         (None, ["<|endoftext|>"], "<|endoftext|>"),
     ):
         tokenizer = Tokenizer(models.BPE({"x": 0}, []))

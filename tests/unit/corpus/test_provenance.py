@@ -90,19 +90,29 @@ def test_wishes_that_cannot_be_met_are_named(write_lines, spec_for, tokenizer, t
 def test_licences_and_origins_are_counted_and_listed(write_lines, spec_for, tokenizer, tmp_path, capsys):
     path = write_lines(rows())
     spec = spec_for(path, kind="code")
-    prepare_corpus("x", spec, tokenizer, HOW)
-    assert main(["inspect", spec.prefix, "--licences", "--list", str(tmp_path / "list.tsv")]) == 0
+    manifest = prepare_corpus("x", spec, tokenizer, HOW)
+    words = ["--licences", "--list", str(tmp_path / "list.tsv"), "--origins", str(tmp_path / "origins.tsv")]
+    assert main(["inspect", spec.prefix, *words]) == 0
     out = capsys.readouterr().out
     for licence in LICENCES:
         texts = [row["text"] for row in rows() if row["license"] == licence]
         (line,) = [line for line in out.split("\n") if f" {licence or 'unknown'} " in line]
-        assert f"{len(texts)} " in line and f"{sum(map(len, texts)):,}" in line and " 7 " in line
+        tokens = sum(len(tokenizer.encode_batch([text])[0]) + 1 for text in texts)
+        assert [f"{len(texts)}", f"{sum(map(len, texts)):,}", f"{tokens:,}"] == line.split()[1:4] and " 7 " in line
+    (line,) = [line for line in out.split("\n") if line.strip().startswith("all ")]
+    assert line.split()[1:] == ["120", f"{manifest.num_bytes:,}", f"{manifest.num_tokens:,}", "7"]
+    header, *lines = (tmp_path / "origins.tsv").read_text().splitlines()
+    assert header.split("\t") == ["licence", "origin", "documents", "bytes", "tokens"] and len(lines) == 21
+    for licence, origin, documents, num_bytes, _ in (line.split("\t") for line in lines):
+        texts = [row["text"] for row in rows() if ((row["license"] or "unknown"), row["repo_name"]) == (licence, origin)]
+        assert [int(documents), int(num_bytes)] == [len(texts), sum(map(len, texts))]
+    assert sum(int(line.split("\t")[4]) for line in lines) == manifest.num_tokens
     header, *lines = (tmp_path / "list.tsv").read_text().splitlines()
-    assert header.split("\t") == ["corpus", "document", "bytes", "xxh3_128", "licence", "origin", "place"]
+    assert header.split("\t") == ["corpus", "document", "bytes", "tokens", "xxh3_128", "licence", "origin", "place"]
     listed = {line.split("\t")[-1]: line.split("\t") for line in lines}
     assert sorted(listed) == sorted(f"{path}:{i}" for i in range(1, 121))
     for number, row in enumerate(rows(), 1):
-        assert listed[f"{path}:{number}"][4:6] == [row["license"] or "unknown", row["repo_name"]]
+        assert listed[f"{path}:{number}"][5:7] == [row["license"] or "unknown", row["repo_name"]]
 
 
 @pytest.mark.parametrize("is_packed", [False, True])

@@ -140,11 +140,65 @@ def test_infilling_leaves_the_beginning_where_it_is(tmp_path, write_lines, spec_
             assert prefix not in inner or int(np.argmax(inner == prefix)) == int(inner[0] == begin)
 
 
-def test_an_end_that_the_settings_name_otherwise_is_told(qwen_like, tmp_path):
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": {"content": "<s>"}}))
-    wanted, said = Wanted(path=str(qwen_like)), []
+@pytest.fixture
+def chat_like(qwen_like):
+    """A tokenizer whose settings name the end of a turn as the end of text, as those of instruction-tuned models do."""
+    tokenizer = Tokenizer.from_file(str(qwen_like))
+    tokenizer.add_special_tokens(["<|im_end|>"])
+    tokenizer.save(str(qwen_like))
+    qwen_like.with_name("tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))
+    return qwen_like
+
+
+def test_documents_end_alike_in_prepare_in_megatrons_tool_and_in_transformers(chat_like, tmp_path, write_lines, spec_for, capsys):
+    """The eos_token of tokenizer_config.json. Judge: transformers, which Megatron reads tokenizers with."""
+    from transformers import PreTrainedTokenizerFast
+
+    from codemix_megatron.corpus.megatron_tool import main as tool
+
+    wanted, said = Wanted(path=str(chat_like)), []
     say_end(recipe_tokenizer(wanted), wanted, said.append)
-    assert len(said) == 1 and "documents end with id 0, not with <s>" in said[0]
-    wanted = Wanted(path=str(qwen_like), end_of_document="<s>")
-    say_end(recipe_tokenizer(wanted), wanted, said.append)
-    assert len(said) == 1
+    assert len(said) == 1 and "documents end with <|im_end|>" in said[0] and "tokenizer.end_of_document: '<|endoftext|>'" in said[0]
+    path, theirs = write_lines([{"text": text} for text in TEXTS]), PreTrainedTokenizerFast.from_pretrained(chat_like.parent)
+    flags = ["--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", chat_like.parent, "--append-eod"]
+    assert tool(list(map(str, ["--input", path, "--output-prefix", tmp_path / "tool", *flags]))) == 0
+    prepared = ids_of(prepare_corpus("x", spec_for(path), recipe_tokenizer(wanted), HowToPrepare()))
+    reader = IndexedReader(tmp_path / "tool_text_document")
+    assert {ids[-1] for ids in [*prepared, *(reader.document(i).tolist() for i in range(len(reader)))]} == {theirs.eos_token_id}
+    asked = Wanted(path=str(chat_like), end_of_document="<s>")
+    say_end(recipe_tokenizer(asked), asked, said.append)
+    assert len(said) == 1 and recipe_tokenizer(asked).end_of_document_id == theirs.convert_tokens_to_ids("<s>")
+
+
+def test_an_end_in_the_settings_that_the_vocabulary_lacks_is_named(qwen_like, tmp_path):
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|eot_id|>"}))
+    with pytest.raises(CorpusError, match=r"name '<\|eot_id\|>' as eos_token, which its vocabulary lacks; correct eos_token there"):
+        load_tokenizer(qwen_like)
+    assert load_tokenizer(qwen_like, "<|endoftext|>").end_of_document_id == 0
+
+
+@pytest.fixture
+def unigram(tmp_path):
+    """A unigram tokenizer.json whose vocabulary holds its special tokens, as T5's and those of multilingual models do."""
+    from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer, tokenizer.decoder = normalizers.NFKC(), decoders.Metaspace()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False)
+    tokenizer.train_from_iterator([f"the quick brown fox {i} jumps </s> over <pad> lazy/dogs x{i}" for i in range(300)], trainer)
+    tokenizer.save(str(tmp_path / "unigram.json"))
+    return tmp_path / "unigram.json"
+
+
+def test_special_tokens_of_a_unigram_model_spelled_out_are_text(unigram, write_lines, spec_for):
+    tokenizer, library = load_tokenizer(unigram), Tokenizer.from_file(str(unigram))
+    library.encode_special_tokens = True
+    plain, spelled = "the quick brown fox 7 jumps over lazy/dogs", "a fox</s>x </s></s> <pad><unk> jumps"
+    assert library.token_to_id("</s>") in library.encode(spelled).ids, "the library finds them whatever it is told"
+    assert tokenizer.encode_batch([plain])[0].tolist() == library.encode(plain).ids
+    ids = tokenizer.encode_batch([spelled])[0]
+    assert tokenizer.decode(ids) == spelled and not set(ids.tolist()) & {0, 1, 2}
+    manifest = prepare_corpus("x", spec_for(write_lines([{"text": f"{spelled} {i}"} for i in range(10)])), tokenizer, HowToPrepare())
+    assert [row.count(1) for row in ids_of(manifest)] == [1] * 10
+    assert main(["verify-corpus", manifest.prefix]) == 0
