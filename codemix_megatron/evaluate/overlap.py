@@ -1,8 +1,8 @@
-"""Contamination: items of evaluation data that share a run of 13 words with what a model was trained on.
+"""Contamination: items of evaluation data that stand, by a run of 13 words or as a whole, in what a model was trained on.
 
 The training documents of the prepared corpora are read back as text, so that what is looked at is what was trained on,
-after all filters. The word runs are those of `filters.decontamination`; an item counts when any of its runs that tells
-it from others stands in a training document.
+after all filters. The rule is that of `filters.decontamination`: an item counts when a run of words that tells it from others stands
+in a training document, or all of it where it is shorter than a run; copies with line numbers or HTML's escapes count too.
 """
 
 from collections.abc import Iterable
@@ -16,8 +16,7 @@ from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.tokenizers import tokenizer_of
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.evaluate.digests import file_digest, task_digest
-from codemix_megatron.filters.contamination import ContaminationIndex, build_contamination_index, read_items
-from codemix_megatron.filters.word_hashes import run_hashes, word_hashes
+from codemix_megatron.filters.contamination import SHORT_WORDS, ContaminationIndex, build_contamination_index, read_items
 from codemix_megatron.inference.progress import Progress, silent
 from codemix_megatron.records.atomic import read_json, write_json
 from codemix_megatron.records.item_scores import ItemScores
@@ -41,6 +40,7 @@ def find_overlaps(
     digest = task_digest(
         "",
         ngram_words=NGRAM_WORDS,
+        short_words=SHORT_WORDS,
         data=[file_digest(path) for path in data],
         corpora=[[m.bin_sha256, m.train_documents] for m in corpora.values()],
     )
@@ -52,44 +52,28 @@ def find_overlaps(
         index = build_contamination_index(data, NGRAM_WORDS)
     except CorpusError:
         return {file: [] for file in data}  # no item is long enough to be looked for
-    met = matched_ngrams(index, corpora, progress)
-    found = {file: [at for at, texts in enumerate(texts_of(file)) if overlaps(texts, index, met)] for file in data}
+    met = index.items_with(matched_runs(index, corpora, progress))
+    found, first = {}, 0
+    for file in data:
+        num_items = sum(1 for _ in read_items(file, ()))
+        found[file] = [item - first for item in met if first <= item < first + num_items]
+        first += num_items
     if writes:
         write_json(path, {file.name: items for file, items in found.items()})
     return found
 
 
-def matched_ngrams(index: ContaminationIndex, corpora: dict[str, CorpusManifest], progress: Progress) -> np.ndarray:
-    """Return the index's runs, by hash, that stand in training documents."""
-    met = [np.zeros(0, np.uint64)]
+def matched_runs(index: ContaminationIndex, corpora: dict[str, CorpusManifest], progress: Progress) -> np.ndarray:
+    """Return the index's runs, by their places, that stand in training documents."""
+    met = [np.zeros(0, np.int64)]
     for name, manifest in corpora.items():
         reader, tokenizer = IndexedReader(manifest.prefix), tokenizer_of(manifest.tokenizer)
         for number in range(manifest.train_documents):
-            text = tokenizer.decode(reader.document(number)[:-1])
-            met.append(known(run_hashes(word_hashes(text), NGRAM_WORDS), index))
+            met.append(index.shared_runs(tokenizer.decode(tokenizer.without_ends(reader.document(number)))))
             if number % TELL_EVERY == 0 or number + 1 == manifest.train_documents:
                 progress(f"contamination: {name}", number + 1, manifest.train_documents)
                 met = [np.unique(np.concatenate(met))]
     return np.unique(np.concatenate(met))
-
-
-def known(runs: np.ndarray, index: ContaminationIndex) -> np.ndarray:
-    """Return the runs that the index holds."""
-    runs = index.may_hold(runs)
-    if not len(runs):
-        return runs
-    places = np.minimum(np.searchsorted(index.hashes, runs), len(index.hashes) - 1)
-    return runs[index.hashes[places] == runs]
-
-
-def overlaps(texts: list[str], index: ContaminationIndex, met: np.ndarray) -> bool:
-    """Say whether an item shares an n-gram with the training documents. Items may share runs, as questions on one passage do: each counts."""
-    return any(np.isin(known(run_hashes(word_hashes(text), NGRAM_WORDS), index), met).any() for text in texts)
-
-
-def texts_of(path: Path) -> list[list[str]]:
-    """Return the strings of each item of a data file."""
-    return [texts for _, texts in read_items(path, ())]
 
 
 def with_clean_values(scores: list[TaskScore], items: ItemScores, overlapping: list[int]) -> list[TaskScore]:

@@ -7,8 +7,13 @@ import yaml
 from tiny_export import save_export
 
 from codemix_megatron.cli.main import main
+from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.prepare import prepare_recipe
+from codemix_megatron.corpus.tokenizers import tokenizer_of
+from codemix_megatron.evaluate.overlap import find_overlaps
+from codemix_megatron.filters.contamination import build_contamination_index
 from codemix_megatron.recipe.reading import read_recipe, write_recipe
+from codemix_megatron.records.manifest import CorpusManifest
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.records.scores import Scores
 
@@ -64,3 +69,19 @@ def test_without_being_asked_nobody_looks(leaked):
     folder, run = leaked
     assert main(["evaluate", str(run.path), "--suite", str(folder / "s.yaml"), "--data", str(folder)]) == 0
     assert Scores.read(run.score_file(1)).tasks[0].contaminated is None
+
+
+def test_what_overlaps_is_what_decontamination_would_have_dropped(leaked, tmp_path):
+    """Items shorter than a run, and copies with line numbers or HTML's escapes: one rule for both."""
+    folder, _ = leaked
+    manifests = {"text": CorpusManifest.read(folder / "corpora/text")}
+    short = "with words of its own and a few more"
+    items = [{"q": text} for text in (short, f"{short} things", f"{PASSAGE} {CLEAN}", "short", CLEAN, short.replace(" a ", " &amp; "))]
+    data = tmp_path / "items.jsonl"
+    data.write_text("".join(json.dumps(item) + "\n" for item in items))
+    index = build_contamination_index([data])
+    reader, tokenizer = IndexedReader(manifests["text"].prefix), tokenizer_of(manifests["text"].tokenizer)
+    documents = [tokenizer.decode(reader.document(i)[:-1]) for i in range(manifests["text"].train_documents)]
+    dropped = [index.names.index(name) for name in index.contaminated_items(documents)]
+    assert find_overlaps([data], manifests, tmp_path)[data] == dropped == [0, 2]
+    assert find_overlaps([data], manifests, tmp_path, lambda *_: pytest.fail("read again"))[data] == dropped
