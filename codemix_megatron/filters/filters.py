@@ -83,7 +83,7 @@ class Filters:
         """Return a conversation masked turn by turn, so that it stays known who says what."""
         pairs = [mask_personal_data(turn.text, self.spec.personal_data) for turn in document.turns]
         turns = tuple(replace(turn, text=text) for turn, (text, _) in zip(document.turns, pairs, strict=True))
-        masked = dict.fromkeys(name for _, names in pairs for name in names)
+        masked = [name for _, names in pairs for name in names]
         return replace(document, text="".join(turn.text for turn in turns), turns=turns, rewritten=(*document.rewritten, *masked))
 
     def masked(self, example: str) -> str:

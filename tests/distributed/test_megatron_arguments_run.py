@@ -81,6 +81,7 @@ def test_folder_that_names_the_end_of_documents_is_used_as_it_is(tiny, tmp_path)
         script = tiny.codemix_here("plan", tiny.recipe, "--megatron-args").stdout
         assert f"--tokenizer-model {tiny.folder} " in script and "mkdir" not in script
         (tiny.folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "a"}))
-        assert "mkdir -p megatron-tokenizer" in tiny.codemix_here("plan", tiny.recipe, "--megatron-args").stdout
+        named = "tokenizer.end_of_document=<|endoftext|>"  # otherwise than the settings
+        assert "mkdir -p megatron-tokenizer" in tiny.codemix_here("plan", tiny.recipe, named, "--megatron-args").stdout
     finally:
         (tiny.folder / "tokenizer_config.json").unlink()

@@ -1,6 +1,7 @@
 """Conversations become ids and a loss mask: judged by transformers' own templates and tokenizers."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -58,8 +59,11 @@ def prepared(folder, write_lines, spec_for):
 
     def prepare(records=RECORDS, *, template: str = "tokenizer", learn: str = "answers", how: HowToPrepare | None = None, **more):
         template = str(folder / "tokenizer.json") if template == "tokenizer" else template
-        spec = spec_for(write_lines(records), conversations=Conversations(template=template, learn=learn), **more)
-        return prepare_corpus("chat", spec, load_tokenizer(folder / "tokenizer.json"), how or HowToPrepare(max_bad_share=0.5))
+        os.utime(path := write_lines(records), (10**9, 10**9))  # the same records are the same file
+        spec = spec_for(path, conversations=Conversations(template=template, learn=learn), **more)
+        return prepare_corpus(
+            "chat", spec, load_tokenizer(folder / "tokenizer.json", "<|endoftext|>"), how or HowToPrepare(max_bad_share=0.5)
+        )
 
     return prepare
 
@@ -182,6 +186,13 @@ def test_another_template_prepares_again_and_the_mask_of_before_goes_with_it(pre
     assert again.bin_sha256 != first.bin_sha256 and again.loss_mask_sha256 != first.loss_mask_sha256
     everything = prepared(template="tokenizer", learn="everything")
     assert everything.bin_sha256 == again.bin_sha256 and everything.learned_tokens == everything.num_tokens
+
+
+def test_the_end_that_the_settings_of_a_chat_model_name_is_refused_with_what_to_do(folder, write_lines, spec_for):
+    """Its eos_token ends turns; documents of conversations need another end, which the recipe names."""
+    spec = spec_for(write_lines([{"messages": [*CHAT, *CHAT]}]), conversations=Conversations(template=str(folder / "tokenizer.json")))
+    with pytest.raises(CorpusError, match="writes the token that ends documents .* name another in tokenizer.end_of_document"):
+        prepare_corpus("chat", spec, load_tokenizer(folder / "tokenizer.json"), HowToPrepare())
 
 
 def test_a_template_that_ends_documents_inside_a_conversation_is_refused(prepared, tmp_path):

@@ -121,8 +121,8 @@ def test_truncation_saved_in_a_tokenizer_does_not_cut_documents(tokenizer_path, 
 
 def test_end_of_document_is_the_one_asked_for(shared_data):
     path = shared_data / "tokenizers/smollm2/tokenizer.json"
-    assert load_tokenizer(path).end_of_document_id == 0
-    assert load_tokenizer(path, "<|im_end|>").end_of_document_id == 2
+    assert load_tokenizer(path).end_of_document_id == 2, "its settings name <|im_end|>"
+    assert load_tokenizer(path, "<|endoftext|>").end_of_document_id == 0
     with pytest.raises(CorpusError, match="no token '</none>' in its vocabulary"):
         load_tokenizer(path, "</none>")
 
