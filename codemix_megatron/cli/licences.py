@@ -72,8 +72,8 @@ def print_table(counted: Counts) -> None:
     origins: dict[str, Counter] = {}
     for (licence, origin), sums in counted.items():
         origins.setdefault(licence, Counter())[origin] = int(sums[1])
-    sums_of = {licence: sum(counted[licence, origin] for origin in of_licence) for licence, of_licence in origins.items()}
-    total = sum(sums_of.values(), np.zeros(3, np.int64))
+    sums_of = {licence: np.sum([counted[licence, origin] for origin in of_licence], axis=0) for licence, of_licence in origins.items()}
+    total = np.sum([np.zeros(3, np.int64), *sums_of.values()], axis=0)
     for licence, sums in sorted(sums_of.items(), key=lambda item: -item[1][1]):
         shown = ", ".join(name for name, _ in origins[licence].most_common(ORIGINS_SHOWN))
         share = f"{100 * sums[2] / max(1, total[2]):.1f} %"

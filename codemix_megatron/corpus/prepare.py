@@ -279,8 +279,8 @@ class Preparation:
         made, now = manifest.encoder.reference if manifest.encoder else "", library_versions(self.tokenizer)[0]
         if made != now:
             return None, f"its ids are those of {made or 'another library'}, now {now}"
-        fault = inputs_fault(manifest, self.parts, thorough=self.how.check_inputs)
-        return (None, fault) if fault else (manifest, "")
+        changed = inputs_fault(manifest, self.parts, thorough=self.how.check_inputs)
+        return (None, changed) if changed else (manifest, "")
 
     def estimate_bytes(self) -> int:
         """Return the bytes this corpus takes while it is made, judged by the part that was read: tokens of all parts, and once more."""
