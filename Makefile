@@ -137,10 +137,10 @@ check-mutation: $(STAMP)  ## do the tests of the pure subpackages notice changed
 	$(BIN)/python benchmarks/mutation.py $(ROOMS)
 
 .PHONY: coverage
-coverage: $(STAMP)  ## all tests with coverage of processes they start, and the share of lines run in each subpackage beside its floor
+coverage: $(STAMP)  ## all tests with coverage of processes they start, and the share of lines run in each subpackage beside its floor; OPTIONS=--write-floors writes the floors
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[coverage]" -c constraints.txt
 	$(PYTEST) -m "not gpu and not slow" --cov --cov-report=
-	$(BIN)/python benchmarks/coverage_by_room.py
+	$(BIN)/python benchmarks/coverage_by_room.py $(OPTIONS)
 
 .PHONY: check-scale
 check-scale: $(STAMP)  ## what 8,192 ranks cost in coordination, simulated, and how it grows; 5 minutes on two cores, ends with one line of JSON

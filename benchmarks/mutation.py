@@ -149,7 +149,7 @@ def mutate(room: str, pattern: str, processes: int) -> Found:
         if (REPOSITORY.parent / "shared").exists():
             (Path(scratch) / "shared").symlink_to(REPOSITORY.parent / "shared")
         chosen = "".join(f"\n    codemix_megatron/{name}" for name in files)
-        copied = "".join(f"\n    {name}" for name in ("tests", "examples", "tools", "docs", "pyproject.toml"))
+        copied = "".join(f"\n    {path.name}" for path in sorted(folder.iterdir()) if path.name not in ("codemix_megatron", ".git"))
         settings = f"[mutmut]\nsource_paths=codemix_megatron\nonly_mutate={chosen}\nalso_copy={copied}\n"
         (folder / "setup.cfg").write_text(
             settings + "pytest_add_cli_args_test_selection=" + "".join(f"\n    {path}" for path in tests) + "\n"

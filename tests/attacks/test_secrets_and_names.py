@@ -78,6 +78,34 @@ def test_a_recipe_that_holds_a_secret_is_refused_with_what_to_do(address):
     assert PLANTED not in str(refused.value)
 
 
+KEYS = (  # as issuers write them in their own manuals; none was ever valid
+    "AKIAIOSFODNN7EXAMPLE",
+    "ASIAIOSFODNN7EXAMPLE",
+    "ghp_" + "a1B2" * 9,
+    "github_pat_" + "11ABCDEFG0" * 3,
+    "glpat-" + "x-Yz" * 5,
+    "hf_" + "aBcDeFgHiJ" * 3,
+    "xoxb-17653672481-19874698323-pdFZKVeTuE8sk7oOcHrzqqgy",
+    "sk-" + "proj4-" * 6,
+    "npm_" + "a1B2" * 9,
+    "pypi-" + "AgEIcHlwaS5vcmc" * 4,
+    "AIza" + "SyDdI0hCZtE6vySjMm-WEfRq3CPzqKqqsHI",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U",
+)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_of_a_known_issuer_reaches_no_record(tmp_path, key):
+    for text in (key, f"found {key}, then more", json.dumps({"key": key}), f"KEY={key}"):
+        assert key not in redact(text) and "***" in redact(text)
+    write_json(tmp_path / "a.json", {"words": [key]})
+    journal = Journal(tmp_path / "j.jsonl")
+    journal.append(WarningEvent(step=0, text=key))
+    journal.close()
+    assert key not in (tmp_path / "a.json").read_text() + (tmp_path / "j.jsonl").read_text()
+    assert redact_words(["codemix", "train", key])[-1] == "***"
+
+
 def test_addresses_without_secrets_stay_as_they_are():
     for text in (
         "https://host/a@b",
