@@ -46,6 +46,7 @@ def add_arguments(parser) -> None:
     hours = parser.add_argument_group("hours and memory")
     hours.add_argument("--device", metavar="NAME", help=f"accelerator to reckon with: {', '.join(DEVICES)}")
     hours.add_argument("--mfu", type=float, default=0.4, help="share of its peak that the model reaches (default: 0.4)")
+    hours.add_argument("--suggest", action="store_true", help="with --device and --nproc: layouts that fit, fastest first, ready to paste")
     other = parser.add_argument_group("instead of planning alone")
     other.add_argument("--megatron-args", action="store_true", help="print the arguments of Megatron-LM's pretrain_gpt.py for one phase")
     other.add_argument("--phase", metavar="NAME", help="the phase for --megatron-args (default: the first)")
@@ -64,6 +65,8 @@ def run_plan(arguments) -> int:
     if arguments.recipe is None:
         raise RecipeError("missing; give the path of a YAML recipe, or --diff A B", where="recipe")
     recipe, corpora, plan = plan_recipe(arguments.recipe, arguments.overrides, arguments)
+    if arguments.suggest:
+        return show_suggestions(recipe, plan, arguments)
     if arguments.megatron_args:
         from codemix_megatron.plan.megatron_arguments import megatron_arguments
 
@@ -80,6 +83,18 @@ def run_plan(arguments) -> int:
     print_plan(plan)
     figure = f" and {arguments.figure}" if arguments.figure else ""
     print(f"\nwritten to {arguments.output}{figure}")
+    return 0
+
+
+def show_suggestions(recipe: Recipe, plan, arguments) -> int:
+    """Print layouts that fit the device."""
+    from codemix_megatron.cli.plan_tables import print_suggestions
+    from codemix_megatron.plan.suggest import suggest_layouts
+
+    if not arguments.device:
+        raise RecipeError("needs --device NAME, to know its memory and speed", where="--suggest")
+    ranks = arguments.nproc or plan.layout["ranks"]
+    print_suggestions(suggest_layouts(recipe, plan.vocab_size, ranks, arguments.device, arguments.mfu), arguments.device, ranks)
     return 0
 
 

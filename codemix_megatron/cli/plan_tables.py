@@ -5,7 +5,9 @@ from itertools import zip_longest
 from codemix_megatron.plan.difference import WHOLE_RUN
 from codemix_megatron.recipe.quantity import format_tokens
 
-__all__ = ["print_difference", "print_plan", "size_text", "time_text"]
+__all__ = ["print_difference", "print_plan", "print_suggestions", "size_text", "time_text"]
+
+SUGGESTIONS = 5  # shown
 
 EXACT_FROM_WIDTH = 100  # columns of the terminal; narrower ones get short token counts, plan.json has the exact ones
 
@@ -72,6 +74,24 @@ def machine_lines(plan) -> list[str]:
             f" {100 * device['mfu']:g} % of peak: {time_text(device['device_hours'])} of devices, {time_text(device['hours'])} on {ranks}"
         )
     return lines
+
+
+def print_suggestions(found, device: str, ranks: int) -> None:
+    """Print the first layouts and the best one as overrides."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from codemix_megatron.cli.consoles import Console
+
+    table = Table("tensor", "pipeline", "data", "micro", "recompute", "memory", "step", "waiting", box=SIMPLE_HEAD, pad_edge=False)
+    for one in found[:SUGGESTIONS]:
+        p, seconds = one.parallel, f"{one.seconds_per_step:.3g} s"
+        layout = (p.tensor, p.pipeline, ranks // p.model_ranks, one.micro_sequences)
+        table.add_row(*map(str, layout), p.recompute, size_text(one.memory.total), seconds, f"{100 * one.exposed_share:.0f} %")
+    console = Console(width=100)
+    console.print(f"{ranks} x {device}: {len(found)} layouts fit; reckoned, not measured", highlight=False)
+    console.print(table)
+    console.print("  " + " ".join(found[0].overrides()), highlight=False, soft_wrap=True)
 
 
 def fullest_text(plan) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from codemix_megatron.errors import RecipeError
 
-__all__ = ["DEVICES", "Device", "device_called", "device_hours", "on_device"]
+__all__ = ["DEVICES", "ROOM_TO_SPARE", "Device", "check_device", "device_called", "device_hours", "on_device"]
 
 ROOM_TO_SPARE = 0.9  # of the memory; the allocator, NCCL and kernels want the rest
 
@@ -52,12 +52,17 @@ def device_hours(flops: float, device: str, mfu: float) -> float:
     return flops / (DEVICES[device].teraflops * 1e12 * mfu) / 3600
 
 
-def on_device(plan, name: str, mfu: float):
-    """Return the plan with hours, device-hours and what fits; raises RecipeError for unknown devices and impossible shares."""
+def check_device(name: str, mfu: float) -> None:
+    """Raise RecipeError for unknown devices and impossible shares."""
     if name not in DEVICES:
         raise RecipeError(f"no device {name!r}; known are {', '.join(DEVICES)}", where="--device")
     if not 0 < mfu <= 1:
         raise RecipeError(f"found {mfu:g}, must be above 0 and at most 1; 0.3 to 0.5 is usual on GPUs", where="--mfu")
+
+
+def on_device(plan, name: str, mfu: float):
+    """Return the plan with hours, device-hours and what fits; raises RecipeError as check_device does."""
+    check_device(name, mfu)
     hours, memory_bytes = device_hours(plan.flops["total"], name, mfu), int(DEVICES[name].memory_gigabytes * 1e9)
     fits = {choice: size <= ROOM_TO_SPARE * memory_bytes for choice, size in plan.memory_by_recompute.items()}
     answer = {
