@@ -1,5 +1,6 @@
 """Small random models of every family, as Hugging Face folders, and their import."""
 
+import copy
 import io
 import json
 from pathlib import Path
@@ -44,6 +45,25 @@ FAMILIES = {
     "mistral nemo, wide heads": ("mistral", {"sliding_window": None, "head_dim": 32, "rope_parameters": DEFAULT}),
     "qwen2, tied": ("qwen2", {"tie_word_embeddings": True, "rope_parameters": DEFAULT}),
     "qwen3": ("qwen3", {"head_dim": 32, "rope_parameters": DEFAULT}),
+    "llama, yarn": (
+        "llama",
+        {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0, "original_max_position_embeddings": 32}},
+    ),
+    "olmo2": ("olmo2", {"rope_parameters": DEFAULT}),
+    "olmo3, window 16": ("olmo3", {"sliding_window": 16, "rope_parameters": {"full_attention": DEFAULT, "sliding_attention": DEFAULT}}),
+    "granite": (
+        "granite",
+        {
+            "embedding_multiplier": 12.0,
+            "residual_multiplier": 0.22,
+            "attention_multiplier": 0.1,
+            "logits_scaling": 13.0,
+            "rope_parameters": DEFAULT,
+        },
+    ),
+    "smollm3": ("smollm3", {"no_rope_layer_interval": 2, "rope_parameters": DEFAULT}),
+    "phi3": ("phi3", {"rope_parameters": DEFAULT}),
+    "cohere2, window 16": ("cohere2", {"sliding_window": 16, "logit_scale": 0.25, "rope_parameters": DEFAULT}),
     "cohere": ("cohere", {"tie_word_embeddings": True, "logit_scale": 0.25, "rope_parameters": DEFAULT}),
 }
 
@@ -52,7 +72,7 @@ def make_model(name: str, folder, dtype=torch.float32, spread: float = 0.3, **ch
     """Write a random model of a family; unlike fresh ones, its biases are not zero and its norms not one."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    model_type, own = FAMILIES[name]
+    model_type, own = copy.deepcopy(FAMILIES[name])  # transformers writes into what it is given
     torch.manual_seed(0)
     ids = {"bos_token_id": 257, "eos_token_id": 256, "pad_token_id": 258}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **{**SHAPE, **own, **ids, **changes}), dtype=dtype)

@@ -20,6 +20,7 @@ class Dimensions:
             "hidden": model.hidden_size,
             "heads": heads * size,
             "head": size,
+            "groups": groups * size,
             "query_key_value": sum(self.query_key_value),
             "gate_up": 2 * model.ffn_size,
             "feed_forward": model.ffn_size,
@@ -32,6 +33,8 @@ class Dimensions:
     def hugging_face_shapes(self, row: Row) -> list[tuple[int, ...]]:
         """Return the shape of each of Hugging Face's tensors, in the order of their names."""
         first, *others = self.megatron_shape(row)
+        if len(row.hugging_face) == 1 and row.dimensions[0] != "vocabulary":  # Phi-3 keeps query, key and value in one
+            return [(first, *others)]
         cut = {"vocabulary": [self.vocab_size], "query_key_value": self.query_key_value, "gate_up": [first // 2] * 2}
         return [(size, *others) for size in cut.get(row.dimensions[0], [first])]
 
@@ -42,16 +45,18 @@ class Dimensions:
             grouped = tensor.reshape(self.model.query_groups, -1, self.model.head_size, *tensor.shape[1:])
             # Megatron keeps a group together: its queries, its key, its value.
             cut = grouped[:, :-2], grouped[:, -2], grouped[:, -1]
-            return [part.reshape(shape) for part, shape in zip(cut, parts, strict=True)]
+            apart = [part.reshape(size, *tensor.shape[1:]) for part, size in zip(cut, self.query_key_value, strict=True)]
+            return apart if len(parts) > 1 else [torch.cat(apart)]
         if kind == "vocabulary":
             return [tensor[: self.vocab_size]]
-        return list(tensor.chunk(2)) if kind == "gate_up" else [tensor]
+        return list(tensor.chunk(2)) if kind == "gate_up" and len(parts) > 1 else [tensor]
 
     def join(self, row: Row, parts: list[torch.Tensor]) -> torch.Tensor:
         """Undo `split`; padding rows of the vocabulary are zero."""
         kind = row.dimensions[0]
         if kind == "query_key_value":
             groups, size = self.model.query_groups, self.model.head_size
+            parts = parts if len(parts) > 1 else list(parts[0].split(self.query_key_value))
             return torch.cat([part.reshape(groups, -1, size, *part.shape[1:]) for part in parts], dim=1).reshape(self.megatron_shape(row))
         if kind == "vocabulary":
             return torch.cat([parts[0], parts[0].new_zeros(self.sizes["vocabulary"] - self.vocab_size, *parts[0].shape[1:])])

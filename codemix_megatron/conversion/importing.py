@@ -184,7 +184,7 @@ def parts_of(weights: SafetensorsFolder, dimensions: Dimensions, row: Row, layer
     """Yield (first row, tensor) of one Megatron tensor: the parts it is stored in, none of them large."""
     names = [name.replace("*", str(layer)) for name in row.hugging_face]
     kind, length = row.dimensions[0], dimensions.megatron_shape(row)[0]
-    if kind == "gate_up":
+    if kind == "gate_up" and len(names) > 1:
         for number, name in enumerate(names):
             yield number * (length // 2), weights.read(name)
     elif kind == "vocabulary":

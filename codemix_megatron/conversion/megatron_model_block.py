@@ -30,14 +30,13 @@ ONLY: dict[str, tuple] = {
     "mtp_num_layers": (None, 0),
     "attention_output_gate": (False, None),
     "qk_l2_norm": (False, None),
-    "no_rope_freq": (None,),
     "softmax_type": ("vanilla", None),
-    "window_attn_skip_freq": (None,),
     "use_mup": (False, None),
     "glu_linear_offset": (0.0, None),
     "activation_func_clamp_value": (None,),
     "moe_layer_freq": (1, None),
 }
+INTERVALS = ("no_rope_freq", "window_attn_skip_freq")  # every so many-th layer is otherwise
 # What Megatron-LM takes for an argument that old checkpoints lack, where that is not what is allowed.
 DEFAULTS: dict[str, Any] = {
     "swiglu": False,
@@ -56,6 +55,10 @@ def model_of_arguments(arguments: dict[str, Any], where: Any) -> dict[str, Any]:
             faults.append(f"{name} {value!r}; only {allowed[0]!r} can be carried")
     if arguments.get("use_rope_scaling") and arguments.get("rotary_seq_len_interpolation_factor"):
         faults.append("use_rope_scaling and rotary_seq_len_interpolation_factor together")
+    for name in INTERVALS:
+        value = arguments.get(name)
+        if value is not None and not (isinstance(value, int) and value > 1):
+            faults.append(f"{name} {value!r}; only a number of layers above 1 can be carried")
     if faults:
         raise ConversionError(f"{where}, its arguments: " + "\n  ".join([f"{len(faults)} faults", *faults]))
     return {
@@ -73,6 +76,8 @@ def model_of_arguments(arguments: dict[str, Any], where: Any) -> dict[str, Any]:
         "rope_scaling": scaling_of(arguments),
         "rotary_interleaved": bool(arguments.get("rotary_interleaved")),
         "sliding_window": window_of(arguments),
+        "full_attention_interval": arguments.get("window_attn_skip_freq") if window_of(arguments) else None,
+        "no_rope_interval": arguments.get("no_rope_freq"),
         "normalization_epsilon": float(arguments.get("norm_epsilon") or arguments.get("layernorm_epsilon") or 1e-5),
         "init_std": float(arguments.get("init_method_std") or 0.02),
         "precision": "bf16" if arguments.get("bf16") else "fp32",

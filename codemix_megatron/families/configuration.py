@@ -1,10 +1,12 @@
 """config.json <-> the recipe's `model` block, both plain mappings. Needs neither torch nor transformers."""
 
+import json
 import math
 from pathlib import Path
 
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.families.family import MISSING, Family
+from codemix_megatron.families.layer_kinds import layer_kinds_of_model, read_layer_kinds
 from codemix_megatron.families.registry import FAMILIES
 
 __all__ = ["MISSING_PARTS", "config_of_model", "family_of_config", "model_of_config", "read_config"]
@@ -12,6 +14,7 @@ __all__ = ["MISSING_PARTS", "config_of_model", "family_of_config", "model_of_con
 # Recipe's key in rope_scaling, Hugging Face's key; by kind.
 ROPE_SCALING = {
     "linear": {"factor": "factor"},
+    "yarn": {"factor": "factor", "original_sequence_length": "original_max_position_embeddings"},
     "llama3": {
         "factor": "factor",
         "low_frequency_factor": "low_freq_factor",
@@ -20,9 +23,13 @@ ROPE_SCALING = {
     },
 }
 
+# Those that may be left out.
+OPTIONAL_SCALING = {
+    "yarn": {"fast_rotations": "beta_fast", "slow_rotations": "beta_slow", "attention_factor": "attention_factor"},
+}
+
 # What models of other types have that no model here computes; said where one of them is refused.
 MISSING_PARTS = {
-    "cohere2": "layers with a sliding window and layers without rotary positions",
     "deepseek_v2": "multi-latent attention and a mixture of experts",
     "deepseek_v3": "multi-latent attention and a mixture of experts",
     "gemma": "GeGLU and scaled embeddings",
@@ -33,27 +40,24 @@ MISSING_PARTS = {
     "gpt_bigcode": "learned absolute positions, LayerNorm with biases and GELU",
     "gpt_neox": "LayerNorm with biases, GELU and rotary positions over a part of each head",
     "gpt_oss": "a mixture of experts and attention sinks",
-    "granite": "multipliers of embeddings, attention, residuals and logits",
+    "granitemoe": "a mixture of experts",
+    "granitemoehybrid": "a mixture of experts and state-space layers",
     "mixtral": "a mixture of experts",
     "olmo": "LayerNorm without weights",
-    "olmo2": "norms after each block (post-norm) and norms over whole queries and keys",
-    "olmo3": "norms after each block (post-norm), norms over whole queries and keys, and layers with a sliding window",
     "olmoe": "a mixture of experts and norms over whole queries and keys",
-    "phi3": "query, key and value (and gate and up) stored as one tensor, and longrope scaling",
+    "phi": "LayerNorm with biases, biases of linear layers and GELU",
+    "phimoe": "a mixture of experts and longrope scaling",
     "qwen2_moe": "a mixture of experts",
     "qwen3_moe": "a mixture of experts",
-    "smollm3": "layers without rotary positions",
     "starcoder2": "LayerNorm with biases, biases of linear layers and GELU",
 }
 
 # Keys of the model block that need not be whole numbers.
-NUMBERS = ("normalization_epsilon", "init_std", "logit_scale")
+NUMBERS = ("normalization_epsilon", "init_std", "logit_scale", "embedding_multiplier", "residual_multiplier", "attention_scale")
 
 
 def read_config(folder) -> dict:
     """Return config.json of a model folder; raises ConversionError when it cannot be read."""
-    import json
-
     path = Path(folder) / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -83,7 +87,8 @@ def model_of_config(config: dict, where) -> dict:
     for key, wanted in family.expected.items():
         if config.get(key, wanted) != wanted:
             faults.append(f"{key} {config[key]!r}; only {wanted!r} can be read")
-    faults += layer_kind_faults(config.get("layer_types"))
+    read_layer_kinds(config, family, model, faults)
+    config = rope_of_all_layers(config, family, faults)
     model["rope_base"], model["rope_scaling"] = read_rope(config, family, faults)
     if not faults and model.get("num_query_groups") is None:
         model["num_query_groups"] = model["num_attention_heads"]
@@ -106,7 +111,7 @@ def read_shape(config: dict, family: Family, faults: list[str]) -> dict:
         elif wanted := misfit(ours, value):
             faults.append(f"{theirs} {value!r} is not {wanted}")
         else:
-            model[ours] = value
+            model[ours] = 1 / value if theirs in family.inverted else value
     return model
 
 
@@ -126,16 +131,6 @@ def is_number(value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
-def layer_kind_faults(kinds) -> list[str]:
-    """Check that all layers attend alike."""
-    if kinds is None:
-        return []
-    if not isinstance(kinds, list):
-        return [f"layer_types {kinds!r} is not a list of words"]
-    strangers = sorted({str(kind) for kind in kinds} - {"full_attention"})
-    return [f"layer_types {', '.join(strangers)}; only full_attention can be read"] if strangers else []
-
-
 def read_rope(config: dict, family: Family, faults: list[str]) -> tuple[float, dict | None]:
     """Return base and scaling of the rotary frequencies; config.json has three ways to write them."""
     rope = rope_block(config, faults)
@@ -151,12 +146,42 @@ def read_rope(config: dict, family: Family, faults: list[str]) -> tuple[float, d
     if not isinstance(kind, str) or kind not in ROPE_SCALING:
         faults.append(f"rotary scaling {kind!r}; only default, {', '.join(ROPE_SCALING)} can be read")
         return float(base), None
-    for name in ROPE_SCALING[kind].values():
+    if not family.scaled_rope:
+        faults.append(f"rotary scaling {kind!r}; only default can be read of {family.model_type}")
+        return float(base), None
+    return float(base), read_scaling(rope, kind, faults)
+
+
+def read_scaling(rope: dict, kind: str, faults: list[str]) -> dict:
+    """Return the recipe's rope_scaling of one kind."""
+    optional = {ours: theirs for ours, theirs in OPTIONAL_SCALING.get(kind, {}).items() if rope.get(theirs) is not None}
+    for name in (*ROPE_SCALING[kind].values(), *optional.values()):
         if name not in rope:
             faults.append(f"rotary scaling {kind}: {name} is missing")
         elif not is_number(rope[name]):
             faults.append(f"rotary scaling {kind}: {name} {rope[name]!r} is not a number above 0")
-    return float(base), {"kind": kind} | {ours: rope.get(theirs) for ours, theirs in ROPE_SCALING[kind].items()}
+    if kind == "yarn" and rope.get("truncate", True) is not True:
+        faults.append(f"rotary scaling yarn: truncate {rope['truncate']!r}; only a ramp between whole channels can be read")
+    scaling = {"kind": kind} | {ours: rope.get(theirs) for ours, theirs in (ROPE_SCALING[kind] | optional).items()}
+    if not faults and kind == "yarn" and "attention_factor" not in optional and rope.get("mscale") and rope.get("mscale_all_dim"):
+        scaling["attention_factor"] = yarn_magnitude(rope, "mscale") / yarn_magnitude(rope, "mscale_all_dim")
+    return scaling
+
+
+def yarn_magnitude(rope: dict, name: str) -> float:
+    """Return how DeepSeek's two keys of YaRN scale attention."""
+    return 1.0 if rope["factor"] <= 1 else 0.1 * rope[name] * math.log(rope["factor"]) + 1.0
+
+
+def rope_of_all_layers(config: dict, family: Family, faults: list[str]) -> dict:
+    """Return config.json with one block of rotary parameters, where a family has one for each kind of layer and they are alike."""
+    blocks = config.get("rope_parameters")
+    if not family.rope_by_layer_type or not isinstance(blocks, dict) or not any(isinstance(block, dict) for block in blocks.values()):
+        return config
+    different = {json.dumps(block, sort_keys=True) for block in blocks.values()}
+    if len(different) > 1:
+        faults.append("rope_parameters: layers of different kinds rotate differently; only one way for all can be read")
+    return config | {"rope_parameters": next(iter(blocks.values()))}
 
 
 def rope_block(config: dict, faults: list[str]) -> dict:
@@ -178,14 +203,22 @@ def differing_rope(config: dict, parameters: dict, scaling: dict) -> bool:
 
 def config_of_model(family: Family, model: dict, vocab_size: int) -> dict:
     """Return config.json's content; `model` is the recipe's block with all defaults resolved."""
-    config = {theirs: model[ours] for theirs, ours, _ in family.config} | family.expected
+    config = {theirs: model[ours] for theirs, ours, _ in family.config} | family.expected | layer_kinds_of_model(family, model)
+    for name in family.inverted:
+        config[name] = float(f"{1 / config[name]:.12g}")
+    if "attention_multiplier" in config and config["attention_multiplier"] is None:
+        config["attention_multiplier"] = (model["head_dim"] or model["hidden_size"] // model["num_attention_heads"]) ** -0.5
     rope: dict = {"rope_type": "default"}
     if scaling := model["rope_scaling"]:
-        rope = {"rope_type": scaling["kind"]} | {theirs: scaling[ours] for ours, theirs in ROPE_SCALING[scaling["kind"]].items()}
+        names = ROPE_SCALING[scaling["kind"]] | OPTIONAL_SCALING.get(scaling["kind"], {})
+        rope = {"rope_type": scaling["kind"]} | {theirs: scaling[ours] for ours, theirs in names.items() if scaling.get(ours) is not None}
+    parameters = {**rope, "rope_theta": model["rope_base"]}
+    if family.rope_by_layer_type:
+        parameters = {kind: dict(parameters) for kind in ("full_attention", "sliding_attention")}
     return {
         **config,
         "vocab_size": vocab_size,
-        "rope_parameters": {**rope, "rope_theta": model["rope_base"]},
+        "rope_parameters": parameters,
         # What readers before transformers 5 look at; without it they take base 10000 and no scaling, in silence.
         "rope_theta": model["rope_base"],
         "rope_scaling": rope if scaling else None,

@@ -1,8 +1,9 @@
 """Family: one Hugging Face architecture as data. What its tensors and its config.json's keys are called on both sides."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
-__all__ = ["BLOCK", "MISSING", "Family", "Row", "SHAPE", "layer", "row", "without"]
+__all__ = ["BLOCK", "MISSING", "OUTPUT_NORMED_BLOCK", "SHAPE", "Family", "Row", "layer", "row", "without"]
 
 MISSING = object()  # as default of a key: config.json must have it
 
@@ -77,6 +78,16 @@ def without(table: tuple, *hugging_face: str) -> tuple:
     return tuple(r for r in table if not r.hugging_face[0].endswith(hugging_face))
 
 
+# The same with norms of what attention and MLP give, and of all queries and all keys (OLMo 2 and 3).
+OUTPUT_NORMED_BLOCK = (
+    *without(BLOCK, "input_layernorm.weight", "post_attention_layernorm.weight"),
+    layer("self_attention.q_layernorm.weight", "self_attn.q_norm.weight", "heads"),
+    layer("self_attention.k_layernorm.weight", "self_attn.k_norm.weight", "groups"),
+    layer("self_attn_bda.norm.weight", "post_attention_layernorm.weight", "hidden"),
+    layer("mlp_bda.norm.weight", "post_feedforward_layernorm.weight", "hidden"),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """One architecture of transformers."""
@@ -88,6 +99,15 @@ class Family:
     fixed: dict = field(default_factory=dict)  # keys of `model` this family has no choice in, beside the recipe's defaults
     expected: dict = field(default_factory=dict)  # keys of config.json that must say this, or nothing
     rope_base: float = 10000.0  # when config.json is silent
+    inverted: tuple[str, ...] = ()  # keys of config.json that divide where the recipe's multiply
+    full_attention_interval: int | None = (
+        None  # layer_types: every so many-th sees all, when config.json is silent; None: all layers are alike
+    )
+    without_rope: Literal["none", "listed", "full_attention"] = (
+        "none"  # the layers without rotary positions: in no_rope_layers, or those that see all
+    )
+    scaled_rope: bool = True  # rotary frequencies may be scaled
+    rope_by_layer_type: bool = False  # rope_parameters has one block for each kind of layer
 
     def rows(self, tie_embeddings: bool) -> tuple[Row, ...]:
         """Return the rows of a model; with tied embeddings there is no output layer."""

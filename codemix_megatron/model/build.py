@@ -33,11 +33,11 @@ def build_model(recipe: Recipe, vocab_size: int, device: torch.device) -> list[t
 
 
 class ScaledGPT(GPTModel):
-    """GPTModel whose logits are multiplied by a constant, as Cohere's are, and whose loss may come with z-loss beside it."""
+    """GPTModel whose embeddings and logits are multiplied by constants, as Granite's and Cohere's are; its loss may have z-loss beside it."""
 
-    def __init__(self, logit_scale: float, z_loss: float, **options):
+    def __init__(self, embedding_multiplier: float, logit_scale: float, z_loss: float, **options):
         super().__init__(**options)
-        self.logit_scale, self.z_loss = logit_scale, z_loss
+        self.embedding_multiplier, self.logit_scale, self.z_loss = embedding_multiplier, logit_scale, z_loss
 
     def compute_language_model_loss(self, labels, logits):
         """Return losses [batch, length]; while training with z-loss, [batch, length, 2] with that in the second place."""
@@ -46,6 +46,12 @@ class ScaledGPT(GPTModel):
         wanted = label_logits(labels, logits)  # first: the loss is computed in the logits' place
         losses = super().compute_language_model_loss(labels, logits)
         return torch.stack([losses, self.z_loss * (losses + wanted) ** 2], dim=-1)
+
+    def _preprocess(self, *args, **kwargs):
+        hidden_states, *others = super()._preprocess(*args, **kwargs)
+        if self.pre_process and self.embedding_multiplier != 1:
+            hidden_states = hidden_states * self.embedding_multiplier
+        return hidden_states, *others
 
     def _postprocess(self, hidden_states, *args, **kwargs):
         # Scaling what goes into the output layer scales the logits, at a fraction of their size.
@@ -87,6 +93,7 @@ def build_chunk(recipe: Recipe, config, vocab_size: int, device: torch.device, s
     """Build one chunk; `stage` is its virtual pipeline stage or None."""
     where = {} if stage is None else {"ignore_virtual": False, "vp_stage": stage}
     chunk = ScaledGPT(
+        recipe.model.embedding_multiplier,
         recipe.model.logit_scale,
         recipe.optimizer.z_loss,
         config=config,
@@ -101,7 +108,8 @@ def build_chunk(recipe: Recipe, config, vocab_size: int, device: torch.device, s
         vp_stage=stage,
     )
     if recipe.model.rope_scaling:
-        chunk.rotary_pos_emb.inv_freq = scaled_frequencies(chunk.rotary_pos_emb.inv_freq, recipe.model.rope_scaling)
+        unscaled, scaling = chunk.rotary_pos_emb.inv_freq, recipe.model.rope_scaling
+        chunk.rotary_pos_emb.inv_freq = scaled_frequencies(unscaled, scaling, recipe.model.rope_base)
     if is_active("embedding gradients"):
         share_gradients(chunk)
     return chunk.to(device)

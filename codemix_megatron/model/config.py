@@ -6,6 +6,7 @@ from megatron.core.transformer import TransformerConfig
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.megatron.installing import is_active
 from codemix_megatron.megatron.switches import is_left_out
+from codemix_megatron.model.rotary import attention_scale, rotary_magnitude
 from codemix_megatron.parallel.device import active_engines
 from codemix_megatron.parallel.fusions import cross_entropy_kernel
 from codemix_megatron.recipe.schema import Model, Recipe
@@ -27,11 +28,23 @@ def window_size(model: Model) -> tuple[int, int] | None:
     return model.sliding_window - 1, 0
 
 
+def layers_without_rope(model: Model) -> list[int] | None:
+    """Return 1 for each layer without rotary positions, 0 for the others; None where all have them."""
+    every = model.no_rope_interval
+    return [int((number + 1) % every == 0) for number in range(model.num_layers)] if every else None
+
+
 def require_engines(recipe: Recipe, device: torch.device) -> None:
     """Raise RecipeError when the recipe asks for what no engine here computes."""
     model, transformer_engine = recipe.model, device.type == "cuda" and active_engines()["transformer_engine"]
     if model.fp8 != "off" and not transformer_engine:
         raise RecipeError(f"model.fp8: {model.fp8} needs Transformer Engine on CUDA; set model.fp8=off")
+    local_only = {"norm_position": model.norm_position == "after", "qk_norm_width": model.qk_norm_width == "all"}
+    if transformer_engine and (asked := [key for key, is_asked in local_only.items() if is_asked]):
+        raise RecipeError(
+            f"model.{asked[0]}: {getattr(model, asked[0])} is computed by torch's layers only, not by Transformer Engine's; set"
+            " CODEMIX_WITHOUT=transformer_engine"
+        )
     if transformer_engine and recipe.sequences.attention_within_documents and model.precision != "bf16":
         raise RecipeError(
             "sequences.attention_within_documents: Transformer Engine keeps documents apart in bf16; set model.precision=bf16"
@@ -45,7 +58,7 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
     transformer_engine = on_cuda and engines["transformer_engine"]
     require_engines(recipe, device)
     cross_entropy = cross_entropy_kernel(on_cuda, transformer_engine, model.precision)
-    return TransformerConfig(
+    config = TransformerConfig(
         num_layers=model.num_layers,
         hidden_size=model.hidden_size,
         num_attention_heads=model.num_attention_heads,
@@ -54,6 +67,9 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
         add_qkv_bias=model.qkv_bias,
         qk_layernorm=model.qk_norm,
         window_size=window_size(model),
+        window_attn_skip_freq=model.full_attention_interval,
+        no_rope_freq=layers_without_rope(model),
+        softmax_scale=attention_scale(model, transformer_engine),
         ffn_hidden_size=model.ffn_size,
         normalization="RMSNorm" if model.normalization == "rmsnorm" else "LayerNorm",
         layernorm_epsilon=model.normalization_epsilon,
@@ -99,3 +115,6 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
         or is_active("output layer's gradient"),
         deterministic_mode=False,
     )
+    for name, value in rotary_magnitude(model, transformer_engine).items():
+        setattr(config, name, value)
+    return config

@@ -9,12 +9,15 @@ from megatron.core.transformer import ModuleSpec, TransformerConfig
 from megatron.core.transformer.identity_op import IdentityOp
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
+from megatron.core.transformer.utils import is_layer_window_attention
 
 from codemix_megatron.megatron.activation import SwiGLU
 from codemix_megatron.megatron.root_mean_square import normalize
 from codemix_megatron.megatron.switches import is_left_out
 from codemix_megatron.model.document_attention import attend_within_documents, transformer_engine_attention
 from codemix_megatron.model.parallel_block import ParallelLayer
+from codemix_megatron.model.residual import ResidualAdd
+from codemix_megatron.model.wide_norm import KeyNorm, QueryNorm
 from codemix_megatron.parallel.device import active_engines
 from codemix_megatron.recipe.schema import Model
 
@@ -28,7 +31,8 @@ class FlashAttention(MegatronModule):
         super().__init__(config=config)
         self.softmax_scale = softmax_scale
         self.dropout = config.attention_dropout
-        self.window = config.window_size and config.window_size[0] + 1
+        is_windowed = is_layer_window_attention(config.window_size, config.window_attn_skip_freq, layer_number)
+        self.window = config.window_size[0] + 1 if is_windowed else None
 
     def forward(self, query, key, value, attention_mask, attn_mask_type=None, attention_bias=None, packed_seq_params=None):
         """Map query [sequence, batch, heads, size], key and value [.., groups, size] to [sequence, batch, heads * size].
@@ -90,11 +94,23 @@ def decoder_spec(config: TransformerConfig, model: Model, device: torch.device, 
         layer, norm = transformer_engine_layer(model, norm)
     else:
         layer = local_layer(model, norm)
+    change_residuals(layer, config, model, norm)
     if model.block == "parallel":
         layer.module = ParallelLayer
         layer.submodules.pre_mlp_layernorm = IdentityOp
     layers = get_num_layers_to_build(config, vp_stage=chunk)
     return TransformerBlockSubmodules(layer_specs=[layer] * layers, layer_norm=norm)
+
+
+def change_residuals(layer: ModuleSpec, config: TransformerConfig, model: Model, norm: type) -> None:
+    """Have a layer's two additions to the residual stream scaled, or normed there instead of before."""
+    is_after = model.norm_position == "after"
+    if is_after:
+        layer.submodules.input_layernorm = layer.submodules.pre_mlp_layernorm = IdentityOp
+    if is_after or model.residual_multiplier != 1:
+        options = {"config": config, "norm": norm if is_after else None, "multiplier": model.residual_multiplier}
+        layer.submodules.self_attn_bda = ModuleSpec(module=ResidualAdd, params=options)
+        layer.submodules.mlp_bda = ModuleSpec(module=ResidualAdd, params=options)
 
 
 def local_layer(model: Model, norm: type) -> ModuleSpec:
@@ -105,7 +121,7 @@ def local_layer(model: Model, norm: type) -> ModuleSpec:
     attention = layer.submodules.self_attention.submodules
     attention.core_attention = ModuleSpec(module=FlashAttention)
     if model.qk_norm:
-        attention.q_layernorm, attention.k_layernorm = norm, norm
+        attention.q_layernorm, attention.k_layernorm = (norm, norm) if model.qk_norm_width == "head" else (QueryNorm, KeyNorm)
     if not is_left_out("SwiGLU"):
         layer.submodules.mlp.submodules.activation_func = SwiGLU
     return layer

@@ -30,7 +30,10 @@ def layer_matrices(model: Model) -> int:
 def layer_vectors(model: Model) -> int:
     """Return the numbers of one layer that are in no matrix: norms, biases."""
     heads = model.num_attention_heads + 2 * model.query_groups
-    norms = (1 if model.block == "parallel" else 2) * model.hidden_size + (2 * model.head_size if model.qk_norm else 0)
+    norms = (1 if model.block == "parallel" else 2) * model.hidden_size
+    if model.qk_norm:
+        normed = 2 if model.qk_norm_width == "head" else model.num_attention_heads + model.query_groups
+        norms += normed * model.head_size
     return norms + (heads * model.head_size if model.qkv_bias else 0)
 
 

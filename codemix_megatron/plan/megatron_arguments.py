@@ -12,10 +12,10 @@ from codemix_megatron.errors import RecipeError
 from codemix_megatron.plan.megatron_tokenizer import megatron_tokenizer
 from codemix_megatron.plan.phases import PhasePlan
 from codemix_megatron.plan.plan import Plan
-from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.recipe.schema import Model, Recipe
 from codemix_megatron.records.manifest import CorpusManifest
 
-__all__ = ["MegatronArguments", "megatron_arguments"]
+__all__ = ["MegatronArguments", "megatron_arguments", "model_arguments"]
 
 SPLIT_DIGITS = 8
 WSD_DECAYS = {"linear": "linear", "1-sqrt": "minus_sqrt"}
@@ -92,6 +92,8 @@ def model_arguments(recipe: Recipe, phase: PhasePlan) -> list[tuple]:
         ("--norm-epsilon", plain_number(model.normalization_epsilon)),
         ("--position-embedding-type", "rope"),
         ("--rotary-base", round(model.rope_base)),
+        *([("--window-attn-skip-freq", model.full_attention_interval)] if model.full_attention_interval else []),
+        *([("--no-rope-freq", model.no_rope_interval)] if model.no_rope_interval else []),
         *([("--rotary-interleaved",)] if model.rotary_interleaved else []),
         ("--disable-bias-linear",),
         *([] if model.tie_embeddings else [("--untie-embeddings-and-output-weights",)]),
@@ -256,6 +258,20 @@ def optimizer_notes(recipe: Recipe) -> list[str]:
     return notes
 
 
+def unknown_there(model: Model) -> dict[str, str]:
+    """Return what Megatron-LM's arguments have no word for, and what the model says of it."""
+    usual = Model(num_layers=0, hidden_size=0, num_attention_heads=1, sequence_length=0)
+    names = {
+        "logit_scale": "logit scale",
+        "embedding_multiplier": "multiplier of embeddings",
+        "residual_multiplier": "multiplier of residuals",
+        "attention_scale": "scale of attention's scores",
+        "norm_position": "norm behind attention and MLP",
+        "qk_norm_width": "norm over all queries and keys",
+    }
+    return {what: str(getattr(model, key)) for key, what in names.items() if getattr(model, key) != getattr(usual, key)}
+
+
 def model_notes(recipe: Recipe, phase: PhasePlan) -> list[str]:
     """Say what Megatron has no option for."""
     notes = ["Megatron's learning rate lags ours by one step. Weights and data order come from other random numbers."]
@@ -265,12 +281,13 @@ def model_notes(recipe: Recipe, phase: PhasePlan) -> list[str]:
         notes.append("Megatron-LM has no parallel block: it would train attention and MLP one after the other, which is ANOTHER MODEL.")
     if recipe.model.normalization == "layernorm":
         notes.append("Megatron-LM's LayerNorm has a bias; the recipe's has none.")
-    if recipe.model.logit_scale != 1:
-        notes.append(f"Megatron-LM has no logit scale; the recipe says {recipe.model.logit_scale:g}.")
+    notes += [f"Megatron-LM has no {what}; the recipe says {value}." for what, value in unknown_there(recipe.model).items()]
     notes += optimizer_notes(recipe)
     if recipe.model.sliding_window:
         notes.append(f"Megatron-LM's --window-size counts the tokens before: {recipe.model.sliding_window - 1},0; Transformer Engine only.")
-    if recipe.model.rope_scaling:
+    if recipe.model.rope_scaling and recipe.model.rope_scaling.kind == "yarn":
+        notes.append("Megatron-LM stretches rotary positions by YaRN for multi-latent attention only; the recipe does: ANOTHER MODEL.")
+    elif recipe.model.rope_scaling:
         notes.append("Megatron-LM's --use-rope-scaling has fixed frequency factors (1, 4, context 8192); compare model.rope_scaling.")
     if recipe.model.vocab_size:
         notes.append(

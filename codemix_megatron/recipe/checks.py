@@ -3,11 +3,12 @@
 import math
 
 from codemix_megatron.recipe.batch_sizes import batch_size_faults
+from codemix_megatron.recipe.block_checks import block_faults
 from codemix_megatron.recipe.conversations import conversation_faults
 from codemix_megatron.recipe.filtering import filter_faults
 from codemix_megatron.recipe.moving_mixture import is_moving, moving_faults
 from codemix_megatron.recipe.names import name_fault
-from codemix_megatron.recipe.schema import FillInTheMiddle, Parallel, Recipe, RopeScaling, as_plain, entry_share
+from codemix_megatron.recipe.schema import FillInTheMiddle, Parallel, Recipe, as_plain, entry_share
 from codemix_megatron.redaction import redact, secret_in
 from codemix_megatron.trust import MEANINGS
 
@@ -79,6 +80,8 @@ def model_faults(recipe: Recipe) -> list[str]:
             "sequence_length",
             "head_dim",
             "sliding_window",
+            "full_attention_interval",
+            "no_rope_interval",
             "vocab_size",
             "vocab_padding_multiple",
         ],
@@ -91,34 +94,11 @@ def model_faults(recipe: Recipe) -> list[str]:
     elif model.head_size % 2:
         key = "hidden_size" if model.head_dim is None else "head_dim"
         faults.append(f"model.{key}: heads of {model.head_size} are odd, rotary positions need an even size")
-    if model.block == "parallel" and model.qkv_bias:
-        faults.append("model.qkv_bias: not there in a parallel block; set one of the two back")
     if heads % groups:
         faults.append(f"model.num_query_groups: {heads} attention heads do not divide into {groups} groups")
-    for name in ("rope_base", "normalization_epsilon", "init_std", "logit_scale"):
-        if not 0 < getattr(model, name) < math.inf:
-            faults.append(f"model.{name}: found {getattr(model, name)}, must be above 0")
     if not 0 <= model.dropout < 1:
         faults.append(f"model.dropout: found {model.dropout}, must be at least 0 and below 1")
-    return faults + rope_scaling_faults(model.rope_scaling)
-
-
-def rope_scaling_faults(scaling: RopeScaling | None) -> list[str]:
-    """Check that a kind of scaling has the numbers it needs and no others."""
-    if scaling is None:
-        return []
-    names = ("low_frequency_factor", "high_frequency_factor", "original_sequence_length")
-    given = {name: getattr(scaling, name) for name in names}
-    if scaling.kind == "linear":
-        faults = [f"model.rope_scaling.{name}: belongs to kind llama3; leave it out" for name, value in given.items() if value is not None]
-    else:
-        faults = [f"model.rope_scaling.{name}: missing; kind llama3 needs it" for name, value in given.items() if value is None]
-    numbers = {"factor": scaling.factor, **given}
-    faults += [f"model.rope_scaling.{n}: found {v}, must be above 0" for n, v in numbers.items() if v is not None and not 0 < v < math.inf]
-    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
-    if not faults and low is not None and high is not None and high <= low:
-        faults.append(f"model.rope_scaling.high_frequency_factor: {high} is not above low_frequency_factor")
-    return faults
+    return faults + block_faults(model)
 
 
 def layout_faults(recipe: Recipe) -> list[str]:

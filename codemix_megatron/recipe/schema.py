@@ -48,11 +48,14 @@ NAMED_READERS = ("git", "issues", "stackexchange")  # what may stand before a pa
 class RopeScaling:
     """Rotary frequencies of a model whose context was stretched after its first training."""
 
-    kind: Literal["linear", "llama3"] = says("all frequencies divided, or only the slow ones as in Llama 3.1")
+    kind: Literal["linear", "llama3", "yarn"] = says("all frequencies divided; only the slow ones, as in Llama 3.1; or by YaRN's ramp")
     factor: float = says("slow frequencies are divided by this")
     low_frequency_factor: float | None = says("llama3 only: slower than original_sequence_length / this is divided", None)
     high_frequency_factor: float | None = says("llama3 only: faster than original_sequence_length / this is kept", None)
-    original_sequence_length: int | None = says("llama3 only: context of the first training", None)
+    original_sequence_length: int | None = says("llama3 and yarn: context of the first training", None)
+    fast_rotations: float | None = says("yarn only: what turns so often in the first context is kept (beta_fast); default: 32", None)
+    slow_rotations: float | None = says("yarn only: what turns less often is divided (beta_slow); default: 1", None)
+    attention_factor: float | None = says("yarn only: queries and keys are multiplied by this; default: 1 + 0.1 ln(factor)", None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +76,24 @@ class Model:
         "attention then MLP, each with its norm, or both side by side on one norm: x + attention(norm(x)) + mlp(norm(x))", "sequential"
     )
     normalization: Literal["rmsnorm", "layernorm"] = says("norm of layers and output; layernorm has a weight and no bias", "rmsnorm")
+    norm_position: Literal["before", "after"] = says(
+        "norm of what goes into attention and MLP, or of what comes out of them (OLMo 2: x + norm(attention(x)))", "before"
+    )
     qkv_bias: bool = says("biases on query, key and value (Qwen2)", False)
     qk_norm: bool = says("norm on each head of query and key (Qwen3)", False)
+    qk_norm_width: Literal["head", "all"] = says("qk_norm over each head by itself, or over all of query and all of key (OLMo 2)", "head")
     sliding_window: int | None = says("tokens a token sees, itself included (Mistral 7B 0.1); default: all before it", None)
+    full_attention_interval: int | None = says(
+        "every so many-th layer has no sliding window (OLMo 3, Cohere2 4); default: all have it", None
+    )
+    no_rope_interval: int | None = says("every so many-th layer has no rotary positions (SmolLM3, Cohere2 4); default: all have them", None)
     tie_embeddings: bool = says("share input and output embedding", True)
     logit_scale: float = says("logits are multiplied by this", 1.0)
+    embedding_multiplier: float = says("embeddings are multiplied by this (Granite)", 1.0)
+    residual_multiplier: float = says("what attention and MLP add to the residual stream is multiplied by this (Granite)", 1.0)
+    attention_scale: float | None = says(
+        "scores of attention are multiplied by this (Granite); default: 1 / root of the head's width", None
+    )
     rope_base: float = says("base of the rotary frequencies", 10000.0)
     rotary_interleaved: bool = says("rotate neighbouring channels (Cohere, GPT-J) instead of halves (Llama)", False)
     rope_scaling: RopeScaling | None = says("stretched rotary frequencies (Llama 3.1)", None)

@@ -43,7 +43,7 @@ def test_what_would_be_lost_is_named_before_anything_is_written(tmp_path):
     for changes, words in {
         "biases": ({"attention_bias": True}, "attention_bias True; only False can be read"),
         "activation": ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
-        "rotary": ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rotary scaling 'yarn'"),
+        "rotary": ({"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}, "rotary scaling 'longrope'"),
         "family": ({"model_type": "gpt_neox"}, "model_type 'gpt_neox'; no model here has LayerNorm with biases"),
         "sliding layers": ({"layer_types": ["sliding_attention"] * 4}, "layer_types sliding_attention"),
         "shape": ({"num_hidden_layers": None}, "num_hidden_layers"),

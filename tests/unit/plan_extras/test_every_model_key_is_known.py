@@ -25,6 +25,8 @@ VOCABULARY = 5000
 OTHER = {  # another value of each key
     "num_layers": 3, "hidden_size": 128, "num_attention_heads": 8, "sequence_length": 32, "num_query_groups": 2, "head_dim": 32,
     "ffn_hidden_size": 320, "block": "parallel", "normalization": "layernorm", "qkv_bias": True, "qk_norm": True, "sliding_window": 16,
+    "norm_position": "after", "qk_norm_width": "all", "full_attention_interval": 2, "no_rope_interval": 2, "embedding_multiplier": 12.0,
+    "residual_multiplier": 0.2, "attention_scale": 0.1,
     "tie_embeddings": False, "logit_scale": 0.5, "rope_base": 5e5, "rotary_interleaved": True,
     "rope_scaling": RopeScaling(kind="linear", factor=2.0), "normalization_epsilon": 1e-6, "init_std": 0.01, "dropout": 0.1,
     "vocab_size": 6000, "vocab_padding_multiple": 64, "precision": "bf16", "fp8": "delayed",
@@ -32,10 +34,12 @@ OTHER = {  # another value of each key
 NO_COST = "changes no count of numbers, products or bytes"
 SILENT = {
     "cost": dict.fromkeys(
-        ("logit_scale", "rope_base", "rotary_interleaved", "rope_scaling", "normalization_epsilon", "init_std", "normalization"), NO_COST
+        ("logit_scale", "embedding_multiplier", "residual_multiplier", "attention_scale", "norm_position", "no_rope_interval"), NO_COST
     )
+    | dict.fromkeys(("rope_base", "rotary_interleaved", "rope_scaling", "normalization_epsilon", "init_std", "normalization"), NO_COST)
     | {
         "sliding_window": "attention is counted as if it saw all: an upper bound",
+        "full_attention_interval": "attention is counted as if it saw all: an upper bound",
         "dropout": "masks are drawn again in backward",
         "fp8": "a lower bound: FP8 copies are counted by the device's planner",
     },
@@ -45,6 +49,7 @@ SILENT = {
     )
     | {"vocab_size": "config.json has the tokenizer's ids or more, given by the caller"},
 }
+NEEDS = {"qk_norm_width": {"qk_norm": True}, "full_attention_interval": {"sliding_window": 16}}
 BY_PROPERTY = {"num_query_groups": "query_groups", "head_dim": "head_size", "ffn_hidden_size": "ffn_size",
                "vocab_size": "padded_vocab_size", "vocab_padding_multiple": "padded_vocab_size"}  # fmt: skip
 
@@ -102,6 +107,8 @@ def test_key_changes_what_it_has_to_or_its_silence_has_a_reason(base, key, place
     changed = replace(base, model=replace(base.model, **{key: OTHER[key]}))
     if key == "qk_norm" or key == "qkv_bias":
         changed = replace(changed, model=replace(changed.model, tie_embeddings=True))
+    for needed in NEEDS.get(key, {}).items():
+        base, changed = (replace(recipe, model=replace(recipe.model, **dict([needed]))) for recipe in (base, changed))
     is_heard = PLACES[place](changed) != PLACES[place](base)
     assert is_heard == (key not in SILENT[place]), f"{place} {'hears' if is_heard else 'does not hear'} model.{key}"
 

@@ -1,0 +1,83 @@
+"""Checks of the model block's keys against each other: which blocks there are."""
+
+import math
+
+from codemix_megatron.recipe.schema import Model, RopeScaling
+
+__all__ = ["block_faults"]
+
+SCALES = ("rope_base", "normalization_epsilon", "init_std", "logit_scale", "embedding_multiplier", "residual_multiplier", "attention_scale")
+# Keys of rope_scaling beside its factor: those a kind must have, those it may have.
+NEEDED = {
+    "linear": (),
+    "llama3": ("low_frequency_factor", "high_frequency_factor", "original_sequence_length"),
+    "yarn": ("original_sequence_length",),
+}
+OPTIONAL = {"linear": (), "llama3": (), "yarn": ("fast_rotations", "slow_rotations", "attention_factor")}
+
+
+def block_faults(model: Model) -> list[str]:
+    """Return what no layer computes, each with its key."""
+    faults = [
+        f"model.{name}: found {value}, must be above 0"
+        for name in SCALES
+        if (value := getattr(model, name)) is not None and not 0 < value < math.inf
+    ]
+    if model.block == "parallel":
+        faults += parallel_faults(model)
+    if model.qk_norm_width == "all" and not model.qk_norm:
+        faults.append("model.qk_norm_width: all, but there is no qk_norm; set qk_norm: true or leave it out")
+    return faults + interval_faults(model) + rope_scaling_faults(model.rope_scaling)
+
+
+def parallel_faults(model: Model) -> list[str]:
+    """Return what a parallel block, with its one norm and one sum, has no place for."""
+    there = {
+        "qkv_bias": model.qkv_bias,
+        "norm_position": model.norm_position == "after",
+        "residual_multiplier": model.residual_multiplier != 1,
+    }
+    return [f"model.{key}: not there in a parallel block; set one of the two back" for key, is_asked in there.items() if is_asked]
+
+
+def interval_faults(model: Model) -> list[str]:
+    """Check which layers are to be otherwise than the rest."""
+    faults = []
+    for name in ("full_attention_interval", "no_rope_interval"):
+        value = getattr(model, name)
+        if value is not None and value < 2:
+            faults.append(f"model.{name}: found {value}, must be at least 2")
+    if model.full_attention_interval and not model.sliding_window:
+        faults.append("model.full_attention_interval: no layer has a window; set sliding_window or leave it out")
+    if model.no_rope_interval and model.rope_scaling and model.rope_scaling.kind == "yarn":
+        faults.append("model.no_rope_interval: yarn changes attention in every layer; leave one of the two out")
+    return faults
+
+
+def rope_scaling_faults(scaling: RopeScaling | None) -> list[str]:
+    """Check that a kind of scaling has the numbers it needs and no others."""
+    if scaling is None:
+        return []
+    where, kind = "model.rope_scaling", scaling.kind
+    names = {name for of in (*NEEDED.values(), *OPTIONAL.values()) for name in of}
+    given = {name: getattr(scaling, name) for name in sorted(names)}
+    known = {*NEEDED[kind], *OPTIONAL[kind]}
+    faults = [f"{where}.{name}: missing; kind {kind} needs it" for name in NEEDED[kind] if given[name] is None]
+    for name, value in given.items():
+        if value is not None and name not in known:
+            owners = " and ".join(of for of in NEEDED if name in (*NEEDED[of], *OPTIONAL[of]))
+            faults.append(f"{where}.{name}: belongs to kind {owners}; leave it out")
+    numbers = {"factor": scaling.factor, **given}
+    faults += [f"{where}.{n}: found {v}, must be above 0" for n, v in numbers.items() if v is not None and not 0 < v < math.inf]
+    return faults or order_faults(scaling)
+
+
+def order_faults(scaling: RopeScaling) -> list[str]:
+    """Check that what is fast is faster than what is slow."""
+    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+    if low is not None and high is not None and high <= low:
+        return [f"model.rope_scaling.high_frequency_factor: {high} is not above low_frequency_factor"]
+    slow, fast = scaling.slow_rotations or 1.0, scaling.fast_rotations or 32.0
+    if scaling.kind == "yarn" and fast <= slow:
+        return [f"model.rope_scaling.fast_rotations: {fast} is not above slow_rotations {slow}"]
+    return []
