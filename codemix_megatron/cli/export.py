@@ -16,6 +16,7 @@ EPILOG = """examples:
   codemix export runs/demo
   codemix export runs/demo@117 exports/balanced --dtype bf16
   codemix export runs/large exports/large --max-shard-size 2GB
+  codemix export runs/large checkpoints/large --to megatron
 
 The folder loads with AutoModelForCausalLM.from_pretrained and AutoTokenizer.from_pretrained; vLLM and
 llama.cpp's convert_hf_to_gguf.py read the same files. Tensors are streamed: memory is that of the largest tensor.
@@ -32,6 +33,9 @@ def add_arguments(parser) -> None:
     parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), help="dtype of the weights (default: the checkpoint's)")
     parser.add_argument("--family", choices=tuple(FAMILIES), help="architecture (default: the first that holds the model)")
     parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="largest safetensors file (default: 5GB)")
+    parser.add_argument(
+        "--to", choices=("hf", "megatron"), default="hf", help="what OUT is: a Hugging Face folder, or for Megatron-LM's --load"
+    )
     parser.add_argument("--no-parity", action="store_true", help="do not compare logits; recorded in the model card")
 
 
@@ -60,6 +64,8 @@ def run(arguments) -> int:
         raise ConversionError(f"{arguments.folder} and --output {arguments.output}: give one of them")
     folder, step = parse_run(arguments.run_folder)
     max_shard_bytes = parse_size(arguments.max_shard_size)
+    if arguments.to == "megatron":
+        return run_megatron(arguments, folder, step)
     manifests = [] if arguments.no_parity else known_manifests(folder)
     from codemix_megatron.cli.consoles import Console
     from codemix_megatron.cli.evaluate import progress_bars
@@ -79,6 +85,28 @@ def run(arguments) -> int:
     sys.stdout.write(
         f"exported step {record['step']} as {record['family']}, {record['parameters']} parameters, {record['dtype']}\n"
         f"{describe_parity(record['parity'])}\n{exported.folder}\n"
+    )
+    return 0
+
+
+def run_megatron(arguments, folder: RunFolder, step: int | None) -> int:
+    """Export for Megatron-LM and say how it is loaded."""
+    output = arguments.output or arguments.folder
+    if output is None:
+        raise ConversionError("--to megatron: needs OUT, the folder that --load will name")
+    from codemix_megatron.cli.consoles import Console
+    from codemix_megatron.cli.evaluate import progress_bars
+    from codemix_megatron.conversion.export import ExportOptions
+    from codemix_megatron.conversion.export_megatron import export_megatron
+
+    with progress_bars(Console(file=sys.stderr)) as progress:
+        options = ExportOptions(dtype=arguments.dtype, family=arguments.family, parity=not arguments.no_parity, progress=progress)
+        done = export_megatron(folder, step, Path(output), options)
+    alike = f"megatron-core loads the same {done.tensors} tensors from both" if done.tensors else "not compared (--no-parity)"
+    sys.stdout.write(
+        f"exported step {done.step} for Megatron-LM; weights: {alike}; Adam's state is not carried, it starts fresh\n"
+        f"pretrain_gpt.py $(cat {done.folder / 'arguments.txt'}) --load {done.folder} --tokenizer-type HuggingFaceTokenizer"
+        f" --tokenizer-model {done.folder / 'tokenizer'} ...\n{done.folder}\n"
     )
     return 0
 

@@ -71,6 +71,7 @@ def run_megatron(folder: Path, target: RunFolder, parallel: Parallel, tokenizer:
         checkpoint, card = import_megatron_checkpoint(folder, target, tokenizer.card, options)
     sys.stdout.write(
         f"imported iteration {card['megatron']['iteration']} of {card['imported_from']} into {checkpoint}\n"
+        "weights only: Adam's state is not carried, training from here starts it fresh\n"
         f"use it in a recipe with the blocks of {target.path / 'model.yaml'}, or next: codemix export {target.path}\n"
     )
     return 0

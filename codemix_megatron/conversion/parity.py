@@ -23,7 +23,7 @@ from codemix_megatron.model.build import build_model
 from codemix_megatron.parallel.ranks import one_rank
 from codemix_megatron.recipe.schema import Batch, Parallel, Recipe, Tokenizer
 
-__all__ = ["check_parity", "megatron_model", "model_recipe"]
+__all__ = ["check_megatron_weights", "check_parity", "megatron_model", "model_recipe"]
 
 TOLERANCE = 1e-4  # largest absolute difference of logits in fp32
 LONGEST_ROW = 512
@@ -174,9 +174,34 @@ def strays_in(model, row: torch.Tensor, prompt: int, vocab_size: int, difference
 def megatron_model(source: CheckpointSource) -> Any:
     """Return the checkpoint's model on one rank in fp32."""
     model: Any = build_model(model_recipe(source.model), source.tokenizer.vocab_size, torch.device("cpu"))[0].eval()
-    state = {"model0": model.sharded_state_dict()}
-    model.load_state_dict(dist_checkpointing.load(state, str(source.checkpoint), validate_access_integrity=False)["model0"])
+    load_weights(model, source.checkpoint)
     return model
+
+
+def load_weights(model: Any, checkpoint: Path) -> None:
+    """Load a checkpoint as megatron-core does."""
+    state = {"model0": model.sharded_state_dict()}
+    model.load_state_dict(dist_checkpointing.load(state, str(checkpoint), validate_access_integrity=False)["model0"])
+
+
+def check_megatron_weights(source: CheckpointSource, folder: Path, dtype: torch.dtype | None) -> int:
+    """Load a checkpoint and what was made of it with megatron-core, bit for bit the same weights; return how many tensors there are.
+
+    Raises ConversionError naming those that differ. A dtype rounds them on both sides.
+    """
+    with one_rank(device="cpu"), torch.no_grad():
+        model = megatron_model(source)
+        before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+        for weight in model.parameters():
+            weight.fill_(math.nan)
+        load_weights(model, folder)
+        rounded = {name: weight if dtype is None else weight.to(dtype).float() for name, weight in before.items()}
+        different = [name for name, weight in model.named_parameters() if not torch.equal(weight, rounded[name])]
+    if different:
+        raise ConversionError(
+            f"{folder}: megatron-core loads other weights from it: {', '.join(different[:5])}; nothing was written", exit_code=1
+        )
+    return len(before)
 
 
 def model_recipe(model) -> Recipe:

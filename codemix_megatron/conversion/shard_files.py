@@ -18,9 +18,14 @@ Parts = Callable[[Row, int | None], Iterator[tuple[int, torch.Tensor]]]
 
 
 def write_shards(
-    folder: Path, rows: tuple[Row, ...], dimensions: Dimensions, parts: Parts, progress: Callable[[str, int, int], None]
+    folder: Path,
+    rows: tuple[Row, ...],
+    dimensions: Dimensions,
+    parts: Parts,
+    progress: Callable[[str, int, int], None],
+    unsharded: bytes | None = None,
 ) -> dict[str, dict]:
-    """Write shards and metadata; return the card's bytes and SHA-256 of each file.
+    """Write shards and metadata; return the card's bytes and SHA-256 of each file. `unsharded` is the content of common.pt.
 
     `parts(row, layer)` yields (first row, tensor) of one Megatron tensor, or of one layer of it.
     """
@@ -39,7 +44,7 @@ def write_shards(
         for layer in range(num_layers):
             for linear in LINEARS:  # Transformer Engine's room for FP8 statistics, empty; Megatron asks for it by name
                 writer.add_object(f"decoder.layers.{linear}._extra_state/shard_{layer}_{num_layers}", [None])
-        known = writer.finish()
+        known = writer.finish(unsharded)
     return {
         path.name: {"bytes": path.stat().st_size, "sha256": known.get(path.name) or file_sha256(path)} for path in sorted(folder.iterdir())
     }
