@@ -97,11 +97,14 @@ $(READERS)/mlx-lm-0.32.2: $(STAMP)
 $(READERS)/ctranslate2-4.8.5: $(STAMP)
 	$(INSTALL_BESIDE) $@ ctranslate2==4.8.5
 
+$(READERS)/tiktoken-0.14.0: $(STAMP)
+	$(INSTALL_BESIDE) $@ tiktoken==0.14.0
+
 .PHONY: install-readers test-readers
-install-readers: $(READERS)/transformers-4.57.1 $(READERS)/mlx-lm-0.32.2 $(READERS)/ctranslate2-4.8.5
+install-readers: $(READERS)/transformers-4.57.1 $(READERS)/mlx-lm-0.32.2 $(READERS)/ctranslate2-4.8.5 $(READERS)/tiktoken-0.14.0
 
 test-readers: install-readers  ## exports read by libraries that did not write them, installed beside; prints the table
-	$(BIN)/python -m pytest -q tests/readers
+	$(BIN)/python -m pytest -q tests/readers tests/unit/corpus/test_ranked_tokenizers.py
 
 bench-mixture: $(STAMP)  ## mixtures beside a memmap slice and megatron-core's datasets; ends with one line of JSON
 	$(BIN)/python benchmarks/mixture.py

@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 
 from codemix_megatron.conversion.checkpoint_source import CheckpointSource, choose_checkpoint, hugging_face_config
-from codemix_megatron.conversion.model_card import model_card
+from codemix_megatron.conversion.model_card import write_model_card
 from codemix_megatron.conversion.model_files import kept_tokenizer
 from codemix_megatron.conversion.publishing import publishing
 from codemix_megatron.conversion.safetensors_files import SafetensorsWriter
 from codemix_megatron.conversion.tokenizer_files import check_tokenizer, write_tokenizer
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.megatron.importing import import_megatron
-from codemix_megatron.records.atomic import replace_text, write_json
+from codemix_megatron.records.atomic import write_json
 from codemix_megatron.records.manifest import CorpusManifest
 from codemix_megatron.records.run_folder import RunFolder
 
@@ -83,8 +83,7 @@ def fill(source: CheckpointSource, run: RunFolder, folder: Path, options: Export
 
         check_tokenizer(tokenizer, folder)
         record["parity"] = check_parity(source, folder, options.manifests, dtype, options.progress)
-    replace_text(folder / "README.md", model_card(run, source.card, record))
-    return record
+    return write_model_card(run, folder, source.card, record)
 
 
 def write_weights(source: CheckpointSource, folder: Path, dtype: torch.dtype | None, options: ExportOptions) -> int:
@@ -116,6 +115,8 @@ def write_configuration(source: CheckpointSource, folder: Path, dtype: torch.dty
     tokens = {name: source.origin[name] for name in TOKEN_IDS if name in source.origin}
     if not source.origin:  # null, not nothing: transformers' classes have ids of their own for what config.json leaves out
         tokens = {**dict.fromkeys(TOKEN_IDS), "eos_token_id": source.tokenizer.end_of_document_id}
+    if (begin := source.tokenizer.beginning_of_document_id) is not None:
+        tokens["bos_token_id"] = begin
     written_for = {"transformers_version": importlib.metadata.version("transformers")}
     name = str(dtype).removeprefix("torch.")
     kind = {"model_type": source.family.model_type, "dtype": name, "torch_dtype": name, "use_cache": True}  # before 4.56: torch_dtype
@@ -123,4 +124,5 @@ def write_configuration(source: CheckpointSource, folder: Path, dtype: torch.dty
     config["max_position_embeddings"] = source.context_length
     write_json(folder / "config.json", dict(sorted({**config, **tokens, **kind, **written_for}.items())))
     if not source.origin:
-        write_json(folder / "generation_config.json", {"eos_token_id": tokens["eos_token_id"], **written_for})
+        begins = {} if begin is None else {"bos_token_id": begin}
+        write_json(folder / "generation_config.json", {**begins, "eos_token_id": tokens["eos_token_id"], **written_for})

@@ -133,7 +133,8 @@ def write_checkpoint(
         }
         write_card(partial, card)
         if options.parity:
-            card["parity"] = compare(partial, weights.folder, options)
+            card["parity"], first = compare(partial, weights.folder, options)
+            card["hugging_face"] |= {"first_token_id": first}
             write_card(partial, card)
     return card
 
@@ -145,8 +146,11 @@ def origin_of(folder: Path, files: dict[str, str]) -> dict:
     return {"family": config["model_type"], "name": folder.absolute().name, "licence": licence_of(folder), "files": files, **said}
 
 
-def compare(checkpoint: Path, folder: Path, options: ImportOptions) -> dict:
-    """Check that an export would have the tokenizer's ids, and that both models give the same logits; return the figures."""
+def compare(checkpoint: Path, folder: Path, options: ImportOptions) -> tuple[dict, int | None]:
+    """Check that an export would have the tokenizer's ids, and that both models give the same logits.
+
+    Return the figures, and the token that the model's tokenizer puts before each text.
+    """
     import_megatron()
     from codemix_megatron.conversion.parity import check_parity  # both frameworks: not before they are needed
 
@@ -154,8 +158,8 @@ def compare(checkpoint: Path, folder: Path, options: ImportOptions) -> dict:
     with tempfile.TemporaryDirectory(prefix="codemix-tokenizer-") as exported:
         write_tokenizer(source.tokenizer, Path(exported), source.context_length, source.origin)
         shutil.copyfile(folder / "config.json", Path(exported) / "config.json")  # transformers chooses by the family, too
-        check_tokenizer(source.tokenizer, Path(exported))
-    return check_parity(source, folder, [], None, options.progress)
+        first = check_tokenizer(source.tokenizer, Path(exported))
+    return check_parity(source, folder, [], None, options.progress), first
 
 
 def write_tensors(

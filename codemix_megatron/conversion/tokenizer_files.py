@@ -4,18 +4,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from codemix_megatron.conversion.first_token import LITERAL_CLASS, add_first_token, begin_texts, first_token_of
 from codemix_megatron.conversion.model_files import TOKENIZER_CONFIG, TOKENIZER_FILES
 from codemix_megatron.conversion.sample_texts import TOKENIZER_TEXTS
 from codemix_megatron.conversion.sentencepiece_model import convert_sentencepiece
+from codemix_megatron.corpus.tokenizers import tokenizer_json
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.records.atomic import read_json, write_json
 from codemix_megatron.records.manifest import TokenizerCard
 
 __all__ = ["check_tokenizer", "write_tokenizer"]
-
-# The class of transformers that takes tokenizer.json for what it says; others build one of their own out of its vocabulary.
-LITERAL_CLASS = "PreTrainedTokenizerFast"
-BEGINS_WITH_BOS = ("LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer", "CohereTokenizer")  # unless add_bos_token is false
 
 
 def write_tokenizer(card: TokenizerCard, folder: Path, sequence_length: int, origin: dict) -> None:
@@ -38,13 +36,15 @@ def write_tokenizer(card: TokenizerCard, folder: Path, sequence_length: int, ori
     if card.type == "sentencepiece":
         shutil.copyfile(path, folder / "tokenizer.model")
     else:
-        shutil.copyfile(path, folder / "tokenizer.json")
+        (folder / "tokenizer.json").write_bytes(tokenizer_json(path))
     converted = None if (folder / "tokenizer.json").is_file() else convert_sentencepiece(path.read_bytes(), path)
     config = read_configuration(folder) if own_config else fresh_configuration(card, folder, sequence_length)
     if converted is not None:
         add_first_token(converted, config)
         config["tokenizer_class"] = LITERAL_CLASS
         converted.save(str(folder / "tokenizer.json"))
+    if card.beginning_of_document_id is not None:
+        config |= begin_texts(folder / "tokenizer.json", card.beginning_of_document_id, config)
     if config:
         write_json(folder / TOKENIZER_CONFIG, config)
 
@@ -63,7 +63,7 @@ def end_of_document_name(card: TokenizerCard) -> str | None:
         return SentencePieceProcessor(model_file=card.path).id_to_piece(card.end_of_document_id)
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_file(card.path).id_to_token(card.end_of_document_id)
+    return Tokenizer.from_str(tokenizer_json(card.path).decode()).id_to_token(card.end_of_document_id)
 
 
 def read_configuration(folder: Path) -> dict:
@@ -82,42 +82,39 @@ def read_configuration(folder: Path) -> dict:
     return config
 
 
-def add_first_token(tokenizer: Any, config: dict) -> None:
-    """Put the model's first token before each text where its own class would have done so."""
-    from tokenizers import processors
-
-    name = config.get("bos_token")
-    name = name.get("content") if isinstance(name, dict) else name
-    begins = str(config.get("tokenizer_class", "")).removesuffix("Fast") in BEGINS_WITH_BOS
-    number = tokenizer.token_to_id(name) if name else None
-    if number is not None and config.get("add_bos_token", begins):
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{name} $A", pair=f"{name} $A {name} $B", special_tokens=[(name, number)]
-        )
-
-
-def check_tokenizer(card: TokenizerCard, folder: Path) -> None:
+def check_tokenizer(card: TokenizerCard, folder: Path) -> int | None:
     """Raise ConversionError unless transformers loads the folder's tokenizer and gives texts the ids that training gave them.
+
+    Return the token that it puts before each text.
 
     Where only the class that tokenizer_config.json names gives others, that name is replaced by the one that takes tokenizer.json as it is.
     """
-    if differing_text(card, folder) is None:
-        return
+    loaded = loaded_tokenizer(folder)
+    if differing_text(card, loaded) is None:
+        return first_token_of(loaded)
     write_json(folder / TOKENIZER_CONFIG, read_configuration(folder) | {"tokenizer_class": LITERAL_CLASS})
-    if fault := differing_text(card, folder):
+    loaded = loaded_tokenizer(folder)
+    if fault := differing_text(card, loaded):
         raise ConversionError(
             f"{folder}: loaded with transformers, its tokenizer gives {fault}; transformers gives some model types (qwen2 among them) one"
             " tokenizer, whatever the folder says: choose another --family, or --no-parity and load tokenizer.json by itself",
             exit_code=1,
         )
+    return first_token_of(loaded)
 
 
-def differing_text(card: TokenizerCard, folder: Path) -> str | None:
-    """Compare ids of code with indentation, scripts of the world and every special token; say what differs, or return None."""
+def loaded_tokenizer(folder: Path) -> Any:
+    """Return a folder's tokenizer as transformers has it."""
     from transformers import AutoTokenizer
 
-    loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def differing_text(card: TokenizerCard, loaded: Any) -> str | None:
+    """Compare ids of code with indentation, scripts of the world and every special token; say what differs, or return None."""
     encode, special = reference(card)
+    if (begin := card.beginning_of_document_id) is not None and first_token_of(loaded) != begin:
+        return f"texts no first token; documents of training begin with id {begin}"
     for name, number in special.items():
         if loaded.convert_tokens_to_ids(name) != number:
             return f"{name} the id {loaded.convert_tokens_to_ids(name)}, it is {number}"
@@ -140,7 +137,7 @@ def reference(card: TokenizerCard) -> tuple[Any, dict[str, int]]:
         return processor.encode, {processor.id_to_piece(number): number for number in control}
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(card.path)
+    tokenizer = Tokenizer.from_str(tokenizer_json(card.path).decode())
     tokenizer.no_truncation()
     tokenizer.no_padding()
     special = {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items()}

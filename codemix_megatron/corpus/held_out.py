@@ -56,7 +56,7 @@ class HeldOutRule:
 
 
 def held_out_token_documents(manifest: CorpusManifest, limit: int | None = None) -> list[np.ndarray]:
-    """Return the ids of held-out documents as they stand in the file, end-of-document id included.
+    """Return the ids of held-out documents, end-of-document id included; the token that begins each is no part of it.
 
     At most `limit` of them, from the first on; raises CorpusError when the corpus has none.
     """
@@ -69,4 +69,6 @@ def held_out_token_documents(manifest: CorpusManifest, limit: int | None = None)
     if not manifest.held_out_documents:
         raise CorpusError(f"{manifest.prefix}: no held-out documents; set evaluation.held_out_share above 0 and prepare it again")
     stop = manifest.num_documents if limit is None else min(manifest.num_documents, manifest.train_documents + limit)
-    return [reader.document(i) for i in range(manifest.train_documents, stop)]
+    begin = manifest.tokenizer.beginning_of_document_id
+    documents = (reader.document(i) for i in range(manifest.train_documents, stop))
+    return [ids[1:] if begin is not None and len(ids) and ids[0] == begin else ids for ids in documents]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
+from codemix_megatron.corpus.ranked_tokenizers import tiktoken_ranks, tokenizer_json_of
 from codemix_megatron.corpus.special_tokens import configured_end, mark_special, unknown_to
 from codemix_megatron.corpus.unknown_text import UnknownText
 from codemix_megatron.errors import CorpusError
@@ -18,6 +19,7 @@ from codemix_megatron.records.manifest import TokenizerCard
 
 __all__ = [
     "END_OF_TEXT",
+    "TOKENIZER_NAMES",
     "SENTINEL_FAMILIES",
     "DocumentTokenizer",
     "HuggingFaceTokenizer",
@@ -26,6 +28,7 @@ __all__ = [
     "load_gpt2_tokenizer",
     "load_tokenizer",
     "recipe_tokenizer",
+    "tokenizer_json",
     "tokenizer_of",
     "train_tokenizer",
 ]
@@ -35,6 +38,8 @@ END_OF_TEXT = "<|endoftext|>"
 END_OF_DOCUMENT_NAMES = (
     END_OF_TEXT, "<|end_of_text|>", "<|endofdocument|>", "<|eod|>", "<|eos|>", "</s>", "<eos>", "<EOS>", "[EOS]", "<|im_end|>",
 )  # fmt: skip
+
+TOKENIZER_NAMES = ("tokenizer.json", "tokenizer.model", "tekken.json")  # in a folder, the first that is there
 
 # Tokens before prefix, middle and suffix: StarCoder, Qwen, SantaCoder, Code Llama, Codestral.
 SENTINEL_FAMILIES = (
@@ -138,7 +143,8 @@ class HuggingFaceTokenizer(DocumentTokenizer):
         self.adds_special_tokens = adds_special_tokens
         try:
             data = path.read_bytes() if model is None else model
-            self.model_bytes = mark_special(data.decode("utf-8"), special.in_documents, path).encode()
+            plain = data if model is not None else tokenizer_json_of(data, path) or data
+            self.model_bytes = mark_special(plain.decode("utf-8"), special.in_documents, path).encode()
             self.tokenizer = load_plain(self.model_bytes)
         except OSError as fault:
             raise CorpusError(f"{path}: cannot be read ({fault.strerror}); check the file and its permissions") from None
@@ -195,6 +201,20 @@ class HuggingFaceTokenizer(DocumentTokenizer):
     def decode(self, ids) -> str:
         """Return the text of ids, special tokens spelled out."""
         return self.tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
+
+
+def is_ranked(path: Path) -> bool:
+    """Say whether a .model is of tiktoken's form; one that cannot be read is none, and its reader says so."""
+    try:
+        return path.suffix == ".model" and tiktoken_ranks(path.read_bytes()) is not None
+    except OSError:
+        return False
+
+
+def tokenizer_json(path) -> bytes:
+    """Return the content of a tokenizer.json, or of one with the ids of Llama 3's tokenizer.model or of tekken.json."""
+    data = Path(path).read_bytes()
+    return tokenizer_json_of(data, Path(path)) or data
 
 
 def load_plain(model: bytes):
@@ -287,14 +307,14 @@ def load_gpt2_tokenizer(vocabulary, merges) -> DocumentTokenizer:
 
 
 def load_tokenizer(path, end_of_document: str | None = None, special: SpecialTokens | None = None) -> DocumentTokenizer:
-    """Load tokenizer.json or *.model, or a folder that holds one; raises CorpusError when it is no tokenizer.
+    """Load tokenizer.json, *.model (sentencepiece or Llama 3's) or tekken.json, or a folder that holds one; raises CorpusError when it is no tokenizer.
 
     `end_of_document` names the token after each document; default: the eos_token of tokenizer_config.json, else the first usual name,
     such as <|endoftext|>; of a .model its own end of sentence. `special` asks for more.
     """
     path = Path(path)
     if path.is_dir():
-        path = next((path / name for name in ("tokenizer.json", "tokenizer.model") if (path / name).is_file()), path)
+        path = next((path / name for name in TOKENIZER_NAMES if (path / name).is_file()), path)
     if not path.is_file():
         raise CorpusError(f"{path}: no tokenizer there; give a tokenizer.json or a sentencepiece .model, or set tokenizer.train_vocab_size")
     loaders: dict[str, Callable[[Path, SpecialTokens], DocumentTokenizer]] = {
@@ -303,7 +323,7 @@ def load_tokenizer(path, end_of_document: str | None = None, special: SpecialTok
     }
     if path.suffix not in loaders:
         raise CorpusError(f"{path}: unknown suffix {path.suffix or 'none'!r}; give a tokenizer.json or a sentencepiece .model")
-    return loaders[path.suffix](path, special or SpecialTokens(end_of_document))
+    return (HuggingFaceTokenizer if is_ranked(path) else loaders[path.suffix])(path, special or SpecialTokens(end_of_document))
 
 
 def recipe_tokenizer(wanted: Tokenizer, path=None) -> DocumentTokenizer:

@@ -37,7 +37,7 @@ class Document:
 class Window:
     """Positions [start, stop) of a document that go through the model together.
 
-    Position 0 is the end-of-document token put in front; position i > 0 is token i - 1. The model at position i
+    Position 0 is the token put in front (see `document_nats`); position i > 0 is token i - 1. The model at position i
     predicts position i + 1; predictions of the positions from `first` to `stop` count.
     """
 
@@ -53,6 +53,7 @@ def bits_per_byte(
     documents,
     *,
     end_of_document_id: int,
+    beginning_of_document_id: int | None = None,
     limit_documents: int = 200,
     limit_bytes: int = 400_000,
     progress: Progress = silent,
@@ -61,7 +62,9 @@ def bits_per_byte(
     """Score held-out documents of one corpus, at most `limit_documents` and about `limit_bytes` of them.
 
     `documents` are arrays of token ids, each with the end-of-document token at its end; that token is scored
-    too, but has no bytes. `reader` reads them for a model with another tokenizer than the corpus's.
+    too, but has no bytes. The token that begins documents, where there is one, is given and not scored. `reader` reads
+    documents for a model with another tokenizer than the corpus's.
+
     Returns bits, bytes and tokens per document. Raises EvaluationError when there is nothing to score.
     """
     reader = reader or model
@@ -69,7 +72,8 @@ def bits_per_byte(
     refuse_nothing(corpus, sum(document.bytes for document in chosen))
     ids = [document.ids if reader is model else reader.ids(document.ids) for document in chosen]
     check_ids(model, corpus, ids)
-    first = end_of_document_id if reader is model else model.prefix_id
+    before = end_of_document_id if beginning_of_document_id is None else beginning_of_document_id
+    first = before if reader is model else model.prefix_id
     nats = document_nats(model, ids, first, lambda done, total: progress(f"bits per byte: {corpus}", done, total))
     metrics = per_document(nats, [document.bytes for document in chosen], [len(each) for each in ids])
     keys = text_keys(reader.decode(document.ids) for document in chosen)
@@ -168,11 +172,14 @@ def cut_windows(document: int, num_tokens: int, max_length: int) -> list[Window]
     return windows
 
 
-def document_nats(model, documents, end_of_document_id: int, on_windows=lambda done, total: None) -> np.ndarray:
-    """Return the negative log-likelihood of each document in nats, given an end-of-document token before it."""
+def document_nats(model, documents, before: int, on_windows=lambda done, total: None) -> np.ndarray:
+    """Return the negative log-likelihood of each document in nats, given one token before it.
+
+    That is what stands before a document in training: the token that begins it, else the end of the one before.
+    """
     pairs, owners = [], []
     for number, ids in enumerate(documents):
-        sequence = [end_of_document_id, *map(int, ids)]
+        sequence = [before, *map(int, ids)]
         for window in cut_windows(number, len(ids), model.max_length):
             pairs.append((sequence[window.start : window.first], sequence[window.first : window.stop + 1]))
             owners.append(number)

@@ -22,12 +22,16 @@ def rolling_bits_per_byte(
     documents,
     *,
     end_of_document_id: int,
+    beginning_of_document_id: int | None = None,
     limit_documents: int = 200,
     limit_bytes: int = 400_000,
     progress: Progress = silent,
     reader=None,
 ) -> ItemScores:
-    """Score the same documents, or beginnings of documents, as `bits_per_byte` does, by lm-eval's rolling log-likelihood of their text."""
+    """Score the same documents, or beginnings of documents, as `bits_per_byte` does, by lm-eval's rolling log-likelihood of their text.
+
+    What begins a text is the model's own affair there: `beginning_of_document_id` is not looked at.
+    """
     reader = reader or model
     chosen = choose_documents(reader, documents, limit_documents=limit_documents, limit_bytes=limit_bytes)
     ids = [document.ids[:-1] if document.ids[-1] == end_of_document_id else document.ids for document in chosen]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from codemix_megatron.analysis.aggregates import aggregate
+from codemix_megatron.conversion.model_card import renew_model_card
 from codemix_megatron.cores import available_cores
 from codemix_megatron.corpus.held_out import held_out_token_documents
 from codemix_megatron.errors import CorpusError, EvaluationError, SandboxError
@@ -132,7 +133,10 @@ def evaluate_export(
         corpora=read_corpora(recipe, wanted),
         **card,
     )
-    return evaluate_subject(subject, wanted, run.scores, run.score_file(saved_step(export)), progress, force, copies.is_main)
+    scores = evaluate_subject(subject, wanted, run.scores, run.score_file(saved_step(export)), progress, force, copies.is_main)
+    if copies.is_main:
+        renew_model_card(run, export)
+    return scores
 
 
 def evaluate_folder(
@@ -277,6 +281,7 @@ class Scorer:
                 corpus,
                 documents,
                 end_of_document_id=manifest.tokenizer.end_of_document_id,
+                beginning_of_document_id=manifest.tokenizer.beginning_of_document_id,
                 limit_documents=limit,
                 limit_bytes=limit * BYTES_PER_ITEM,
                 progress=self.progress,

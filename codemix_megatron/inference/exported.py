@@ -87,8 +87,13 @@ class ExportedModel:
         return CachedDecoder(self.model, prompts, self.device)
 
     def encode(self, text: str, is_whole: bool = True) -> list[int]:
-        """Return the token ids of a text; of a whole one with the first token that some tokenizers put there."""
-        return self.tokenizer.encode(text, **({} if is_whole else {"add_special_tokens": False}))
+        """Return the token ids of a text; of a whole one with the first token that some tokenizers put there, unless it spells it out.
+
+        So does lm-eval: a chat template that writes the first token itself is not to get two.
+        """
+        first = self.tokenizer.bos_token
+        is_begun = bool(first) and text.startswith(first)
+        return self.tokenizer.encode(text, **({} if is_whole and not is_begun else {"add_special_tokens": False}))
 
     def decode_without_end(self, ids) -> str:
         """Return the text of generated ids as a reader wants it: without special tokens."""

@@ -6,6 +6,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.loading import load_checkpoint
 from codemix_megatron.corpus.tokenizers import DocumentTokenizer, load_tokenizer, recipe_tokenizer
 from codemix_megatron.inference.generation import RereadingDecoder
@@ -24,8 +25,9 @@ MOST_POSITIONS = 2**13  # of one forward pass
 class LiveModel:
     """A model on its ranks as inference/queries.py wants one. Every rank calls every method, alike."""
 
-    def __init__(self, forward: SpreadLogits, tokenizer: DocumentTokenizer, max_length: int, folder: Path):
+    def __init__(self, forward: SpreadLogits, tokenizer: DocumentTokenizer, max_length: int, folder: Path, first_id: int | None = None):
         self.forward, self.tokenizer, self.max_length, self.folder = forward, tokenizer, max_length, folder
+        self.first_id = first_id  # what an export's tokenizer puts before each text
         self.share, self.shares, self.gather = forward.share, forward.shares, forward.gather
 
     @property
@@ -38,19 +40,23 @@ class LiveModel:
         """The token that ends a text."""
         return self.tokenizer.end_of_document_id
 
-    prefix_id = end_id
+    @property
+    def prefix_id(self) -> int:
+        """The token to begin with where nothing stands before."""
+        return self.end_id if self.first_id is None else self.first_id
 
     def encode(self, text: str, is_whole: bool = True) -> list[int]:
-        """Return the token ids of a text; a special token's name in it stays text."""
-        return self.tokenizer.encode_batch([text])[0].tolist()
+        """Return the token ids of a text, of a whole one with the first token; a special token's name in it stays text."""
+        first = [] if self.first_id is None or not is_whole else [self.first_id]
+        return first + self.tokenizer.encode_batch([text])[0].tolist()
 
     def decode(self, ids) -> str:
         """Return the text of ids, special tokens spelled out."""
         return self.tokenizer.decode([int(i) for i in ids])
 
     def decode_without_end(self, ids) -> str:
-        """Return the text of ids without the end-of-document token."""
-        return self.decode([i for i in ids if i != self.end_id])
+        """Return the text of ids without the tokens that begin and end documents."""
+        return self.decode([i for i in ids if i not in (self.end_id, self.first_id)])
 
     def cost(self, query: Query) -> tuple[int, int]:
         """Return the positions and the rows of logits a query takes: each continuation reads the context again."""
@@ -108,4 +114,11 @@ def load_live(recipe: Recipe, checkpoint: Path, tokenizer_path: Path, ranks: Ran
     state = load_checkpoint(checkpoint, {f"model{i}": cast("Any", chunk).sharded_state_dict() for i, chunk in enumerate(chunks)})
     for i, chunk in enumerate(chunks):
         chunk.load_state_dict(state[f"model{i}"])
-    return LiveModel(SpreadLogits(chunks, tokenizer.vocab_size, ranks.device), tokenizer, recipe.model.sequence_length, checkpoint)
+    forward = SpreadLogits(chunks, tokenizer.vocab_size, ranks.device)
+    return LiveModel(forward, tokenizer, recipe.model.sequence_length, checkpoint, first_token_id(checkpoint, tokenizer))
+
+
+def first_token_id(checkpoint: Path, tokenizer: DocumentTokenizer) -> int | None:
+    """Return the token before each text: what begins documents here, else what a public model's own tokenizer puts there."""
+    begin = tokenizer.card.beginning_of_document_id
+    return begin if begin is not None else (read_card(checkpoint).get("hugging_face") or {}).get("first_token_id")

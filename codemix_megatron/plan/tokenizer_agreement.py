@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from codemix_megatron.corpus.ranked_tokenizers import tiktoken_ranks
 from codemix_megatron.errors import CodemixError, CorpusError
 from codemix_megatron.recipe.pretrained import PREFIX, find_tokenizer
 from codemix_megatron.recipe.schema import Recipe
@@ -84,13 +85,17 @@ def refuse_other_ids(card: TokenizerCard, path: str, sha256: str, other_path: st
 def vocabulary_of(path) -> dict[int, str]:
     """Return id -> token of a tokenizer.json or a sentencepiece model."""
     try:
-        if Path(path).suffix == ".model":
+        if Path(path).suffix == ".model" and tiktoken_ranks(Path(path).read_bytes()) is None:
             from sentencepiece import SentencePieceProcessor
 
             pieces = SentencePieceProcessor(model_file=str(path))
             return {number: pieces.id_to_piece(number) for number in range(pieces.get_piece_size())}
         from tokenizers import Tokenizer
 
-        return {number: token for token, number in Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True).items()}
+        from codemix_megatron.corpus.tokenizers import tokenizer_json
+
+        return {
+            number: token for token, number in Tokenizer.from_str(tokenizer_json(path).decode()).get_vocab(with_added_tokens=True).items()
+        }
     except Exception as fault:  # both libraries raise bare Exceptions
         raise CorpusError(f"{path}: not a tokenizer that can be read ({fault})") from None

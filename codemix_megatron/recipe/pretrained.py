@@ -10,7 +10,7 @@ from codemix_megatron.recipe.schema import Batch, Model, Parallel, Recipe, Token
 __all__ = ["PREFIX", "find_tokenizer", "fitting_model", "pretrained_model", "take_over_pretrained"]
 
 PREFIX = "hf:"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tekken.json")
 # What a recipe may choose otherwise than config.json says.
 FREE = ("sequence_length", "init_std", "dropout", "precision", "fp8", "vocab_padding_multiple")
 LARGEST_MULTIPLE = 128

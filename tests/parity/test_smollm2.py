@@ -106,3 +106,24 @@ def test_it_trains_on_and_is_exported(study, measured):
     assert len(losses) == 3 and losses[-1] < losses[0]
     assert parity["largest_logit_difference"] <= 1e-4 and parity["greedy_tokens_different"] == 0
     assert record["parameters"] == 134_515_008
+
+
+def test_what_was_trained_on_is_generated_from_alike_in_both_versions_of_transformers(study, measured):
+    """Transformers 4 lies beside, where `make install-readers` has put it."""
+    sys.path.append(str(REPOSITORY / "tests" / "readers"))
+    from exported_models import ask
+    from outside_reader import continued
+    from transformers import AutoTokenizer
+
+    folder = study.folder / "run" / "exports" / "step-3"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    prompt = tokenizer(PROMPT, add_special_tokens=False).input_ids
+    here, beside = continued(str(folder), prompt, 8), ask("transformers", {"it": folder}, study.folder, prompt=prompt)["it"]
+    measured(f"SmolLM2-135M trained on, exported: transformers 5 {tokenizer.decode(here)!r}, 4 {tokenizer.decode(beside['continued'])!r}")
+    assert here == beside["continued"] and ANSWER in tokenizer.decode(here)
+
+
+def test_logits_were_compared_before_it_was_trained(study, measured):
+    figures = json.loads((study.folder / "run" / "initial" / "card.json").read_text())["parity"]
+    measured(f"SmolLM2-135M before training: logits {figures['largest_logit_difference']:.1e} apart on {figures['tokens_compared']} tokens")
+    assert figures["largest_logit_difference"] <= 1e-4 and figures["greedy_tokens_different"] == 0

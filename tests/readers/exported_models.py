@@ -25,13 +25,14 @@ PACKAGES = {
 }
 
 
-def ask(reader: str, folders: dict[str, Path], work: Path, row=(), texts=()) -> dict:
+def ask(reader: str, folders: dict[str, Path], work: Path, row=(), texts=(), prompt=()) -> dict:
     """Return what a reader says of each folder; skips the test where `make test-readers` has not installed it."""
     packages = [READERS / name for name in PACKAGES[reader]]
     if lacking := [path.name for path in packages if not path.is_dir()]:
         pytest.skip(f"{', '.join(lacking)} not in {READERS}; `make test-readers` installs what is needed")
     job, out = work / f"{reader}.job.json", work / f"{reader}.out.json"
-    job.write_text(json.dumps({"folders": {name: str(path) for name, path in folders.items()}, "row": list(row), "texts": list(texts)}))
+    asked = {"row": list(row), "texts": list(texts), "prompt": list(prompt)}
+    job.write_text(json.dumps({"folders": {name: str(path) for name, path in folders.items()}, **asked}))
     words = [sys.executable, str(Path(__file__).with_name("outside_reader.py")), reader, str(job), str(out)]
     environment = {**clean_environment(), "PYTHONPATH": os.pathsep.join(map(str, packages)), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=250)

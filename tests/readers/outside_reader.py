@@ -1,7 +1,7 @@
 """Read Hugging Face folders with another library, in a process of its own: outside_reader.py READER JOB OUT.
 
-JOB: {"folders": {name: path}, "row": [ids], "texts": [...]}. OUT: {name: {"logits": [[...]], "ids": [[...]], "special": {...}} or
-{"fault": "..."}}. The reader's packages come first on PYTHONPATH; nothing of codemix_megatron is imported.
+JOB: {"folders": {name: path}, "row": [ids], "texts": [...], "prompt": [ids]}. OUT: {name: {"logits": [[...]], "ids": [[...]], "special": {...},
+"continued": [ids]} or {"fault": "..."}}. The reader's packages come first on PYTHONPATH; nothing of codemix_megatron is imported.
 """
 
 import json
@@ -45,6 +45,16 @@ def ctranslate2_logits(folder: str, row: list[int]) -> np.ndarray:
         return np.array(generator.forward_batch(view(ids), view(lengths)))[0]
 
 
+def continued(folder: str, prompt: list[int], new: int) -> list[int]:
+    """Return a prompt with what transformers generates greedily after it."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+    ids = torch.tensor([prompt])
+    return model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, do_sample=False, repetition_penalty=1.0)[0].tolist()
+
+
 def tokenizer_facts(folder: str, texts: list[str]) -> dict:
     """Return the ids of texts and the special tokens, as AutoTokenizer has them."""
     from transformers import AutoTokenizer
@@ -67,6 +77,7 @@ def main(reader: str, job: str, out: str) -> None:
             found[name] = {"logits": LOGITS[reader](folder, asked["row"]).tolist()} if asked["row"] else {}
             if reader == "transformers":
                 found[name] |= tokenizer_facts(folder, asked["texts"])
+                found[name] |= {"continued": continued(folder, asked["prompt"], 8)} if asked.get("prompt") else {}
         except Exception as fault:  # every reader has errors of its own
             found[name] = {"fault": f"{type(fault).__name__}: {str(fault).splitlines()[0][:200] if str(fault) else ''}"}
     Path(out).write_text(json.dumps(found))
