@@ -77,7 +77,7 @@ def report(rounds: list[dict]) -> None:
     limit = 2 * largest + 500
     ratios = {f"{name}_seconds_over_copy": median(r[name]["seconds"] / r[copy]["seconds"] for r in rounds) for name, copy in COPIES.items()}
     ratios |= {f"{name}_peak_mb": max(r[name]["peak_mb"] for r in rounds) for name in COPIES}
-    targets = {f"{name}_seconds_over_copy": "<= 3" for name in COPIES} | {f"{name}_peak_mb": f"<= {limit:.0f}" for name in COPIES}
+    targets = {f"{name}_seconds_over_copy": "<= 1.2" for name in COPIES} | {f"{name}_peak_mb": f"<= {limit:.0f}" for name in COPIES}
     met = {key: ratios[key] <= float(target[3:]) for key, target in targets.items()}
     print(
         json.dumps(

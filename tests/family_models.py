@@ -51,6 +51,9 @@ FAMILIES = {
     ),
     "olmo2": ("olmo2", {"rope_parameters": DEFAULT}),
     "olmo3, window 16": ("olmo3", {"sliding_window": 16, "rope_parameters": {"full_attention": DEFAULT, "sliding_attention": DEFAULT}}),
+    "llama, biases (Granite Code)": ("llama", {"attention_bias": True, "mlp_bias": True, "rope_parameters": DEFAULT}),
+    "starcoder2, window 16": ("starcoder2", {"sliding_window": 16, "rope_parameters": DEFAULT}),
+    "starcoder2, no biases, untied": ("starcoder2", {"use_bias": False, "tie_word_embeddings": False, "rope_parameters": DEFAULT}),
     "granite": (
         "granite",
         {

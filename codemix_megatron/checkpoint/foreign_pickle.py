@@ -4,7 +4,10 @@ They hold an argparse.Namespace with enumerations and dtypes beside tensors. Wha
 become empty stand-ins that take whatever they are given; everything else is refused by name.
 """
 
+import io
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import torch
 from codemix_megatron.checkpoint.torch_dist import enum_member
 from codemix_megatron.errors import ConversionError
 
-__all__ = ["load_foreign"]
+__all__ = ["load_foreign", "load_foreign_object"]
 
 ALLOWED_GLOBALS = {
     "argparse": {"Namespace"},
@@ -86,17 +89,38 @@ class foreign_pickle:
 
 def load_foreign(path: Path) -> dict:
     """Return the mapping a file of torch.save holds, tensors mapped from the file where it can be; raises ConversionError naming what is wrong."""
+    with readable(path):
+        try:
+            found = load(path, mmap=True)
+        except RuntimeError:  # only files in the format of torch 1.6 and later can be mapped
+            found = load(path)
+    return checked(found, path)
+
+
+def load_foreign_object(content: bytes, where: Path | str) -> dict:
+    """Return the mapping that bytes of torch.save hold, or the one that is alone in a list there."""
+    with readable(where):
+        found = load(io.BytesIO(content))
+    return checked(found[0] if isinstance(found, list) and len(found) == 1 else found, where)
+
+
+def load(source: Any, **options: Any) -> Any:
+    """Have torch read with the pickle of this file."""
+    return torch.load(source, map_location="cpu", pickle_module=foreign_pickle, weights_only=False, **options)
+
+
+@contextmanager
+def readable(where: Path | str) -> Iterator[None]:
+    """Raise ConversionError in place of what reading a damaged or hostile file raises."""
     try:
-        for mapped in (True, False):  # only files in the format of torch 1.6 and later can be mapped
-            try:
-                found = torch.load(path, map_location="cpu", pickle_module=foreign_pickle, weights_only=False, mmap=mapped)
-                break
-            except RuntimeError:
-                if not mapped:
-                    raise
+        yield
     except (OSError, RuntimeError, ValueError, pickle.UnpicklingError, AttributeError, EOFError, KeyError, TypeError, IndexError) as fault:
         reason = (str(fault) or type(fault).__name__).splitlines()[0]
-        raise ConversionError(f"{path}: cannot be read ({reason}); is it a file that Megatron-LM saved?") from None
+        raise ConversionError(f"{where}: cannot be read ({reason}); is it a file that Megatron-LM saved?") from None
+
+
+def checked(found: Any, where: Path | str) -> dict:
+    """Return what is a mapping; raises ConversionError for anything else."""
     if not isinstance(found, dict):
-        raise ConversionError(f"{path}: holds a {type(found).__name__}, not the mapping Megatron-LM saves")
+        raise ConversionError(f"{where}: holds a {type(found).__name__}, not the mapping Megatron-LM saves")
     return found

@@ -55,7 +55,7 @@ class CheckpointSource:
         self.vocab_size = self.model.ids(self.tokenizer.vocab_size)
         self.origin = self.card.get("hugging_face") or {}  # of a public model: family, special tokens, context, files beside the weights
         self.family = choose_family(resolved(self.model), model_defaults(), family or self.origin.get("family"))
-        self.rows = self.family.rows(self.model.tie_embeddings)
+        self.rows = self.family.rows(self.model.tie_embeddings, self.model.linear_bias)
         self.dimensions = Dimensions(self.model, self.vocab_size)
         self.shards = ShardReader(checkpoint)
         self.names = self.find_names()

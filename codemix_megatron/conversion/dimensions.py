@@ -22,7 +22,7 @@ class Dimensions:
             "head": size,
             "groups": groups * size,
             "query_key_value": sum(self.query_key_value),
-            "gate_up": 2 * model.ffn_size,
+            "gate_up": model.first_matrices * model.ffn_size,
             "feed_forward": model.ffn_size,
         }
 

@@ -166,7 +166,7 @@ def write_tensors(
     weights: SafetensorsFolder, family: Family, dimensions: Dimensions, folder: Path, options: ImportOptions
 ) -> dict[str, dict]:
     """Write the tensors of a safetensors folder; return the card's bytes and SHA-256 of each file."""
-    rows, num_layers = family.rows(dimensions.model.tie_embeddings), dimensions.model.num_layers
+    rows, num_layers = family.rows(dimensions.model.tie_embeddings, dimensions.model.linear_bias), dimensions.model.num_layers
     dtypes = {row: row_dtype(weights, row, num_layers) for row in rows}
 
     def parts(row: Row, layer: int | None) -> Iterator[tuple[int, torch.Tensor]]:
@@ -208,7 +208,7 @@ def check_tensors(weights: SafetensorsFolder, model: Model, tokenizer: Tokenizer
     """Raise ConversionError naming each missing, misshapen, unreadable or unknown tensor of the folder."""
     family = family_of_config(read_config(weights.folder), weights.folder)
     dimensions, wanted, faults = Dimensions(model, model.ids(tokenizer.vocab_size)), {}, []
-    for row, layer in places(family.rows(model.tie_embeddings), model.num_layers):
+    for row, layer in places(family.rows(model.tie_embeddings, model.linear_bias), model.num_layers):
         for name, shape in zip(row.hugging_face, dimensions.hugging_face_shapes(row), strict=True):
             wanted[name.replace("*", str(layer))] = shape
     for name, shape in wanted.items():

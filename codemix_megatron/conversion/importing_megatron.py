@@ -40,7 +40,7 @@ def import_megatron_checkpoint(path: Path, run: RunFolder, tokenizer: TokenizerC
     try:
         model = model_of_checkpoint(there, tokenizer, options)
         family = choose_family(resolved(model), model_defaults())
-        rows = family.rows(model.tie_embeddings)
+        rows = family.rows(model.tie_embeddings, model.linear_bias)
         names = find_names(there, rows)
         card = write_checkpoint(there, run, model, names, tokenizer, options)
     finally:

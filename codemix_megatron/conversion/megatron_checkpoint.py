@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import torch
 
-from codemix_megatron.checkpoint.foreign_pickle import load_foreign
+from codemix_megatron.checkpoint.foreign_pickle import load_foreign, load_foreign_object
 from codemix_megatron.checkpoint.torch_dist import METADATA, ShardReader
 from codemix_megatron.conversion.legacy_ranks import LegacyCheckpoint, is_legacy
 from codemix_megatron.errors import ConversionError
@@ -15,6 +15,7 @@ from codemix_megatron.records.atomic import read_json
 
 __all__ = ["MegatronCheckpoint", "open_megatron"]
 
+COMMON = "common_state/shard_0_1"
 TRACKER = "latest_checkpointed_iteration.txt"
 LAYER = re.compile(r"\.layers\.\d+\.")
 # Not of the model: states of optimizers, of random numbers and of the scheduler.
@@ -78,12 +79,18 @@ class TorchDistCheckpoint:
             raise ConversionError(f"{folder}/metadata.json: cannot be read ({fault}); copy the complete checkpoint") from None
         if backend != "torch_dist":
             raise ConversionError(f"{folder}: saved with --ckpt-format {backend}; load it in Megatron-LM and save it as torch_dist")
-        self.common = load_foreign(folder / "common.pt")
+        self.common = self.read_common()
 
     def names(self) -> set[str]:
         """Return the names of the model's tensors, layers left out."""
         model = (name for name in self.shards.tensors if not name.startswith(OTHERS))
         return {re.sub(r"(linear_fc1\.weight)_[wv]$", r"\1", LAYER.sub(".layers.", name)) for name in model}
+
+    def read_common(self) -> dict[str, Any]:
+        """Return what is no tensor: in a file of its own, or since megatron-core 0.19 among the tensors."""
+        if COMMON in self.shards.objects and not (self.folder / "common.pt").is_file():
+            return load_foreign_object(self.shards.read_object(COMMON), f"{self.folder}, {COMMON}")
+        return load_foreign(self.folder / "common.pt")
 
     def stored(self, name: str, layer: int | None) -> tuple[str, int | None]:
         """Return what a tensor is called here, and the layer to take of it."""

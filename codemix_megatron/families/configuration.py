@@ -32,10 +32,10 @@ OPTIONAL_SCALING = {
 MISSING_PARTS = {
     "deepseek_v2": "multi-latent attention and a mixture of experts",
     "deepseek_v3": "multi-latent attention and a mixture of experts",
-    "gemma": "GeGLU and scaled embeddings",
-    "gemma2": "GeGLU, scaled embeddings, norms after each block (post-norm) and soft-capping of logits",
-    "gemma3": "GeGLU, scaled embeddings, norms after each block (post-norm) and two rotary bases",
-    "gemma3_text": "GeGLU, scaled embeddings, norms after each block (post-norm) and two rotary bases",
+    "gemma": "GeGLU and norms with weights of 1 + w",
+    "gemma2": "GeGLU, norms with weights of 1 + w, norms before and after each block at once (pre- and post-norm), and soft-capping of scores and logits",
+    "gemma3": "GeGLU, norms with weights of 1 + w, norms before and after each block at once (pre- and post-norm), and two rotary bases",
+    "gemma3_text": "GeGLU, norms with weights of 1 + w, norms before and after each block at once (pre- and post-norm), and two rotary bases",
     "gpt2": "learned absolute positions, LayerNorm with biases and GELU",
     "gpt_bigcode": "learned absolute positions, LayerNorm with biases and GELU",
     "gpt_neox": "LayerNorm with biases, GELU and rotary positions over a part of each head",
@@ -49,7 +49,6 @@ MISSING_PARTS = {
     "phimoe": "a mixture of experts and longrope scaling",
     "qwen2_moe": "a mixture of experts",
     "qwen3_moe": "a mixture of experts",
-    "starcoder2": "LayerNorm with biases, biases of linear layers and GELU",
 }
 
 # Keys of the model block that need not be whole numbers.
@@ -87,6 +86,9 @@ def model_of_config(config: dict, where) -> dict:
     for key, wanted in family.expected.items():
         if config.get(key, wanted) != wanted:
             faults.append(f"{key} {config[key]!r}; only {wanted!r} can be read")
+    for key, other in family.same.items():
+        if config.get(key, False) != config.get(other, False):
+            faults.append(f"{key} {config.get(key)!r} and {other} {config.get(other)!r}; only both or neither can be read")
     read_layer_kinds(config, family, model, faults)
     config = rope_of_all_layers(config, family, faults)
     model["rope_base"], model["rope_scaling"] = read_rope(config, family, faults)
@@ -119,7 +121,7 @@ def misfit(key: str, value) -> str | None:
     """Return what a value of config.json should be when it cannot be that of a key; None stands for nothing said."""
     if value is None:
         return None
-    if key == "tie_embeddings":
+    if key in ("tie_embeddings", "linear_bias"):
         return None if isinstance(value, bool) else "true or false"
     if key in NUMBERS:
         return None if is_number(value) else "a number above 0"
@@ -204,6 +206,7 @@ def differing_rope(config: dict, parameters: dict, scaling: dict) -> bool:
 def config_of_model(family: Family, model: dict, vocab_size: int) -> dict:
     """Return config.json's content; `model` is the recipe's block with all defaults resolved."""
     config = {theirs: model[ours] for theirs, ours, _ in family.config} | family.expected | layer_kinds_of_model(family, model)
+    config |= {key: config[other] for key, other in family.same.items()}
     for name in family.inverted:
         config[name] = float(f"{1 / config[name]:.12g}")
     if "attention_multiplier" in config and config["attention_multiplier"] is None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["BLOCK", "MISSING", "OUTPUT_NORMED_BLOCK", "SHAPE", "Family", "Row", "layer", "row", "without"]
+__all__ = ["BIASES", "BLOCK", "MISSING", "OUTPUT_NORMED_BLOCK", "SHAPE", "Family", "Row", "layer", "row", "without"]
 
 MISSING = object()  # as default of a key: config.json must have it
 
@@ -78,6 +78,13 @@ def without(table: tuple, *hugging_face: str) -> tuple:
     return tuple(r for r in table if not r.hugging_face[0].endswith(hugging_face))
 
 
+# What a model with biases on all its matrices has beside.
+BIASES = (
+    layer("self_attention.linear_qkv.bias", "self_attn.q_proj.bias self_attn.k_proj.bias self_attn.v_proj.bias", "query_key_value"),
+    layer("self_attention.linear_proj.bias", "self_attn.o_proj.bias", "hidden"),
+    layer("mlp.linear_fc1.bias", "mlp.gate_proj.bias mlp.up_proj.bias", "gate_up"),
+    layer("mlp.linear_fc2.bias", "mlp.down_proj.bias", "hidden"),
+)
 # The same with norms of what attention and MLP give, and of all queries and all keys (OLMo 2 and 3).
 OUTPUT_NORMED_BLOCK = (
     *without(BLOCK, "input_layernorm.weight", "post_attention_layernorm.weight"),
@@ -95,10 +102,12 @@ class Family:
     model_type: str  # config.json's
     architecture: str  # the class of transformers
     tensors: tuple[Row, ...]
+    biases: tuple[Row, ...] = ()  # those of a model with linear_bias
     config: tuple[tuple, ...]  # columns as in SHAPE
     fixed: dict = field(default_factory=dict)  # keys of `model` this family has no choice in, beside the recipe's defaults
     expected: dict = field(default_factory=dict)  # keys of config.json that must say this, or nothing
     rope_base: float = 10000.0  # when config.json is silent
+    same: dict[str, str] = field(default_factory=dict)  # keys of config.json that must say what another one says
     inverted: tuple[str, ...] = ()  # keys of config.json that divide where the recipe's multiply
     full_attention_interval: int | None = (
         None  # layer_types: every so many-th sees all, when config.json is silent; None: all layers are alike
@@ -109,6 +118,7 @@ class Family:
     scaled_rope: bool = True  # rotary frequencies may be scaled
     rope_by_layer_type: bool = False  # rope_parameters has one block for each kind of layer
 
-    def rows(self, tie_embeddings: bool) -> tuple[Row, ...]:
+    def rows(self, tie_embeddings: bool, linear_bias: bool = False) -> tuple[Row, ...]:
         """Return the rows of a model; with tied embeddings there is no output layer."""
-        return without(self.tensors, "lm_head.weight") if tie_embeddings else self.tensors
+        rows = self.tensors + (self.biases if linear_bias else ())
+        return without(rows, "lm_head.weight") if tie_embeddings else rows

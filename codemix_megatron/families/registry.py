@@ -14,10 +14,11 @@ from codemix_megatron.families.phi3 import PHI3
 from codemix_megatron.families.qwen2 import QWEN2
 from codemix_megatron.families.qwen3 import QWEN3
 from codemix_megatron.families.smollm3 import SMOLLM3
+from codemix_megatron.families.starcoder2 import STARCODER2
 
 __all__ = ["FAMILIES", "choose_family"]
 
-EVERY = (LLAMA, MISTRAL, QWEN2, QWEN3, COHERE, OLMO2, OLMO3, GRANITE, SMOLLM3, COHERE2, PHI3)
+EVERY = (LLAMA, MISTRAL, QWEN2, QWEN3, COHERE, OLMO2, OLMO3, STARCODER2, GRANITE, SMOLLM3, COHERE2, PHI3)
 FAMILIES = {family.model_type: family for family in EVERY}
 # Every family can say these, or config.json has no place for them.
 ANY_FAMILY = {"rope_base", "rope_scaling", "vocab_size", "vocab_padding_multiple", "precision", "dropout", "fp8"}

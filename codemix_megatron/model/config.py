@@ -21,6 +21,11 @@ def leave_as_is(weight: torch.Tensor) -> torch.Tensor:
     return weight
 
 
+def gelu(hidden: torch.Tensor) -> torch.Tensor:
+    """Return GELU by its tanh form."""
+    return torch.nn.functional.gelu(hidden, approximate="tanh")
+
+
 def window_size(model: Model) -> tuple[int, int] | None:
     """Return how many tokens before and after itself a token sees; None where a window would not matter."""
     if model.sliding_window is None or model.sliding_window >= model.sequence_length:
@@ -39,7 +44,13 @@ def require_engines(recipe: Recipe, device: torch.device) -> None:
     model, transformer_engine = recipe.model, device.type == "cuda" and active_engines()["transformer_engine"]
     if model.fp8 != "off" and not transformer_engine:
         raise RecipeError(f"model.fp8: {model.fp8} needs Transformer Engine on CUDA; set model.fp8=off")
-    local_only = {"norm_position": model.norm_position == "after", "qk_norm_width": model.qk_norm_width == "all"}
+    local_only = {
+        "norm_position": model.norm_position == "after",
+        "qk_norm_width": model.qk_norm_width == "all",
+        "normalization": model.normalization == "layernorm_with_bias",
+        "activation": model.activation == "gelu",
+        "linear_bias": model.linear_bias,
+    }
     if transformer_engine and (asked := [key for key, is_asked in local_only.items() if is_asked]):
         raise RecipeError(
             f"model.{asked[0]}: {getattr(model, asked[0])} is computed by torch's layers only, not by Transformer Engine's; set"
@@ -73,11 +84,11 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
         ffn_hidden_size=model.ffn_size,
         normalization="RMSNorm" if model.normalization == "rmsnorm" else "LayerNorm",
         layernorm_epsilon=model.normalization_epsilon,
-        gated_linear_unit=True,
-        activation_func=torch.nn.functional.silu,
+        gated_linear_unit=model.activation == "swiglu",
+        activation_func=torch.nn.functional.silu if model.activation == "swiglu" else gelu,
         # A module of ours, see activation.py; this is Megatron's name for any module there.
-        use_te_activation_func=not transformer_engine and not is_left_out("SwiGLU"),
-        add_bias_linear=False,
+        use_te_activation_func=model.activation == "swiglu" and not transformer_engine and not is_left_out("SwiGLU"),
+        add_bias_linear=model.linear_bias,
         rotary_interleaved=model.rotary_interleaved,
         hidden_dropout=model.dropout,
         attention_dropout=model.dropout,

@@ -52,7 +52,7 @@ def fill(shard: ShardedTensor, seed: int, std: float, num_layers: int, width_mul
         shard.data.fill_(1.0 / width_multiple)
     elif shard.key.endswith(("norm.weight", "layer_norm_weight")):
         shard.data.fill_(1.0)
-    elif shard.key.endswith(".bias"):
+    elif shard.key.endswith((".bias", "layer_norm_bias")):
         shard.data.zero_()
     else:
         is_residual_writer = shard.key.endswith(("linear_proj.weight", "linear_fc2.weight"))

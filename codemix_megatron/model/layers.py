@@ -86,10 +86,19 @@ class LayerNorm(torch.nn.LayerNorm):
         setattr(self.weight, "sequence_parallel", config.sequence_parallel)  # noqa: B010
 
 
+class BiasedLayerNorm(torch.nn.LayerNorm):
+    """LayerNorm whose weight and bias are marked as RMSNorm's weight."""
+
+    def __init__(self, config: TransformerConfig, hidden_size: int, eps: float = 1e-5):
+        super().__init__(hidden_size, eps=eps, dtype=config.params_dtype)
+        for vector in (self.weight, self.bias):
+            setattr(vector, "sequence_parallel", config.sequence_parallel)  # noqa: B010
+
+
 def decoder_spec(config: TransformerConfig, model: Model, device: torch.device, chunk: int | None) -> TransformerBlockSubmodules:
     """Return the spec of this rank's decoder layers; `chunk` is the virtual pipeline stage, if there is one."""
     on_transformer_engine = device.type == "cuda" and active_engines()["transformer_engine"]
-    norm: type = {"rmsnorm": RMSNorm, "layernorm": LayerNorm}[model.normalization]
+    norm: type = {"rmsnorm": RMSNorm, "layernorm": LayerNorm, "layernorm_with_bias": BiasedLayerNorm}[model.normalization]
     if on_transformer_engine:
         layer, norm = transformer_engine_layer(model, norm)
     else:
@@ -122,7 +131,7 @@ def local_layer(model: Model, norm: type) -> ModuleSpec:
     attention.core_attention = ModuleSpec(module=FlashAttention)
     if model.qk_norm:
         attention.q_layernorm, attention.k_layernorm = (norm, norm) if model.qk_norm_width == "head" else (QueryNorm, KeyNorm)
-    if not is_left_out("SwiGLU"):
+    if model.activation == "swiglu" and not is_left_out("SwiGLU"):
         layer.submodules.mlp.submodules.activation_func = SwiGLU
     return layer
 

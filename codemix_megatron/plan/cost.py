@@ -24,17 +24,23 @@ class Parameters:
 def layer_matrices(model: Model) -> int:
     """Return the matrix entries of one layer: query, key, value, output, gate, up, down."""
     hidden, query, key_value = model.hidden_size, model.num_attention_heads * model.head_size, model.query_groups * model.head_size
-    return 2 * hidden * (query + key_value) + 3 * hidden * model.ffn_size
+    return 2 * hidden * (query + key_value) + (model.first_matrices + 1) * hidden * model.ffn_size
 
 
 def layer_vectors(model: Model) -> int:
     """Return the numbers of one layer that are in no matrix: norms, biases."""
     heads = model.num_attention_heads + 2 * model.query_groups
-    norms = (1 if model.block == "parallel" else 2) * model.hidden_size
+    norms = (1 if model.block == "parallel" else 2) * norm_vector(model)
     if model.qk_norm:
         normed = 2 if model.qk_norm_width == "head" else model.num_attention_heads + model.query_groups
         norms += normed * model.head_size
-    return norms + (heads * model.head_size if model.qkv_bias else 0)
+    biases = heads * model.head_size if model.qkv_bias or model.linear_bias else 0
+    return norms + biases + (2 * model.hidden_size + model.first_matrices * model.ffn_size if model.linear_bias else 0)
+
+
+def norm_vector(model: Model) -> int:
+    """Return the numbers of one norm of the residual stream."""
+    return (2 if model.normalization == "layernorm_with_bias" else 1) * model.hidden_size
 
 
 def count_parameters(model: Model, vocab_size: int) -> Parameters:
@@ -42,7 +48,7 @@ def count_parameters(model: Model, vocab_size: int) -> Parameters:
     per_layer = layer_matrices(model) + layer_vectors(model)
     tables = 1 if model.tie_embeddings else 2
     embedding = tables * model.padded_vocab_size(vocab_size) * model.hidden_size
-    return Parameters(total=model.num_layers * per_layer + model.hidden_size + embedding, embedding=embedding, per_layer=per_layer)
+    return Parameters(total=model.num_layers * per_layer + norm_vector(model) + embedding, embedding=embedding, per_layer=per_layer)
 
 
 def training_flops_per_token(model: Model, vocab_size: int) -> int:

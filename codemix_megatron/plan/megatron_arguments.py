@@ -87,7 +87,7 @@ def model_arguments(recipe: Recipe, phase: PhasePlan) -> list[tuple]:
         *([("--qk-layernorm",)] if model.qk_norm else []),
         ("--seq-length", phase.sequence_length),
         ("--max-position-embeddings", model.sequence_length),
-        ("--swiglu",),
+        *([("--swiglu",)] if model.activation == "swiglu" else []),
         ("--normalization", "RMSNorm" if model.normalization == "rmsnorm" else "LayerNorm"),
         ("--norm-epsilon", plain_number(model.normalization_epsilon)),
         ("--position-embedding-type", "rope"),
@@ -95,7 +95,7 @@ def model_arguments(recipe: Recipe, phase: PhasePlan) -> list[tuple]:
         *([("--window-attn-skip-freq", model.full_attention_interval)] if model.full_attention_interval else []),
         *([("--no-rope-freq", model.no_rope_interval)] if model.no_rope_interval else []),
         *([("--rotary-interleaved",)] if model.rotary_interleaved else []),
-        ("--disable-bias-linear",),
+        *([] if model.linear_bias else [("--disable-bias-linear",)]),
         *([] if model.tie_embeddings else [("--untie-embeddings-and-output-weights",)]),
         ("--hidden-dropout", model.dropout),
         ("--attention-dropout", model.dropout),
@@ -279,6 +279,8 @@ def model_notes(recipe: Recipe, phase: PhasePlan) -> list[str]:
         notes.append(f"Megatron cuts documents at the ends of sequences; the recipe's packing {recipe.sequences.packing} is not there.")
     if recipe.model.block == "parallel":
         notes.append("Megatron-LM has no parallel block: it would train attention and MLP one after the other, which is ANOTHER MODEL.")
+    if recipe.model.activation == "gelu":
+        notes.append("Megatron-LM's GELU is the tanh form only with --bias-gelu-fusion, its default; the recipe's is always.")
     if recipe.model.normalization == "layernorm":
         notes.append("Megatron-LM's LayerNorm has a bias; the recipe's has none.")
     notes += [f"Megatron-LM has no {what}; the recipe says {value}." for what, value in unknown_there(recipe.model).items()]

@@ -34,6 +34,7 @@ def parallel_faults(model: Model) -> list[str]:
     """Return what a parallel block, with its one norm and one sum, has no place for."""
     there = {
         "qkv_bias": model.qkv_bias,
+        "linear_bias": model.linear_bias,
         "norm_position": model.norm_position == "after",
         "residual_multiplier": model.residual_multiplier != 1,
     }

@@ -71,11 +71,15 @@ class Model:
     sequence_length: int = says("tokens the model sees at once")
     num_query_groups: int | None = says("key/value heads; default: one per query head", None)
     head_dim: int | None = says("width of one attention head; default: hidden / heads", None)
-    ffn_hidden_size: int | None = says("inner width of SwiGLU; default: 8/3 hidden, rounded up to 64", None)
+    ffn_hidden_size: int | None = says("inner width of the MLP; default: 8/3 hidden, rounded up to 64", None)
     block: Literal["sequential", "parallel"] = says(
         "attention then MLP, each with its norm, or both side by side on one norm: x + attention(norm(x)) + mlp(norm(x))", "sequential"
     )
-    normalization: Literal["rmsnorm", "layernorm"] = says("norm of layers and output; layernorm has a weight and no bias", "rmsnorm")
+    normalization: Literal["rmsnorm", "layernorm", "layernorm_with_bias"] = says(
+        "norm of layers and output; layernorm has a weight and no bias", "rmsnorm"
+    )
+    activation: Literal["swiglu", "gelu"] = says("of the MLP: SwiGLU, or GELU by its tanh form with one matrix before it", "swiglu")
+    linear_bias: bool = says("biases on all matrices of attention and MLP (StarCoder2, Granite Code)", False)
     norm_position: Literal["before", "after"] = says(
         "norm of what goes into attention and MLP, or of what comes out of them (OLMo 2: x + norm(attention(x)))", "before"
     )
@@ -125,6 +129,11 @@ class Model:
     def head_size(self) -> int:
         """Width of one attention head."""
         return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def first_matrices(self) -> int:
+        """Matrices into the MLP: gate and up, or one."""
+        return 2 if self.activation == "swiglu" else 1
 
     def ids(self, tokenizer_ids: int) -> int:
         """Return the ids the embedding has for a tokenizer of so many."""

@@ -20,7 +20,8 @@ RELATIVES = {"qkv_bias": True, "qk_norm": True, "head_dim": 32, "sliding_window"
 # What comes out of attention and MLP normed and scaled, queries and keys normed over the heads of all ranks, layers of two kinds.
 OUTPUT_NORMED = {"norm_position": "after", "qk_norm": True, "qk_norm_width": "all", "sliding_window": 8, "full_attention_interval": 2,
                  "no_rope_interval": 4, "embedding_multiplier": 2.0, "residual_multiplier": 0.5, "attention_scale": 0.3}  # fmt: skip
-BLOCKS = {"sequential": {}, "parallel": PAPER, "relatives'": RELATIVES, "output-normed": OUTPUT_NORMED}
+BIASED = {"linear_bias": True, "activation": "gelu", "normalization": "layernorm_with_bias"}
+BLOCKS = {"sequential": {}, "parallel": PAPER, "relatives'": RELATIVES, "output-normed": OUTPUT_NORMED, "biased": BIASED}
 LAYOUTS = {
     "tensor 2": {"tensor": 2},
     "tensor 2, sequence parallel": {"tensor": 2, "sequence_parallel": True},
@@ -32,7 +33,7 @@ LAYOUTS = {
     "tensor 2, recomputed layers": {"tensor": 2, "sequence_parallel": True, "recompute": "full"},
 }
 # Norms of 4.6 after a step of 0.01: the third step of the relatives is steep enough to blow up rounding a thousandfold.
-NORM_TOLERANCE = {"sequential": 1e-4, "parallel": 1e-4, "relatives'": 1e-3, "output-normed": 1e-4}
+NORM_TOLERANCE = {"sequential": 1e-4, "parallel": 1e-4, "relatives'": 1e-3, "output-normed": 1e-4, "biased": 1e-4}
 LAYOUTS_OF_RELATIVES = ("tensor 2", "tensor 2, sequence parallel", "pipeline 2 x virtual 2")
 
 MASKED = {"masked": True, "optimizer": {"weight_decay": 0.0}}

@@ -41,7 +41,7 @@ def test_what_would_be_lost_is_named_before_anything_is_written(tmp_path):
     path = tmp_path / "theirs" / "config.json"
     sound = json.loads(path.read_text())
     for changes, words in {
-        "biases": ({"attention_bias": True}, "attention_bias True; only False can be read"),
+        "biases": ({"attention_bias": True}, "mlp_bias False and attention_bias True; only both or neither"),
         "activation": ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         "rotary": ({"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}, "rotary scaling 'longrope'"),
         "family": ({"model_type": "gpt_neox"}, "model_type 'gpt_neox'; no model here has LayerNorm with biases"),

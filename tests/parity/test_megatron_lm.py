@@ -1,6 +1,6 @@
 """Megatron-LM itself loads what is exported for it, gives the logits of transformers, saves it at another layout, and that is imported again.
 
-MEGATRON_LM names copies of Megatron-LM, separated by colons; core_v0.16.1, 0.17.1, 0.18.2 and 0.19.0 were tried. Nothing of this package
+MEGATRON_LM_COPIES names copies of Megatron-LM, separated by colons; core_v0.16.1, 0.17.1, 0.18.2 and 0.19.0 were tried. Nothing of this package
 runs in their processes.
 """
 
@@ -18,12 +18,12 @@ from tiny_run import REPOSITORY, clean_environment
 
 from codemix_megatron.cli.main import main
 
-COPIES = [folder for folder in os.environ.get("MEGATRON_LM", "").split(os.pathsep) if folder]
+COPIES = [folder for folder in os.environ.get("MEGATRON_LM_COPIES", "").split(os.pathsep) if folder]
 pytestmark = [
     pytest.mark.distributed,
     pytest.mark.slow,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(not COPIES, reason="MEGATRON_LM names no copy of Megatron-LM"),
+    pytest.mark.skipif(not COPIES, reason="MEGATRON_LM_COPIES names no copy of Megatron-LM"),
 ]
 MODELS = {"llama": "llama, grouped, tied, linear", "llama, untied": "llama", "qwen2": "qwen2, tied", "qwen3": "qwen3"}
 LAYOUT = {"tensor": 2, "pipeline": 2, "virtual_pipeline": 2}

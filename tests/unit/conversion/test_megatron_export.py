@@ -8,6 +8,7 @@ import pytest
 import torch
 from family_models import carry, make_model, weights_of
 
+from codemix_megatron.checkpoint.torch_dist import ShardReader, ShardWriter
 from codemix_megatron.cli.main import main
 from codemix_megatron.conversion.megatron_model_block import model_of_arguments
 from codemix_megatron.conversion.megatron_namespace import namespace_of_model
@@ -39,6 +40,37 @@ def test_a_release_comes_back_with_the_same_bits(run, capsys):
     assert main(["export", str(run / "back"), str(run / "again"), "--no-parity"]) == 0
     before, after = weights_of(run / "theirs"), weights_of(run / "again")
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_arguments_among_the_tensors_are_read_and_run_nothing(run, tmp_path, capsys):
+    """Since megatron-core 0.19 there is no common.pt; what stood there is an object of the checkpoint."""
+    assert main(["export", str(run / "run"), str(run / "out"), "--to", "megatron", "--no-parity"]) == 0
+    common = torch.load(run / "out/release/common.pt", weights_only=False)
+    trap = tmp_path / "trap"
+    for number, (state, words) in enumerate({"good": (common, None), "bad": ({"args": Trap(trap)}, "which no checkpoint")}.values()):
+        folder, reader = run / f"of 0.19, {number}", ShardReader(run / "out/release")
+        folder.mkdir()
+        with ShardWriter(folder) as writer:
+            for name, stored in reader.tensors.items():
+                writer.add(name, stored.shape, (0,) * len(stored.shape), reader.read(name))
+            writer.add_object("common_state/shard_0_1", [state])
+            writer.finish()
+        (folder / "common.pt").unlink()
+        tokenizer, back = str(run / "out/tokenizer/tokenizer.json"), run / f"back {number}"
+        capsys.readouterr()
+        assert main(["import", "--from", "megatron", str(folder), str(back), "--tokenizer", tokenizer]) == (2 if words else 0)
+        assert words is None or words in capsys.readouterr().err
+    assert not trap.exists() and (run / "back 0/checkpoints/step-0/card.json").is_file()
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
 
 
 def test_a_folder_that_is_something_else_and_a_damaged_checkpoint_are_refused(run, capsys):

@@ -186,7 +186,7 @@ def test_rotary_settings_are_written_for_readers_old_and_new():
         ("gemma3_text", "two rotary bases"),
         ("qwen3_moe", "a mixture of experts"),
         ("deepseek_v3", "multi-latent attention"),
-        ("starcoder2", "LayerNorm with biases"),
+        ("gpt_bigcode", "LayerNorm with biases"),
         ("granitemoe", "a mixture of experts"),
     ],
 )

@@ -15,7 +15,8 @@ from codemix_megatron.conversion.model_files import carry_model_files, licence_o
 from codemix_megatron.conversion.parity import largest_difference
 from codemix_megatron.conversion.sample_texts import TOKENIZER_TEXTS
 from codemix_megatron.conversion.sentencepiece_model import convert_sentencepiece
-from codemix_megatron.corpus.tokenizers import load_tokenizer
+from codemix_megatron.conversion.tokenizer_files import check_tokenizer
+from codemix_megatron.corpus.tokenizers import SpecialTokens, load_tokenizer
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.recipe.pretrained import take_over_pretrained
 from codemix_megatron.records.run_folder import RunFolder
@@ -110,6 +111,32 @@ def test_special_tokens_of_a_model_trained_here_are_its_end_of_document_and_no_o
     assert {name: config[f"{name}_token_id"] for name in ("bos", "eos", "pad")} == {"bos": None, "eos": 256, "pad": None}
     tokens = json.loads((trained_here / "tokenizer_config.json").read_text())
     assert tokens["eos_token"] == "<|endoftext|>" and "pad_token" not in tokens and "bos_token" not in tokens
+
+
+@pytest.mark.parametrize("configured", [False, True])
+def test_an_export_puts_the_token_that_began_documents_before_each_text(llama, tmp_path, configured):
+    """With a tokenizer that nothing lies beside, and with that of a public model whose configuration says to add none."""
+    from transformers import AutoTokenizer
+
+    config = json.loads((llama / "tokenizer_config.json").read_text())
+    (llama / "tokenizer_config.json").write_text(
+        json.dumps({k: v for k, v in config.items() if k != "bos_token"} | {"add_bos_token": False})
+    )
+    carry(llama, tmp_path / "run", parity=False)
+    checkpoint, alone = tmp_path / "run" / "checkpoints" / "step-0", tmp_path / "alone"
+    alone.mkdir()
+    shutil.copyfile(llama / "tokenizer.json", alone / "tokenizer.json")
+    card, special = read_card(checkpoint), SpecialTokens(beginning_of_document="<|begin|>")
+    ours = load_tokenizer(alone if not configured else tmp_path / "run" / "tokenizer", special=special).card
+    if not configured:
+        shutil.rmtree(tmp_path / "run" / "tokenizer")
+    write_card(checkpoint, card | {"hugging_face": card["hugging_face"] if configured else None, "tokenizer": vars(ours)})
+    folder = exported(tmp_path / "run", tmp_path / "ours")
+    assert json.loads((folder / "config.json").read_text())["bos_token_id"] == 257
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    plain = tokenizer("x = 1", add_special_tokens=False).input_ids
+    assert tokenizer("x = 1").input_ids == [257, *plain] and tokenizer.bos_token_id == 257
+    assert check_tokenizer(ours, folder) == 257
 
 
 def test_the_end_token_of_an_export_gets_its_gradient_in_transformers(trained_here):

@@ -25,6 +25,7 @@ VOCABULARY = 5000
 OTHER = {  # another value of each key
     "num_layers": 3, "hidden_size": 128, "num_attention_heads": 8, "sequence_length": 32, "num_query_groups": 2, "head_dim": 32,
     "ffn_hidden_size": 320, "block": "parallel", "normalization": "layernorm", "qkv_bias": True, "qk_norm": True, "sliding_window": 16,
+    "activation": "gelu", "linear_bias": True,
     "norm_position": "after", "qk_norm_width": "all", "full_attention_interval": 2, "no_rope_interval": 2, "embedding_multiplier": 12.0,
     "residual_multiplier": 0.2, "attention_scale": 0.1,
     "tie_embeddings": False, "logit_scale": 0.5, "rope_base": 5e5, "rotary_interleaved": True,
