@@ -1,9 +1,7 @@
 """Checkpoint -> a folder that Megatron-LM's --load takes: its weights as a release, at no layout, with the arguments they need."""
 
 import io
-import os
 import shlex
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from codemix_megatron.conversion.export import DTYPES, ExportOptions
 from codemix_megatron.conversion.megatron_checkpoint import TRACKER
 from codemix_megatron.conversion.megatron_namespace import namespace_of_model
 from codemix_megatron.conversion.model_files import kept_tokenizer
+from codemix_megatron.conversion.publishing import publishing
 from codemix_megatron.conversion.safetensors_files import check_finite
 from codemix_megatron.conversion.shard_files import write_shards
 from codemix_megatron.conversion.tokenizer_files import check_tokenizer, write_tokenizer
@@ -23,7 +22,7 @@ from codemix_megatron.families.family import Row
 from codemix_megatron.megatron.importing import import_megatron
 from codemix_megatron.plan.megatron_arguments import model_arguments
 from codemix_megatron.recipe.schema import Batch, Model, Parallel, Recipe, Tokenizer
-from codemix_megatron.records.atomic import partial_path, replace_text, sync_folder
+from codemix_megatron.records.atomic import replace_text
 from codemix_megatron.records.run_folder import RunFolder
 
 __all__ = ["MegatronExport", "export_megatron"]
@@ -53,30 +52,21 @@ def export_megatron(run: RunFolder, step: int | None, output: Path, options: Exp
     if folder.exists() and not (folder / TRACKER).is_file():
         raise ConversionError(f"{folder}: there and not a checkpoint of Megatron-LM; give another folder or remove it")
     common = {"args": arguments, "iteration": 0, "checkpoint_version": VERSION, "num_floating_point_operations_so_far": 0}
-    partial = partial_path(folder)
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / RELEASE).mkdir(parents=True)
-    try:
+    loaded = None
+    with publishing(folder, replace=True) as partial:
+        (partial / RELEASE).mkdir()
         write_release(source, partial / RELEASE, common, options)
         card = kept_tokenizer(run, source.tokenizer, source.origin)
         (partial / TOKENIZER).mkdir()
         write_tokenizer(card, partial / TOKENIZER, source.context_length, source.origin)
         replace_text(partial / FLAGS, flags_of(source.model))
         replace_text(partial / TRACKER, RELEASE)
-        loaded = None
         if options.parity:
             import_megatron()
             from codemix_megatron.conversion.parity import check_megatron_weights
 
             check_tokenizer(card, partial / TOKENIZER)
             loaded = check_megatron_weights(source, partial / RELEASE, DTYPES.get(options.dtype or ""))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(partial, folder)
-        sync_folder(folder.parent)
-    except OSError as fault:
-        raise ConversionError(f"{folder}: could not be written ({fault.strerror or fault})", exit_code=1) from fault
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return MegatronExport(folder, source.card["step"], loaded)
 
 
