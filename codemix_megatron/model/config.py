@@ -9,7 +9,7 @@ from codemix_megatron.megatron.switches import is_left_out
 from codemix_megatron.model.rotary import attention_scale, rotary_magnitude
 from codemix_megatron.parallel.device import active_engines
 from codemix_megatron.parallel.fusions import cross_entropy_kernel
-from codemix_megatron.recipe.schema import Model, Recipe
+from codemix_megatron.recipe.schema import Model, Parallel, Recipe
 
 __all__ = ["require_engines", "transformer_config"]
 
@@ -62,6 +62,23 @@ def require_engines(recipe: Recipe, device: torch.device) -> None:
         )
 
 
+def layout(parallel: Parallel) -> dict:
+    """Return the keys of megatron-core's configuration that say how a model is spread over ranks, and what is computed again."""
+    return {
+        "tensor_model_parallel_size": parallel.tensor,
+        "pipeline_model_parallel_size": parallel.pipeline,
+        "virtual_pipeline_model_parallel_size": parallel.virtual_pipeline if parallel.virtual_pipeline > 1 else None,
+        "sequence_parallel": parallel.sequence_parallel,
+        "context_parallel_size": parallel.context,
+        # Batched point-to-point of the interleaved schedule gives wrong losses over gloo, without an error.
+        "overlap_p2p_comm": parallel.virtual_pipeline > 1,
+        "batch_p2p_comm": parallel.virtual_pipeline == 1,
+        "recompute_granularity": None if parallel.recompute == "none" else parallel.recompute,
+        "recompute_method": "uniform" if parallel.recompute == "full" else None,
+        "recompute_num_layers": 1 if parallel.recompute == "full" else None,
+    }
+
+
 def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfig:
     """Return the configuration of the recipe's model; fusions are switched by what is installed."""
     model, parallel = recipe.model, recipe.parallel
@@ -103,17 +120,7 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
         bf16=model.precision == "bf16",
         fp8=None if model.fp8 == "off" else "hybrid",  # e4m3 forward, e5m2 for gradients
         fp8_recipe="delayed" if model.fp8 == "off" else model.fp8,
-        tensor_model_parallel_size=parallel.tensor,
-        pipeline_model_parallel_size=parallel.pipeline,
-        virtual_pipeline_model_parallel_size=parallel.virtual_pipeline if parallel.virtual_pipeline > 1 else None,
-        sequence_parallel=parallel.sequence_parallel,
-        context_parallel_size=parallel.context,
-        # Batched point-to-point of the interleaved schedule gives wrong losses over gloo, without an error.
-        overlap_p2p_comm=parallel.virtual_pipeline > 1,
-        batch_p2p_comm=parallel.virtual_pipeline == 1,
-        recompute_granularity=None if parallel.recompute == "none" else parallel.recompute,
-        recompute_method="uniform" if parallel.recompute == "full" else None,
-        recompute_num_layers=1 if parallel.recompute == "full" else None,
+        **layout(parallel),
         bias_activation_fusion=transformer_engine,
         bias_dropout_fusion=on_cuda,
         apply_rope_fusion=transformer_engine,
