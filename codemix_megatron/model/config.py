@@ -93,7 +93,8 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
         num_query_groups=model.query_groups,
         kv_channels=model.head_size,
         add_qkv_bias=model.qkv_bias,
-        qk_layernorm=model.qk_norm,
+        # By it Megatron sums gradients of norms over tensor ranks, which is right for those of each head only.
+        qk_layernorm=model.qk_norm and model.qk_norm_width == "head",
         window_size=window_size(model),
         window_attn_skip_freq=model.full_attention_interval,
         no_rope_freq=layers_without_rope(model),
