@@ -95,5 +95,7 @@ def flags_of(model: Model) -> str:
     recipe = Recipe(
         name="", model=model, parallel=Parallel(), batch=Batch(global_sequences=1), tokenizer=Tokenizer(path=""), corpora={}, phases=()
     )
-    lines = [" ".join([flag, *(shlex.quote(str(value)) for value in values)]) for flag, *values in model_arguments(recipe)]
+    lines = [
+        " ".join([flag, *(shlex.quote(str(value)) for value in values)]) for flag, *values in model_arguments(recipe, model.sequence_length)
+    ]
     return "\n".join(lines) + "\n"

@@ -46,7 +46,7 @@ def megatron_arguments(recipe: Recipe, plan: Plan, corpora: dict, phase_name: st
     split, split_notes = safe_split(recipe, phase, corpora)
     tokenizer = megatron_tokenizer(recipe, corpora)
     arguments = [
-        *model_arguments(recipe, phase),
+        *model_arguments(recipe, phase.sequence_length),
         *layout_arguments(recipe, plan),
         *batch_arguments(recipe, plan, phase),
         *learning_rate_arguments(phase, plan),
@@ -72,8 +72,8 @@ def find_phase(plan: Plan, name: str | None) -> PhasePlan:
     return phases[name] if name else plan.phases[0]
 
 
-def model_arguments(recipe: Recipe, phase: PhasePlan) -> list[tuple]:
-    """Return shape, block and initialisation; sequences are as long as the phase's."""
+def model_arguments(recipe: Recipe, sequence_length: int) -> list[tuple]:
+    """Return shape, block and initialisation; sequences may be shorter than the model's."""
     model = recipe.model
     grouped = [("--group-query-attention",), ("--num-query-groups", model.query_groups)]
     return [
@@ -85,7 +85,7 @@ def model_arguments(recipe: Recipe, phase: PhasePlan) -> list[tuple]:
         *([("--kv-channels", model.head_dim)] if model.head_dim else []),
         *([("--add-qkv-bias",)] if model.qkv_bias else []),
         *([("--qk-layernorm",)] if model.qk_norm else []),
-        ("--seq-length", phase.sequence_length),
+        ("--seq-length", sequence_length),
         ("--max-position-embeddings", model.sequence_length),
         *([("--swiglu",)] if model.activation == "swiglu" else []),
         ("--normalization", "RMSNorm" if model.normalization == "rmsnorm" else "LayerNorm"),
