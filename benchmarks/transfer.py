@@ -1,6 +1,6 @@
 """muP and the standard parametrisation over widths: how far activations move, and which learning rate is best.
 
-    python benchmarks/transfer.py [--figure docs/images/coordinate_check.png] [--steps 60]
+    python benchmarks/transfer.py [--figure docs/images/coordinate_check.png] [--steps 40]
 
 Coordinate check: the mean absolute change of each layer's output and of the logits after a few steps, over widths 64 to 1,024. Sweep: losses of widths 64
 and 256 over learning rates. Made data (random walks); nothing here says what rate a real model wants. Ends with one line of JSON.
@@ -22,7 +22,7 @@ from codemix_megatron.records.manifest import TokenizerCard
 
 VOCABULARY, LENGTH, BASE, LAYERS = 256, 32, 64, 2
 WIDTHS, SWEPT = (64, 128, 256, 512, 1024), (64, 256)
-RATES = [2.0**power for power in range(-10, -2)]
+RATES = [2.0**power for power in range(-10, -3)]
 COORDINATE_STEPS, COORDINATE_RATE = 4, 2**-9
 
 
@@ -93,8 +93,8 @@ def coordinates(width: int, transfer: str) -> dict[str, float]:
 def final_loss(width: int, transfer: str, rate: float, steps: int) -> float:
     """Return the mean loss of the last tenth of a run with a linear decay; infinite where it diverged."""
     with one_rank(device="cpu") as ranks:
-        engine = make_engine(recipe_for(width, transfer, rows=16), ranks)
-        losses = [train_step(engine, rows, rate * (1 - step / steps)) for step, rows in enumerate(walks(steps, 16, seed=1))]
+        engine = make_engine(recipe_for(width, transfer, rows=8), ranks)
+        losses = [train_step(engine, rows, rate * (1 - step / steps)) for step, rows in enumerate(walks(steps, 8, seed=1))]
     mean = float(np.mean(losses[-max(1, steps // 10) :]))
     return mean if math.isfinite(mean) else math.inf
 
@@ -134,7 +134,7 @@ def main() -> None:
     """Check, sweep, draw and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--figure", help="where the coordinate check is drawn")
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--without-sweep", action="store_true")
     arguments = parser.parse_args()
     import_megatron()

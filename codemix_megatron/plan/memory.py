@@ -71,6 +71,7 @@ class StageArithmetic:
     def __init__(self, recipe: Recipe, vocab_size: int, data: int, layers: Layers):
         self.model, self.parallel, self.layers, self.data = recipe.model, recipe.parallel, layers, data
         self.item = item_bytes(recipe.model)
+        self.average_bytes = 4 if recipe.optimizer.average_decay is not None else 0  # of weights over steps, in fp32
         self.tokens = recipe.model.sequence_length // recipe.parallel.context * recipe.batch.micro_sequences
         self.micro_batches = max(1, max(recipe.batch.sizes) // (recipe.batch.micro_sequences * data))
         self.rows = recipe.model.padded_vocab_size(vocab_size) / recipe.parallel.tensor
@@ -79,7 +80,7 @@ class StageArithmetic:
     def stage(self, number: int) -> StageMemory:
         """Return one stage's memory."""
         weights = self.stage_weights(number)
-        moments = MOMENT_BYTES + (4 if self.model.precision == "bf16" else 0)  # the fp32 copy beside bf16
+        moments = MOMENT_BYTES + (4 if self.model.precision == "bf16" else 0) + self.average_bytes  # the fp32 copy beside bf16
         return StageMemory(
             stage=number,
             weights=round(weights * self.item),
