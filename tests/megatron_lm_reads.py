@@ -12,6 +12,12 @@ import numpy as np
 import torch
 from megatron_lm_run import arguments_of, validated_there
 
+ASKED = [
+    "--eval-iters", "0", "--eval-interval", "1000", "--dataloader-type", "single", "--num-workers", "0", "--transformer-impl", "local",
+    "--no-rope-fusion", "--no-persist-layer-norm", "--no-gradient-accumulation-fusion", "--no-masked-softmax-fusion", "--no-bias-dropout-fusion",
+    "--no-bias-swiglu-fusion",
+]  # fmt: skip
+
 
 def on_cpu() -> None:
     """Have what says cuda mean the CPU."""
@@ -29,7 +35,7 @@ def main(folder: str, recipe: str, out: str, consumed: str, *overrides: str) -> 
     from codemix_megatron.train.dataset import megatron_provider
 
     words, ranks = arguments_of(sys.stdin.read())
-    args, _ = validated_there(folder, [*words, "--eval-iters", "0", "--dataloader-type", "single", "--num-workers", "0"], ranks)
+    args, _ = validated_there(folder, [*words, *ASKED], ranks)
     from megatron.core import parallel_state
     from megatron.core.num_microbatches_calculator import init_num_microbatches_calculator
     from megatron.training import global_vars
@@ -43,6 +49,7 @@ def main(folder: str, recipe: str, out: str, consumed: str, *overrides: str) -> 
     init_num_microbatches_calculator(0, None, args.global_batch_size, args.micro_batch_size, 1)
     args.iteration, args.consumed_train_samples = int(consumed) // args.global_batch_size, int(consumed)
     args.train_iters = args.train_samples // args.global_batch_size
+    args.perform_rl_step = False  # some versions ask whether it is there
     args.do_train = args.do_valid = args.do_test = False
     import pretrain_gpt
 

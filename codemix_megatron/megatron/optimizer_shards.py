@@ -34,7 +34,7 @@ def sharded_states(optimizer: DistributedOptimizer, model_state: dict, is_loadin
         found[number] = {
             name: dict(enumerate(pieces(sharded[weight], f"optimizer.state.{name}", tensors[name].detach(), start, stop)))
             for name in STATES
-            if name in tensors
+            if name != AVERAGE or name in tensors
         }
     return found
 

@@ -28,9 +28,13 @@ def begin_average(optimizers: list) -> None:
 
 
 def forget_average(optimizers: list) -> None:
-    """Take the average out of the state: a checkpoint that has none cannot fill it."""
-    for _, state in averaged_weights(optimizers):
-        state.pop(AVERAGE, None)
+    """Take the average out of the state: a checkpoint that has none cannot fill it.
+
+    Weights without a state are left without: megatron-core makes none where it sees that there are some.
+    """
+    for optimizer in optimizers:
+        for state in optimizer.optimizer.state.values():
+            state.pop(AVERAGE, None)
 
 
 @torch.no_grad()
