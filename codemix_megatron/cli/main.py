@@ -26,6 +26,7 @@ COMMANDS = {
     "verify-corpus": "read prepared corpora again, all of it, and name what is damaged",
     "tokenizer": "train a tokenizer on corpora, compare tokenizers on them",
     "verify": "run solutions against their tests in a sandbox, keep those that pass",
+    "synthesize": "a teacher writes solutions and tests, the sandbox keeps those that agree, as a corpus",
     "plan": "show what a recipe will do: sequences, steps, epochs, parameters, memory, FLOPs",
     "study": "many runs that share parents, described once: plan, run, status, resume, report",
     "train": "train a recipe on any number of ranks; resumes a run folder that is there",

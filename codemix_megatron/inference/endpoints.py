@@ -1,20 +1,34 @@
-"""Judges: any OpenAI-compatible endpoint (vLLM, a local server, an API), or a Hugging Face model in a folder."""
+"""OpenAI-compatible endpoints (vLLM, a local server, an API), and judges: such an endpoint, or a Hugging Face model in a folder."""
 
 import os
 import random
 import threading
 import time
+from dataclasses import dataclass
 
 from codemix_megatron.errors import EvaluationError
 
-__all__ = ["EndpointJudge", "FolderJudge"]
+__all__ = ["ChatEndpoint", "Completion", "EndpointJudge", "FolderJudge", "NoReplyError"]
 
 RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)
 LONGEST_WAIT_SECONDS = 60.0
 MOST_TOKENS = 512
 
 
-class EndpointJudge:
+class NoReplyError(EvaluationError):
+    """An endpoint gave no reply, however often it was asked."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A reply and what it cost, in the endpoint's tokens; 0 where it does not say."""
+
+    text: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class ChatEndpoint:
     """Asks `URL/chat/completions`; what is busy, slow or out of reach is asked again, with growing waits."""
 
     def __init__(
@@ -36,12 +50,13 @@ class EndpointJudge:
 
     @property
     def name(self) -> str:
-        """What identifies this judge's replies."""
+        """What identifies this endpoint's replies."""
         return f"{self.model} at {self.url}"
 
-    def ask(self, text: str) -> str:
-        """Return the judge's reply, greedy; raises EvaluationError when it cannot be had."""
-        body = {"model": self.model, "messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": MOST_TOKENS}
+    def complete(self, text: str, *, temperature: float = 0, max_tokens: int = MOST_TOKENS, seed: int | None = None) -> Completion:
+        """Return the reply to one message; raises NoReplyError when none comes, EvaluationError when what comes is none."""
+        body = {"model": self.model, "messages": [{"role": "user", "content": text}], "temperature": temperature, "max_tokens": max_tokens}
+        body |= {} if seed is None else {"seed": seed}
         for attempt in range(self.retries + 1):
             try:
                 response = self.client.post(f"{self.url}/chat/completions", json=body)
@@ -53,7 +68,7 @@ class EndpointJudge:
                 why, asked_wait = f"HTTP {response.status_code}", response.headers.get("retry-after")
             if attempt < self.retries:
                 time.sleep(self.wait(attempt, asked_wait))
-        raise EvaluationError(
+        raise NoReplyError(
             f"{self.url}: no reply after {self.retries + 1} tries ({why}); replies so far are kept, run the same command again", exit_code=1
         )
 
@@ -63,15 +78,26 @@ class EndpointJudge:
             return min(float(asked), LONGEST_WAIT_SECONDS)
         return min(self.first_wait * 2**attempt, LONGEST_WAIT_SECONDS) * (0.5 + random.random() / 2)
 
-    def read(self, response) -> str:
-        """Return the text of a reply; raises EvaluationError for a refusal or another shape."""
+    def read(self, response) -> Completion:
+        """Return what a reply says; raises EvaluationError for a refusal or another shape."""
         if response.status_code >= 400:
             raise EvaluationError(f"{self.url}: HTTP {response.status_code}: {response.text[:300]}; check --endpoint, --model and the key")
         try:
-            text = response.json()["choices"][0]["message"]["content"]
+            plain = response.json()
+            text = plain["choices"][0]["message"]["content"]
         except (ValueError, KeyError, IndexError, TypeError):
             raise EvaluationError(f"{self.url}: the reply is no chat completion: {response.text[:300]!r}; is --endpoint right?") from None
-        return text or ""
+        usage = plain.get("usage") if isinstance(plain.get("usage"), dict) else {}
+        counts = [value if isinstance(value := usage.get(key), int) else 0 for key in ("prompt_tokens", "completion_tokens")]
+        return Completion(text if isinstance(text, str) else "", *counts)
+
+
+class EndpointJudge(ChatEndpoint):
+    """A judge behind an endpoint."""
+
+    def ask(self, text: str) -> str:
+        """Return the judge's reply, greedy; raises EvaluationError when it cannot be had."""
+        return self.complete(text).text
 
 
 class FolderJudge:
