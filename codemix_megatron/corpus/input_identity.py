@@ -18,6 +18,7 @@ from codemix_megatron.readers.documents import InputFile, unreadable
 from codemix_megatron.readers.git_histories import git_input
 from codemix_megatron.readers.inputs import READING_VERSION
 from codemix_megatron.readers.remote_files import remote_files
+from codemix_megatron.readers.repositories import TREE_STAMP, tree_stamp
 from codemix_megatron.readers.streams import is_url, open_input
 from codemix_megatron.recipe.schema import CorpusSpec, as_plain
 from codemix_megatron.redaction import with_variables
@@ -105,6 +106,8 @@ def look_again(file: InputFile) -> tuple[int, str]:
             (found,), _ = remote_files(str(file.path))
             return found.num_bytes, found.stamp
         path = Path(file.path)
+        if file.stamp.startswith(TREE_STAMP):
+            return file.whole_bytes, tree_stamp(path, file.stamp.split(":")[1])
         if path.is_dir():
             return file.whole_bytes, git_input(path, None).stamp
         status = path.stat()

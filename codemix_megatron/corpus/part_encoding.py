@@ -51,7 +51,8 @@ class PartEncoding:
     card: EncoderCard = field(default_factory=lambda: EncoderCard(library=""))  # of the encoder
     unknown: UnknownText = field(default_factory=UnknownText)  # to its tokenizer
     beginning_of_document_id: int | None = None  # None writes none
-    turns: TurnEncoding | None = None  # of conversations, of which some tokens are learned
+    turns: TurnEncoding | None = None  # of documents with turns
+    has_loss_mask: bool = False  # of conversations, of which some tokens are learned
 
     def encode(self, number: int, advance: Advance) -> None:
         """Do one part."""
@@ -175,7 +176,7 @@ class PartProgress:
         if self.work.turns is None:
             return *self.work.encoder.encode_flat([document.text for document in documents], [data for *_, data in batch]), None
         encoded = self.work.turns.encode(documents, self.work.encoder)
-        return encoded.ids, encoded.lengths, encoded.is_learned
+        return encoded.ids, encoded.lengths, encoded.is_learned if self.work.has_loss_mask else None
 
     def with_tokens(self, batch: list, ids: np.ndarray, lengths: np.ndarray) -> tuple[list, np.ndarray]:
         """Return the documents that have tokens, and their numbers; count those without, and those of which something is lost."""

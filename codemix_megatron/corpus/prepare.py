@@ -320,7 +320,7 @@ class Preparation:
             self.folder, self.parts, encoder, self.tokenizer.end_of_document_id, self.spec.kind,
             self.filters, self.spec.filters.near_duplicates, card=card, unknown=self.tokenizer.unknown,
             beginning_of_document_id=self.tokenizer.card.beginning_of_document_id,
-            turns=TurnEncoding.of(self.tokenizer) if self.spec.conversations else None,
+            turns=TurnEncoding.of(self.tokenizer) if has_turns(self.spec) else None, has_loss_mask=self.spec.conversations is not None,
         )  # fmt: skip
 
     def finish(self) -> CorpusManifest:
@@ -421,6 +421,11 @@ class Preparation:
             licences=counts.by(2),
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+
+
+def has_turns(spec: CorpusSpec) -> bool:
+    """Say whether documents of a corpus may be made of turns: conversations, and repositories with their separators."""
+    return spec.conversations is not None or any(named.startswith("repositories:") for named in spec.documents)
 
 
 def encoding_notes(manifest: CorpusManifest) -> list[str]:

@@ -14,8 +14,11 @@ from codemix_megatron.corpus.encoders import Encoder
 from codemix_megatron.corpus.tokenizers import DocumentTokenizer
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.readers.documents import Document, Turn
+from codemix_megatron.readers.repositories import FILE_SEPARATOR, REPOSITORY_NAME
 
 __all__ = ["EncodedTurns", "TurnEncoding"]
+
+WITHOUT_TOKENS = {REPOSITORY_NAME: "# repository: ", FILE_SEPARATOR: "\n# file: "}  # where a tokenizer has no such tokens
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,10 @@ class TurnEncoding:
 
     def pieces(self, document: Document) -> list[tuple[str | int, bool]]:
         """Return texts and special ids of a document, each with whether it is learned, without those that begin and end documents."""
+        if document.turns and document.turns[0].text == REPOSITORY_NAME and not {REPOSITORY_NAME, FILE_SEPARATOR} <= self.special.keys():
+            return [("".join(WITHOUT_TOKENS.get(t.text, t.text) if t.is_template else t.text for t in document.turns), True)]
+        if not document.turns:
+            return [(document.text, True)]
         found: list[tuple[str | int, bool]] = []
         for before, turn in zip([None, *document.turns], document.turns, strict=False):
             found += self.template_pieces(turn, before) if turn.is_template else [(turn.text, turn.is_learned)]

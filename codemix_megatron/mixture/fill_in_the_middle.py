@@ -20,6 +20,7 @@ from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.tokenizers import SENTINEL_FAMILIES, DocumentTokenizer, recipe_tokenizer
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.mixture.permutation import source_key
+from codemix_megatron.readers.repositories import FILE_SEPARATOR
 from codemix_megatron.recipe.languages import canonical_language
 from codemix_megatron.recipe.schema import FillInTheMiddle, Recipe
 from codemix_megatron.records.manifest import CorpusManifest
@@ -104,6 +105,7 @@ class MiddleFiller:
         self.seed, self.specs, self.tokenizer = seed, specs, tokenizer
         self.keys = [int(source_key(seed, f"fill in the middle of {name}")) for name in manifests]
         self.sentinels, self.languages = [], []
+        self.file_separator = tokenizer.token_id(FILE_SEPARATOR)
         for (name, manifest), spec in zip(manifests.items(), specs, strict=True):
             where = f"corpora.{name}.fill_in_the_middle"
             self.sentinels.append(find_sentinels(tokenizer, spec.sentinels, where) if spec else None)
@@ -129,7 +131,7 @@ class MiddleFiller:
         random = np.random.default_rng([self.keys[source], epoch, sequence])
         places, tokens = pieces(source, sequence) if rates else (None, None)
         drawn: list[Rewriting] = []
-        for begin, end in documents_of(ids, self.tokenizer.end_of_document_id):
+        for begin, end in documents_of(ids, self.tokenizer.end_of_document_id, self.file_separator):
             chance, order, *cuts = random.random(4)
             rate = spec.rate
             if ids[begin] == self.tokenizer.card.beginning_of_document_id:
@@ -171,9 +173,13 @@ def arranged(prefix, middle, suffix, sentinels: Sentinels, is_spm: bool, length:
     return np.concatenate([np.asarray(part, dtype=np.int64) for part in order])
 
 
-def documents_of(ids: np.ndarray, end_of_document_id: int) -> list[tuple[int, int]]:
-    """Return (begin, end) of each document of a row, without its end-of-document id and places that hold no token."""
-    edges = np.flatnonzero((ids == end_of_document_id) | (ids.astype(np.int64) < 0))
+def documents_of(ids: np.ndarray, end_of_document_id: int, file_separator: int | None = None) -> list[tuple[int, int]]:
+    """Return (begin, end) of each document of a row, without its end-of-document id and places that hold no token.
+
+    The files of a repository, parted by the separator's id, are documents by themselves.
+    """
+    is_edge = (ids == end_of_document_id) | (ids.astype(np.int64) < 0)
+    edges = np.flatnonzero(is_edge if file_separator is None else is_edge | (ids == file_separator))
     begins, ends = np.concatenate([[0], edges + 1]), np.concatenate([edges, [len(ids)]])
     return [(int(begin), int(end)) for begin, end in zip(begins, ends, strict=True) if end > begin]
 

@@ -27,6 +27,7 @@ from codemix_megatron.readers.licence_texts import licence_of_folder
 from codemix_megatron.readers.notebooks import read_notebook
 from codemix_megatron.readers.record_documents import ConversationKeys, RecordKeys
 from codemix_megatron.readers.remote_files import FoundFile, remote_files
+from codemix_megatron.readers.repositories import repository_input
 from codemix_megatron.readers.source_files import (
     PROSE_SUFFIXES,
     is_wanted,
@@ -94,7 +95,8 @@ def inputs_of(named: str, spec: CorpusSpec, say: Say = silent) -> list[InputFile
     if glob.has_magic(str(path)):
         return list(glob_inputs(str(path), spec, say))
     raise CorpusError(
-        f"{named}: nothing is there; give a file, a folder, a glob such as data/*.jsonl, a URL, git:REPOSITORY, python:text or python:code"
+        f"{named}: nothing is there; give a file, a folder, a glob such as data/*.jsonl, a URL, git:REPOSITORY, repositories:FOLDER,"
+        " python:text or python:code"
     )
 
 
@@ -275,4 +277,13 @@ def posts_inputs(named: str, spec: CorpusSpec) -> list[InputFile]:
     return inputs
 
 
-READERS = {"git": git_inputs, "issues": issue_inputs, "stackexchange": posts_inputs}
+def repository_inputs(named: str, spec: CorpusSpec) -> list[InputFile]:
+    """Return the repositories a path or a glob names, each read as one; files beside them are none."""
+    found = [Path(file.path) for file in named_files(named)]
+    folders = [path for path in found if path.is_dir() and not path.name.startswith(".")]
+    if not folders:
+        raise CorpusError(f"repositories:{named}: {len(found)} files and no folder; name repositories, or a glob of them such as ~/src/*")
+    return [repository_input(folder, spec) for folder in folders]
+
+
+READERS = {"git": git_inputs, "repositories": repository_inputs, "issues": issue_inputs, "stackexchange": posts_inputs}

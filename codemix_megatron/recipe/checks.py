@@ -247,6 +247,8 @@ def corpus_faults(recipe: Recipe) -> list[str]:
         if spec.max_epochs <= 0:
             faults.append(f"corpora.{name}.max_epochs: found {spec.max_epochs}, must be above 0")
         faults += middle_faults(spec.fill_in_the_middle, f"corpora.{name}.fill_in_the_middle")
+        if spec.repositories.longest_bytes < 1:
+            faults.append(f"corpora.{name}.repositories.longest_bytes: found {spec.repositories.longest_bytes}, must be at least 1")
         faults += conversation_faults(spec.conversations, f"corpora.{name}.conversations", rewrites=spec.fill_in_the_middle is not None)
         faults += filter_faults(spec.filters, f"corpora.{name}.filters")
     if not 0 < recipe.sequences.corpus_share <= 1:

@@ -29,6 +29,7 @@ __all__ = [
     "Parallel",
     "Phase",
     "Recipe",
+    "Repositories",
     "RopeScaling",
     "Sequences",
     "Tokenizer",
@@ -41,7 +42,7 @@ __all__ = [
 
 Kind = Literal["text", "code", "markup", "code_adjacent", "synthetic"]
 KINDS: tuple[str, ...] = get_args(Kind)
-NAMED_READERS = ("git", "issues", "stackexchange")  # what may stand before a path of `documents`, with a colon
+NAMED_READERS = ("git", "issues", "repositories", "stackexchange")  # what may stand before a path of `documents`, with a colon
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,12 +245,20 @@ class FillInTheMiddle:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Repositories:
+    """How the files of a repository become documents; beside `repositories:` in `documents`."""
+
+    order: Literal["imports", "path"] = says("what is imported first, or by path", "imports")
+    longest_bytes: int = says("most bytes of text in one document; a longer file is one by itself", 1 << 20)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CorpusSpec:
     """One corpus: documents in, PREFIX.bin and PREFIX.idx out."""
 
     kind: Kind = says("which side of the mixture it is on", "text")
     documents: tuple[str, ...] = says(
-        "files, folders, globs, URLs; git:REPOSITORY, issues:FILE, stackexchange:POSTS.XML; python:text and python:code", ()
+        "files, folders, globs, URLs; git:, repositories:REPOSITORY, issues:FILE, stackexchange:POSTS.XML; python:text and python:code", ()
     )
     prefix: str | None = says(
         "where .bin/.idx are; a URL (s3://...) is read through a local cache; default: corpora/NAME beside the recipe", None
@@ -259,6 +268,7 @@ class CorpusSpec:
     licence_key: str | None = says("key of the licence; default: license, licence and those of The Stack", None)
     origin_key: str | None = says("key of where a document is from; default: source, url, repo_name", None)
     text_documents: Literal["file", "line", "paragraph"] = says("what is one document of a .txt file; blank lines part paragraphs", "file")
+    repositories: Repositories = says("files of a repository in one document", factory=Repositories)
     shuffle: bool = says("write documents in an order drawn from the recipe's seed, not that of the input", False)
     conversations: Conversations | None = says("records are conversations, of which answers are learned", None)
     fill_in_the_middle: FillInTheMiddle | None = says("rewrite documents for infilling while they are read", None)

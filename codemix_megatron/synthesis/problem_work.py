@@ -16,7 +16,7 @@ from codemix_megatron.synthesis.problem_statements import Problem
 from codemix_megatron.synthesis.reply_log import Reply, ReplyLog
 from codemix_megatron.synthesis.teacher_prompts import prompt_for
 from codemix_megatron.synthesis.teachers import Request
-from codemix_megatron.synthesis.written_code import code_of, function_name, split_tests, unsafe_use
+from codemix_megatron.synthesis.written_code import WrittenCode, code_of, function_name, split_tests, unsafe_use
 
 __all__ = ["Asking", "OutcomeLog", "Solved", "solve"]
 
@@ -142,14 +142,16 @@ def signature_line(text: str) -> str:
 def read_programs(solved: Solved, written: dict[int, Reply], asking: Asking) -> dict[str, list[int]]:
     """Return each different program of the replies with the numbers of those that hold it; count the others by what is wrong with them."""
     found: dict[str, list[int]] = {}
+    texts: dict[str, str] = {}
     for number, reply in written.items():
-        tree = code_of(reply.text) if not reply.fault else reply.fault
-        fault = tree if isinstance(tree, str) else what_is_wrong(tree, solved.entry, frozenset(asking.allowed_modules))
+        code = code_of(reply.text) if not reply.fault else reply.fault
+        fault = code if isinstance(code, str) else what_is_wrong(code.tree, solved.entry, frozenset(asking.allowed_modules))
         if fault:
             solved.replies[fault] += 1
         else:
-            assert isinstance(tree, ast.Module)
-            found.setdefault(ast.unparse(tree) + "\n", []).append(number)
+            assert isinstance(code, WrittenCode)
+            text = texts.setdefault(ast.unparse(code.tree), code.text)  # programs that differ in white space and comments are one
+            found.setdefault(text, []).append(number)
     return found
 
 
@@ -165,11 +167,11 @@ def read_tests(solved: Solved, replies: list[Reply], asking: Asking) -> list[str
     """Return the different tests of the replies; count replies that hold none."""
     found: dict[str, None] = {}
     for reply in replies:
-        tree = code_of(reply.text) if not reply.fault else reply.fault
-        if isinstance(tree, str):
-            solved.tests_dropped[tree] += 1
+        code = code_of(reply.text) if not reply.fault else reply.fault
+        if isinstance(code, str):
+            solved.tests_dropped[code] += 1
             continue
-        tests, left = split_tests(tree, solved.entry)
+        tests, left = split_tests(code.tree, solved.entry)
         harmless = [test for test in tests if not unsafe_use(ast.parse(test), frozenset(asking.allowed_modules))]
         solved.tests_dropped["unsafe"] += len(tests) - len(harmless)
         solved.tests_dropped[left or "no tests"] += not tests

@@ -6,8 +6,9 @@ modules of the standard library alone, names nothing hidden, and neither opens f
 
 import ast
 import re
+from dataclasses import dataclass
 
-__all__ = ["HARMLESS_MODULES", "code_of", "function_name", "split_tests", "unsafe_use"]
+__all__ = ["HARMLESS_MODULES", "WrittenCode", "code_of", "function_name", "split_tests", "unsafe_use"]
 
 BLOCK = re.compile(r"```[ \t]*(?:python3?|py)?[ \t]*\r?\n(.*?)(?:\n```|\Z)", re.DOTALL | re.IGNORECASE)
 MODULES = """__future__ abc array bisect calendar cmath collections copy dataclasses datetime decimal enum fractions functools heapq itertools
@@ -24,15 +25,23 @@ NAME = re.compile(r"def\s+([A-Za-z_]\w*)\s*\(|^\s*([A-Za-z_]\w*)\s*$", re.MULTIL
 LARGEST_CODE = 64 << 10
 
 
-def code_of(reply: str) -> ast.Module | str:
+@dataclass(frozen=True)
+class WrittenCode:
+    """A program as it was written, and what it is."""
+
+    text: str
+    tree: ast.Module
+
+
+def code_of(reply: str) -> WrittenCode | str:
     """Return the program a reply holds, or why there is none."""
     block = BLOCK.search(reply)
-    text = (block[1] if block else reply).replace("\r\n", "\n")
+    text = (block[1] if block else reply).replace("\r\n", "\n").strip("\n") + "\n"
     if len(text) > LARGEST_CODE:
         return "malformed"
     try:
         tree = ast.parse(text)
-        return tree if tree.body else "malformed"
+        return WrittenCode(text, tree) if tree.body else "malformed"
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return "syntax error" if block else "malformed"
 

@@ -56,10 +56,10 @@ def test_code_that_reaches_out_is_not_run(code, found):
 
 
 def test_tests_are_assertions_about_the_function_and_nothing_else():
-    tree = code_of(
+    code = code_of(
         "```python\nimport math\nx = 1\nassert f(1) == math.pi, 'no'\nassert x\ndef test_it():\n    assert f(2)\nprint(f(3))\n```"
     )
-    tests, left = split_tests(tree, "f")
+    tests, left = split_tests(code.tree, "f")
     assert tests == ["import math\nassert f(1) == math.pi\n", "import math\nassert f(2)\n"] and left
     assert code_of("no code at all, sorry!") == "malformed" and code_of("```python\ndef (\n```") == "syntax error"
     assert function_name("def g(a, b):") == "g" and function_name("g") == "g" and not function_name("what do you mean?")

@@ -132,7 +132,9 @@ def test_a_budget_ends_the_asking_before_it_is_passed_and_other_settings_are_ref
     small = synthesis_of(problems, suite, tmp_path / "out", budget_tokens=2000)
     small = replace(small, threads=1, asking=replace(small.asking, max_tokens=200))
     manifest = synthesize(small, asked_of(teacher), sandbox)
-    assert manifest["problems_done"] < len(small.problems) and 0 < 150 * len(teacher.requests) <= 2000
+    replies = [json.loads(line) for line in (tmp_path / "out" / "replies.jsonl").read_text().splitlines()]
+    assert 1000 < sum(reply["prompt_tokens"] + reply["completion_tokens"] for reply in replies) <= 2000
+    assert manifest["problems_done"] < len(small.problems) and len(replies) == len(teacher.requests)
     with pytest.raises(CorpusError, match=r"begun with other settings \(keep was 2, is 1\)"):
         synthesize(replace(small, keep=1), asked_of(teacher), sandbox)
     grown = synthesize(replace(small, budget_tokens=None), asked_of(teacher), sandbox)
