@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 
 __all__ = ["imports_first"]
 
-PYTHON = re.compile(r"^[ \t]*(?:from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]+\(?([\w \t,*\n]*)|import[ \t]+([\w., \t]+))", re.MULTILINE)
+PYTHON = re.compile(
+    r"^[ \t]*(?:from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]+(?:\(([^)]*)\)|([\w \t,*]*))|import[ \t]+([\w., \t]+))", re.MULTILINE
+)
 SCRIPT = re.compile(r"""(?:\bfrom|\brequire\(|\bimport\(|^[ \t]*import)[ \t]*["'](\.{1,2}/[^"'\n]+)["']""", re.MULTILINE)
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"\n]+)"', re.MULTILINE)
 SCRIPT_SUFFIXES = (".js", ".jsx", ".mjs", ".ts", ".tsx", ".svelte", ".vue")
@@ -56,7 +58,8 @@ def imported(path: str, text: str, files: Mapping[str, str]) -> Iterator[str]:
 def python_imports(path: str, text: str, files: Mapping[str, str]) -> Iterator[str]:
     """Yield the files of the modules that a Python file imports, absolute from the top, `src` or `lib`, or relative."""
     package = posixpath.dirname(path)
-    for module, names, plain in PYTHON.findall(text):
+    for module, inside, beside, plain in PYTHON.findall(text):
+        names = inside or beside
         for name in (word.split()[0] for word in plain.split(",") if word.strip()):
             yield from module_files(name.replace(".", "/"), SOURCE_ROOTS, files)
         if not module:

@@ -33,8 +33,7 @@ def repository_input(folder: Path, spec: CorpusSpec) -> InputFile:
     if not paths:
         raise CorpusError(f"repositories:{folder}: holds no file of kind {spec.kind}; take it out of `documents`")
     rules = spec.repositories
-    options = {"order": rules.order, "longest_bytes": rules.longest_bytes, "kind": spec.kind}
-    reader = functools.partial(read_repository, **options)
+    reader = functools.partial(read_repository, order=rules.order, longest_bytes=rules.longest_bytes, kind=spec.kind)
     return InputFile(folder, folder.name, sum(path.stat().st_size for path in paths), tree_stamp(folder, spec.kind), reader)
 
 
@@ -51,7 +50,8 @@ def read_repository(
     path, name: str, position: Position, *, order: str = "imports", longest_bytes: int = 1 << 20, kind: str = "code"
 ) -> Iterator[Document | BadDocument]:
     """Yield the files of a repository, as many in each document as fit; those that give no text by themselves with their reason."""
-    folder, files = Path(path), {}
+    folder = Path(path)
+    files: dict[str, Document] = {}
     licence = licence_of_folder(folder)
     for source in walk_folder(folder):
         if is_wanted(source, kind):

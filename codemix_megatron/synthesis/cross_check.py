@@ -35,11 +35,12 @@ def cross_check(
 ) -> Agreement:
     """Return what agrees; nothing where too little does. `solutions` are different programs."""
     passed = [passed_by(solution, list(range(len(tests))), tests, passes) for solution in solutions]
-    met = set().union(*passed) if passed else set()
+    met: set[int] = set()
+    met.update(*passed)
     found = Agreement()
     found.drop("passed by nothing", len(tests) - len(met))
     groups = {frozenset(one): [i for i, other in enumerate(passed) if other >= one] for one in passed if one}
-    believed = max(groups, key=lambda group: (len(groups[group]) * len(group), len(group), sorted(group)), default=frozenset())
+    believed = max(groups, key=lambda group: (len(groups[group]) * len(group), len(group), sorted(group)), default=frozenset[int]())
     agreeing = groups.get(believed, [])
     found.drop("passed by too few solutions", len(met - believed))
     if len(agreeing) < least_solutions:

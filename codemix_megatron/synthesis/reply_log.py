@@ -105,7 +105,8 @@ def read_replies(path: Path) -> dict[str, Reply]:
         if line:
             try:
                 record = json.loads(line)
-                found[record.pop("request")] = Reply(**record)
+                request = record.pop("request")
+                found[request] = Reply(**record)
             except (ValueError, KeyError, TypeError, AttributeError) as fault:
                 raise CorpusError(f"{path}:{number}: no reply of a teacher ({fault}); fix or remove the line") from None
     if torn:

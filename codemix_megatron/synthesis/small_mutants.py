@@ -3,11 +3,12 @@
 import ast
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 __all__ = ["MOST_MUTANTS", "mutants_of"]
 
 MOST_MUTANTS = 8
-SWAPPED = {
+SWAPPED: dict[type, Any] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult, ast.Pow: ast.Mult,
     ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn,
     ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.And: ast.Or, ast.Or: ast.And, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
@@ -53,4 +54,5 @@ def change(node: ast.AST) -> None:
     elif isinstance(node, ast.Return):
         node.value = ast.Constant(None)
     elif isinstance(node, ast.Constant):
-        node.value = not node.value if isinstance(node.value, bool) else node.value + 1  # type: ignore[operator]
+        value: Any = node.value
+        node.value = not value if isinstance(value, bool) else value + 1

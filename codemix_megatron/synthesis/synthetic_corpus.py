@@ -139,7 +139,7 @@ def write_documents(synthesis: Synthesis, solved: dict[int, Solved], index: Cont
             else:
                 candidates.append((one, program, seed, text))
     signatures = b"".join(document_signature(program, synthesis.near_duplicates) for _, program, _, _ in candidates)
-    originals = find_near_duplicates(np.frombuffer(signatures, dtype=np.uint8), synthesis.near_duplicates) if candidates else []
+    originals = find_near_duplicates(np.frombuffer(signatures, dtype=np.uint8), synthesis.near_duplicates)
     kept = []
     for candidate, original in zip(candidates, originals, strict=True):
         candidate[0].replies[KEPT if original < 0 else NEAR] += 1
@@ -177,7 +177,8 @@ def document(one: Solved, seed: int, text: str, settings: dict) -> dict:
 
 def finish(synthesis: Synthesis, solved: dict[int, Solved], documents: int, settings: dict) -> dict:
     """Write manifest, page and the block for a recipe; return the manifest."""
-    reasons, dropped, topics = Counter[str](), Counter[str](), {}
+    reasons, dropped = Counter[str](), Counter[str]()
+    topics: dict[str, Counter[str]] = {}
     for one in solved.values():
         reasons.update(one.replies)
         dropped.update(one.tests_dropped)

@@ -56,8 +56,9 @@ class EndpointTeacher:
     def write(self, request: Request) -> Completion:
         """Return the endpoint's reply."""
         self.limit.wait()
-        sampling = {"temperature": request.temperature, "max_tokens": request.max_tokens, "seed": request.seed}
-        return self.endpoint.complete(request.prompt, **sampling)  # type: ignore[arg-type]
+        return self.endpoint.complete(
+            request.prompt, temperature=request.temperature, max_tokens=request.max_tokens, seed=request.seed
+        )  # fmt: skip
 
 
 class FolderTeacher:

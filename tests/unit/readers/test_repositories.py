@@ -17,7 +17,7 @@ from codemix_megatron.readers.import_order import imports_first
 from codemix_megatron.recipe.schema import Repositories
 
 FILES = {
-    "app.py": "import tools.deep as deep\nfrom tools import first, second\nprint(deep, first, second)\n",
+    "app.py": "import tools.deep as deep\nfrom tools import first, second\n\n",
     "tools/__init__.py": "",
     "tools/first.py": "from . import second\nfrom .deep import leaf\nNAME = '<file_sep>'\n",
     "tools/second.py": "import json\nVALUE = json.dumps(1)\n",
