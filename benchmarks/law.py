@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from codemix_megatron.analysis.law_forms import FORMS
+from codemix_megatron.analysis.law_forms import USUAL
 from codemix_megatron.analysis.law_tables import MixtureTable
 from codemix_megatron.analysis.law_views import Wish, fit_views, propose_mixtures
 
@@ -28,7 +28,7 @@ def main() -> None:
         values=loss[:, None],
     )  # fmt: skip
     began = time.process_time()
-    fit = fit_views(table, "loss", tuple(FORMS))
+    fit = fit_views(table, "loss", USUAL)
     fitted = time.process_time()
     wish = Wish(corpus_tokens={}, tokens=None, max_epochs=4.0, explore=3, maximize=False, extrapolate=False, at_sizes={})
     proposals = propose_mixtures([fit], wish, [])

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from codemix_megatron.analysis.law_forms import EXTRAPOLATING, FORMS, Form, make_form
+from codemix_megatron.analysis.law_form import Form
+from codemix_megatron.analysis.law_forms import EXTRAPOLATING, FORMS, USUAL, make_form
 from codemix_megatron.analysis.law_tables import MixtureTable
 from codemix_megatron.errors import CorpusError
 
 __all__ = ["KINDS", "FittedForm", "HeldOutError", "Law", "choose_law", "fit_forms", "known_rows"]
 
-KINDS = tuple(FORMS)
+KINDS = USUAL
 FOLDS = 10
 OUTER_SHARE = 0.2  # of the runs, those farthest from the mean mixture, left out at once
 LEAST_OUTER = 3
@@ -98,7 +99,7 @@ class Law:
         if not left:
             raise CorpusError(
                 f"metric {self.metric}: {self.kind} knows nothing of sizes beyond those of the runs"
-                f" ({', '.join(f'{low:g} to {high:g}' for low, high in self.size_range.T)}); fit with --kind {EXTRAPOLATING[0]}"
+                f" ({', '.join(f'{low:g} to {high:g}' for low, high in self.size_range.T)}); fit with --kind log_linear or chinchilla"
             )
         return replace(self, forms=left)
 
@@ -160,8 +161,22 @@ def fit_forms(table: MixtureTable, metric: str, kinds: tuple[str, ...] = KINDS) 
     table, values = known_rows(table, metric)
     x, fold_of = features(table.shares, table.size_values), folds_of(table)
     outer = outer_runs(table)
+    kinds = possible_kinds(table, kinds, len(values))
     fitted = [fit_form(kind, len(table.domains), x, values, fold_of, outer) for kind in kinds]
     return sorted(fitted, key=lambda form: form.error.combined)
+
+
+def possible_kinds(table: MixtureTable, kinds: tuple[str, ...], runs: int) -> tuple[str, ...]:
+    """Return the forms that these runs allow; raises CorpusError where none of those asked for is left."""
+    needs = {kind: FORMS[kind].least_sizes for kind in kinds}
+    least = table.degrees_of_freedom + 3 * len(table.sizes) + 4  # a factor and an exponent for each size, beside the mixture
+    left = tuple(kind for kind, sizes in needs.items() if not sizes or (len(table.sizes) >= sizes and runs >= least))
+    if not left:
+        raise CorpusError(
+            f"{' and '.join(kinds)}: needs runs that differ in {' and in '.join(('parameters', 'tokens')[: max(needs.values())])}, at least"
+            f" {least} of them; {runs} runs differ in {', '.join(table.sizes) or 'neither'}"
+        )
+    return left
 
 
 def fit_form(kind: str, num_shares: int, x: np.ndarray, values: np.ndarray, fold_of: np.ndarray, outer: list[np.ndarray]) -> FittedForm:
@@ -198,15 +213,29 @@ def mean_square_outside(whole: Form, x: np.ndarray, values: np.ndarray, left_out
 
 
 def folds_of(table: MixtureTable) -> np.ndarray:
-    """Return the fold of each run; runs of one mixture and size (seeds) are in one, so that none is predicted by its twin."""
+    """Return the fold of each run. Runs of one mixture and size (seeds) are in one, and so are those that go on from one trunk.
+
+    None is then predicted by its twin, nor by one that shares the noise of its first phases.
+    """
     keys = np.round(features(table.shares, table.size_values), 4)
     _, group = np.unique(keys, axis=0, return_inverse=True)
-    group = group.reshape(-1)
+    group = joined_by_trunks(group.reshape(-1), table.trunks)
     count = int(group.max()) + 1
     order = np.random.default_rng(SEED).permutation(count)
     place = np.empty(count, dtype=np.int64)
     place[order] = np.arange(count) % min(FOLDS, count)
     return place[group]
+
+
+def joined_by_trunks(group: np.ndarray, trunks: tuple[str, ...]) -> np.ndarray:
+    """Return groups of runs, those joined that a trunk connects."""
+    from scipy.sparse.csgraph import connected_components
+
+    if not any(trunks):
+        return group
+    names = np.array(trunks)
+    joined = (group[:, None] == group) | ((names[:, None] == names) & (names != ""))
+    return connected_components(joined, directed=False)[1]
 
 
 def outer_runs(table: MixtureTable) -> list[np.ndarray]:

@@ -4,45 +4,26 @@ log_linear         c + exp(k + t . x), monotone in each share (Data Mixing Laws,
 quadratic          b . x + sum of b_ij x_i x_j, Scheffe's polynomial for mixtures (1958), with a ridge: an optimum may lie inside
 gaussian_process   any smooth shape over log(share + 0.003): the first percent of a domain counts more than its last
 boosting           trees (RegMix, arXiv 2407.01492): any shape, needs a hundred runs, knows nothing beyond them
+chinchilla         a term of its own for parameters and tokens (law_sizes.py), where runs differ in them; may be extrapolated
+farseer            the same, more freely; only where it is asked for
 
 x is [points, features]: shares first, then logarithms of sizes.
 """
 
 import warnings
-from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
 
-__all__ = ["EXTRAPOLATING", "FORMS", "Form", "make_form"]
+from codemix_megatron.analysis.law_form import Form
+from codemix_megatron.analysis.law_sizes import Chinchilla, Farseer
+
+__all__ = ["EXTRAPOLATING", "FORMS", "USUAL", "make_form"]
 
 SEED = 20240820
 FLOORS = 12  # values of c tried
 SMALLEST_SHARE = 0.003  # added before logarithms; RegMix's shares have three digits
 RIDGES = np.geomspace(1e-4, 1e3, 22)
-
-
-class Form(ABC):
-    """A law's shape; `num_shares` of its features are shares, the others logarithms of sizes."""
-
-    def __init__(self, num_shares: int):
-        self.num_shares = num_shares
-
-    @abstractmethod
-    def fit(self, x: np.ndarray, y: np.ndarray) -> "Form":
-        """Tune and fit."""
-
-    @abstractmethod
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        """Return predicted values [points]."""
-
-    def refit(self, x: np.ndarray, y: np.ndarray) -> "Form":
-        """Return another one fitted to other runs, with what `fit` tuned."""
-        return type(self)(self.num_shares).fit(x, y)
-
-    def coefficients(self) -> np.ndarray | None:
-        """Return the law's numbers, where they mean something to a reader."""
-        return None
 
 
 class LogLinear(Form):
@@ -171,8 +152,11 @@ FORMS: dict[str, type[Form]] = {
     "quadratic": Quadratic,
     "gaussian_process": GaussianProcess,
     "boosting": Boosting,
+    "chinchilla": Chinchilla,
+    "farseer": Farseer,
 }
-EXTRAPOLATING = ("log_linear",)  # may be asked at sizes beyond those of the runs
+USUAL = tuple(name for name in FORMS if name != "farseer")
+EXTRAPOLATING = ("chinchilla", "farseer", "log_linear")  # may be asked at sizes beyond those of the runs
 
 
 def make_form(kind: str, num_shares: int) -> Form:

@@ -12,7 +12,18 @@ import numpy as np
 
 from codemix_megatron.errors import CorpusError
 
-__all__ = ["Found", "draw_around", "draw_around_phases", "is_within", "largest_shares", "propose", "search"]
+__all__ = [
+    "STRENGTHS",
+    "Found",
+    "draw_around",
+    "draw_around_phases",
+    "is_within",
+    "largest_shares",
+    "propose",
+    "rounded_shares",
+    "search",
+    "within",
+]
 
 SAMPLES = 100_000
 STRENGTHS = (0.1, 5.0)  # of the Dirichlet draws around the sizes, as RegMix takes them
@@ -136,3 +147,11 @@ def propose(found: Found, controls: dict[str, np.ndarray], explore: int = 3) -> 
         chosen[f"explore {number + 1}"] = found.good[int(distance.argmax())]
     worst = found.drawn[np.argsort(-found.values, kind="stable")[: min(WORST, len(found.values))]].mean(axis=0)
     return chosen | controls | {"control: worst": worst}
+
+
+def rounded_shares(shares: dict[str, float]) -> dict[str, float]:
+    """Return shares of six digits that add up to 1, without domains that get nothing."""
+    kept = {name: round(share, 6) for name, share in shares.items() if share >= 1e-4}
+    largest = max(kept, key=lambda name: kept[name])
+    kept[largest] = round(kept[largest] + 1 - sum(kept.values()), 6)
+    return kept

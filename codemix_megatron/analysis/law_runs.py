@@ -30,6 +30,7 @@ class RunRow:
     metrics: dict[str, float]
     parameters: int
     tokens: int
+    trunk: str = ""  # folder and step that it goes on from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,7 @@ def table_of_runs(runs: list[RunFolder]) -> TableOfRuns:
         sizes=tuple(("size_parameters", "size_tokens")[i] for i in varying),
         size_values=sizes[:, varying] if varying else None,
         phases=phases,
+        trunks=tuple(row.trunk for row in rows),
     )
     return TableOfRuns(table=table, notes=notes_on(rows, phases))
 
@@ -116,6 +118,7 @@ def row_of(run: RunFolder) -> RunRow | None:
     if not steps or not metrics:
         return None
     plan = read_json(run.plan)
+    branch = plan.get("branch")
     return RunRow(
         name=plan.get("name", run.path.name),
         path=run.path,
@@ -123,6 +126,7 @@ def row_of(run: RunFolder) -> RunRow | None:
         metrics=metrics,
         parameters=plan.get("parameters", {}).get("total", 1),
         tokens=steps[-1].tokens,
+        trunk=f"{branch['run']}@{branch['step']}" if branch else "",
     )
 
 

@@ -39,6 +39,7 @@ class MixtureTable:
     sizes: tuple[str, ...] = ()
     size_values: np.ndarray | None = None
     phases: tuple[str, ...] = ()
+    trunks: tuple[str, ...] = ()  # what each run goes on from, "" for nothing; empty where that is not known
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -61,11 +62,41 @@ class MixtureTable:
         shares = self.shares.reshape(len(self.shares), len(self.phases), number).sum(axis=1)
         return replace(self, domains=names, shares=shares, phases=())
 
+    def grouped(self, groups: dict[str, tuple[str, ...]]) -> "MixtureTable":
+        """Return the table over groups of domains, in their order; what is in none of them is left out, and shares add up to 1 again."""
+        names = self.totals().domains
+        columns = self.shares.reshape(len(self.shares), max(1, len(self.phases)), len(names))
+        places = [[names.index(name) for name in members if name in names] for members in groups.values()]
+        summed = np.stack([columns[:, :, place].sum(axis=2) for place in places], axis=2)
+        domains = [f"{phase}/{name}" for phase in self.phases for name in groups] if self.phases else list(groups)
+        shares = summed.reshape(len(self.shares), -1)
+        return replace(self, domains=domains, shares=shares / shares.sum(axis=1, keepdims=True))
+
+    def of_phases(self, phases: tuple[str, ...]) -> "MixtureTable":
+        """Return the table over some of its phases alone, their shares adding up to 1; over one, it is one of whole runs."""
+        if not self.phases or tuple(phases) == self.phases:
+            return self
+        number = len(self.domains) // len(self.phases)
+        columns = [self.phases.index(phase) * number + i for phase in phases for i in range(number)]
+        shares = self.shares[:, columns]
+        kept = replace(
+            self, domains=[self.domains[i] for i in columns], shares=shares / shares.sum(axis=1, keepdims=True), phases=tuple(phases)
+        )
+        return kept.totals() if len(phases) == 1 else kept
+
     def rows(self, places) -> "MixtureTable":
         """Return the table with these rows only."""
         places = np.asarray(places)
         sizes = None if self.size_values is None else self.size_values[places]
-        return replace(self, runs=[self.runs[i] for i in places], shares=self.shares[places], values=self.values[places], size_values=sizes)
+        trunks = tuple(self.trunks[i] for i in places) if self.trunks else ()
+        return replace(
+            self,
+            runs=[self.runs[i] for i in places],
+            shares=self.shares[places],
+            values=self.values[places],
+            size_values=sizes,
+            trunks=trunks,
+        )
 
 
 def read_tables(ratios, metrics) -> MixtureTable:

@@ -46,6 +46,7 @@ class Wish:
     maximize: bool
     extrapolate: bool
     at_sizes: dict[str, int]
+    most: dict[str, float] = field(default_factory=dict)  # largest share of a domain, where it is not to be reckoned from epochs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +131,7 @@ def propose_mixtures(fits: list[Fit], wish: Wish, notes: list[str]) -> list[Prop
     error = float(np.mean([law.forms[0].error.root_mean_square / spread for law, spread in zip(laws, spreads, strict=True)]))
     names = table.totals().domains
     bounds = largest_shares(names, wish.corpus_tokens, wish.tokens, wish.max_epochs)
+    bounds = np.minimum(bounds, [wish.most.get(name, 1.0) for name in names])
     found = look_for(table, objective, bounds, wish, error)
     chosen = propose(found, controls_of(table, wish.corpus_tokens, bounds), wish.explore)
     note_edges(table, found, wish, notes)

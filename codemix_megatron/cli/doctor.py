@@ -15,7 +15,8 @@ __all__ = ["add_arguments", "run"]
 EPILOG = """examples:
   codemix doctor
   codemix doctor --site site.yaml   a job of some minutes on two nodes of a cluster: do they train together, and how fast?
-  codemix doctor --recipe-keys      every key of a recipe with its default and meaning"""
+  codemix doctor --recipe-keys      every key of a recipe with its default and meaning
+  codemix doctor --mixtures         mixtures that others have published, as a recipe can name them"""
 
 PACKAGES: tuple[str, ...] = (
     "torch",
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--site", metavar="FILE", help="try a site file: train a toy on two nodes as a Slurm job, say what came of it")
     parser.add_argument("--wait", type=float, default=900, metavar="SECONDS", help="with --site: longest wait for the job (default: 900)")
     parser.add_argument("--recipe-keys", action="store_true", help="print every key a recipe may have")
+    parser.add_argument("--mixtures", action="store_true", help="list published mixtures, each with its source")
 
 
 def run(arguments) -> int:
@@ -44,6 +46,9 @@ def run(arguments) -> int:
     console = Console(soft_wrap=True, highlight=False)
     if arguments.recipe_keys:
         print_recipe_keys(console)
+        return 0
+    if arguments.mixtures:
+        print_mixtures(console)
         return 0
     if arguments.site:
         from codemix_megatron.cli.doctor_site import try_site
@@ -168,6 +173,19 @@ PROBES = {
     "slurm": doctor_machine.slurm,
     "sandbox": sandbox,
 }
+
+
+def print_mixtures(console) -> None:
+    """Print published mixtures; a source once for all that it has."""
+    from codemix_megatron.recipe.published import PUBLISHED
+
+    before = None
+    for name, published in sorted(PUBLISHED.items(), key=lambda item: (item[1].source, item[0])):
+        if published.source != before:
+            console.print(f"\n{published.source}", markup=False)
+            before = published.source
+        shares = ", ".join(f"{domain} {100 * share:.3g} %" for domain, share in published.shares.items())
+        console.print(f"  {name:<42} {published.tokens:>5}  {shares}", markup=False)
 
 
 def print_recipe_keys(console) -> None:

@@ -47,12 +47,12 @@ def add_arguments(parser) -> None:
 
 def run(arguments) -> int:
     """Read, fit, print; propose and write where asked."""
-    from codemix_megatron.analysis.law_forms import FORMS
+    from codemix_megatron.analysis.law_forms import USUAL
     from codemix_megatron.analysis.law_views import fit_views
     from codemix_megatron.cli.law_output import print_errors, print_proposals, write
 
     table, notes, sizes = read(arguments)
-    kinds = tuple(FORMS) if arguments.kind == "auto" else (arguments.kind,)
+    kinds = USUAL if arguments.kind == "auto" else (arguments.kind,)
     fits = {}
     metrics = arguments.objective or table.metrics
     for metric in metrics:

@@ -70,13 +70,13 @@ def write(folder: Path, table, fits: dict, proposals) -> None:
 
     write_tables(table, folder)
     content = {"runs": len(table.runs), "domains": table.domains, "phases": table.phases, "sizes": table.sizes}
-    write_json(folder / "law.json", {**content, "metrics": {metric: fit_as_plain(fit) for metric, fit in fits.items()}})
+    write_json(folder / "law.json", {**content, "metrics": {metric: fit_as_plain(fit, table) for metric, fit in fits.items()}})
     if proposals:
         replace_text(folder / "proposals.yaml", yaml.safe_dump([block_of(p) for p in proposals], sort_keys=False))
     sys.stdout.write(f"{folder}\n")
 
 
-def fit_as_plain(fit) -> dict:
+def fit_as_plain(fit, table) -> dict:
     """Return what was fitted to one metric: errors of every form, coefficients with their standard errors where a form has them."""
     plain: dict = {"over": fit.used, "used": fit.law.kind}
     for view, forms in fit.views.items():
@@ -84,7 +84,7 @@ def fit_as_plain(fit) -> dict:
         for form in forms:
             entry = asdict(form.error)
             if known := form.coefficient_errors():
-                names = ["c", "k", *(fit.table if view == fit.used else fit.table.totals()).domains, *fit.table.sizes]
+                names = form.whole.names((table if view == "phases" else table.totals()).domains, table.sizes)
                 values = zip(names, *(column.tolist() for column in known), strict=True)
                 entry["coefficients"] = {name: {"value": value, "standard_error": error} for name, value, error in values}
             plain[view][form.kind] = entry
@@ -93,6 +93,8 @@ def fit_as_plain(fit) -> dict:
 
 def block_of(proposal) -> dict:
     """Return a proposal as a recipe takes its mixture, or one for each phase."""
+    from codemix_megatron.analysis.law_proposals import rounded_shares
+
     block: dict = {"purpose": proposal.purpose, "predicted": proposal.predicted}
     if proposal.low is not None:
         block["interval_90"] = [proposal.low, proposal.high]
@@ -101,7 +103,7 @@ def block_of(proposal) -> dict:
     block["is_beyond_what_was_tried"] = proposal.is_outside
     block["most_epochs"] = proposal.most_epochs
     if not proposal.phases:
-        return {**block, "mixture": rounded(proposal.shares)}
+        return {**block, "mixture": rounded_shares(proposal.shares)}
     parts: dict[str, dict[str, float]] = {phase: {} for phase in proposal.phases}
     for name, share in proposal.shares.items():
         phase, _, domain = name.partition("/")
@@ -109,14 +111,6 @@ def block_of(proposal) -> dict:
     phases = []
     for phase, shares in parts.items():
         weight = sum(shares.values())
-        mixture = rounded({name: share / weight for name, share in shares.items()})
+        mixture = rounded_shares({name: share / weight for name, share in shares.items()})
         phases.append({"name": phase, "share_of_tokens": round(weight, 6), "mixture": mixture})
     return {**block, "phases": phases}
-
-
-def rounded(shares: dict[str, float]) -> dict[str, float]:
-    """Return shares of six digits that add up to 1, without domains that get nothing."""
-    kept = {name: round(share, 6) for name, share in shares.items() if share >= 1e-4}
-    largest = max(kept, key=lambda name: kept[name])
-    kept[largest] = round(kept[largest] + 1 - sum(kept.values()), 6)
-    return kept

@@ -40,6 +40,7 @@ COMMANDS = {
     "evaluate": "score an export: bits per byte, multiple choice through lm-eval",
     "judge": "whose answers a judge prefers: pairwise, both orders, over any OpenAI-compatible endpoint",
     "audit": "what a run really consumed, recounted per phase, source and language",
+    "swarm": "mixtures drawn, trained, fitted, and the next ones proposed, round after round",
     "law": "what mixtures do to losses, fitted over many runs, and which to try next",
     "report": "runs -> one HTML page with figures",
     "demo": "every command on the standard library's own sources, in minutes",

@@ -33,6 +33,8 @@ def print_plan(plan) -> None:
         )
     for line in machine_lines(plan):
         say(line)
+    for line in plan.warnings:
+        say(f"[bold yellow]warning[/]: {line}")
     console.print(phase_table(plan, is_wide=console.width >= EXACT_FROM_WIDTH))
 
 

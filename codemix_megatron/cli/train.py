@@ -115,6 +115,8 @@ def train_here(recipe, arguments, folder: RunFolder, num_ranks: int) -> int:
     manifests = read_manifests(recipe)
     plan = make_plan(recipe, manifests, num_ranks, recorded_branch_point(folder))
     resumed = check_run(folder, recipe, plan)
+    for line in plan.warnings:
+        sys.stderr.write(f"warning: {line}\n")
     check_corpus_files(folder, manifests, say.write)
     for steps in filter(None, (arguments.profile, arguments.memory_snapshot)):
         asked = STEPS.fullmatch(steps)

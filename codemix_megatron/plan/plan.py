@@ -18,6 +18,7 @@ from codemix_megatron.plan.cost import count_parameters, training_flops_per_toke
 from codemix_megatron.plan.memory import fullest_stage, layers_of, memory_by_recompute
 from codemix_megatron.plan.phases import PhasePlan, drawn_before, first_position, plan_phases
 from codemix_megatron.plan.rates import learning_rate_curve
+from codemix_megatron.plan.repetition import price_of_epochs
 from codemix_megatron.recipe.checks import share_faults
 from codemix_megatron.recipe.schema import Recipe, as_plain
 from codemix_megatron.records.manifest import CorpusManifest
@@ -54,6 +55,7 @@ class Plan:
     memory_with_local_layers: int = 0  # bytes on the fullest rank without Transformer Engine
     device: dict | None = None  # hours and fit, when a device was asked about
     data_order: int = DATA_ORDER  # version of what comes at a position
+    warnings: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict:
         """Return plan.json's content."""
@@ -147,7 +149,7 @@ def make_plan(
     sources = total_sources(recipe, manifests, phases, per_epoch, branch)
     if recipe.sequences.corpus_share < 1:
         sources = {name: {**source, "stored_sequences": max(1, stored[name])} for name, source in sources.items()}
-    guard_epochs(recipe, sources, phases)
+    warnings = guard_epochs(recipe, sources, phases)
     length, batch = recipe.model.sequence_length, phases[0].batches[0][1]
     parameters = count_parameters(recipe.model, vocab_size)
     fullest = fullest_stage(recipe, vocab_size, data)
@@ -183,6 +185,7 @@ def make_plan(
         learning_rate_curve=learning_rate_curve(phases, length, first_position(recipe, branch)),
         memory_by_recompute=memory_by_recompute(recipe, vocab_size, data),
         memory_with_local_layers=fullest_stage(recipe, vocab_size, data, "local").total,
+        warnings=warnings,
     )
 
 
@@ -231,9 +234,9 @@ def total_sources(
     return totals
 
 
-def guard_epochs(recipe: Recipe, sources: dict[str, dict], phases: list[PhasePlan]) -> None:
-    """Refuse sources that are too small or read more often than `max_epochs`."""
-    faults = []
+def guard_epochs(recipe: Recipe, sources: dict[str, dict], phases: list[PhasePlan]) -> list[str]:
+    """Refuse sources that are too small or read more often than `max_epochs`; return warnings where the recipe takes that on."""
+    faults, warnings = [], []
     for name, total in sources.items():
         limit = recipe.corpora[name].max_epochs
         drawing = {p.name: p.sources[name].tokens for p in phases if name in p.sources and p.sources[name].tokens}
@@ -242,13 +245,16 @@ def guard_epochs(recipe: Recipe, sources: dict[str, dict], phases: list[PhasePla
                 f"corpora.{name}: {total['train_tokens']} training tokens do not fill one sequence of {recipe.model.sequence_length};"
                 " add documents or shorten model.sequence_length"
             )
+        elif drawing and total["epochs"] > limit and recipe.corpora[name].beyond_max_epochs == "warn":
+            warnings.append(price_of_epochs(name, total["epochs"], limit))
         elif drawing and total["epochs"] > limit:
             before = {"before the branch": total["tokens_before"]} if total["tokens_before"] else {}
             listed = ", ".join(f"{phase} {tokens}" for phase, tokens in {**before, **drawing}.items())
             faults.append(
                 f"corpora.{name}: {total['tokens_before'] + total['tokens']} tokens are asked for ({listed}), it holds {total['train_tokens']}:"
                 f" {total['epochs']:.2f} epochs, at most {limit:g} are allowed;"
-                f" lower its share, add documents or raise corpora.{name}.max_epochs"
+                f" lower its share, add documents, raise corpora.{name}.max_epochs or take it on with beyond_max_epochs: warn"
             )
     if faults:
         raise RecipeError(faults)
+    return warnings

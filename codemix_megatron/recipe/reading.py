@@ -15,6 +15,7 @@ from codemix_megatron.recipe.filtering import FilterSpec
 from codemix_megatron.recipe.inheriting import inherit_from_parent
 from codemix_megatron.recipe.moving_mixture import is_moving
 from codemix_megatron.recipe.pretrained import PREFIX, take_over_pretrained
+from codemix_megatron.recipe.published import with_published
 from codemix_megatron.recipe.quantity import parse_tokens
 from codemix_megatron.recipe.schema import NAMED_READERS, CorpusSpec, Phase, Recipe, as_plain
 from codemix_megatron.recipe.shapes import SHAPES
@@ -123,7 +124,8 @@ def build_recipe(plain: dict, *, directory, where: str = "recipe", is_whole: boo
     """
     faults = Faults()
     if not is_whole:
-        plain = inherit_from_parent(with_shape(plain, faults), Path(directory), faults, parse_yaml)
+        plain = with_published(with_shape(plain, faults), faults)
+        plain = inherit_from_parent(plain, Path(directory), faults, parse_yaml)
         plain = take_over_pretrained(plain, Path(directory), faults)
     recipe = read_block(Recipe, plain, "", faults)
     if recipe is not None:

@@ -274,6 +274,9 @@ class CorpusSpec:
     fill_in_the_middle: FillInTheMiddle | None = says("rewrite documents for infilling while they are read", None)
     filters: FilterSpec = says("what is left out or masked", factory=FilterSpec)
     max_epochs: float = says("most passes over its data in the whole recipe", 4.0)
+    beyond_max_epochs: Literal["refuse", "warn"] = says(
+        "what happens to a plan that reads it more often: refused, or told with its price", "refuse"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,7 +315,8 @@ class Phase:
     tokens: int = tokens("budget; becomes whole global batches")
     mixture: dict = says(
         "corpus -> share or {tokens}; group -> {share or tokens, mixture}; or {proportional: tokens, temperature, corpora};"
-        " or {from: MIXTURE, to: MIXTURE, stages: N} for shares that move within the phase, linearly without stages",
+        " or {from: MIXTURE, to: MIXTURE, stages: N} for shares that move within the phase, linearly without stages;"
+        " or {preset, corpora}: a published one, see codemix doctor --mixtures",
         reader="mixture",
     )
     learning_rate: LearningRate = says("schedule of this phase")

@@ -6,6 +6,7 @@ from codemix_megatron.report.answers import answer_blocks
 from codemix_megatron.report.arms import Arm
 from codemix_megatron.report.base_models import base_sections
 from codemix_megatron.report.blocks import Bullets, Cell, Missing, Paragraph, Section, Table
+from codemix_megatron.report.compute_gains import compute_gain_sections
 from codemix_megatron.report.decision import decision_lines, decision_sections
 from codemix_megatron.report.languages import language_sections
 from codemix_megatron.report.measures import task_measures
@@ -39,6 +40,7 @@ def study_sections(view: StudyView) -> list[Section]:
         sections += cooldown_sections(view)
         sections += scale_sections(view)
         sections += language_sections(view)
+        sections += compute_gain_sections(view.runs, view.measures)
         sections += seed_sections(view.arms, view.measures)
         sections += signal_sections([*view.measures, *order_by_signal(task_measures(view.runs), view.arms)], view.arms)
     return [*sections, Section(title="Cost", anchor="cost", blocks=cost_blocks(view.arms))]

@@ -86,7 +86,7 @@ def key_of(recipe: Recipe, index: int) -> str:
         recipe,
         name="",
         phases=phases,
-        corpora={name: replace(spec, max_epochs=1.0) for name, spec in recipe.corpora.items() if name in drawn},
+        corpora={name: replace(spec, max_epochs=1.0, beyond_max_epochs="refuse") for name, spec in recipe.corpora.items() if name in drawn},
         parallel=Parallel(**{name: getattr(recipe.parallel, name) for name in LAYOUT} | {"overlap": bool(recipe.parallel.overlap)}),
         checkpoint=CheckpointPolicy(),
         observers=Observers(),

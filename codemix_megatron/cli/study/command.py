@@ -1,5 +1,6 @@
 """codemix study: many runs that share parents, described once."""
 
+from codemix_megatron.cli.study.ladder import add_ladder_arguments
 from codemix_megatron.cli.study.plan import add_plan_arguments
 from codemix_megatron.cli.study.power import add_power_arguments
 from codemix_megatron.cli.study.run import (
@@ -17,6 +18,7 @@ EPILOG = """examples:
   codemix study power examples/studies/paper.yaml --assume-tokens examples/paper/sizes.yaml --device h100 --detect 1.0
   codemix study run examples/studies/mini.yaml
   codemix study status runs/mini --watch
+  codemix study ladder base.yaml --sizes 20M,60M,180M --tokens-per-parameter 20,80 --mixtures laws/text/proposals.yaml
   codemix study resume runs/mini
   codemix study report runs/mini
 
@@ -29,6 +31,7 @@ ACTIONS = {
     "status": ("where every run is", add_status_arguments),
     "resume": ("do what is missing: failed, stopped and never started runs", add_resume_arguments),
     "report": ("variants as whole runs beside each other, as one HTML page", add_report_arguments),
+    "ladder": ("write a study of one recipe at several sizes and tokens, learning rate and batch by a rule", add_ladder_arguments),
     "cancel": ("ask running trainings to save and exit", add_cancel_arguments),
 }
 

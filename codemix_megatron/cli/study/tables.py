@@ -23,6 +23,8 @@ def print_study_plan(name: str, plan: StudyPlan) -> None:
     say(f"[bold]{escape(name)}[/]: {plural(len(graph.paths), 'variant')} in {plural(len(graph.segments), 'run')} of one phase each")
     if any(p.assumed for p in plan.plans.values()):
         say("[bold yellow]sizes of corpora are assumed[/]")
+    for line in dict.fromkeys(line for p in plan.plans.values() for line in p.warnings):
+        say(f"[bold yellow]warning[/]: {escape(line)}")
     for line in saving_lines(plan):
         say(line)
     console.print(run_table(plan, console.width))

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -389,3 +390,20 @@ def test_best_share_of_code_lies_inside_for_tasks_where_numpy_finds_it_too(measu
         measured(f"datablations 4.2B, {task}: best share of code {best.shares['code']:.2f} ({low:.2f} to {high:.2f}), by {fit.law.kind}")
         assert not fit.law.is_useless and 0.05 < best.shares["code"] < 0.85
         assert low - 0.05 <= -first / (2 * second) <= high + 0.05, task
+
+
+def test_runs_that_share_their_trunk_do_not_predict_each_other():
+    """Six trunks of four runs; what runs measure is their trunk's noise and nothing of their mixtures."""
+    random = np.random.default_rng(6)
+    trunk = np.repeat(np.arange(6), 4)
+    table = two_domains(random.random(24), random.normal(size=6)[trunk] + 0.01 * random.normal(size=24))
+    early = np.repeat(random.random(6), 4)
+    shares = np.column_stack([early, 1 - early, table.shares]) / 2
+    phased = MixtureTable(
+        runs=table.runs, domains=["a/text", "a/code", "b/text", "b/code"], shares=shares, metrics=["loss"], values=table.values,
+        phases=("a", "b"), trunks=tuple(f"trunk-{i}" for i in trunk),
+    )  # fmt: skip
+    (apart,) = fit_forms(phased, "loss", ("gaussian_process",))
+    (together,) = fit_forms(replace(phased, trunks=()), "loss", ("gaussian_process",))
+    assert together.error.relative < 0.75 and apart.error.relative > 0.95
+    assert all(len(set(apart.fold_of[trunk == i])) == 1 for i in range(6))
