@@ -70,6 +70,7 @@ class Chinchilla(Form):
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Return predicted values."""
+        assert self.parameters is not None, "fitted before it is asked"
         return self.values(self.parameters, x)
 
     def coefficients(self) -> np.ndarray | None:

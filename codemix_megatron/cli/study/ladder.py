@@ -76,7 +76,9 @@ def read_mixtures(path: Path, phases: list[str]) -> dict[str, dict[str, dict]]:
         if not isinstance(block, dict) or not ("mixture" in block or "phases" in block):
             raise CodemixError(f"{path}: holds no proposals as codemix law --output writes them")
         name = str(block.get("purpose", "mixture")).removeprefix("control: ").replace(" ", "-")
-        own = {part["name"]: part["mixture"] for part in block["phases"]} if "phases" in block else dict.fromkeys(phases, block["mixture"])
+        own: dict[str, dict] = dict.fromkeys(phases, block.get("mixture") or {})
+        if "phases" in block:
+            own = {part["name"]: part["mixture"] for part in block["phases"]}
         if unknown := [phase for phase in own if phase not in phases]:
             raise CodemixError(f"{path}: phase {unknown[0]} of {name}; the base recipe has {', '.join(phases)}")
         found[name] = own

@@ -1,6 +1,7 @@
 """What a swarm is asked for: what is drawn, trained and fitted follows from it, the base recipe and the runs."""
 
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from codemix_megatron.errors import CodemixError
 
@@ -63,8 +64,9 @@ class SwarmSettings:
     @classmethod
     def from_plain(cls, plain: dict) -> "SwarmSettings":
         """Return what swarm.json kept."""
-        known = {field.name: plain[field.name] for field in fields(cls) if field.name in plain}
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
+        known: dict[str, Any] = {field.name: plain[field.name] for field in fields(cls) if field.name in plain}
+        lists: dict[str, Any] = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+        return cls(**{**known, **lists})
 
     def refuse_changes(self, before: "SwarmSettings") -> None:
         """Raise CodemixError where a begun swarm is asked for what would have drawn other runs."""
