@@ -83,8 +83,10 @@ def next_round(number: int, space: Space, settings: SwarmSettings, proposals: li
 
 
 def shares_of(proposal: Proposal, space: Space) -> np.ndarray:
-    """Return a proposal's shares within each phase [phases, domains]."""
-    whole = np.array(list(proposal.shares.values())).reshape(len(space.phases), len(space.domains))
+    """Return a proposal's shares within each phase [phases, domains]; one over whole runs is the same in every phase."""
+    whole = np.array(list(proposal.shares.values())).reshape(-1, len(space.domains))
+    if not proposal.phases:
+        whole = np.repeat(whole, len(space.phases), axis=0)
     return whole / whole.sum(axis=1, keepdims=True)
 
 

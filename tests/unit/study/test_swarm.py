@@ -8,6 +8,7 @@ import pytest
 import yaml
 from tiny_run import RECIPE
 
+from codemix_megatron.analysis.law_views import Proposal
 from codemix_megatron.cli import swarm
 from codemix_megatron.cli.main import main
 from codemix_megatron.errors import STOPPED_EARLY, CodemixError
@@ -20,7 +21,7 @@ from codemix_megatron.study.folder import open_study
 from codemix_megatron.study.study_file import read_study
 from codemix_megatron.study.swarm.figure import slice_through
 from codemix_megatron.study.swarm.folder import SwarmFolder
-from codemix_megatron.study.swarm.rounds import first_round
+from codemix_megatron.study.swarm.rounds import first_round, next_round
 from codemix_megatron.study.swarm.settings import SwarmSettings
 from codemix_megatron.study.swarm.space import make_space
 
@@ -224,6 +225,16 @@ def test_draws_keep_epoch_bounds_and_what_earlier_phases_read_counts(base):
     assert all(space.keeps(np.array(run.shares)) for run in first_round(space, settings))
     last, _ = space_for(base, limited, phases=1)
     assert last.phases == ("cooldown",) and last.bounds[1] == pytest.approx((0.01 * 10**6 - 10 * 512) / (20 * 512), abs=0.02)
+
+
+def test_mixture_proposed_over_whole_runs_is_that_of_every_phase(base):
+    space, settings = space_for(base, {**RECIPE, "phases": PHASES}, seeds=1)
+    proposal = Proposal(
+        purpose="best", phases=(), shares={"prose": 0.3, "snippets": 0.7}, predicted=1.0, low=None, high=None, ranges={},
+        is_outside=False, most_epochs=None,
+    )  # fmt: skip
+    (run,) = next_round(2, space, settings, [proposal])
+    assert run.shares == [pytest.approx([0.3, 0.7])] * 2
 
 
 def test_slice_keeps_the_proportions_of_the_others():
