@@ -101,13 +101,16 @@ def factors(rule: str, parameters: float, tokens: float, width: float) -> tuple[
 
 def whole_batch(recipe: Recipe, factor: float, tokens: int) -> int:
     """Return a global batch that divides as the recipe's does, and of which a run has at least ten."""
+    own = recipe.batch.global_sequences
+    if not isinstance(own, int):
+        raise CodemixError("batch.global_sequences: a ladder moves one number, found stages; give the base recipe one batch")
     step = recipe.batch.micro_sequences * (recipe.parallel.data or 1)
     most = tokens // (10 * recipe.model.sequence_length * step) * step
     if most < step:
         raise CodemixError(
             f"--tokens-per-parameter: {tokens} tokens are fewer than ten batches of {step} sequences; give more, or a larger size"
         )
-    return min(most, max(step, round(recipe.batch.global_sequences * factor / step) * step))
+    return min(most, max(step, round(own * factor / step) * step))
 
 
 def short(count: int) -> str:
