@@ -121,6 +121,11 @@ bench-prepare: $(STAMP)  ## codemix prepare beside its limit and its peers; ends
 bench-filters: $(STAMP)  ## readers and filters of corpora, MB per CPU-second each; ends with one line of JSON
 	$(BIN)/python benchmarks/filters.py
 
+.PHONY: bench-languages
+bench-languages: $(STAMP)  ## languages of installed sources beside Magika's, a confusion table; ends with one line of JSON
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check magika==1.0.3 -c constraints.txt
+	$(BIN)/python benchmarks/source_languages.py
+
 .PHONY: bench-duplicates
 bench-duplicates: $(STAMP)  ## deciding duplicates of 1e5 and 1e6 made documents in memory, by DuckDB and by Ray; ends with one line of JSON. OPTIONS="--documents 1e5 1e6 1e7"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[scale,ray]" -c constraints.txt

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import orjson
 
 from codemix_megatron.corpus.ranked_tokenizers import tiktoken_ranks, tokenizer_json_of
-from codemix_megatron.corpus.special_tokens import configured_end, mark_special, unknown_to
+from codemix_megatron.corpus.special_tokens import configured_end, highest_model_id, mark_special, unknown_to
 from codemix_megatron.corpus.unknown_text import UnknownText
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.recipe.schema import Tokenizer
@@ -143,8 +142,8 @@ class HuggingFaceTokenizer(DocumentTokenizer):
         self.adds_special_tokens = adds_special_tokens
         try:
             data = path.read_bytes() if model is None else model
-            plain = data if model is not None else tokenizer_json_of(data, path) or data
-            self.model_bytes = mark_special(plain.decode("utf-8"), special.in_documents, path).encode()
+            stored = data if model is not None else tokenizer_json_of(data, path) or data
+            self.model_bytes, plain = mark_special(stored, special.in_documents, path)
             self.tokenizer = load_plain(self.model_bytes)
         except OSError as fault:
             raise CorpusError(f"{path}: cannot be read ({fault.strerror}); check the file and its permissions") from None
@@ -152,13 +151,13 @@ class HuggingFaceTokenizer(DocumentTokenizer):
             raise
         except Exception as fault:  # the library raises bare Exceptions
             raise CorpusError(f"{path}: not Hugging Face's tokenizer.json ({fault}); give one, or a sentencepiece .model") from None
-        self.unknown = unknown_to(orjson.loads(self.model_bytes))
+        self.unknown = unknown_to(plain)
         name = special.end_of_document or self.end_of_settings(path) or self.usual_end_of_document()
         self.card = TokenizerCard(
             type="huggingface",
             path=str(path),
             sha256=hashlib.sha256(data).hexdigest(),
-            vocab_size=max(self.tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1,
+            vocab_size=1 + max([highest_model_id(plain), *self.tokenizer.get_added_tokens_decoder()]),
             end_of_document_id=found_id(self.tokenizer.token_to_id(name) if name else None, name, path),
             beginning_of_document_id=self.beginning_id(special.beginning_of_document, path),
             tokens_in_documents=list(special.in_documents),
@@ -221,7 +220,7 @@ def load_plain(model: bytes):
     """Return the library's tokenizer of a tokenizer.json, which cuts nothing, pads nothing and takes special tokens for text."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_str(model.decode())
+    tokenizer = Tokenizer.from_buffer(model)
     tokenizer.no_truncation()  # some files carry the settings of their last use
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True

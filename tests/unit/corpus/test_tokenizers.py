@@ -196,3 +196,12 @@ def test_missing_tokenizer_is_named(tmp_path):
     for path in (tmp_path / "none.json", tmp_path):
         with pytest.raises(CorpusError, match="no tokenizer there"):
             load_tokenizer(path)
+
+
+@pytest.mark.parametrize("name", ["smollm2/tokenizer.json", "made/qwen.json", "made/unigram.json", "made/wordpiece.json"])
+def test_ids_are_counted_as_the_library_counts_them(shared_data, name):
+    from tokenizers import Tokenizer
+
+    path = shared_data / "tokenizers" / name
+    highest = max(Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True).values())
+    assert load_tokenizer(path).vocab_size == highest + 1
