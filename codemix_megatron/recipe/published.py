@@ -23,12 +23,15 @@ class PublishedMixture:
 
 
 SMOLLM3_CONFIGS = (
-    "weights of the configurations stage1_8T, stage2_8T_9T and stage3_9T_11T (huggingface.co/datasets/HuggingFaceTB/smollm3-configs), made to"
-    " add up to 1; code with what is beside it (pull requests, issues, notebooks)"
+    "second hand, stage 3 alone recounted (27.7 to 28.1 %): weights of the configurations stage1_8T, stage2_8T_9T and stage3_9T_11T"
+    " (huggingface.co/datasets/HuggingFaceTB/smollm3-configs), made to add up to 1; code with what is beside it (pull requests, issues, notebooks)"
 )
 SMOLLM3_BLOG = "rounded, as told in huggingface.co/blog/smollm3, Data mixture and training stages"
 OLMO3 = "README of github.com/allenai/dolma3, the mix of pretraining; PDFs are olmOCR's science documents"
-NEMOTRON = "technical report of Nemotron 3 Super (arXiv 2604.12374), figure of the data mixture; code alone is named here, the rest is text"
+NEMOTRON = (
+    "second hand, not checked at the source: technical report of Nemotron 3 Super (arXiv 2604.12374), figure of the data mixture;"
+    " code alone is named here, the rest is text"
+)
 PAPER = "To Code, or Not To Code? (arXiv 2408.10914v1), {where}; shares within code are this package's where the paper gives none"
 
 

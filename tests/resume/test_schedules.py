@@ -101,6 +101,7 @@ def test_journal_and_audit_count_what_was_read(tiny, recipe):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("steps", [range(1, 6), range(6, len(SIZES))], ids=["first half", "second half"])
 def test_resumed_at_every_step_it_is_bit_for_bit_the_same(tiny, recipe, steps, measured):
     whole = tiny.losses("changing")
@@ -113,6 +114,7 @@ def test_resumed_at_every_step_it_is_bit_for_bit_the_same(tiny, recipe, steps, m
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     "layout", [["parallel.tensor=2", "parallel.pipeline=2"], ["parallel.tensor=2", "parallel.sequence_parallel=true"], ["parallel.data=2"]]
 )
