@@ -61,7 +61,7 @@ def compare_runs(runs: list[RunData], choices: Choices = USUAL, untrained: Seque
             *lineage_section(runs, labels),
             Section(title="Scores", anchor="scores", blocks=[*warning, *score_blocks(view, labels)]),
             *win_rate_sections(runs),
-            Section(title="While training", anchor="training", blocks=training_blocks(view, labels)),
+            Section(title="While training", anchor="training", blocks=training_blocks(view)),
             Section(title="Mixtures", anchor="mixtures", blocks=[mixture_table(runs, labels), recipe_table(runs, labels)]),
             Section(title="Beside the paper", anchor="paper", blocks=paper_blocks()),
         ],
@@ -129,7 +129,7 @@ def all_sources(runs: list[RunData]) -> list[str]:
     return list(dict.fromkeys(source for run in runs for source in run.sources))
 
 
-def training_blocks(view: StudyView, labels: list[str]) -> list:
+def training_blocks(view: StudyView) -> list:
     """Return held-out curves over tokens of every source, and where they end, judged over seeds as scores are."""
     runs = view.runs
     sources = [source for source in all_sources(runs) if any(series(run, source)[0] for run in runs)]
@@ -139,7 +139,7 @@ def training_blocks(view: StudyView, labels: list[str]) -> list:
     verdicts = judge(view.pairs, measures, view.arms)
     caption = f"Held-out bits per byte as last measured while training. {reading_aid(verdicts)}"
     table = effect_table([*(arm for arm, _ in view.pairs), *view.alone], None, measures, verdicts, caption)
-    return [*(compare_bits_figure(runs, labels, source) for source in sources), table]
+    return [*(compare_bits_figure(view.arms, source) for source in sources), table]
 
 
 def mixture_table(runs: list[RunData], labels: list[str]) -> Table:

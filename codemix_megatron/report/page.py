@@ -80,7 +80,7 @@ def block_html(block) -> str:
 def table_html(table: Table) -> str:
     """Return a table that scrolls by itself, by keyboard too, where it is too wide; on narrow screens rows of many columns become lists."""
     side = [' class="left"' if i in table.left else "" for i in range(len(table.headings))]
-    head = "".join(f'<th scope="col"{side[i]}>{escape(h)}</th>' for i, h in enumerate(table.headings))
+    head = "".join(f'<th scope="col"{side[i]}>{breakable(h)}</th>' for i, h in enumerate(table.headings))
     rows = []
     for number, row in enumerate(table.rows):
         group = ' class="group"' if number in table.group_starts and number else ""
@@ -94,6 +94,11 @@ def table_html(table: Table) -> str:
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
     return f"<details><summary>{escape(table.folded)}</summary>{drawn}</details>" if table.folded else drawn
+
+
+def breakable(heading: str) -> str:
+    """Return a heading that may be broken after underscores, as names of tasks have them."""
+    return escape(heading).replace("_", "_<wbr>")
 
 
 def cell_html(cell, is_left: bool, heading: str, is_name: bool = False) -> str:

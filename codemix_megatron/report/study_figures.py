@@ -90,7 +90,9 @@ def sweep_figure(sweeps: list[Sweep], measures: list[Measure], paper: dict | Non
         name_above(canvas, [*handles.values()], [*handles])
 
     caption = f"Code {sweeps[0].where}: change from the least code; bars are standard deviations over seeds, none for one run." + (
-        " The paper's curve is that of 470M parameters and 200B tokens, its own change from no code." if paper else ""
+        " The paper's curve is that of 470M parameters and 200B tokens, its own change from no code."
+        if paper and any(measure.paper_key for measure in drawn)
+        else ""
     )
     wide, narrow = (-(-len(drawn) // min(columns, len(drawn))) for columns in (4, 2))
     heights = (0.6 + PANEL_INCHES * wide) / USUAL_WIDE, (0.9 + PANEL_INCHES * narrow) / USUAL_NARROW

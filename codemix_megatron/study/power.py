@@ -6,6 +6,7 @@ from codemix_megatron.analysis.effects import RunNoise
 from codemix_megatron.analysis.noise import lend_mean_noise
 from codemix_megatron.analysis.power import seeds_needed, welch_power
 from codemix_megatron.errors import CodemixError
+from codemix_megatron.evaluate.continuation import task_name
 from codemix_megatron.evaluate.suites import read_suite
 from codemix_megatron.report.arms import group_arms
 from codemix_megatron.report.measures import study_measures, task_measures
@@ -88,7 +89,7 @@ def published(study: Study, parameters: float | None) -> dict[str, tuple[str, Ru
     for name in recipe.evaluation.suites:
         if name in FROM_HELD_OUT:
             unit = "points" if name == "continuation" else "bits per byte"
-            found |= {f"{corpus}, {FROM_HELD_OUT[name]}": (unit, None) for corpus in study.corpora}
+            found |= {held_out_label(name, corpus): (unit, None) for corpus in study.corpora}
             continue
         suite = read_suite(name)
         main = {task.name: task.metric for task in suite.tasks}
@@ -96,6 +97,11 @@ def published(study: Study, parameters: float | None) -> dict[str, tuple[str, Ru
             unit = "bits per byte" if metric == "bits_per_byte" else "points"
             found[f"{task} {metric}"] = (unit, lend_mean_noise([task], parameters) if metric == "acc" else None)
     return found
+
+
+def held_out_label(suite: str, corpus: str) -> str:
+    """Return what reports call a measure made from a corpus's held-out documents."""
+    return f"{task_name(corpus)} acc" if suite == "continuation" else f"{corpus}, {FROM_HELD_OUT[suite]}"
 
 
 def measured(folder: StudyFolder) -> dict[str, tuple[str, RunNoise | None]]:
