@@ -12,9 +12,22 @@ from codemix_megatron.report.run_data import RunData
 from codemix_megatron.report.training_curves import find_interruptions
 from codemix_megatron.report.wording import short_count
 
-__all__ = ["draw_figure", "label_ends", "mark_interruptions", "mark_phases", "name_above", "token_axis"]
+__all__ = [
+    "MOST_BESIDE",
+    "NARROW",
+    "WIDE",
+    "draw_figure",
+    "label_ends",
+    "legend_heights",
+    "mark_interruptions",
+    "mark_phases",
+    "name_above",
+    "token_axis",
+]
 
 WIDE, NARROW = (9.2, 3.4), (4.4, 3.2)
+LEGEND_ROW = 0.2  # inches
+MOST_BESIDE = 8  # names beside lines; more stand above
 LABEL_GAP = 0.075  # of the axes' height, between two names beside lines
 LABEL_WIDTH = 0.2  # of the axes' width, within which two names could touch
 LONGEST_LABEL = 14  # characters that fit beside the lines of a narrow figure
@@ -123,16 +136,26 @@ def mark_interruptions(axes, run: RunData) -> None:
 
 def name_above(canvas, handles, names: list[str]) -> None:
     """Put a legend above a figure, in as many columns as its width holds."""
-    characters = canvas.get_figwidth() * 11
-    columns = max(1, min(len(names), int(characters / (max(map(len, names)) + 7))))
-    canvas.legend(handles, names, loc="outside upper center", ncols=columns, fontsize=9)
+    if names:
+        canvas.legend(handles, names, loc="outside upper center", ncols=legend_columns(names, canvas.get_figwidth()), fontsize=9)
+
+
+def legend_columns(names: list[str], inches: float) -> int:
+    """Return how many columns of a legend stand side by side."""
+    return max(1, min(len(names), int(inches * 11 / (max(map(len, names)) + 7))))
+
+
+def legend_heights(names: list[str]) -> tuple[float, float]:
+    """Return the inches that a legend above takes in a wide and a narrow figure."""
+    wide, narrow = (-(-len(names) // legend_columns(names, size[0])) * LEGEND_ROW if names else 0.0 for size in (WIDE, NARROW))
+    return wide, narrow
 
 
 def label_ends(axes, ends: list[tuple[str, float, float, str]]) -> None:
     """Write (name, last tokens, last value, colour) beside the lines' ends, apart from each other; a legend where names are long or many."""
     if not ends:
         return
-    if len(ends) > 8 or max(len(name) for name, *_ in ends) > LONGEST_LABEL:
+    if len(ends) > MOST_BESIDE or max(len(name) for name, *_ in ends) > LONGEST_LABEL:
         name_above(axes.figure, *axes.get_legend_handles_labels())
         return
     low, high = axes.get_ylim()

@@ -4,7 +4,7 @@ from statistics import fmean
 
 from codemix_megatron.report.arms import Arm
 from codemix_megatron.report.blocks import Figure
-from codemix_megatron.report.canvas import draw_figure, label_ends, token_axis
+from codemix_megatron.report.canvas import MOST_BESIDE, NARROW, WIDE, draw_figure, label_ends, legend_heights, token_axis
 from codemix_megatron.report.dot_panels import Panel, dot_figure
 from codemix_megatron.report.held_out import series
 from codemix_megatron.report.measures import Measure
@@ -39,7 +39,10 @@ def compare_bits_figure(arms: list[Arm], source: str) -> Figure:
     said = "; ".join(
         f"{arm.label} {fmean(values[-1]):.3f} after {short_count(tokens[-1])} tokens" for arm, tokens, values in curves if tokens
     )
-    return draw_figure(name, caption, f"Bits per byte of {source} at the end: {said or 'no values'}.", draw)
+    names = [arm.label for arm, tokens, _ in curves if tokens]
+    above = legend_heights(names) if len(names) > MOST_BESIDE else (0.0, 0.0)
+    heights = 1 + above[0] / WIDE[1], 1 + above[1] / NARROW[1]
+    return draw_figure(name, caption, f"Bits per byte of {source} at the end: {said or 'no values'}.", draw, *heights)
 
 
 def mean_series(arm: Arm, source: str) -> tuple[list[int], list[list[float]]]:

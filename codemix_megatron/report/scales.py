@@ -6,7 +6,7 @@ from statistics import fmean
 from codemix_megatron.analysis.effects import Effect, effect_of_contrast, holm
 from codemix_megatron.report.arms import Arm
 from codemix_megatron.report.blocks import Figure, Section
-from codemix_megatron.report.canvas import draw_figure, name_above
+from codemix_megatron.report.canvas import draw_figure, legend_heights, name_above
 from codemix_megatron.report.dot_panels import panel_grid
 from codemix_megatron.report.measures import Measure
 from codemix_megatron.report.palette import INK, SOFT, look_at
@@ -85,6 +85,7 @@ def judge_scales(scales: list[Scale], measures: list[Measure]) -> dict[tuple[int
 def scale_sentences(scales: list[Scale], view: StudyView) -> list[str]:
     """Say for each variant what it changes at its smallest and largest size, where the two can be told apart, else that they cannot."""
     verdicts, lines = judge_scales(scales, view.measures), []
+    alike: dict[str, list[str]] = {}
     for i, scale in enumerate(scales):
         small, large = (short_count(pair[0].parameters) for pair in (scale.pairs[0], scale.pairs[-1]))
         apart = [sentence_of(view.measures[j], verdicts[i, j].effect) for j in range(len(view.measures)) if is_told(verdicts.get((i, j)))]
@@ -92,10 +93,12 @@ def scale_sentences(scales: list[Scale], view: StudyView) -> list[str]:
         if apart:
             lines.append(f"{scale.line}: at {large} its change differs from that at {small} by {'; '.join(apart)}.")
         elif decided:
-            lines.append(f"{scale.line}: its change at {large} cannot be told from that at {small} on any of {plural(decided, 'measure')}.")
+            alike.setdefault(f"change at {large} cannot be told from that at {small} on any of {plural(decided, 'measure')}", []).append(
+                scale.line
+            )
         else:
-            lines.append(f"{scale.line}: one run of each: whether size matters cannot be told.")
-    return lines
+            alike.setdefault("one run of each: whether size matters cannot be told", []).append(scale.line)
+    return lines + [f"{'; '.join(names)}: {words}." for words, names in alike.items()]
 
 
 def is_told(verdict: Verdict | None) -> bool:
@@ -141,6 +144,7 @@ def paper_scale(paper: dict, key: str) -> dict[str, list[tuple[float, float]]]:
 def scale_figure(scales: list[Scale], measures: list[Measure]) -> Figure:
     """Change from the reference over the number of parameters, a panel for each measure, the paper's own lines beside it."""
     drawn, paper = measures[:MOST_PANELS], read_paper()
+    sizes = sorted({float(arm.parameters or 0) for scale in scales for arm, _ in scale.pairs})
     has_paper = any(measure.paper_key for measure in drawn)
 
     def draw(canvas):
@@ -150,7 +154,7 @@ def scale_figure(scales: list[Scale], measures: list[Measure]) -> Figure:
                 draw_scale(axes, scale_line(scale, measure), place, scale.line)
             for name, points in paper_scale(paper, measure.paper_key).items() if measure.paper_key else ():
                 axes.plot(*zip(*points, strict=True), ":", color=SOFT, marker="x", label=f"the paper's {name}")
-            finish_axes(axes, measure)
+            finish_axes(axes, measure, sizes)
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                 handles.setdefault(label, handle)
         name_above(canvas, [*handles.values()], [*handles])
@@ -161,7 +165,8 @@ def scale_figure(scales: list[Scale], measures: list[Measure]) -> Figure:
         else ""
     )
     wide, narrow = (-(-len(drawn) // min(columns, len(drawn))) for columns in (4, 2))
-    heights = (0.6 + PANEL_INCHES * wide) / USUAL_WIDE, (0.9 + PANEL_INCHES * narrow) / USUAL_NARROW
+    names = legend_heights([*(scale.line for scale in scales), *(["the paper's balanced→text"] * 2 if has_paper else [])])
+    heights = (0.4 + names[0] + PANEL_INCHES * wide) / USUAL_WIDE, (0.4 + names[1] + PANEL_INCHES * narrow) / USUAL_NARROW
     return draw_figure("scale", caption, describe(scales, drawn), draw, *heights)
 
 
@@ -174,12 +179,12 @@ def draw_scale(axes, points, place: int, label: str) -> None:
         axes.errorbar(sizes, changes, yerr=bars, marker=look.marker, markersize=5, capsize=2.5, label=label, **look.line)
 
 
-def finish_axes(axes, measure: Measure) -> None:
+def finish_axes(axes, measure: Measure, sizes: list[float]) -> None:
     """Name the axes; sizes are on a logarithmic one, named by their counts."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import NullFormatter
 
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+    axes.set_xticks(sizes, [short_count(size) for size in sizes])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_title(measure.label, fontsize=9, loc="left")

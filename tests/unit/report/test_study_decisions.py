@@ -82,7 +82,7 @@ def test_sizes_of_single_runs_decide_nothing_and_a_like_change_is_not_told_apart
     runs, _ = sized_study(tmp_path / "one", {"small": 0.02, "large": 0.2}, seeds=1)
     assert "one run of each: whether size matters cannot be told." in markdown(compare_runs(runs))
     runs, _ = sized_study(tmp_path / "like", {"small": 0.1, "large": 0.1})
-    assert "its change at 2.8B cannot be told from that at 470M on any of 1 measure." in markdown(compare_runs(runs))
+    assert "balanced, 81.9K tokens: change at 2.8B cannot be told from that at 470M on any of 1 measure." in markdown(compare_runs(runs))
 
 
 def test_lines_of_the_paper_over_sizes_are_its_figures():
