@@ -145,7 +145,8 @@ def cost_row(arm: Arm) -> list:
     """Return what all seeds of an arm took."""
     seconds = [training_seconds(run) for run in arm.runs]
     ranks = [(run.environment or {}).get("ranks") or 1 for run in arm.runs]
-    tokens, per_token = sum(run.tokens for run in arm.runs), (arm.first.plan or {}).get("flops", {}).get("per_token")
+    # What a parent trained is not among this run's seconds, nor are its tokens.
+    tokens, per_token = sum(run.tokens - run.first_token for run in arm.runs), (arm.first.plan or {}).get("flops", {}).get("per_token")
     speed = tokens / sum(seconds) if sum(seconds) else None
     hours = sum(each * of for each, of in zip(seconds, ranks, strict=True)) / 3600
     flops = flops_per_second(speed * per_token) if speed and per_token else ""

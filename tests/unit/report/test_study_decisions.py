@@ -240,3 +240,20 @@ def test_a_browser_that_does_not_print_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("CODEMIX_BROWSER", "/bin/false")
     with pytest.raises(CodemixError, match="--pdf: /bin/false did not print"):
         write_pdf(tmp_path / "decision.html")
+
+
+def test_costs_and_the_drawn_sweep_are_counted_from_journals_and_scores(tmp_path):
+    """80 steps of 0.4 s and 1,024 tokens on four ranks, as the journals say; curves by numpy alone."""
+    values = seeded_study(tmp_path, {"text-only": (0.0, 1.5), "half": (0.5, 1.6), "code": (1.0, 1.9)}, seeds=3, noise=0.004)
+    report = compare_runs(read_all(tmp_path))
+    cost = block_markdown(next(s for s in report.sections if s.anchor == "cost").blocks[0])
+    seconds = 3 * 80 * 0.4
+    speed = 3 * 80 * 1024 / seconds
+    done = f"{speed / 1e3:.3g}K | {speed * 15_630_336 / 1e9:.3g}\u202fGFLOP/s |"
+    assert f"| half (3 seeds) | 2.41M | 81.9K | 1\u202fmin 36\u202fs | {4 * seconds / 3600:.2f} | {done}" in cost
+    sweep = next(s for s in report.sections if s.anchor == "sweep").blocks[0]
+    changes = [np.mean(values[name]) - np.mean(values["text-only"]) for name in ("half", "code")]
+    assert f"change by share of code: 0 % +0; 50 % {changes[0]:+.3g}; 100 % {changes[1]:+.3g}" in sweep.description
+    curve = next(block for block in next(s for s in report.sections if s.anchor == "training").blocks if hasattr(block, "description"))
+    ends = [run.validations[-1] for run in read_all(tmp_path)]
+    assert f"half {np.mean([end.bits_per_byte['text'] for end in ends[3:6]]):.3f} after" in curve.description
