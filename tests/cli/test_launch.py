@@ -33,7 +33,7 @@ def test_dry_run_prints_the_script_and_writes_nothing(launch, tiny, tmp_path):
     [
         (["parallel.pipeline=4", "--nodes", "1"], "1 node x 2 ranks: 2 ranks do not divide into copies of 4"),
         (["parallel.data=2", "--nodes", "2"], "2 nodes x 2 ranks: 4 ranks asked for"),
-        (["phases.0.tokens=9M"], "lower its share, add documents or raise"),
+        (["phases.0.tokens=9M"], "lower its share, add documents"),
         (["seeed=1"], "seeed: no such key; did you mean seed?"),
         (
             ["--tasks", "3", "--suite", "small", "--nodes", "0"],
