@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 from tiny_run import REPOSITORY
 
 from codemix_megatron.analysis.comparing import compare_paired, mcnemar
@@ -181,3 +181,18 @@ def test_published_shares_that_differ_from_no_code_are_those_of_scipy():
     print(f"{len(pairs)} comparisons; told apart from no code: {different}")
     assert different["ARC-Challenge"] == [60, 70, 80, 90] and "BoolQ" not in different and "HellaSwag" not in different
     assert all(low < high for shares in different.values() for low, high in pairwise(shares))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_bounds_of_a_ratio_are_where_a_t_test_just_tells_them_from_it(seed):
+    random = np.random.default_rng(seed)
+    ours, base = random.normal(1.3, 0.1, 4), random.normal(1.0, 0.08, 3)
+    ratio, low, high = ratio_interval(ours, base)
+    above, below = ours.var(ddof=1) / 4, base.var(ddof=1) / 3
+    degrees = (above + ratio**2 * below) ** 2 / (above**2 / 3 + (ratio**2 * below) ** 2 / 2)
+
+    def excess(tried: float) -> float:  # of the t statistic of ours - tried x base over its 97.5 % quantile
+        return abs(ours.mean() - tried * base.mean()) / np.sqrt(above + tried**2 * below) - stats.t.ppf(0.975, degrees)
+
+    assert ratio == pytest.approx(ours.mean() / base.mean())
+    assert low == pytest.approx(optimize.brentq(excess, -5, ratio)) and high == pytest.approx(optimize.brentq(excess, ratio, 50))

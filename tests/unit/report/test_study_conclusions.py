@@ -16,12 +16,13 @@ from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.records.scores import Scores
 from codemix_megatron.report.arms import find_references, group_arms
 from codemix_megatron.report.choices import Choices
-from codemix_megatron.report.comparison import compare_runs
+from codemix_megatron.report.comparison import compare_runs, mixture_table
 from codemix_megatron.report.markdown import markdown
 from codemix_megatron.report.measures import task_measures
 from codemix_megatron.report.page import page
 from codemix_megatron.report.run_data import read_run
 from codemix_megatron.report.signal import order_by_signal, signal_of
+from codemix_megatron.report.study_figures import mean_dot
 from codemix_megatron.report.study_view import StudyView
 from codemix_megatron.report.sweeps import find_sweeps
 from codemix_megatron.report.verdicts import ONE_RUN, OTHER_BUDGET, OTHER_ITEMS, SAME_SEEDS
@@ -355,3 +356,28 @@ def test_price_needs_a_device():
         Choices(price_per_hour=2.0)
     with pytest.raises(CodemixError, match="no device 'h1000'"):
         Choices(device="h1000")
+
+
+def test_dots_of_quality_and_cooldown_panels_are_means_and_spreads_over_seeds(tmp_path):
+    values = seeded_study(tmp_path, LEVELS, seeds=3, noise=0.02)
+    view = view_of(read_all(tmp_path))
+    measure = next(m for m in view.measures if m.label.startswith("text"))
+    for arm in view.arms:
+        dot = mean_dot(measure, arm)
+        mean, spread = np.mean(values[arm.label]), np.std(values[arm.label], ddof=1)
+        assert (dot.value, dot.low, dot.high) == pytest.approx((mean, mean - spread, mean + spread))
+
+
+def test_the_table_of_mixtures_counts_what_journals_say_was_consumed(tmp_path):
+    seeded_study(tmp_path, LEVELS, seeds=1, noise=0.003)
+    runs = read_all(tmp_path)
+    table = mixture_table(runs, [run.name for run in runs])
+    kinds = {name: spec.kind for name, spec in read_recipe(runs[0].folder.recipe).corpora.items()}
+    for run, row in zip(runs, table.rows, strict=True):
+        lines = [json.loads(line) for line in run.folder.journal.read_text().splitlines()]
+        last = [line for line in lines if line["event"] == "step"][-1]["tokens_per_source"]
+        total = sum(last.values())
+        for kind, cell in zip(table.headings[4:], row[4:], strict=True):
+            tokens = sum(count for source, count in last.items() if kinds[source].replace("_", " ") == kind)
+            assert int(cell.text.replace(",", "")) == tokens
+            assert not total or float(cell.below.rstrip(" %\u202f\u00a0")) == pytest.approx(100 * tokens / total, abs=0.51)
