@@ -42,7 +42,7 @@ def mixture_figure(run: RunData) -> Figure:
         name_above(canvas, bands, names)
         bottom.plot([e.tokens for e in run.steps], [e.learning_rate for e in run.steps], color=INK)
         bottom.set(ylabel="learning rate", ylim=(0, None))
-        bottom.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
+        bottom.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
         token_axis(bottom, max(tokens[-1], run.planned_tokens or 0), run.first_token)
         mark_phases(top, run)
         mark_phases(bottom, run, named=False)

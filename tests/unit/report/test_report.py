@@ -57,6 +57,12 @@ def test_page_needs_nothing_from_outside(finished):
     assert len(ids) == len(set(ids)), "two drawings share an id, so one would be drawn with the other's clips"
 
 
+def test_figures_hold_no_source_of_formulas(finished):
+    """Names are drawn as they are written, so what matplotlib writes itself must be plain too."""
+    drawn = "".join(re.findall(r"<svg.*?</svg>", write_report([finished]).read_text(), re.DOTALL))
+    assert "learning rate" in drawn and "mathdefault" not in drawn and "$" not in drawn
+
+
 def test_markdown_names_figures_that_are_there(finished):
     folder = write_report([finished]).parent
     pictures = re.findall(r"\]\((\S+\.png)\)", (folder / "index.md").read_text())
