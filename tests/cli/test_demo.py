@@ -10,6 +10,7 @@ SMALLER = [f"phases.{i}.tokens={tokens}" for i, tokens in enumerate(("16K", "8K"
 SMALLER += ["phases.0.learning_rate.warmup_tokens=4K", "evaluation.items=8", "tokenizer.train_vocab_size=512"]
 
 
+@pytest.mark.slow  # continuous integration runs `make demo` itself, or this where it cannot
 def test_demo_walks_the_whole_road_and_goes_on_where_it_was(tiny, tmp_path):
     folders = {}
     for name, suffix in (("prose", "txt"), ("snippets", "py")):
