@@ -1,8 +1,7 @@
 """`codemix merge RECIPE`: the parts that shards have done -> corpora under their names."""
 
-from codemix_megatron.cli.prepare import check_arguments, print_summary, reporting
-from codemix_megatron.corpus.finishing import DECIDERS
-from codemix_megatron.corpus.prepare import MAX_BAD_SHARE, HowToPrepare, prepare_recipe
+from codemix_megatron.cli.prepare import add_finishing_arguments, check_arguments, print_summary, reporting
+from codemix_megatron.corpus.prepare import HowToPrepare, prepare_recipe
 from codemix_megatron.recipe.reading import read_recipe
 
 __all__ = ["add_arguments", "run"]
@@ -20,20 +19,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="YAML recipe")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="recipe keys to change, those given to prepare")
     parser.add_argument("--only", action="append", metavar="NAME", help="merge this corpus; may be given more than once")
-    parser.add_argument(
-        "--duplicates-by",
-        choices=list(DECIDERS),
-        default="memory",
-        help="what decides which documents are copies; all decide the same (default %(default)s)",
-    )
-    parser.add_argument(
-        "--check-inputs",
-        action="store_true",
-        help="compare every byte of large documents with what was read, where size, times and inode are the same too",
-    )
-    parser.add_argument(
-        "--max-bad-share", type=float, default=MAX_BAD_SHARE, metavar="X", help="most damaged documents to leave out (default %(default)s)"
-    )
+    add_finishing_arguments(parser)
     parser.set_defaults(workers=None)
 
 

@@ -41,6 +41,11 @@ def add_arguments(parser) -> None:
     parser.add_argument("--shard", metavar="I/N", help="do every N-th part from the I-th (from 0) and publish nothing; see codemix merge")
     parser.add_argument("--tokenizer-only", action="store_true", help="train the recipe's tokenizer where it is missing, and nothing else")
     parser.add_argument("--force", action="store_true", help="prepare again what is already prepared")
+    add_finishing_arguments(parser)
+
+
+def add_finishing_arguments(parser) -> None:
+    """Declare what prepare and merge both take."""
     parser.add_argument(
         "--duplicates-by",
         choices=list(DECIDERS),
