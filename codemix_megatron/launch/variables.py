@@ -1,11 +1,13 @@
 """Environment variables as the files that describe a cluster hold them."""
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 from codemix_megatron.recipe.reading import Faults, kind_of
 from codemix_megatron.redaction import names_secret, secret_in
 
-__all__ = ["read_variables", "secret_variables"]
+__all__ = ["read_variables", "secret_variables", "texts_reader"]
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -21,6 +23,18 @@ def read_variables(value, path: str, faults: Faults) -> dict[str, str] | None:
         if isinstance(text, bool) or not isinstance(text, (str, int, float)):
             faults.append(f"{path}.{name}: found {kind_of(text)}, needs text; quote it")
     return {str(name): str(text) for name, text in value.items()}
+
+
+def texts_reader(needed: str) -> Callable[[Any, str, Faults], dict[str, str] | None]:
+    """Return a reader of mappings from text to text; `needed` says which in the fault."""
+
+    def read(value, path: str, faults: Faults) -> dict[str, str] | None:
+        if not isinstance(value, dict) or not all(isinstance(text, str) for pair in value.items() for text in pair):
+            faults.append(f"{path}: needs {needed}")
+            return None
+        return dict(value)
+
+    return read
 
 
 def secret_variables(variables: dict[str, str]) -> list[str]:

@@ -2,18 +2,18 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from codemix_megatron.errors import RecipeError
-from codemix_megatron.launch.variables import read_variables, secret_variables
+from codemix_megatron.launch.settings_file import read_settings
+from codemix_megatron.launch.variables import read_variables, secret_variables, texts_reader
 from codemix_megatron.recipe.fields import says
-from codemix_megatron.recipe.reading import Faults, parse_yaml, read_block
 
 __all__ = ["Cluster", "Volume", "read_cluster"]
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123 label
 QUANTITY = re.compile(r"\d+(\.\d+)?(m|[KMGTPE]i?|k)?")
+
+read_labels = texts_reader("a mapping of texts, such as {node.kubernetes.io/instance-type: p5.48xlarge}; quote numbers")
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,7 @@ class Cluster:
     environment: dict[str, str] = says("environment variables to set", factory=dict, reader=read_variables)
     secrets: tuple[str, ...] = says("Secrets whose keys become environment variables", ())
     network_interface: str | None = says("interface for NCCL and gloo (default: eth0's address, as found)", None)
-    node_selector: dict[str, str] = says(
-        "labels that nodes must have", factory=dict, reader=lambda v, path, faults: labels(v, path, faults)
-    )
+    node_selector: dict[str, str] = says("labels that nodes must have", factory=dict, reader=read_labels)
     queue: str | None = says("Kueue's queue", None)
     service_account: str | None = says("service account of the pods", None)
     save_seconds: int = says("seconds between the signal to leave and the kill (terminationGracePeriodSeconds)", 300)
@@ -59,28 +57,9 @@ class Cluster:
         return self.ranks_per_node or self.gpus_per_node or 1
 
 
-def labels(value, path: str, faults: Faults) -> dict[str, str] | None:
-    """Read a mapping of labels."""
-    if not isinstance(value, dict) or not all(isinstance(text, str) for pair in value.items() for text in pair):
-        faults.append(f"{path}: needs a mapping of texts, such as {{node.kubernetes.io/instance-type: p5.48xlarge}}; quote numbers")
-        return None
-    return dict(value)
-
-
 def read_cluster(path) -> Cluster:
     """Read a cluster's file; raises RecipeError with all its faults at once."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as fault:
-        raise RecipeError(f"cannot be read ({getattr(fault, 'strerror', None) or fault})", where=str(path)) from None
-    faults = Faults()
-    cluster = read_block(Cluster, parse_yaml(text, where=str(path)), "", faults)
-    if cluster is not None:
-        faults += cluster_faults(cluster)
-    if faults:
-        raise RecipeError(faults, where=str(path))
-    return cluster
+    return read_settings(Cluster, path, cluster_faults)
 
 
 def cluster_faults(cluster: Cluster) -> list[str]:

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codemix_megatron.errors import RecipeError
 from codemix_megatron.launch.joined_ranks import MASTER_PORT, NodeCommand
-from codemix_megatron.launch.variables import read_variables, secret_variables
+from codemix_megatron.launch.settings_file import read_settings
+from codemix_megatron.launch.variables import read_variables, secret_variables, texts_reader
 from codemix_megatron.recipe.fields import says
-from codemix_megatron.recipe.reading import Faults, parse_yaml, read_block
 
 __all__ = ["Machines", "read_machines", "render_task"]
 
@@ -34,7 +33,7 @@ class Machines:
     file_mounts: dict[str, str] = says(
         "path on the nodes -> bucket or folder; recipe, corpora and runs have to be in one",
         factory=dict,
-        reader=lambda v, p, f: texts(v, p, f),
+        reader=texts_reader("a mapping of paths, such as {/data: s3://mine/data}"),
     )
     environment: dict[str, str] = says("environment variables to set", factory=dict, reader=read_variables)
     secrets: tuple[str, ...] = says("variables whose values `sky launch --secret NAME` gives", ())
@@ -48,28 +47,9 @@ class Machines:
         return self.ranks_per_node or (int(count) if count else 1)
 
 
-def texts(value, path: str, faults: Faults) -> dict[str, str] | None:
-    """Read a mapping of paths."""
-    if not isinstance(value, dict) or not all(isinstance(text, str) for pair in value.items() for text in pair):
-        faults.append(f"{path}: needs a mapping of paths, such as {{/data: s3://mine/data}}")
-        return None
-    return dict(value)
-
-
 def read_machines(path) -> Machines:
     """Read a file of machines; raises RecipeError with all its faults at once."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as fault:
-        raise RecipeError(f"cannot be read ({getattr(fault, 'strerror', None) or fault})", where=str(path)) from None
-    faults = Faults()
-    machines = read_block(Machines, parse_yaml(text, where=str(path)), "", faults)
-    if machines is not None:
-        faults += machine_faults(machines)
-    if faults:
-        raise RecipeError(faults, where=str(path))
-    return machines
+    return read_settings(Machines, path, machine_faults)
 
 
 def machine_faults(machines: Machines) -> list[str]:

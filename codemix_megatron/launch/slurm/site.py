@@ -2,13 +2,11 @@
 
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
-from codemix_megatron.errors import RecipeError
+from codemix_megatron.launch.settings_file import read_settings
 from codemix_megatron.launch.variables import read_variables, secret_variables
 from codemix_megatron.recipe.fields import says
-from codemix_megatron.recipe.reading import Faults, parse_yaml, read_block
 from codemix_megatron.redaction import names_secret, secret_in
 
 __all__ = ["MEMORY", "Apptainer", "Container", "Resources", "Site", "read_site"]
@@ -126,21 +124,7 @@ class Site:
 
 def read_site(path) -> Site:
     """Read a site file; raises RecipeError with all its faults at once."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as fault:
-        reason = getattr(fault, "strerror", None) or fault
-        raise RecipeError(
-            f"cannot be read ({reason}); give the path of a site file, such as slurm/sites/cpu.yaml", where=str(path)
-        ) from None
-    faults = Faults()
-    site = read_block(Site, parse_yaml(text, where=str(path)), "", faults)
-    if site is not None:
-        faults += site_faults(site)
-    if faults:
-        raise RecipeError(faults, where=str(path))
-    return site
+    return read_settings(Site, path, site_faults, "; give the path of a site file, such as slurm/sites/cpu.yaml")
 
 
 def site_faults(site: Site) -> list[str]:
