@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+from codemix_megatron.cli.asked_model import asked_model_fault, least_fault
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.records.run_folder import RunFolder
 
@@ -78,16 +79,9 @@ def refuse_or_show(result, folder: Path) -> None:
 
 def check(arguments) -> None:
     """Raise EvaluationError unless exactly one judge is named and numbers make sense."""
-    if bool(arguments.endpoint) == bool(arguments.judge_folder):
-        raise EvaluationError("name one judge: --endpoint URL with --model NAME, or --judge-folder DIR")
-    if arguments.endpoint and not arguments.model:
-        raise EvaluationError("--model: missing; it is the judge's name at the endpoint")
-    if arguments.endpoint and not arguments.endpoint.startswith(("http://", "https://")):
-        raise EvaluationError(f"--endpoint: found {arguments.endpoint!r}, needs http:// or https://")
-    for name, least in (("items", 1), ("max_tokens", 1), ("threads", 1), ("retries", 0)):
-        value = getattr(arguments, name)
-        if value is not None and value < least:
-            raise EvaluationError(f"--{name.replace('_', '-')}: found {value}, must be at least {least}")
+    least = {"items": 1, "max_tokens": 1, "threads": 1, "retries": 0}
+    if fault := asked_model_fault(arguments, "judge") or least_fault(arguments, least):
+        raise EvaluationError(fault)
     if arguments.timeout <= 0:
         raise EvaluationError(f"--timeout: found {arguments.timeout}, must be above 0")
     if "{prompt}" not in arguments.template:

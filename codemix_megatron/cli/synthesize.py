@@ -4,6 +4,7 @@ import glob
 import sys
 from pathlib import Path
 
+from codemix_megatron.cli.asked_model import asked_model_fault, least_fault
 from codemix_megatron.cores import available_cores
 from codemix_megatron.errors import CorpusError
 
@@ -70,16 +71,9 @@ def run(arguments) -> None:
 
 def check(arguments) -> None:
     """Raise CorpusError unless exactly one teacher is named and numbers make sense."""
-    if bool(arguments.endpoint) == bool(arguments.teacher_folder):
-        raise CorpusError("name one teacher: --endpoint URL with --model NAME, or --teacher-folder DIR")
-    if arguments.endpoint and not arguments.model:
-        raise CorpusError("--model: missing; it is the teacher's name at the endpoint")
-    if arguments.endpoint and not arguments.endpoint.startswith(("http://", "https://")):
-        raise CorpusError(f"--endpoint: found {arguments.endpoint!r}, needs http:// or https://")
     least = {"solutions": 2, "test_replies": 1, "tests": 2, "keep": 1, "max_tokens": 1, "threads": 1, "retries": 0}
-    for name, lowest in least.items():
-        if getattr(arguments, name) < lowest:
-            raise CorpusError(f"--{name.replace('_', '-')}: found {getattr(arguments, name)}, must be at least {lowest}")
+    if fault := asked_model_fault(arguments, "teacher") or least_fault(arguments, least):
+        raise CorpusError(fault)
     for name in ("timeout", "requests_per_minute"):
         value = getattr(arguments, name)
         if value is not None and not value > 0:

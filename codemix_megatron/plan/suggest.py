@@ -5,7 +5,8 @@ Times are for ranking, not for promises: FLOPs at a share of the device's peak, 
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import product
+from typing import Literal
 
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.plan.cost import count_parameters, layer_matrices, training_flops_per_token
@@ -21,7 +22,8 @@ DEVICES_PER_NODE = 8
 WITHIN_NODE = {"a100": 300e9, "a100-40": 300e9, "h100": 450e9, "h200": 450e9, "b200": 900e9, "mi300x": 448e9}
 PCIE, BETWEEN_NODES = 32e9, 50e9
 BACKWARD_SHARE = 2 / 3  # of a step's computing, behind which gradients are reduced
-LARGEST_MICRO_BATCH = 16
+RECOMPUTE: tuple[Literal["none", "full"], ...] = ("none", "full")
+TENSOR_RANKS, MICRO_BATCHES = (1, 2, 4, 8), (1, 2, 4, 8, 16)
 ALIKE = 1.02  # times within this are the same, and fewer model ranks, then larger micro batches, come first
 
 
@@ -69,24 +71,26 @@ def order(one: Suggestion, fastest: float) -> tuple:
 
 def candidates(recipe: Recipe, ranks: int) -> Iterator[Recipe]:
     """Yield the recipe at every layout its model and batch divide into; context and virtual stages stay as the recipe has them."""
-    for tensor in (1, 2, 4, 8):
-        for pipeline in divisors(recipe.model.num_layers):
-            for recompute in ("none", "full"):
-                given: dict[str, Any] = {
-                    "tensor": tensor,
-                    "pipeline": pipeline,
-                    "recompute": recompute,
-                    "data": None,
-                    "sequence_parallel": tensor > 1,
-                }
-                layout = replace(recipe.parallel, **given, virtual_pipeline=recipe.parallel.virtual_pipeline if pipeline > 1 else 1)
-                if ranks % layout.model_ranks:
-                    continue
-                data = ranks // layout.model_ranks
-                for micro in (1, 2, 4, 8, LARGEST_MICRO_BATCH):
-                    changed = replace(recipe, parallel=layout, batch=replace(recipe.batch, micro_sequences=micro))
-                    if not layout_faults(changed) and not share_faults(changed, data):
-                        yield changed
+    for layout, micro in product(layouts(recipe, ranks), MICRO_BATCHES):
+        changed = replace(recipe, parallel=layout, batch=replace(recipe.batch, micro_sequences=micro))
+        if not layout_faults(changed) and not share_faults(changed, ranks // layout.model_ranks):
+            yield changed
+
+
+def layouts(recipe: Recipe, ranks: int) -> Iterator[Parallel]:
+    """Yield the ways to spread copies of the model over `ranks`."""
+    for tensor, pipeline, recompute in product(TENSOR_RANKS, divisors(recipe.model.num_layers), RECOMPUTE):
+        layout = replace(
+            recipe.parallel,
+            tensor=tensor,
+            pipeline=pipeline,
+            recompute=recompute,
+            data=None,
+            sequence_parallel=tensor > 1,
+            virtual_pipeline=recipe.parallel.virtual_pipeline if pipeline > 1 else 1,
+        )
+        if ranks % layout.model_ranks == 0:
+            yield layout
 
 
 def divisors(number: int) -> list[int]:
