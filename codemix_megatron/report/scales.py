@@ -11,6 +11,7 @@ from codemix_megatron.report.dot_panels import panel_grid
 from codemix_megatron.report.measures import Measure
 from codemix_megatron.report.palette import INK, SOFT, look_at
 from codemix_megatron.report.paper import read_paper
+from codemix_megatron.report.study_figures import describe_changes
 from codemix_megatron.report.study_view import StudyView
 from codemix_megatron.report.verdicts import Verdict, decide, values_of
 from codemix_megatron.report.wording import plural, short_count
@@ -167,7 +168,7 @@ def scale_figure(scales: list[Scale], measures: list[Measure]) -> Figure:
     wide, narrow = (-(-len(drawn) // min(columns, len(drawn))) for columns in (4, 2))
     names = legend_heights([*(scale.line for scale in scales), *(["the paper's balanced→text"] * 2 if has_paper else [])])
     heights = (0.4 + names[0] + PANEL_INCHES * wide) / USUAL_WIDE, (0.4 + names[1] + PANEL_INCHES * narrow) / USUAL_NARROW
-    return draw_figure("scale", caption, describe(scales, drawn), draw, *heights)
+    return draw_figure("scale", caption, describe_changes(drawn, scales, scale_line, "parameters", short_count), draw, *heights)
 
 
 def draw_scale(axes, points, place: int, label: str) -> None:
@@ -192,13 +193,3 @@ def finish_axes(axes, measure: Measure, sizes: list[float]) -> None:
     axes.set_xlabel("parameters", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.margins(x=0.15)
-
-
-def describe(scales: list[Scale], measures: list[Measure]) -> str:
-    """Return the drawn numbers as text."""
-    parts = []
-    for measure in measures:
-        for scale in scales:
-            said = "; ".join(f"{short_count(size)} {change:+.3g}" for size, change, _ in scale_line(scale, measure))
-            parts.append(f"{measure.label}, {scale.line}, change by parameters: {said or 'no values'}")
-    return ". ".join(parts) + "."

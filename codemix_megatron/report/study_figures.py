@@ -1,5 +1,6 @@
 """Figures of a study: effects as a forest plot, the share of code, kinds of code; a panel for each measure."""
 
+from collections.abc import Callable
 from statistics import fmean, stdev
 
 from codemix_megatron.report.arms import Arm
@@ -12,7 +13,7 @@ from codemix_megatron.report.study_view import StudyView
 from codemix_megatron.report.sweeps import Sweep
 from codemix_megatron.report.verdicts import Verdict, values_of
 
-__all__ = ["forest_figure", "mean_dot", "quality_figure", "sweep_figure"]
+__all__ = ["describe_changes", "forest_figure", "mean_dot", "quality_figure", "sweep_figure"]
 
 MOST_PANELS = 8
 PANEL_INCHES, USUAL_WIDE, USUAL_NARROW = 2.5, 3.4, 3.2
@@ -94,9 +95,10 @@ def sweep_figure(sweeps: list[Sweep], measures: list[Measure], paper: dict | Non
         if paper and any(measure.paper_key for measure in drawn)
         else ""
     )
+    described = describe_changes(drawn, sweeps, line_of, "share of code", lambda share: f"{share:g} %")
     wide, narrow = (-(-len(drawn) // min(columns, len(drawn))) for columns in (4, 2))
     heights = (0.6 + PANEL_INCHES * wide) / USUAL_WIDE, (0.9 + PANEL_INCHES * narrow) / USUAL_NARROW
-    return draw_figure(f"sweep-{name}", caption, describe(sweeps, drawn), draw, *heights)
+    return draw_figure(f"sweep-{name}", caption, described, draw, *heights)
 
 
 def draw_line(axes, sweep: Sweep, measure: Measure, place: int) -> None:
@@ -118,11 +120,11 @@ def line_of(sweep: Sweep, measure: Measure) -> list[tuple[float, float, float | 
     return [(share, mean - points[0][1], spread) for share, mean, spread in points]
 
 
-def describe(sweeps: list[Sweep], measures: list[Measure]) -> str:
-    """Return the drawn numbers as text."""
+def describe_changes(measures: list[Measure], lines: list, points_of: Callable, over: str, shown: Callable[[float], str]) -> str:
+    """Return the numbers that `points_of` a line and a measure draws, as text: the change over what is called `over`."""
     parts = []
     for measure in measures:
-        for sweep in sweeps:
-            said = "; ".join(f"{share:g} % {change:+.3g}" for share, change, _ in line_of(sweep, measure))
-            parts.append(f"{measure.label}, {sweep.line}, change by share of code: {said or 'no values'}")
+        for line in lines:
+            said = "; ".join(f"{shown(place)} {change:+.3g}" for place, change, _ in points_of(line, measure))
+            parts.append(f"{measure.label}, {line.line}, change by {over}: {said or 'no values'}")
     return ". ".join(parts) + "."
