@@ -1,5 +1,6 @@
 """Tables of a study: means over seeds, and what each arm changed from its reference."""
 
+import math
 from dataclasses import replace
 from statistics import fmean, stdev
 
@@ -11,6 +12,7 @@ from codemix_megatron.report.wording import ABSENT, join_words, percent, plural,
 
 __all__ = ["arm_name", "effect_cell", "effect_table", "effect_text", "mean_text", "reading_aid", "seeds_text"]
 
+MOST_DIGITS = 8
 MINUS = "\u2212"
 GLUE = "\u00a0"  # keeps an interval in one line
 
@@ -35,19 +37,26 @@ def mean_text(measure: Measure, values: list[float]) -> str:
     return f"{text}{GLUE}±{GLUE}{number(measure, stdev(values))}" if len(values) > 1 else text
 
 
-def number(measure: Measure, value: float) -> str:
-    """Return a value as the measure is shown."""
-    return f"{value * measure.scale:.{measure.digits}f}".replace("-", MINUS)
+def number(measure: Measure, value: float, digits: int | None = None) -> str:
+    """Return a value as the measure is shown, with its decimal places unless others are given."""
+    return f"{value * measure.scale:.{measure.digits if digits is None else digits}f}".replace("-", MINUS)
+
+
+def digits_for(measure: Measure, effect: float) -> int:
+    """Return the measure's decimal places, or as many as show two digits of an effect that would read as zero."""
+    shown = abs(effect * measure.scale)
+    return measure.digits if shown >= 0.5 * 10**-measure.digits or shown == 0 else min(MOST_DIGITS, 1 - math.floor(math.log10(shown)))
 
 
 def effect_text(measure: Measure, verdict: Verdict) -> str:
     """Return a difference with its interval: +1.2 [0.3, 2.1]."""
     effect = verdict.effect
-    text = signed(effect.value * measure.scale, measure.digits)
+    digits = digits_for(measure, effect.value)
+    text = signed(effect.value * measure.scale, digits)
     return (
         text
         if effect.low is None or effect.high is None
-        else f"{text} [{number(measure, effect.low)},{GLUE}{number(measure, effect.high)}]"
+        else f"{text} [{number(measure, effect.low, digits)},{GLUE}{number(measure, effect.high, digits)}]"
     )
 
 

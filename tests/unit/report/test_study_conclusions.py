@@ -23,6 +23,7 @@ from codemix_megatron.report.page import page
 from codemix_megatron.report.run_data import read_run
 from codemix_megatron.report.signal import order_by_signal, signal_of
 from codemix_megatron.report.study_figures import mean_dot
+from codemix_megatron.report.study_tables import effect_text
 from codemix_megatron.report.study_view import StudyView
 from codemix_megatron.report.sweeps import find_sweeps
 from codemix_megatron.report.verdicts import ONE_RUN, OTHER_BUDGET, OTHER_ITEMS, SAME_SEEDS
@@ -381,3 +382,16 @@ def test_the_table_of_mixtures_counts_what_journals_say_was_consumed(tmp_path):
             tokens = sum(count for source, count in last.items() if kinds[source].replace("_", " ") == kind)
             assert int(cell.text.replace(",", "")) == tokens
             assert not total or float(cell.below.rstrip(" %\u202f\u00a0")) == pytest.approx(100 * tokens / total, abs=0.51)
+
+
+def test_an_effect_that_would_read_as_zero_shows_two_digits(tmp_path):
+    random = np.random.default_rng(1)
+    for name, share, level in (("text-only", 0.0, 1.5), ("code", 1.0, 1.49982)):
+        for seed in (1, 2, 3):
+            write_scores(seeded_run(tmp_path / f"{name}-seed-{seed}", share, seed), {"text": level + 1e-5 * random.normal()})
+    view = view_of(read_all(tmp_path))
+    verdict = next(iter(view.verdicts.values()))
+    said = effect_text(next(m for m in view.measures if m.label.startswith("text")), verdict)
+    shown = [float(number) for number in re.findall(r"\d+\.\d+", said)]
+    assert shown == pytest.approx([abs(n) for n in (verdict.effect.value, verdict.effect.low, verdict.effect.high)], rel=0.05)
+    assert shown[0] > 0
