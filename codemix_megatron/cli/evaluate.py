@@ -29,8 +29,8 @@ EPILOG = """examples:
 
 Suites are YAML files; `paper`, `small` and `languages` are built in (docs/evaluation.md). Nothing is downloaded unless --hub is given.
 Every item's score is kept in scores/items: a stopped evaluation resumes at the task it was in, the same model is not scored
-twice on the same task, and reports compare runs item by item. An accuracy counts as distinguishable from chance when it is
-two standard errors away from it."""
+twice on the same task, and reports compare runs item by item. Whether an accuracy is distinguishable from chance is decided by
+the exact binomial test at 5 % (other measures: two standard errors)."""
 
 TABLE_WIDTH = 110  # where the output is no terminal
 
