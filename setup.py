@@ -63,6 +63,7 @@ setup(
         "scikit-learn>=1.3",
         "scipy>=1.11",
         "sentencepiece>=0.2",
+        "shtab>=1.7",
         "tensorboard>=2.16",
         "tokenizers>=0.20",
         "torch>=2.6",

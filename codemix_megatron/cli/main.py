@@ -6,9 +6,9 @@ when its command is asked for, so that `codemix --help` starts at once.
 
 import argparse
 import errno
-import importlib
 import sys
 
+from codemix_megatron.cli.commands import COMMANDS, command_list, declare
 from codemix_megatron.errors import CodemixError, machine_fault
 from codemix_megatron.megatron.upstream_warnings import hide_upstream_warnings
 from codemix_megatron.printable import printable_output
@@ -16,38 +16,6 @@ from codemix_megatron.redaction import redact
 from codemix_megatron.version import __version__
 
 __all__ = ["main"]
-
-COMMANDS = {
-    "init": "a first recipe and study with comments, from two folders or a public model",
-    "prepare": "documents -> Megatron .bin/.idx corpora with manifests",
-    "merge": "join the parts that the shards of `codemix prepare --shard` have done",
-    "inspect": "what a prepared corpus holds: its manifest, and documents as text",
-    "remove": "make a corpus without documents of an origin, and name the runs that read them",
-    "verify-corpus": "read prepared corpora again, all of it, and name what is damaged",
-    "tokenizer": "train a tokenizer on corpora, compare tokenizers on them",
-    "verify": "run solutions against their tests in a sandbox, keep those that pass",
-    "synthesize": "a teacher writes solutions and tests, the sandbox keeps those that agree, as a corpus",
-    "plan": "show what a recipe will do: sequences, steps, epochs, parameters, memory, FLOPs",
-    "study": "many runs that share parents, described once: plan, run, status, resume, report",
-    "train": "train a recipe on any number of ranks; resumes a run folder that is there",
-    "watch": "follow a run that trains elsewhere, through the files of its folder alone",
-    "launch": "train, prepare or evaluate as Slurm jobs that are requeued after failures",
-    "site": "a site file for this cluster, out of what Slurm says of it",
-    "average": "the mean of a run's last checkpoints, as a run to export, score, branch off or train on from",
-    "checkpoints": "list what a run has saved, why each is kept, and whether it is complete",
-    "export": "checkpoint -> Hugging Face folder, logits checked",
-    "import": "Hugging Face folder -> run folder to train on from",
-    "evaluate": "score an export: bits per byte, multiple choice through lm-eval",
-    "judge": "whose answers a judge prefers: pairwise, both orders, over any OpenAI-compatible endpoint",
-    "audit": "what a run really consumed, recounted per phase, source and language",
-    "swarm": "mixtures drawn, trained, fitted, and the next ones proposed, round after round",
-    "law": "what mixtures do to losses, fitted over many runs, and which to try next",
-    "report": "runs -> one HTML page with figures",
-    "demo": "every command on the standard library's own sources, in minutes",
-    "doctor": "what this machine has: devices, versions, engines, and whether they work",
-}
-
-MODULES = {"import": "import_", "verify-corpus": "verify_corpus", "study": "study.command"}  # where a command's name cannot be a module's
 
 # What the machine refuses; any other OSError is a fault of ours and keeps its traceback.
 MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)
@@ -114,24 +82,29 @@ def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespac
     return arguments
 
 
+class WithoutCommands(argparse.RawDescriptionHelpFormatter):
+    """Leaves the commands out of the list of arguments: the description has them by groups."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """Take an argument into the list, unless it is the command."""
+        if action.dest != "command":
+            super().add_argument(action)
+
+
 def build_parser(argv: list[str]) -> argparse.ArgumentParser:
-    """Return the parser; only the module of the command in `argv` is imported."""
+    """Return the parser; only the modules of commands named in `argv` are imported."""
     parser = argparse.ArgumentParser(
         prog="codemix",
-        description="Ask what code in the pre-training data does to everything else a model can do.",
+        description=f"Ask what code in the pre-training data does to everything else a model can do.\n\n{command_list()}",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=WithoutCommands,
     )
     parser.add_argument("--version", action="version", version=f"codemix_megatron {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    asked = next((word for word in argv if word in COMMANDS), None)
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
-        if name == asked:
-            module = importlib.import_module(f"codemix_megatron.cli.{MODULES.get(name, name)}")
-            command.epilog = getattr(module, "EPILOG", None)
-            module.add_arguments(command)
-            command.set_defaults(run=module.run)
+        if name in argv:
+            declare(name, command)
     return parser
 
 

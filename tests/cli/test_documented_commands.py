@@ -8,7 +8,8 @@ import shlex
 import pytest
 from tiny_run import REPOSITORY
 
-from codemix_megatron.cli.main import COMMANDS, build_parser, parse
+from codemix_megatron.cli.commands import COMMANDS
+from codemix_megatron.cli.main import build_parser, parse
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md")), *sorted((REPOSITORY / "examples").rglob("*.yaml"))]
 

@@ -52,7 +52,7 @@ def test_empty_corpus_is_refused_and_leaves_nothing(tiny):
 
 
 def test_every_command_has_help_with_examples(tiny):
-    from codemix_megatron.cli.main import COMMANDS
+    from codemix_megatron.cli.commands import COMMANDS
 
     for command in COMMANDS:
         done = tiny.codemix(command, "--help")

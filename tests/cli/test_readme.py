@@ -36,7 +36,7 @@ def test_commands_run_in_the_order_of_their_page(tiny, tmp_path):
 
 
 def test_every_command_and_room_has_its_line():
-    from codemix_megatron.cli.main import COMMANDS
+    from codemix_megatron.cli.commands import COMMANDS
 
     rooms = [p.name for p in (REPOSITORY / "codemix_megatron").iterdir() if p.is_dir() and (p / "__init__.py").is_file()]
     assert not [name for name in COMMANDS if f"codemix {name}" not in COMMANDS_PAGE]
