@@ -16,16 +16,18 @@ RECIPE, RUN = "/data/recipe.yaml", RunFolder("/data/runs/mine")
 
 def scripts() -> dict[str, str]:
     """Return file name -> text."""
-    cpu, gpu = (read_site(HERE / "sites" / f"{name}.yaml") for name in ("cpu", "gpu-pyxis"))
+    cpu, gpu, apptainer = (read_site(HERE / "sites" / f"{name}.yaml") for name in ("cpu", "gpu-pyxis", "gpu-apptainer"))
     prepared = render_preparation(RECIPE, [], RUN, cpu, 4)
     return {
         "train-one-node.sbatch": render_training(RECIPE, [], RUN, cpu, 8),
         "train-many-nodes.sbatch": render_training(RECIPE, [], RUN, cpu, 32),
         "train-gpu-pyxis.sbatch": render_training(RECIPE, [], RUN, gpu, 32),
+        "train-gpu-apptainer.sbatch": render_training(RECIPE, [], RUN, apptainer, 32),
         "prepare-array.sbatch": prepared["prepare"][0],
         "merge.sbatch": prepared["merge"][0],
         "export-and-evaluate.sbatch": render_scoring(RUN, cpu)["score"][0],
         "export-and-evaluate-gpu-pyxis.sbatch": render_scoring(RUN, gpu)["score"][0],
+        "export-and-evaluate-gpu-apptainer.sbatch": render_scoring(RUN, apptainer)["score"][0],
     }
 
 
