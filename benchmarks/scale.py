@@ -51,6 +51,7 @@ from codemix_megatron.watch.node_heartbeats import NodeSummary, summary_seconds
 RANKS_PER_NODE = 8
 TARGETS = {"exponent": 1.1, "cpu_seconds_per_rank_per_50_steps": 0.5, "rendezvous_cpu_seconds_of_busiest": 5.0}
 TENSORS = 24  # of a rank in a save
+MEETINGS = 3  # of clients at each number of them
 
 
 @dataclass
@@ -260,6 +261,11 @@ def heartbeat_cost(size: int, folder: Path) -> tuple[Cost, float]:
     return Cost(time.process_time() - began + busiest, busiest), nodes / summary_seconds(nodes, 5.0)  # the first and the last rank read
 
 
+def least_rendezvous_cost(size: int) -> Cost:
+    """Return the least of three: what else the machine does to caches and to queues of its processes adds, and never subtracts."""
+    return min((rendezvous_cost(size) for _ in range(MEETINGS)), key=lambda cost: cost.total)
+
+
 def rendezvous_cost(size: int, processes: int = 2) -> Cost:
     """Have real clients of torch's store, on threads of some processes, meet by the function that ranks meet by; rank 0 serves here."""
     with reserve_port() as held:
@@ -315,7 +321,7 @@ def measure(arguments) -> dict:
     sizes = [arguments.ranks // 8, arguments.ranks // 4, arguments.ranks // 2, arguments.ranks]
     counts = [arguments.clients // 8, arguments.clients // 4, arguments.clients // 2, arguments.clients]
     print(f"{'what':<26}{'ranks':>7}{'CPU s, all':>12}{'per rank':>12}{'busiest':>10}{'growth':>8}")
-    figures = {"rendezvous": show("rendezvous (real clients)", {size: rendezvous_cost(size) for size in counts})}
+    figures = {"rendezvous": show("rendezvous (real clients)", {size: least_rendezvous_cost(size) for size in counts})}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         kinds = {
