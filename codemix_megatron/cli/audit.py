@@ -2,6 +2,7 @@
 
 import sys
 
+from codemix_megatron.cli.json_output import add_json_option, print_json
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.plan.branch import recorded_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
@@ -18,6 +19,7 @@ __all__ = ["add_arguments", "run"]
 EPILOG = """examples:
   codemix audit runs/demo
   codemix audit runs/demo --output audit.json
+  codemix audit runs/demo --json | jq .agrees
 
 Exit code 1 when the recount and the journal differ."""
 
@@ -26,6 +28,7 @@ def add_arguments(parser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("run_folder", metavar="RUN", help="run folder, finished or not")
     parser.add_argument("--output", help="write the counts as JSON too")
+    add_json_option(parser, "the counts and what differs")
 
 
 def run(arguments) -> int:
@@ -37,16 +40,32 @@ def run(arguments) -> int:
         raise CodemixError(f"{folder.journal}: no step yet, nothing to count")
     recipe = read_run_recipe(folder)
     manifests = read_manifests(recipe)
-    check_corpus_files(folder, manifests, sys.stdout.write)
+    check_corpus_files(folder, manifests, (sys.stderr if arguments.json else sys.stdout).write)
     plan = make_plan(recipe, manifests, branch=recorded_branch_point(folder))
     skipped = [(plan.sequences_at(e.step - 1), plan.sequences_at(e.step)) for e in of_kind(events, SkippedEvent)]
     drawn = {name: manifests[name] for name in plan.sources}
     counted = recount(recipe, plan, list(drawn.values()), steps[-1].sequences, skipped)
     learned = recount_learned(recipe, plan, drawn, counted, steps[-1].sequences, skipped)
-    print_table(counted, learned)
+    wrong, wrong_learned = compare(plan, counted, steps[-1]), compare_learned(learned, steps)
     if arguments.output:
         write_json(arguments.output, with_learned(counted, learned))
-    return max(compare(plan, counted, steps[-1]), compare_learned(learned, steps))
+    if arguments.json:
+        up_to = {"step": steps[-1].step, "steps": plan.steps}
+        print_json(
+            {
+                "agrees": not (wrong or wrong_learned),
+                **up_to,
+                "differences": wrong + wrong_learned,
+                "tokens": with_learned(counted, learned),
+            }
+        )
+    else:
+        print_table(counted, learned)
+        sys.stdout.write(
+            f"the journal differs: {'; '.join(wrong)}\n" if wrong else f"the journal agrees, up to step {steps[-1].step} of {plan.steps}\n"
+        )
+        sys.stdout.write(f"the journal says otherwise: {'; '.join(wrong_learned)}\n" if wrong_learned else "")
+    return 1 if wrong or wrong_learned else 0
 
 
 def recount(recipe, plan, manifests, sequences_seen: int, skipped=()) -> dict:
@@ -119,30 +138,24 @@ def print_table(counted: dict, learned: dict) -> None:
     Console().print(table)
 
 
-def compare(plan, counted: dict, last_step: StepEvent) -> int:
-    """Compare the recount of each source with the journal, token by token."""
+def compare(plan, counted: dict, last_step: StepEvent) -> list[str]:
+    """Return where the recount of a source differs from the journal, token by token."""
     wrong = []
     for source, journalled in last_step.tokens_per_source.items():
         recounted = sum(sum(sources[source].values()) for sources in counted.values()) + plan.sources[source]["tokens_before"]
         if recounted != journalled:
             wrong.append(f"{source}: {recounted} recounted, {journalled} in the journal")
-    if wrong:
-        sys.stdout.write("the journal differs: " + "; ".join(wrong) + "\n")
-        return 1
-    sys.stdout.write(f"the journal agrees, up to step {last_step.step} of {plan.steps}\n")
-    return 0
+    return wrong
 
 
-def compare_learned(learned: dict, steps: list[StepEvent]) -> int:
-    """Compare what was learned of each source with the sum over the journal's steps; journals of earlier versions do not say it."""
+def compare_learned(learned: dict, steps: list[StepEvent]) -> list[str]:
+    """Return where what was learned of a source differs from the sum over the journal's steps; journals of earlier versions do not say it."""
     journalled = [step.learned_per_source for step in steps if step.learned_per_source is not None]
     if len(journalled) < len(steps):
-        return 0
+        return []
     wrong = []
     for source in next(iter(learned.values())):
         recounted, logged = sum(sources[source] for sources in learned.values()), sum(of.get(source, 0) for of in journalled)
         if recounted != logged:
             wrong.append(f"{source}: {recounted} tokens learned by the recount, {logged} by the journal")
-    if wrong:
-        sys.stdout.write("the journal says otherwise: " + "; ".join(wrong) + "\n")
-    return 1 if wrong else 0
+    return wrong

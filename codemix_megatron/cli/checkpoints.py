@@ -1,10 +1,9 @@
 """codemix checkpoints: what a run has saved, why each is kept, and whether it is complete."""
 
-import json
 import sys
-from dataclasses import asdict
 from datetime import UTC, datetime
 
+from codemix_megatron.cli.json_output import add_json_option, print_json
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.records.run_folder import RunFolder
 
@@ -22,7 +21,7 @@ def add_arguments(parser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("run_folder", metavar="RUN", help="run folder, in training or not")
     parser.add_argument("--verify", action="store_true", help="compare every file with its checksum")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_json_option(parser, "the checkpoints")
 
 
 def run(arguments) -> int:
@@ -37,7 +36,7 @@ def run(arguments) -> int:
         task = bar.add_task("reading")
         entries = list_run(folder, arguments.verify, lambda done, total: bar.update(task, completed=done, total=total))
     if arguments.json:
-        sys.stdout.write(json.dumps([asdict(entry) for entry in entries], indent=2) + "\n")
+        print_json(entries)
     else:
         print_table(entries)
     torn = [entry for entry in entries if entry.is_checkpoint and entry.fault]

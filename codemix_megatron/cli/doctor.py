@@ -7,6 +7,7 @@ import os
 import shutil
 
 from codemix_megatron.cli import doctor_machine
+from codemix_megatron.cli.json_output import add_json_option, print_json
 from codemix_megatron.cores import available_cores
 from codemix_megatron.errors import CodemixError, SandboxError
 
@@ -14,6 +15,7 @@ __all__ = ["add_arguments", "run"]
 
 EPILOG = """examples:
   codemix doctor
+  codemix doctor --json             for a script or a bug report
   codemix doctor --site site.yaml   a job of some minutes on two nodes of a cluster: do they train together, and how fast?
   codemix doctor --recipe-keys      every key of a recipe with its default and meaning
   codemix doctor --mixtures         mixtures that others have published, as a recipe can name them"""
@@ -37,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", type=float, default=900, metavar="SECONDS", help="with --site: longest wait for the job (default: 900)")
     parser.add_argument("--recipe-keys", action="store_true", help="print every key a recipe may have")
     parser.add_argument("--mixtures", action="store_true", help="list published mixtures, each with its source")
+    add_json_option(parser, "what was found")
 
 
 def run(arguments) -> int:
@@ -54,14 +57,22 @@ def run(arguments) -> int:
         from codemix_megatron.cli.doctor_site import try_site
 
         return try_site(arguments.site, arguments.wait, lambda text: console.print(text, markup=False))
-    failures = 0
-    for name, probe in PROBES.items():
-        try:
-            verdict, text = "ok", probe()
-        except CodemixError as fault:
-            verdict, text, failures = "FAILS", str(fault), failures + 1
-        console.print(f"{name:<22} {verdict:<6} {text}", markup=False)
-    return 1 if failures else 0
+    found = []
+    for name in PROBES:
+        found.append(examine(name))
+        if not arguments.json:
+            console.print(f"{name:<22} {'ok' if found[-1]['works'] else 'FAILS':<6} {found[-1]['found']}", markup=False)
+    if arguments.json:
+        print_json(found)
+    return 0 if all(entry["works"] for entry in found) else 1
+
+
+def examine(name: str) -> dict:
+    """Return whether one part of the machine works, and what was found."""
+    try:
+        return {"name": name, "works": True, "found": PROBES[name]()}
+    except CodemixError as fault:
+        return {"name": name, "works": False, "found": str(fault)}
 
 
 def versions() -> str:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from codemix_megatron.cli.evaluate_ranks import as_copies, on_ranks, ranks_progress
+from codemix_megatron.cli.json_output import add_json_option, print_json
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.inference.offline import allow_network
 from codemix_megatron.inference.progress import silent
@@ -69,6 +70,7 @@ def add_arguments(parser) -> None:
         help="for a Hugging Face folder: score it as this recipe's runs are, on its corpora's held-out documents",
     )
     parser.add_argument("--force", action="store_true", help="score again what has scores")
+    add_json_option(parser, "the scores")
     parser.add_argument("--output", metavar="DIR", help="where the scores of a Hugging Face folder go (default: scores/NAME)")
 
 
@@ -87,7 +89,10 @@ def run(arguments) -> int:
         return 0
     with progress_bars(Console(file=sys.stderr)) as progress:
         scores = evaluate(arguments, items, progress)
-    print_scores(scores)
+    if arguments.json:
+        print_json(scores)
+    else:
+        print_scores(scores)
     for line in scores.not_scored:
         sys.stderr.write(f"not scored: {line}\n")
     return 0

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from codemix_megatron.cli.json_output import add_json_option, print_json
 from codemix_megatron.cli.licences import print_licences
 from codemix_megatron.cli.read_documents import documents_of_run
 from codemix_megatron.corpus.corpus_check import corpus_prefix
@@ -51,6 +52,7 @@ def add_arguments(parser) -> None:
         "--redactions", action="store_true", help="print what was masked instead: counts of each form, samples with the masks"
     )
     parser.add_argument("--tokenizer", metavar="PATH", help="tokenizer to decode with (default: that of the manifest)")
+    add_json_option(parser, "the manifest and the documents, or the licences,")
 
 
 def run(arguments) -> None:
@@ -58,30 +60,49 @@ def run(arguments) -> None:
     if arguments.samples < 0 or arguments.characters < 0:
         raise CorpusError(f"--samples {arguments.samples} --characters {arguments.characters}: neither may be negative")
     if arguments.licences:
-        print_licences(named_documents(arguments.corpus), arguments.list, arguments.origins)
+        print_licences(named_documents(arguments.corpus), arguments.list, arguments.origins, arguments.json)
         return
     prefix = corpus_prefix(arguments.corpus)
     if arguments.redactions:
-        print_redactions(prefix)
-        return
+        print_redactions(prefix, arguments.json)
+    else:
+        print_corpus(prefix, arguments)
+
+
+def print_corpus(prefix: str, arguments) -> None:
+    """Print the manifest, or what the index holds where there is none, and some documents."""
     manifest = CorpusManifest.read(prefix) if manifest_path(prefix).is_file() else None
     reader = IndexedReader(prefix)
+    tokenizer = find_tokenizer(arguments.tokenizer, manifest)
+    numbers = arguments.document or draw_documents(reader, manifest, arguments.samples, arguments.seed, held_out=arguments.held_out)
+    documents = decode_documents(reader, manifest, tokenizer, numbers)
+    index = {"prefix": prefix, "documents": reader.num_documents, "tokens": reader.num_tokens, "dtype": reader.dtype.name}
+    if arguments.json:
+        shown = [document_as_plain(document, arguments.characters, arguments.ids) for document in documents]
+        print_json({"index": index, "manifest": manifest, "documents": shown})
+        return
     if manifest:
         print_manifest(manifest)
     else:
-        print(
-            f"{prefix}: no manifest; its index holds {reader.num_documents:,} documents, {reader.num_tokens:,} tokens of {reader.dtype.name}"
-        )
-    tokenizer = find_tokenizer(arguments.tokenizer, manifest)
-    numbers = arguments.document or draw_documents(reader, manifest, arguments.samples, arguments.seed, held_out=arguments.held_out)
-    for document in decode_documents(reader, manifest, tokenizer, numbers):
+        print("{prefix}: no manifest; its index holds {documents:,} documents, {tokens:,} tokens of {dtype}".format(**index))
+    for document in documents:
         print_document(document, arguments.characters, arguments.ids)
 
 
-def print_redactions(prefix: str) -> None:
+def document_as_plain(document: DecodedDocument, characters: int, with_ids: bool) -> dict:
+    """Return one document for a script, its text cut where asked."""
+    plain = {"number": document.number, "language": document.language, "is_held_out": document.is_held_out, "tokens": len(document.ids)}
+    text = document.text if document.text is None else document.text[: characters or None]
+    return {**plain, "text": text, **({"ids": document.ids.tolist()} if with_ids else {})}
+
+
+def print_redactions(prefix: str, as_json: bool) -> None:
     """Print what was masked in a corpus, how often, in how many documents, and samples with the mask in them."""
     manifest = CorpusManifest.read(prefix)
     asked = manifest.filters.get("personal_data")
+    if as_json:
+        print_json({"asked": asked or [], "redactions": manifest.redactions})
+        return
     if not asked:
         print(f"{prefix}: nothing was asked to be masked (filters.personal_data)")
     elif not manifest.redactions:

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from codemix_megatron.cli.json_output import add_json_option, print_json
 from codemix_megatron.errors import CodemixError, CorpusError
 
 __all__ = ["add_arguments", "run"]
@@ -43,13 +44,14 @@ def add_arguments(parser) -> None:
     parser.add_argument("--corpus-tokens", action="append", metavar="NAME=N", help="size of a corpus; default: from the runs' plans")
     parser.add_argument("--explore", type=int, default=3, metavar="N", help="mixtures for exploring (default: 3)")
     parser.add_argument("--output", metavar="DIR", help="where the tables, the law and the proposals go")
+    add_json_option(parser, "errors, coefficients and proposals")
 
 
 def run(arguments) -> int:
     """Read, fit, print; propose and write where asked."""
     from codemix_megatron.analysis.law_forms import USUAL
     from codemix_megatron.analysis.law_views import fit_views
-    from codemix_megatron.cli.law_output import print_errors, print_proposals, write
+    from codemix_megatron.cli.law_output import block_of, law_as_plain, print_errors, print_proposals, write
 
     table, notes, sizes = read(arguments)
     kinds = USUAL if arguments.kind == "auto" else (arguments.kind,)
@@ -62,12 +64,15 @@ def run(arguments) -> int:
             if arguments.objective or (metric == metrics[-1] and not fits):
                 raise
             notes.append(f"not fitted: {fault}")
-    print_errors(table, fits)
+    if not arguments.json:
+        print_errors(table, fits)
     notes += list(dict.fromkeys(note for fit in fits.values() for note in fit.notes))
     proposals = propose_next(fits, arguments, sizes, notes) if arguments.objective else []
     for note in notes:
         sys.stderr.write(f"note: {note}\n")
-    if proposals:
+    if arguments.json:
+        print_json({**law_as_plain(table, fits), "proposals": [block_of(proposal) for proposal in proposals], "notes": notes})
+    elif proposals:
         print_proposals(proposals, arguments.objective)
     if arguments.output:
         write(Path(arguments.output), table, fits, proposals)

@@ -69,11 +69,16 @@ def write(folder: Path, table, fits: dict, proposals) -> None:
     from codemix_megatron.records.atomic import replace_text, write_json
 
     write_tables(table, folder)
-    content = {"runs": len(table.runs), "domains": table.domains, "phases": table.phases, "sizes": table.sizes}
-    write_json(folder / "law.json", {**content, "metrics": {metric: fit_as_plain(fit, table) for metric, fit in fits.items()}})
+    write_json(folder / "law.json", law_as_plain(table, fits))
     if proposals:
         replace_text(folder / "proposals.yaml", yaml.safe_dump([block_of(p) for p in proposals], sort_keys=False))
-    sys.stdout.write(f"{folder}\n")
+    sys.stderr.write(f"{folder}\n")
+
+
+def law_as_plain(table, fits: dict) -> dict:
+    """Return what was fitted to which runs."""
+    content = {"runs": len(table.runs), "domains": table.domains, "phases": table.phases, "sizes": table.sizes}
+    return {**content, "metrics": {metric: fit_as_plain(fit, table) for metric, fit in fits.items()}}
 
 
 def fit_as_plain(fit, table) -> dict:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from codemix_megatron.cli.json_output import print_json
 from codemix_megatron.corpus.document_table import DocumentOrigin
 from codemix_megatron.records.atomic import writing
 
@@ -18,7 +19,9 @@ UNKNOWN = "unknown"
 Counts = dict[tuple[str, str], np.ndarray]  # (licence, origin) -> documents, bytes, tokens
 
 
-def print_licences(documents: Iterable[tuple[str, DocumentOrigin]], list_path: str | None, origins_path: str | None = None) -> None:
+def print_licences(
+    documents: Iterable[tuple[str, DocumentOrigin]], list_path: str | None, origins_path: str | None = None, as_json: bool = False
+) -> None:
     """Print documents, bytes and tokens of each licence with its largest origins.
 
     Where paths are given, write a line for each document, and one for each origin under each licence.
@@ -35,7 +38,15 @@ def print_licences(documents: Iterable[tuple[str, DocumentOrigin]], list_path: s
                 handle.write(f"{corpus}\t{line_of(document)}\n".encode("utf-8", "surrogateescape"))
     if origins_path is not None:
         write_origins(counted, origins_path)
-    print_table(counted)
+    if as_json:
+        print_json([origin_as_plain(*key, sums) for key, sums in sorted(counted.items())])
+    else:
+        print_table(counted)
+
+
+def origin_as_plain(licence: str, origin: str, sums: np.ndarray) -> dict:
+    """Return the counts of one origin under one licence."""
+    return {"licence": licence, "origin": origin, **dict(zip(("documents", "bytes", "tokens"), sums.tolist(), strict=True))}
 
 
 def line_of(document: DocumentOrigin) -> str:

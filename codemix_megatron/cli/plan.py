@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from codemix_megatron.cli.json_output import add_json_option, print_json
 from codemix_megatron.cli.plan_tables import print_difference, print_plan
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.plan.assumed import read_sizes
@@ -35,7 +36,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the recipe, as a.b=c")
     parser.add_argument("--nproc", type=int, help="ranks to plan for; default: the smallest layout")
     parser.add_argument("--output", default="plan.json", help="where the plan is written (default: plan.json)")
-    parser.add_argument("--json", action="store_true", help="print the plan, or the differences, as JSON and nothing else")
+    add_json_option(parser, "the plan, or the differences,")
     parser.add_argument("--figure", metavar="FILE", help="draw mixture and learning rate over tokens into a .png, .pdf or .svg")
     assumed = parser.add_argument_group("before anything is prepared")
     words = "plan with corpora of these training tokens: NAME=200B[,NAME=...] or a YAML file of such lines; may be repeated"
@@ -78,7 +79,7 @@ def run_plan(arguments) -> int:
         draw_plan(plan, arguments.figure)
     write_json(Path(arguments.output), plan.as_json())
     if arguments.json:
-        sys.stdout.write(json.dumps(plan.as_json(), indent=2, ensure_ascii=False) + "\n")
+        print_json(plan.as_json())
         return 0
     print_plan(plan)
     figure = f" and {arguments.figure}" if arguments.figure else ""
@@ -152,7 +153,7 @@ def run_diff(arguments) -> int:
     ours, theirs = (plan or {} for plan in plans)
     difference = compare_plans(ours, theirs)
     if arguments.json:
-        sys.stdout.write(json.dumps(difference, indent=2, ensure_ascii=False) + "\n")
+        print_json(difference)
     else:
         print_difference(difference)
     return 0

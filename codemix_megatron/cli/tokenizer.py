@@ -5,6 +5,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from codemix_megatron.cli.json_output import add_json_option, print_json
 from codemix_megatron.corpus.held_out import HeldOutRule
 from codemix_megatron.corpus.indexed import token_dtype
 from codemix_megatron.corpus.tokenizer_report import ReportRow, compare_tokenizers
@@ -59,6 +60,7 @@ def add_arguments(parser) -> None:
     report.add_argument("tokenizers", nargs="+", metavar="TOKENIZER", help="tokenizer.json, *.model, or a folder that holds one")
     add_corpora(report)
     report.add_argument("--output", metavar="FILE", help="write the counts as JSON too")
+    add_json_option(report, "the counts")
 
 
 def add_corpora(parser) -> None:
@@ -180,10 +182,13 @@ def report(arguments, recipe, specs: dict[str, CorpusSpec]) -> None:
     with progress_bar("documents") as bar:
         task = bar.add_task("encoding", total=sum(len(sample) for sample in samples.values()))
         rows = compare_tokenizers(tokenizers, samples, lambda documents: bar.advance(task, documents))
-    print_report(tokenizers, rows)
+    counts = {"seed": arguments.seed, "tokenizers": [asdict(t.card) for t in tokenizers], "rows": [asdict(row) for row in rows]}
+    if arguments.json:
+        print_json(counts)
+    else:
+        print_report(tokenizers, rows)
     if arguments.output:
-        cards = [asdict(tokenizer.card) for tokenizer in tokenizers]
-        write_json(arguments.output, {"seed": arguments.seed, "tokenizers": cards, "rows": [asdict(row) for row in rows]})
+        write_json(arguments.output, counts)
 
 
 def print_report(tokenizers: list, rows: list[ReportRow]) -> None:

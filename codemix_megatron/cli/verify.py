@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from codemix_megatron.cli.json_output import add_json_option, print_json
 from codemix_megatron.cores import available_cores
 from codemix_megatron.corpus.problems import Keys
 from codemix_megatron.corpus.verified_solutions import Verification, count_candidates, verify
@@ -51,6 +52,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--tests-key", metavar="KEY", help="key of the tests")
     parser.add_argument("--with-tests", action="store_true", help="keep the tests as part of the text")
     parser.add_argument("--force", action="store_true", help="start again, whatever is there")
+    add_json_option(parser, "the counts")
     add_trust_option(parser, PROGRAMS)
     parser.add_argument("--unsandboxed", action="store_true", help="the same as --trust programs")
 
@@ -77,7 +79,10 @@ def run(arguments) -> None:
             bar.update(task, completed=done, description=f"{100 * counts['passed'] / max(1, done):.1f} % passed")
 
         summary = verify(verification, sandbox, force=arguments.force, progress=show)
-    print_summary(summary, verification)
+    if arguments.json:
+        print_json({**summary, "output": str(verification.output)})
+    else:
+        print_summary(summary, verification)
 
 
 def named_files(named: list[str]) -> list[Path]:

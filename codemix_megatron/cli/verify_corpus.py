@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from codemix_megatron.cli.json_output import add_json_option, print_json
 from codemix_megatron.corpus.corpus_check import Checked, check_corpus, corpus_prefix
 from codemix_megatron.corpus.tokenizers import load_tokenizer
 
@@ -22,6 +23,7 @@ def add_arguments(parser) -> None:
     """Declare the arguments."""
     parser.add_argument("corpora", nargs="+", metavar="CORPUS", help="prefix of a .bin/.idx pair, or one of its files")
     parser.add_argument("--tokenizer", metavar="PATH", help="tokenizer to hold the ids against (default: that of the manifest)")
+    add_json_option(parser, "what was found")
 
 
 def run(arguments) -> int:
@@ -37,8 +39,11 @@ def run(arguments) -> int:
         for prefix in prefixes:
             bar.update(task, description=Path(prefix).name)
             found.append(check_corpus(prefix, tokenizer, lambda num_bytes: bar.advance(task, num_bytes / 1e6)))
-    for checked in found:
-        tell(checked)
+    if arguments.json:
+        print_json([{name: value for name, value in vars(checked).items() if name != "manifest"} for checked in found])
+    else:
+        for checked in found:
+            tell(checked)
     return 1 if any(checked.differences for checked in found) else 0
 
 

@@ -1,5 +1,6 @@
 """The commands of docs/commands.md do what it says, in its order; the README names what it should."""
 
+import json
 import re
 import shlex
 import shutil
@@ -33,6 +34,12 @@ def test_commands_run_in_the_order_of_their_page(tiny, tmp_path):
     for made in ("recipe.yaml", "plan.json", "journal.jsonl", "exports/step-20/export.json", "scores/step-20.json", "report/index.html"):
         assert (tmp_path / "runs" / "mine" / made).is_file(), made
     assert (tmp_path / "runs" / "imported" / "checkpoints" / "step-0" / "card.json").is_file()
+    said = {
+        command: json.loads(here.codemix_here(command, "runs/mine", "--json").stdout) for command in ("audit", "checkpoints", "evaluate")
+    }
+    assert said["audit"]["agrees"] and said["audit"]["step"] == 20 and not said["audit"]["differences"]
+    assert [entry["step"] for entry in said["checkpoints"]][-1] == 20
+    assert said["evaluate"] == json.loads((tmp_path / "runs" / "mine" / "scores" / "step-20.json").read_text())
 
 
 def test_every_command_and_room_has_its_line():

@@ -1,9 +1,8 @@
 """codemix study plan: what a study will do before it does it."""
 
-import json
-import sys
 from pathlib import Path
 
+from codemix_megatron.cli.json_output import add_json_option, print_json
 from codemix_megatron.cli.plan import assumed_vocab
 from codemix_megatron.cli.study.tables import print_study_plan
 from codemix_megatron.errors import CorpusError
@@ -22,7 +21,7 @@ def add_plan_arguments(parser) -> None:
     parser.add_argument("study", help="YAML study")
     add_size_arguments(parser)
     parser.add_argument("--figure", metavar="FILE", help="draw the tree of runs over tokens into a .png, .pdf or .svg")
-    parser.add_argument("--json", action="store_true", help="print the plan as JSON and nothing else")
+    add_json_option(parser, "the plan")
     parser.set_defaults(act=run_plan)
 
 
@@ -55,7 +54,7 @@ def run_plan(arguments) -> None:
 
         draw_study(study.name, plan, arguments.figure)
     if arguments.json:
-        sys.stdout.write(json.dumps({"name": study.name, **plan.as_json()}, indent=2, ensure_ascii=False) + "\n")
+        print_json({"name": study.name, **plan.as_json()})
         return
     print_study_plan(study.name, plan)
     if arguments.figure:

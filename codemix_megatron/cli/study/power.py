@@ -1,9 +1,9 @@
 """codemix study power: how many seeds see a difference, before money is spent on them."""
 
-import json
 import sys
 from pathlib import Path
 
+from codemix_megatron.cli.json_output import add_json_option, print_json
 from codemix_megatron.cli.plan import assumed_vocab
 from codemix_megatron.cli.study.plan import add_size_arguments
 from codemix_megatron.errors import CodemixError
@@ -30,7 +30,7 @@ def add_power_arguments(parser) -> None:
     parser.add_argument("--comparisons", type=int, metavar="N", help=family)
     parser.add_argument("--directory", metavar="DIR", help="the study's folder, whose seeds give the noise (default: runs/NAME)")
     add_size_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print the power as JSON and nothing else")
+    add_json_option(parser, "the power")
     parser.set_defaults(act=show_power)
 
 
@@ -46,7 +46,7 @@ def show_power(arguments) -> None:
     found = power_of_study(study, question, folder, parameters)
     hours = plan.total(lambda p: (p.device or {}).get("device_hours", 0.0)) / found.seeds if plan and plan.device else None
     if arguments.json:
-        sys.stdout.write(json.dumps({"name": study.name, "device_hours_per_seed": hours, **found.as_json()}, indent=2) + "\n")
+        print_json({"name": study.name, "device_hours_per_seed": hours, **found.as_json()})
         return
     print_power(study.name, found, question, hours, plan)
 

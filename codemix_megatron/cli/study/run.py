@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from codemix_megatron.cli.json_output import add_json_option, print_json
 from codemix_megatron.cli.report import add_choices, choices_of
 from codemix_megatron.cli.study.progress import LiveTable, failed_bases, say, standing_table, told_in_short
 from codemix_megatron.cli.study.submit import submit_study
@@ -17,7 +18,7 @@ from codemix_megatron.study.planning import plan_study, remember_corpora
 from codemix_megatron.study.schema import Study
 from codemix_megatron.study.segments import Graph
 from codemix_megatron.study.slurm import cancel_jobs, is_on_slurm, tasks_on_slurm
-from codemix_megatron.study.status import find_standings
+from codemix_megatron.study.status import Standing, find_standings
 from codemix_megatron.study.study_file import read_study
 from codemix_megatron.study.tasks import list_tasks
 
@@ -54,6 +55,7 @@ def add_status_arguments(parser) -> None:
     """Declare the action's arguments."""
     parser.add_argument("directory", metavar="DIR", help="folder of a begun study")
     parser.add_argument("--watch", action="store_true", help="go on showing until nothing is under way")
+    add_json_option(parser, "where every run is")
     parser.set_defaults(act=show_status)
 
 
@@ -155,6 +157,8 @@ def show_status(arguments) -> int:
     folder = StudyFolder.existing(arguments.directory)
     study = read_study(folder.read()["study"])
     graph = graph_in(folder, study)
+    if arguments.json and arguments.watch:
+        raise CodemixError("--json prints once and --watch goes on; give one of them")
     with LiveTable(graph) as table:
         while True:
             standings, is_under_way = look_around(study, graph, folder)
@@ -164,13 +168,20 @@ def show_status(arguments) -> int:
             if not is_under_way:
                 break
             time.sleep(REFRESH_SECONDS)
-    if not arguments.watch:
-        table.console.print(standing_table(graph, standings))
-    say(told_in_short(standings))
     unscored = failed_bases(folder.read()["tasks"])
-    for line in unscored:
-        say(line)
+    if arguments.json:
+        print_json({"runs": list(standings.values()), "is_under_way": is_under_way, "not_scored": unscored})
+    else:
+        print_standings(table, graph, standings, arguments.watch, unscored)
     return 1 if unscored or any("failed" in (s.state, s.score) for s in standings.values()) else 0
+
+
+def print_standings(table: LiveTable, graph: Graph, standings: dict[str, Standing], is_shown: bool, unscored: list[str]) -> None:
+    """Print a row for every run, unless they are on the screen already, and the sums."""
+    if not is_shown:
+        table.console.print(standing_table(graph, standings))
+    for line in (told_in_short(standings), *unscored):
+        say(line)
 
 
 def add_report_arguments(parser) -> None:
