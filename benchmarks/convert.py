@@ -56,7 +56,7 @@ def one_round(folder: Path, number: int) -> dict:
         entry = found[name] = json.loads(done.stdout.strip().splitlines()[-1])
         print(
             f"round {number}  {name:<23} {entry['mb']:7.0f} MB {entry['seconds']:6.2f} s {entry['mb'] / entry['seconds']:7.0f} MB/s"
-            f"  peak {entry['peak_mb']:5.0f} MB  whole command {time.perf_counter() - began:5.2f} s",
+            f"  CPU {entry['cpu_seconds']:5.2f} s  peak {entry['peak_mb']:5.0f} MB  whole command {time.perf_counter() - began:5.2f} s",
             flush=True,
         )
     return found
@@ -126,16 +126,22 @@ def one_of_four_ranks(folder: Path) -> dict:
     return {}
 
 
-def measured(began: float, read: Path) -> dict:
-    """Return seconds since `began`, MB read and this process's peak memory."""
-    seconds = time.perf_counter() - began
+def now() -> tuple[float, float]:
+    """Return the clock's and this process's seconds."""
+    return time.perf_counter(), time.process_time()
+
+
+def measured(began: tuple[float, float], read: Path) -> dict:
+    """Return seconds and CPU-seconds since `began`, MB read and this process's peak memory."""
+    seconds, cpu_seconds = (end - start for start, end in zip(began, now(), strict=True))
     size = sum(path.stat().st_size for path in read.iterdir()) / 1e6
-    return {"seconds": seconds, "mb": size, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "mb": size, "peak_mb": peak}
 
 
 def copy(source: Path, target: Path) -> dict:
     """Copy all files of a folder and bring them to disk."""
-    began = time.perf_counter()
+    began = now()
     target.mkdir()
     for path in source.iterdir():
         with open(path, "rb") as reading, open(target / path.name, "wb", buffering=0) as writing:
@@ -149,7 +155,7 @@ def export(folder: Path) -> dict:
     from codemix_megatron.conversion.export import ExportOptions, export_run
     from codemix_megatron.records.run_folder import RunFolder
 
-    began = time.perf_counter()
+    began = now()
     export_run(RunFolder(folder / "run"), output=folder / "out", options=ExportOptions(parity=False))
     return measured(began, folder / "run" / "checkpoints" / "step-0") | {"largest_tensor_mb": 32_000 * 1024 * 4 / 1e6}
 
@@ -163,7 +169,7 @@ def import_back(folder: Path) -> dict:
     from codemix_megatron.records.run_folder import RunFolder
 
     parallel = Parallel(tensor=2, pipeline=2)
-    began = time.perf_counter()
+    began = now()
     model, tokenizer = pretrained_model(folder / "out", parallel), load_tokenizer(folder / "out" / "tokenizer.json").card
     import_model(folder / "out", RunFolder(folder / "back"), model, tokenizer, ImportOptions(parallel=parallel, parity=False))
     return measured(began, folder / "out")

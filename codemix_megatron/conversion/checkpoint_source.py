@@ -1,8 +1,6 @@
 """CheckpointSource: a Megatron checkpoint by tensor and layer, at whatever layout it was saved."""
 
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.loading import find_fault, list_checkpoints
 from codemix_megatron.checkpoint.torch_dist import ShardReader
 from codemix_megatron.conversion.dimensions import Dimensions
+from codemix_megatron.conversion.read_ahead import read_ahead
 from codemix_megatron.conversion.safetensors_files import TensorPlan
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.families.configuration import config_of_model
@@ -108,22 +107,17 @@ class CheckpointSource:
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield (Hugging Face name, tensor), the next Megatron tensor being read meanwhile; then close the files, whatever happened."""
-        ahead: deque[tuple[Row, int | None, Future]] = deque()
         try:
-            with ThreadPoolExecutor(1) as pool:
-                for row, layer in places(self.rows, self.model.num_layers):
-                    ahead.append((row, layer, pool.submit(self.read, row, layer)))
-                    if len(ahead) > 1:
-                        yield from self.split(*ahead.popleft())
-                while ahead:
-                    yield from self.split(*ahead.popleft())
+            for row, layer, tensor in read_ahead(self.stored()):
+                for name, part in zip(row.hugging_face, self.dimensions.split(row, tensor), strict=True):
+                    yield name.replace("*", str(layer)), part
         finally:
             self.shards.close()
 
-    def split(self, row: Row, layer: int | None, reading: Future) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield the Hugging Face side of one tensor."""
-        for name, part in zip(row.hugging_face, self.dimensions.split(row, reading.result()), strict=True):
-            yield name.replace("*", str(layer)), part
+    def stored(self) -> Iterator[tuple[Row, int | None, torch.Tensor]]:
+        """Yield each tensor of Megatron's, layer by layer."""
+        for row, layer in places(self.rows, self.model.num_layers):
+            yield row, layer, self.read(row, layer)
 
     def read(self, row: Row, layer: int | None) -> torch.Tensor:
         """Return one tensor of Megatron's, or one layer of it."""

@@ -8,6 +8,7 @@ import torch
 from codemix_megatron.checkpoint.torch_dist import ShardWriter
 from codemix_megatron.conversion.checkpoint_source import places
 from codemix_megatron.conversion.dimensions import Dimensions
+from codemix_megatron.conversion.read_ahead import read_ahead
 from codemix_megatron.families.family import Row
 from codemix_megatron.records.checksum import file_sha256
 
@@ -31,15 +32,12 @@ def write_shards(
     """
     num_layers = dimensions.model.num_layers
     total = sum(len(row.hugging_face) for row, _ in places(rows, num_layers))
-    done = 0
     with ShardWriter(folder) as writer:
-        for row, layer in places(rows, num_layers):
+        for done, row, layer, first, part in read_ahead(all_parts(rows, num_layers, parts)):
             stack, at = ((), ()) if layer is None else ((num_layers,), (layer,))
+            offsets = (*at, first, *[0] * (part.dim() - 1))
             shape = (*stack, *dimensions.megatron_shape(row))
-            for first, part in parts(row, layer):
-                offsets = (*at, first, *[0] * (part.dim() - 1))
-                writer.add(row.stacked_names[-1], shape, offsets, part if layer is None else part[None])
-            done += len(row.hugging_face)
+            writer.add(row.stacked_names[-1], shape, offsets, part if layer is None else part[None])
             progress("tensors", done, total)
         for layer in range(num_layers):
             for linear in LINEARS:  # Transformer Engine's room for FP8 statistics, empty; Megatron asks for it by name
@@ -48,3 +46,12 @@ def write_shards(
     return {
         path.name: {"bytes": path.stat().st_size, "sha256": known.get(path.name) or file_sha256(path)} for path in sorted(folder.iterdir())
     }
+
+
+def all_parts(rows: tuple[Row, ...], num_layers: int, parts: Parts) -> Iterator[tuple[int, Row, int | None, int, torch.Tensor]]:
+    """Yield the parts of all tensors, each with how many of Hugging Face's tensors are done with it, this one included."""
+    done = 0
+    for row, layer in places(rows, num_layers):
+        done += len(row.hugging_face)
+        for first, part in parts(row, layer):
+            yield done, row, layer, first, part
