@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from codemix_megatron.corpus.model_first_token import BEGINS_WITH_BOS
 from codemix_megatron.errors import ConversionError
 
 __all__ = ["LITERAL_CLASS", "add_first_token", "begin_texts", "first_token_of"]
 
 # The class of transformers that takes tokenizer.json for what it says; others build one of their own out of its vocabulary.
 LITERAL_CLASS = "PreTrainedTokenizerFast"
-BEGINS_WITH_BOS = ("LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer", "CohereTokenizer")  # unless add_bos_token is false
 
 
 def add_first_token(tokenizer: Any, config: dict) -> None:

@@ -18,5 +18,6 @@ COHERE2 = Family(
     fixed={"block": "parallel", "normalization": "layernorm", "rotary_interleaved": True},
     expected={"hidden_act": "silu", "attention_bias": False},
     full_attention_interval=4,
+    says_head_dim=True,
     without_rope="full_attention",
 )

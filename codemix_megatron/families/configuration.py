@@ -207,10 +207,12 @@ def config_of_model(family: Family, model: dict, vocab_size: int) -> dict:
     """Return config.json's content; `model` is the recipe's block with all defaults resolved."""
     config = {theirs: model[ours] for theirs, ours, _ in family.config} | family.expected | layer_kinds_of_model(family, model)
     config |= {key: config[other] for key, other in family.same.items()}
+    if family.says_head_dim:
+        config["head_dim"] = head_width(model)
     for name in family.inverted:
         config[name] = float(f"{1 / config[name]:.12g}")
     if "attention_multiplier" in config and config["attention_multiplier"] is None:
-        config["attention_multiplier"] = (model["head_dim"] or model["hidden_size"] // model["num_attention_heads"]) ** -0.5
+        config["attention_multiplier"] = head_width(model) ** -0.5
     rope: dict = {"rope_type": "default"}
     if scaling := model["rope_scaling"]:
         names = ROPE_SCALING[scaling["kind"]] | OPTIONAL_SCALING.get(scaling["kind"], {})
@@ -227,3 +229,8 @@ def config_of_model(family: Family, model: dict, vocab_size: int) -> dict:
         "rope_scaling": rope if scaling else None,
         "architectures": [family.architecture],
     }
+
+
+def head_width(model: dict) -> int:
+    """Return the width of one attention head of a model block."""
+    return model["head_dim"] or model["hidden_size"] // model["num_attention_heads"]

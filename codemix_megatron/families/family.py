@@ -115,6 +115,7 @@ class Family:
     without_rope: Literal["none", "listed", "full_attention"] = (
         "none"  # the layers without rotary positions: in no_rope_layers, or those that see all
     )
+    says_head_dim: bool = False  # config.json says the width of a head although it follows from others: other readers look for it
     scaled_rope: bool = True  # rotary frequencies may be scaled
     rope_by_layer_type: bool = False  # rope_parameters has one block for each kind of layer
 

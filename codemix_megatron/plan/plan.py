@@ -19,6 +19,7 @@ from codemix_megatron.plan.memory import fullest_stage, layers_of, memory_by_rec
 from codemix_megatron.plan.phases import PhasePlan, drawn_before, first_position, plan_phases
 from codemix_megatron.plan.rates import learning_rate_curve
 from codemix_megatron.plan.repetition import price_of_epochs
+from codemix_megatron.plan.tokenizer_agreement import first_token_warnings
 from codemix_megatron.recipe.checks import share_faults
 from codemix_megatron.recipe.schema import Recipe, as_plain
 from codemix_megatron.records.manifest import CorpusManifest
@@ -149,7 +150,7 @@ def make_plan(
     sources = total_sources(recipe, manifests, phases, per_epoch, branch)
     if recipe.sequences.corpus_share < 1:
         sources = {name: {**source, "stored_sequences": max(1, stored[name])} for name, source in sources.items()}
-    warnings = guard_epochs(recipe, sources, phases)
+    warnings = guard_epochs(recipe, sources, phases) + first_token_warnings(recipe, documents_begin(recipe, manifests))
     length, batch = recipe.model.sequence_length, phases[0].batches[0][1]
     parameters = count_parameters(recipe.model, vocab_size)
     fullest = fullest_stage(recipe, vocab_size, data)
@@ -187,6 +188,13 @@ def make_plan(
         memory_with_local_layers=fullest_stage(recipe, vocab_size, data, "local").total,
         warnings=warnings,
     )
+
+
+def documents_begin(recipe: Recipe, manifests: Mapping[str, CorpusManifest | AssumedCorpus]) -> bool:
+    """Say whether documents begin with a token: those of prepared corpora, else what the recipe says."""
+    prepared = [m.tokenizer for m in manifests.values() if isinstance(m, CorpusManifest)]
+    asked = recipe.tokenizer is not None and recipe.tokenizer.beginning_of_document is not None
+    return any(card.beginning_of_document_id is not None for card in prepared) if prepared else asked
 
 
 def sequences_per_epoch(recipe: Recipe, manifest) -> int:

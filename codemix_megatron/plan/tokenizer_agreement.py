@@ -1,7 +1,9 @@
 """Whether ids mean the same to the corpora, the recipe's tokenizer and a public model that training starts from."""
 
+import json
 from pathlib import Path
 
+from codemix_megatron.corpus.model_first_token import model_first_token
 from codemix_megatron.corpus.ranked_tokenizers import tiktoken_ranks
 from codemix_megatron.errors import CodemixError, CorpusError
 from codemix_megatron.recipe.pretrained import PREFIX, find_tokenizer
@@ -9,7 +11,7 @@ from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.checksum import file_sha256
 from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
 
-__all__ = ["corpus_tokenizer_faults", "pretrained_tokenizer_faults", "refuse_other_ids", "vocabulary_of"]
+__all__ = ["corpus_tokenizer_faults", "first_token_warnings", "pretrained_tokenizer_faults", "refuse_other_ids", "vocabulary_of"]
 
 IDS_NAMED = 3  # in a message
 
@@ -55,6 +57,22 @@ def pretrained_tokenizer_faults(recipe: Recipe, manifests: dict[str, CorpusManif
     except CodemixError as fault:
         return [str(fault)]
     return []
+
+
+def first_token_warnings(recipe: Recipe, begins: bool) -> list[str]:
+    """Warn where texts of a public model begin with a token and documents of the corpora do not (`begins`).
+
+    Its folder may be gone when a run is resumed; nothing is said then.
+    """
+    start = recipe.initial_weights or ""
+    name = model_first_token(Path(start.removeprefix(PREFIX))) if start.startswith(PREFIX) else None
+    if name is None or begins:
+        return []
+    return [
+        f"initial_weights: the tokenizer of {start.removeprefix(PREFIX)} puts {name} before each text, and no document of the corpora begins with"
+        f" it: the model would train on texts as it has not seen them; set tokenizer.beginning_of_document: {json.dumps(name)} and run"
+        " `codemix prepare` again"
+    ]
 
 
 def refuse_other_ids(card: TokenizerCard, path: str, sha256: str, other_path: str, key: str) -> None:

@@ -1,18 +1,22 @@
 """What people download: which files of a folder are read, what its config.json may say, what is refused and how."""
 
+import copy
 import json
 
 import pytest
 import torch
-from family_models import carry, make_model, weights_of
+from family_models import FAMILIES as FAMILY_MODELS
+from family_models import SHAPE, carry, make_model, weights_of
 from safetensors.torch import load_file, save_file
 
+from codemix_megatron.conversion.checkpoint_source import hugging_face_config
 from codemix_megatron.conversion.export import ExportOptions, export_run
 from codemix_megatron.conversion.safetensors_files import SafetensorsFolder
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.families.configuration import MISSING_PARTS, config_of_model, model_of_config
 from codemix_megatron.families.llama import LLAMA
 from codemix_megatron.families.registry import FAMILIES
+from codemix_megatron.recipe.schema import Model
 from codemix_megatron.records.run_folder import RunFolder
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -194,3 +198,28 @@ def test_a_family_that_is_not_there_is_refused_with_what_is_missing(model_type, 
     with pytest.raises(ConversionError, match=f"model_type '{model_type}'; no model here has .*{words}.*; families that can be read"):
         model_of_config({**SOUND, "model_type": model_type}, "there")
     assert model_type not in FAMILIES and not set(MISSING_PARTS) & set(FAMILIES)
+
+
+# What transformers writes that no export has to say: shares of dropout, and words for all layers being alike.
+LEFT_OUT = {
+    "attention_dropout", "embedding_dropout", "residual_dropout", "embd_pdrop", "resid_pdrop", "pretraining_tp", "max_window_layers",
+    "original_max_position_embeddings", "use_cache", "dtype", "transformers_version", "bos_token_id", "eos_token_id", "pad_token_id",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAMILY_MODELS)
+def test_an_export_says_all_that_transformers_says_of_a_family(name, tmp_path):
+    """mlx-lm, for one, takes heads of 128 numbers for a Cohere 2 whose config.json does not say how wide they are."""
+    from transformers import AutoConfig
+
+    model_type, own = copy.deepcopy(FAMILY_MODELS[name])
+    AutoConfig.for_model(model_type, **{**SHAPE, **own}).save_pretrained(tmp_path)
+    theirs = json.loads((tmp_path / "config.json").read_text())
+    ours = hugging_face_config(FAMILIES[model_type], Model.from_plain(model_of_config(theirs, tmp_path)), SHAPE["vocab_size"])
+    lacking = {key for key in theirs.keys() - ours.keys() - LEFT_OUT - {"model_type"} if says_something(theirs[key])}
+    assert not lacking and ours.get("head_dim", theirs.get("head_dim")) == theirs.get("head_dim")
+
+
+def says_something(value) -> bool:
+    """Say whether a value of config.json is another than nothing, or that all layers see all."""
+    return value is not None and value != ["full_attention"] * SHAPE["num_hidden_layers"]

@@ -11,7 +11,7 @@ from codemix_megatron.corpus.prepare import prepare_recipe
 from codemix_megatron.corpus.tokenizers import load_tokenizer
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.plan.agreement import find_disagreements
-from codemix_megatron.plan.plan import read_manifests
+from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.plan.tokenizer_agreement import vocabulary_of
 from codemix_megatron.recipe.reading import apply_overrides, build_recipe
 
@@ -145,3 +145,31 @@ def test_a_public_model_whose_tokenizer_file_was_only_written_again_is_taken(pro
 
 def test_tokens_the_corpora_have_beyond_the_models_may_be_new(project, public_model):
     assert read_manifests(from_public(project, public_model({}, fewer=3)))
+
+
+def begin_with(folder, name: str = "<|begin|>"):
+    """Have a public model's tokenizer put a token before each text."""
+    (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": name, "add_bos_token": True}))
+    return folder
+
+
+def test_a_public_model_whose_texts_begin_with_a_token_that_documents_lack_is_warned_of(project, public_model):
+    recipe = from_public(project, begin_with(public_model({})))
+    (found,) = make_plan(recipe, read_manifests(recipe)).warnings
+    assert (
+        "puts <|begin|> before each text" in found
+        and 'tokenizer.beginning_of_document: "<|begin|>"' in found
+        and "codemix prepare" in found
+    )
+
+
+def test_documents_that_begin_with_it_and_a_model_without_one_are_not(project, public_model):
+    folder = public_model({})
+    recipe = from_public(project, folder)
+    assert make_plan(recipe, read_manifests(recipe)).warnings == []
+    begin_with(folder)
+    manifests = {
+        name: replace(manifest, tokenizer=replace(manifest.tokenizer, beginning_of_document_id=1))
+        for name, manifest in read_manifests(recipe).items()
+    }
+    assert make_plan(recipe, manifests).warnings == []
