@@ -41,7 +41,7 @@ def added_first(processor) -> str | None:
     """Return the token that a post-processor of tokenizer.json puts before a text."""
     steps = processor.get("processors", [processor]) if isinstance(processor, dict) else []
     for step in steps:
-        first = next(iter(step.get("single") or []), {}) if step.get("type") == "TemplateProcessing" else {}
+        first: dict = next(iter(step.get("single") or []), {}) if step.get("type") == "TemplateProcessing" else {}
         if "SpecialToken" in first:
             return first["SpecialToken"]["id"]
     return None
