@@ -25,6 +25,9 @@ setup(
             "cli/*.yaml",
             "evaluate/suite_files/*.yaml",
             "evaluate/*.txt",
+            "study/pages/*.html",
+            "study/pages/*.css",
+            "study/pages/*.js",
         ]
     },
     entry_points={"console_scripts": ["codemix = codemix_megatron.cli.main:main"]},

@@ -47,6 +47,7 @@ GROUPS = {
         "swarm": "mixtures drawn, trained, fitted, and the next ones proposed, round after round",
         "law": "what mixtures do to losses, fitted over many runs, and which to try next",
         "report": "runs -> one HTML page with figures",
+        "pages": "studies -> static pages with a search, lineage, mixtures, samples of documents and texts",
     },
 }
 

@@ -7,7 +7,7 @@ from string import Template
 
 from codemix_megatron.report.blocks import Bullets, Card, Cell, Details, Figure, Missing, Paragraph, Report, Table
 
-__all__ = ["page"]
+__all__ = ["block_html", "page"]
 
 MOST_SIDE_BY_SIDE = 5  # columns from which rows become lists on a narrow screen
 

@@ -43,6 +43,7 @@ def write_plan(run: RunFolder, sources, phases, steps: int) -> dict:
     plan = {
         "name": run.path.name,
         "steps": steps * len(phases),
+        "tokens": steps * len(phases) * BATCH * SEQUENCE,
         "batch_tokens": BATCH * SEQUENCE,
         "sequence_length": SEQUENCE,
         "global_sequences": BATCH,
@@ -50,7 +51,10 @@ def write_plan(run: RunFolder, sources, phases, steps: int) -> dict:
         "flops": {"per_token": 15_630_336, "total": 1e13},
         "layout": {"tensor": 2, "pipeline": 2, "data": 1},
         "phases": planned,
-        "sources": {source: {"kind": kind, "sequences_per_epoch": 900} for source, kind in sources.items()},
+        "sources": {
+            source: {"kind": kind, "sequences_per_epoch": 900, "sequences": drawn[source], "tokens": drawn[source] * SEQUENCE}
+            for source, kind in sources.items()
+        },
     }
     run.plan.write_text(json.dumps(plan))
     return plan
