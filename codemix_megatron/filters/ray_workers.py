@@ -1,6 +1,8 @@
 """Stages of deciding duplicates on a Ray cluster: the one that RAY_ADDRESS names, or a local one of a worker for each core."""
 
 import os
+import re
+import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,8 @@ from codemix_megatron.recipe.filtering import NearDuplicates
 __all__ = ["find_duplicates_by_ray", "find_near_duplicates_by_ray"]
 
 SECONDS_WITHOUT_A_RESULT = 3600  # no task takes minutes: a partition is tens of megabytes
+SECONDS_TO_CONNECT = 30
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 OBJECT_STORE_BYTES = 256 << 20  # of a local cluster; tasks hand over files, and return a few numbers
 
 
@@ -39,6 +43,7 @@ def cluster() -> Iterator[Run]:
     except ImportError:
         raise CorpusError("deciding duplicates by Ray needs its package: pip install 'codemix_megatron[ray]'") from None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+    check_answers(os.environ.get("RAY_ADDRESS", ""))
     local: dict[str, Any] = {"num_cpus": available_cores(), "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     try:
         ray.init(log_to_driver=False, logging_level="ERROR", **({} if os.environ.get("RAY_ADDRESS") else local))
@@ -47,9 +52,24 @@ def cluster() -> Iterator[Run]:
     try:
         yield run_on(ray)
     except ray.exceptions.RayError as fault:
-        raise CorpusError(f"a stage failed on the Ray cluster ({str(fault)[-600:]})", exit_code=MACHINE_FAULT) from fault
+        raise CorpusError(f"a stage failed on the Ray cluster ({COLOURS.sub('', str(fault))[-600:]})", exit_code=MACHINE_FAULT) from fault
     finally:
         ray.shutdown()
+
+
+def check_answers(address: str) -> None:
+    """Refuse an address where nothing listens: Ray would go on asking for many minutes."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not separator or not port.isdecimal():  # none, or a word of Ray's such as `auto`
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_CONNECT).close()
+    except (OSError, OverflowError) as fault:
+        raise CorpusError(
+            f"no Ray cluster answers at {host}:{port} (RAY_ADDRESS): {fault}. Start one there (`ray start --head`), or unset RAY_ADDRESS"
+            " for a local one",
+            exit_code=MACHINE_FAULT,
+        ) from None
 
 
 def run_on(ray: Any) -> Run:
