@@ -10,6 +10,7 @@ from codemix_megatron.cli import doctor_machine
 from codemix_megatron.cli.json_output import add_json_option, print_json
 from codemix_megatron.cores import available_cores
 from codemix_megatron.errors import CodemixError, SandboxError
+from codemix_megatron.plugins import GROUPS, PluginError, find_plugin, plugins_of
 
 __all__ = ["add_arguments", "run"]
 
@@ -18,6 +19,7 @@ EPILOG = """examples:
   codemix doctor --json             for a script or a bug report
   codemix doctor --site site.yaml   a job of some minutes on two nodes of a cluster: do they train together, and how fast?
   codemix doctor --recipe-keys      every key of a recipe with its default and meaning
+  codemix doctor --plugins          what installed packages add: readers, filters, observers, families, suites, sites
   codemix doctor --mixtures         mixtures that others have published, as a recipe can name them"""
 
 PACKAGES: tuple[str, ...] = (
@@ -38,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--site", metavar="FILE", help="try a site file: train a toy on two nodes as a Slurm job, say what came of it")
     parser.add_argument("--wait", type=float, default=900, metavar="SECONDS", help="with --site: longest wait for the job (default: 900)")
     parser.add_argument("--recipe-keys", action="store_true", help="print every key a recipe may have")
+    parser.add_argument("--plugins", action="store_true", help="list what installed packages add, and try to load each")
     parser.add_argument("--mixtures", action="store_true", help="list published mixtures, each with its source")
     add_json_option(parser, "what was found")
 
@@ -50,6 +53,8 @@ def run(arguments) -> int:
     if arguments.recipe_keys:
         print_recipe_keys(console)
         return 0
+    if arguments.plugins:
+        return print_plugins(console)
     if arguments.mixtures:
         print_mixtures(console)
         return 0
@@ -184,6 +189,22 @@ PROBES = {
     "slurm": doctor_machine.slurm,
     "sandbox": sandbox,
 }
+
+
+def print_plugins(console) -> int:
+    """Print the plugins of each group and whether they load; exit 1 where one does not."""
+    failed = 0
+    for group, meaning in GROUPS.items():
+        console.print(f"{group}: {meaning}", markup=False)
+        for plugin in plugins_of(group):
+            try:
+                find_plugin(group, plugin.name)  # which two packages may both have
+                plugin.load()
+                verdict = "ok"
+            except PluginError as fault:
+                verdict, failed = f"FAILS  {fault}", failed + 1
+            console.print(f"  {plugin.name:<20} {plugin.made_by:<24} {plugin.value:<40} {verdict}", markup=False)
+    return 1 if failed else 0
 
 
 def print_mixtures(console) -> None:

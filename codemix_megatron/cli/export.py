@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from codemix_megatron.errors import ConversionError, CorpusError
-from codemix_megatron.families.registry import FAMILIES
+from codemix_megatron.families.registry import all_families
 from codemix_megatron.plan.run_recipe import read_run_recipe
 from codemix_megatron.records.manifest import CorpusManifest
 from codemix_megatron.records.run_folder import RunFolder
@@ -31,7 +31,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("folder", nargs="?", metavar="OUT", help="where to (default: RUN/exports/step-N)")
     parser.add_argument("--output", help="the same as OUT")
     parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), help="dtype of the weights (default: the checkpoint's)")
-    parser.add_argument("--family", choices=tuple(FAMILIES), help="architecture (default: the first that holds the model)")
+    parser.add_argument("--family", choices=tuple(all_families()), help="architecture (default: the first that holds the model)")
     parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="largest safetensors file (default: 5GB)")
     parser.add_argument(
         "--to", choices=("hf", "megatron"), default="hf", help="what OUT is: a Hugging Face folder, or for Megatron-LM's --load"

@@ -14,9 +14,11 @@ from pathlib import Path
 import xxhash
 
 from codemix_megatron.errors import MACHINE_FAULT, CorpusError
+from codemix_megatron.filters.plugin_filters import filter_packages
 from codemix_megatron.readers.documents import InputFile, unreadable
 from codemix_megatron.readers.git_histories import git_input
 from codemix_megatron.readers.inputs import READING_VERSION
+from codemix_megatron.readers.plugin_readers import reader_packages
 from codemix_megatron.readers.remote_files import remote_files
 from codemix_megatron.readers.repositories import TREE_STAMP, tree_stamp
 from codemix_megatron.readers.streams import is_url, open_input
@@ -33,11 +35,22 @@ NOT_READING = ("num_bytes", "span")  # arguments of readers that steer progress 
 def fingerprint_inputs(spec: CorpusSpec, inputs: Sequence[InputFile]) -> str:
     """Return a hash of what is read, in which order and how; the folder the files lie in does not count."""
     keys = (spec.text_key, spec.language_key, spec.licence_key, spec.origin_key, spec.text_documents)
-    how = json.dumps([READING_VERSION, spec.kind, keys, as_plain(spec.filters)], sort_keys=True)
+    how = json.dumps([READING_VERSION, spec.kind, keys, filter_settings(spec), *packages_used(spec)], sort_keys=True)
     digest = hashlib.sha256(how.encode())
     for file in inputs:
         digest.update(f"\0{input_identity(file)}".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def filter_settings(spec: CorpusSpec) -> dict | None:
+    """Return the filters of a corpus as they count; those of plugins only where there are any."""
+    settings = as_plain(spec.filters)
+    return settings and {key: value for key, value in settings.items() if key != "plugins" or value}
+
+
+def packages_used(spec: CorpusSpec) -> list[str]:
+    """Return the packages, with versions, whose plugins read or filter this corpus."""
+    return sorted({*reader_packages(spec.documents), *filter_packages(spec.filters)})
 
 
 def input_identity(file: InputFile) -> str:

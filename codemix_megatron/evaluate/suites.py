@@ -30,6 +30,7 @@ from pathlib import Path
 import yaml
 
 from codemix_megatron.errors import EvaluationError
+from codemix_megatron.plugins import plugin_file
 from codemix_megatron.recipe.names import name_fault
 
 __all__ = ["BUILT_IN", "Suite", "SuiteTask", "find_data", "read_suite"]
@@ -71,12 +72,17 @@ def read_suite(name) -> Suite:
     path = Path(name)
     if str(name) in BUILT_IN:
         text, where = read_built_in(name), f"suite {name}"
+    elif (of_plugin := plugin_file("suites", str(name))) is not None:
+        text, where = of_plugin.read_text(encoding="utf-8"), f"suite {name} ({of_plugin})"
     elif path.suffix in (".yaml", ".yml") and path.is_file():
         text, where = path.read_text(encoding="utf-8"), str(path)
     else:
         close = difflib.get_close_matches(str(name), BUILT_IN, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
-        raise EvaluationError(f"no suite {str(name)!r}{hint}; built in are {', '.join(BUILT_IN)}, or give the path of a suite's YAML file")
+        raise EvaluationError(
+            f"no suite {str(name)!r}{hint}; built in are {', '.join(BUILT_IN)}, or give the path of a suite's YAML file, or install a package"
+            " that has it (`codemix doctor --plugins`)"
+        )
     try:
         plain = yaml.safe_load(text)
     except yaml.YAMLError as fault:

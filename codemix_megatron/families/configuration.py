@@ -7,7 +7,7 @@ from pathlib import Path
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.families.family import MISSING, Family
 from codemix_megatron.families.layer_kinds import layer_kinds_of_model, read_layer_kinds
-from codemix_megatron.families.registry import FAMILIES
+from codemix_megatron.families.registry import all_families
 
 __all__ = ["MISSING_PARTS", "config_of_model", "family_of_config", "model_of_config", "read_config"]
 
@@ -71,11 +71,11 @@ def read_config(folder) -> dict:
 def family_of_config(config: dict, where) -> Family:
     """Return the family of config.json's model_type; raises ConversionError when there is none."""
     name = config.get("model_type")
-    if not isinstance(name, str) or name not in FAMILIES:
+    if not isinstance(name, str) or name not in all_families():
         missing = MISSING_PARTS.get(name) if isinstance(name, str) else None
         why = f"; no model here has {missing}" if missing else ""
-        raise ConversionError(f"{where}/config.json: model_type {name!r}{why}; families that can be read are {', '.join(FAMILIES)}")
-    return FAMILIES[name]
+        raise ConversionError(f"{where}/config.json: model_type {name!r}{why}; families that can be read are {', '.join(all_families())}")
+    return all_families()[name]
 
 
 def model_of_config(config: dict, where) -> dict:

@@ -1,5 +1,7 @@
 """All families, and which one holds a model."""
 
+import functools
+
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.families.cohere import COHERE
 from codemix_megatron.families.cohere2 import COHERE2
@@ -15,8 +17,9 @@ from codemix_megatron.families.qwen2 import QWEN2
 from codemix_megatron.families.qwen3 import QWEN3
 from codemix_megatron.families.smollm3 import SMOLLM3
 from codemix_megatron.families.starcoder2 import STARCODER2
+from codemix_megatron.plugins import Plugin, PluginError, plugins_of
 
-__all__ = ["FAMILIES", "choose_family"]
+__all__ = ["FAMILIES", "all_families", "choose_family"]
 
 EVERY = (LLAMA, MISTRAL, QWEN2, QWEN3, COHERE, OLMO2, OLMO3, STARCODER2, GRANITE, SMOLLM3, COHERE2, PHI3)
 FAMILIES = {family.model_type: family for family in EVERY}
@@ -24,18 +27,40 @@ FAMILIES = {family.model_type: family for family in EVERY}
 ANY_FAMILY = {"rope_base", "rope_scaling", "vocab_size", "vocab_padding_multiple", "precision", "dropout", "fp8"}
 
 
+@functools.cache
+def all_families() -> dict[str, Family]:
+    """Return the families of this package and those that installed packages add, by model_type."""
+    families = dict(FAMILIES)
+    for plugin in plugins_of("families"):
+        family = family_of(plugin)
+        if family.model_type in families:
+            raise PluginError(f"{plugin.title}: model_type {family.model_type!r} is another family's already; uninstall that package")
+        families[family.model_type] = family
+    return families
+
+
+def family_of(plugin: Plugin) -> Family:
+    """Return the family a plugin declares under its model_type."""
+    family = plugin.load()
+    if not isinstance(family, Family) or family.model_type != plugin.name:
+        found = f"model_type {family.model_type!r}" if isinstance(family, Family) else repr(family)
+        raise PluginError(f"{plugin.title}: gave {found}, needs a codemix_megatron.families.family.Family of model_type {plugin.name!r}")
+    return family
+
+
 def choose_family(model: dict, defaults: dict, asked: str | None = None) -> Family:
     """Return the family asked for, else the first that can hold `model`, the recipe's block with its `defaults`.
 
     Raises ConversionError naming each key that keeps a family from it.
     """
-    if asked is not None and asked not in FAMILIES:
-        raise ConversionError(f"no family {asked!r}; there are {', '.join(FAMILIES)}")
-    candidates = [FAMILIES[asked]] if asked else list(FAMILIES.values())
+    families = all_families()
+    if asked is not None and asked not in families:
+        raise ConversionError(f"no family {asked!r}; there are {', '.join(families)}")
+    candidates = [families[asked]] if asked else list(families.values())
     found = {family.model_type: misfits(family, model, defaults) for family in candidates}
     for name, faults in found.items():
         if not faults:
-            return FAMILIES[name]
+            return families[name]
     listed = "".join(f"\n  {name}: {'; '.join(faults)}" for name, faults in found.items())
     raise ConversionError(f"no Hugging Face architecture holds this model{listed}")
 

@@ -11,6 +11,7 @@ import numpy as np
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.filters.contamination import load_contamination_index
 from codemix_megatron.filters.personal_data import mask_personal_data
+from codemix_megatron.filters.plugin_filters import PluginCheck, filter_packages
 from codemix_megatron.filters.text_languages import known_text_languages, text_language
 from codemix_megatron.readers.documents import BadDocument, Document, InputFile
 from codemix_megatron.readers.licences import licence_allowed
@@ -117,6 +118,8 @@ class Filters:
         if self.contamination is not None:
             settings["decontamination"]["index_sha256"] = self.contamination.sha256
             settings["decontamination"]["suites"] = self.contamination.suites()
+        if packages := filter_packages(self.spec):
+            settings["plugin_packages"] = packages
         return settings
 
 
@@ -180,6 +183,8 @@ def document_checks(spec: FilterSpec):
         yield "line length", functools.partial(long_lines, spec.line_length, exempt)
     if spec.alphabet_share is not None:
         yield "alphabet share", functools.partial(few_letters, spec.alphabet_share)
+    for name, settings in spec.plugins.items():
+        yield name, PluginCheck(name, settings)
 
 
 def other_language(allowed: frozenset[str], document: Document) -> str | None:

@@ -1,6 +1,6 @@
 """Masks of personal data and secrets: e-mail and IP addresses, keys and passwords, telephone numbers, accounts, patterns of one's own.
 
-Names of people are left as they are. Each mask is a word of its own, so that what a document is about stays legible.
+Names of people are left as they are, unless a plugin recognises them. Each mask is a word of its own, so that what a document is about stays legible.
 """
 
 import functools
@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from codemix_megatron.filters.account_numbers import find_account_numbers, find_telephone_numbers
 from codemix_megatron.filters.email_addresses import find_email_addresses
 from codemix_megatron.filters.ip_addresses import find_ip_addresses
+from codemix_megatron.filters.plugin_filters import find_by_recogniser
 from codemix_megatron.filters.secret_keys import find_secret_keys
-from codemix_megatron.recipe.filtering import PERSONAL_DATA, PersonalPattern
+from codemix_megatron.recipe.filtering import PERSONAL_DATA, PersonalPattern, PersonalRecogniser
 
 __all__ = ["find_personal_data", "is_mask", "mask_personal_data", "sample_of_mask"]
 
@@ -27,18 +28,18 @@ MASKED = " masked"
 LOOKED_AT, SHOWN = 400, 40  # characters on each side of a mask: enough that none shown is the end of something that was cut
 
 
-def mask_personal_data(text: str, what: tuple[str | PersonalPattern, ...]) -> tuple[str, tuple[str, ...]]:
+def mask_personal_data(text: str, what: tuple[str | PersonalPattern | PersonalRecogniser, ...]) -> tuple[str, tuple[str, ...]]:
     """Return the text with what was asked for masked, and what was masked: `e-mail masked` once per address.
 
     Addresses of example domains, of private networks and of versions are left; so are keys that look made up.
     """
     done: list[str] = []
-    own = [form for form in what if isinstance(form, PersonalPattern)]
     for kind, (mask, name, find) in FORMS.items():
         if kind in what:
             text = masked(text, find(text), mask, name, done)
-    for pattern in own:
-        text = masked(text, find_pattern(pattern.pattern, text), f"<{pattern.name.upper()}>", pattern.name, done)
+    for own in what:
+        if not isinstance(own, str):
+            text = masked(text, find_own(own, text), f"<{own.name.upper()}>", own.name, done)
     return text, tuple(done)
 
 
@@ -70,6 +71,11 @@ def sample_of_mask(text: str, what: str) -> str:
 def find_personal_data(text: str, kind: str) -> Iterator[tuple[int, int]]:
     """Yield (begin, end) of what is found of one kind: key, email, ip, phone, iban."""
     yield from sorted(FORMS[kind][2](text))
+
+
+def find_own(form: PersonalPattern | PersonalRecogniser, text: str) -> Spans:
+    """Return where a form of the recipe's own is found."""
+    return find_pattern(form.pattern, text) if isinstance(form, PersonalPattern) else find_by_recogniser(form.recogniser, text)
 
 
 def find_pattern(pattern: str, text: str) -> Iterator[tuple[int, int]]:

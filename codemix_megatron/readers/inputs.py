@@ -25,6 +25,7 @@ from codemix_megatron.readers.json_lines import (
 )
 from codemix_megatron.readers.licence_texts import licence_of_folder
 from codemix_megatron.readers.notebooks import read_notebook
+from codemix_megatron.readers.plugin_readers import inputs_of_plugin, reader_plugin
 from codemix_megatron.readers.record_documents import ConversationKeys, RecordKeys
 from codemix_megatron.readers.remote_files import FoundFile, remote_files
 from codemix_megatron.readers.repositories import repository_input
@@ -85,6 +86,8 @@ def inputs_of(named: str, spec: CorpusSpec, say: Say = silent) -> list[InputFile
         return READERS[reader](rest, spec)
     if is_url(named):
         return remote_inputs(named, spec, say)
+    if plugin := reader_plugin(named):
+        return inputs_of_plugin(plugin, rest, spec)
     path = Path(named).expanduser()
     if path.is_dir():
         return folder_inputs(path, spec, say)

@@ -2,6 +2,7 @@
 
 import math
 
+from codemix_megatron.plugins import find_plugin
 from codemix_megatron.recipe.batch_sizes import batch_size_faults
 from codemix_megatron.recipe.block_checks import block_faults
 from codemix_megatron.recipe.conversations import conversation_faults
@@ -419,9 +420,9 @@ def suite_faults(suites: tuple[str, ...], path: str) -> list[str]:
     """Check that suites are built in or files."""
     known = ("bits_per_byte", "rolling_bits_per_byte", "continuation", "paper", "small", "languages")
     return [
-        f"{path}[{i}]: no suite {suite!r}; built in are {', '.join(known)}, others are paths of YAML files"
+        f"{path}[{i}]: no suite {suite!r}; built in are {', '.join(known)}, others are paths of YAML files or come with a plugin"
         for i, suite in enumerate(suites)
-        if suite not in known and not suite.endswith((".yaml", ".yml"))
+        if suite not in known and not suite.endswith((".yaml", ".yml")) and find_plugin("suites", suite) is None
     ]
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from codemix_megatron.errors import RecipeError
+from codemix_megatron.plugins import find_plugin
 from codemix_megatron.recipe.checks import find_faults
 from codemix_megatron.recipe.conversations import OF_TOKENIZER, PLAIN, Conversations
 from codemix_megatron.recipe.filtering import FilterSpec
@@ -346,6 +347,8 @@ def resolve_paths(recipe: Recipe, directory: Path) -> Recipe:
         reader, named, rest = path.partition(":")
         if path.startswith("python:"):
             return path
+        if named and reader.isidentifier() and reader not in NAMED_READERS and "://" not in path and find_plugin("readers", reader):
+            return f"{reader}:{absolute(rest)}" if rest.startswith(("./", "../", "~")) else path
         return f"{reader}:{absolute(rest)}" if named and reader in NAMED_READERS else absolute(path)
 
     corpora = {

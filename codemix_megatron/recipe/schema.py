@@ -395,6 +395,7 @@ class Observers:
     tensorboard: bool = says("write event files into the run folder", False)
     wandb: Literal["off", "offline", "online"] = says("offline writes into the run folder and asks nothing", "off")
     wandb_project: str = says("project name for wandb", "codemix")
+    plugins: tuple[str, ...] = says("observers that installed packages add, by name", ())
     gradient_norms_every_steps: int = says("tell the gradient's norm by kind of weight after this many steps; 0: never", 0)
     straggler_every_steps: int = says("compare how fast ranks are after this many steps, and name one that stays slow; 0: never", 50)
     straggler_factor: float = says("a rank slower than this times the median of the others, three times in a row, is named", 1.3)

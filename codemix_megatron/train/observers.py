@@ -5,9 +5,10 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from codemix_megatron.plugins import PluginError, needed_plugin
 from codemix_megatron.recipe.schema import Recipe, as_plain
 from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.events import RollbackEvent, RunEvent, ScoresEvent, StepEvent, StragglerEvent, ValidationEvent
@@ -184,6 +185,35 @@ class WandbObserver:
         self.run.finish()
 
 
+class PluginObserver:
+    """An observer that an installed package adds. When it fails it is left out from then on: a run does not end for its observer."""
+
+    def __init__(self, name: str, recipe: Recipe, run: RunFolder, step: int):
+        self.plugin = needed_plugin("observers", name)
+        try:
+            self.observer: Observer | None = self.plugin.load()(recipe, run, step)
+        except Exception as fault:
+            raise PluginError(f"observers.plugins: {self.plugin.title} cannot be opened: {type(fault).__name__}: {fault}") from fault
+
+    def emit(self, event: RunEvent) -> None:
+        """Hand the event over."""
+        if self.observer is not None:
+            self.try_to(self.observer.emit, event)
+
+    def close(self) -> None:
+        """Let it close."""
+        if self.observer is not None:
+            self.try_to(self.observer.close)
+
+    def try_to(self, do: Callable, *arguments) -> None:
+        """Call it; say what it raised and leave it out after that."""
+        try:
+            do(*arguments)
+        except Exception as fault:
+            self.observer = None
+            sys.stderr.write(f"{self.plugin.title} failed and gets no more events: {type(fault).__name__}: {fault}\n")
+
+
 def open_observers(recipe: Recipe, run: RunFolder, num_steps: int, step: int = 0) -> list[Observer]:
     """Return the observers the recipe asks for, of a run that stands at `step`."""
     observers: list[Observer] = [JournalObserver(run)]
@@ -193,4 +223,5 @@ def open_observers(recipe: Recipe, run: RunFolder, num_steps: int, step: int = 0
         observers.append(TensorboardObserver(run, step))
     if recipe.observers.wandb != "off":
         observers.append(WandbObserver(recipe, run))
+    observers += [PluginObserver(name, recipe, run, step) for name in recipe.observers.plugins]
     return observers

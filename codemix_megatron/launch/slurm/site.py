@@ -6,6 +6,7 @@ from typing import Literal
 
 from codemix_megatron.launch.settings_file import read_settings
 from codemix_megatron.launch.variables import read_variables, secret_variables
+from codemix_megatron.plugins import plugin_file
 from codemix_megatron.recipe.fields import says
 from codemix_megatron.redaction import names_secret, secret_in
 
@@ -123,8 +124,10 @@ class Site:
 
 
 def read_site(path) -> Site:
-    """Read a site file; raises RecipeError with all its faults at once."""
-    return read_settings(Site, path, site_faults, "; give the path of a site file, such as slurm/sites/cpu.yaml")
+    """Read a site file, or that of a plugin by its name; raises RecipeError with all its faults at once."""
+    return read_settings(
+        Site, plugin_file("sites", str(path)) or path, site_faults, "; give the path of a site file, such as slurm/sites/cpu.yaml"
+    )
 
 
 def site_faults(site: Site) -> list[str]:

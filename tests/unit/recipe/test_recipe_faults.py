@@ -67,7 +67,7 @@ def test_tiny_recipe_has_no_fault():
         (
             "evaluation.suites=[bits]",
             "evaluation.suites[0]: no suite 'bits'; built in are bits_per_byte, rolling_bits_per_byte, continuation, paper, small, languages,"
-            " others are paths of YAML files",
+            " others are paths of YAML files or come with a plugin",
         ),
         ("evaluation.held_out_share=0.9", "evaluation.held_out_share: found 0.9, allowed are 0 to 0.5"),
         ("optimizer.betas=[0.9]", "optimizer.betas: found a list of 1, needs a list of 2"),
