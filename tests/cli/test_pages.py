@@ -36,6 +36,59 @@ def test_every_message_of_the_questions_page_is_one_of_the_program():
     assert len(messages) >= 8 and not [message for message in messages if message not in joined]
 
 
+COMPARISON = (DOCS / "comparison.md").read_text(encoding="utf-8")
+WITHOUT_A_LINK = r"none found( here| in training)?|not checked|no phases|as Megatron-LM"
+
+
+def compared_cells() -> list[str]:
+    """Return the cells of the tables that have a question in each row."""
+    rows = [
+        row for table in re.findall(r"^\| question \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", COMPARISON, re.MULTILINE) for row in table.splitlines()
+    ]
+    return [cell for row in rows for cell in re.split(r" \| ", row.strip("| "))[1:]]
+
+
+def test_every_cell_of_the_comparison_can_be_checked():
+    """By a link, or it says that nothing was found or nobody looked."""
+    cells = compared_cells()
+    assert len(cells) > 200 and not [
+        cell for cell in cells if "](" not in cell and "][" not in cell and not re.fullmatch(WITHOUT_A_LINK, cell)
+    ]
+    named = re.findall(r"`(tests/[a-z_/.]+)`", COMPARISON)
+    assert len(named) > 10 and not [name for name in named if not (REPOSITORY / name).exists()]
+
+
+def test_links_of_the_comparison_stay_what_they_are():
+    """A page of a branch changes under its link; one of a commit does not, and all are of the commit that the page says was looked at."""
+    links = dict(re.findall(r"^\[([a-z0-9-]+)\]: (\S+)$", COMPARISON, re.MULTILINE))
+    assert set(links) == set(re.findall(r"\]\[([a-z0-9-]+)\]", COMPARISON))
+    looked_at = dict(re.findall(r"https://github.com/([\w-]+/[\w-]+)/tree/([0-9a-f]{40})\)", COMPARISON))
+    pinned = [re.match(r"https://github.com/([\w-]+/[\w-]+)/(?:blob|tree)/([0-9a-f]{40})/", link) for link in links.values()]
+    assert {match[1] for match in pinned if match} == {*looked_at, "marin-community/marin"}
+    assert not [match[0] for match in pinned if match and looked_at.get(match[1], match[2]) != match[2]]
+    loose = [link for link, match in zip(links.values(), pinned, strict=True) if not match]
+    assert not [
+        link for link in loose if not re.match(r"https://github.com/[\w-]+/[\w-]+/(pull|issues)/\d+$|https://docs\.nvidia\.com/", link)
+    ]
+
+
+def headings(page: str) -> set[str]:
+    """Return the anchors of a page's headings, as Python-Markdown makes them."""
+    without_code = re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL)
+    said = re.findall(r"^#+ (.*)$", without_code, re.MULTILINE)
+    return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in said}
+
+
+def test_links_between_pages_lead_to_a_page_and_a_heading():
+    missing = []
+    for page in [*DOCS.rglob("*.md"), REPOSITORY / "README.md"]:
+        for target, anchor in re.findall(r"\]\(([^)\s:#]*\.md)?(?:#([^)\s]+))?\)", page.read_text(encoding="utf-8")):
+            there = page.parent / target if target else page
+            if not there.is_file() or (anchor and anchor not in headings(there.read_text(encoding="utf-8"))):
+                missing.append(f"{page.name}: {target}#{anchor}")
+    assert not missing
+
+
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.timeout(1500)
