@@ -42,6 +42,7 @@ class Found:
     drawn: np.ndarray
     values: np.ndarray
     error: float  # of the objective on runs not seen
+    objective: Callable[[np.ndarray], np.ndarray]
 
     @property
     def good(self) -> np.ndarray:
@@ -50,8 +51,15 @@ class Found:
 
     @property
     def best(self) -> np.ndarray:
-        """The mean of those, steadier than the single best (Breiman's rule of one standard error)."""
-        return self.good.mean(axis=0)
+        """The mean of those, steadier than the single best (Breiman's rule of one standard error).
+
+        Where good mixtures lie apart, as with an optimum at either end, their mean is none of them: then the one nearest to it.
+        """
+        good = self.good
+        mean = good.mean(axis=0)
+        if float(self.objective(mean[None])[0]) <= self.values.min() + self.error:
+            return mean
+        return good[int(np.abs(good - mean).sum(axis=1).argmin())]
 
 
 def largest_shares(domains: list[str], sizes_tokens: dict[str, int] | None, tokens: int | None, max_epochs: float) -> np.ndarray:
@@ -118,7 +126,7 @@ def search(
         idle = idle + 1 if before - values.min() <= SMALL_GAIN * error else 0
         if idle == PATIENCE:
             break
-    return Found(drawn=drawn, values=values, error=error)
+    return Found(drawn=drawn, values=values, error=error, objective=objective)
 
 
 def means_of(random: np.random.Generator, pools: list[np.ndarray], number: int) -> np.ndarray:

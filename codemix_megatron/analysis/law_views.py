@@ -196,7 +196,7 @@ def look_for(table: MixtureTable, objective, bounds: np.ndarray, wish: Wish, err
     drawn = drawn[keeps(drawn)]
     if not len(drawn):
         raise CorpusError("no mixture keeps the epoch bound; plan fewer tokens or allow more epochs")
-    return Found(drawn=drawn, values=objective(drawn), error=error)
+    return Found(drawn=drawn, values=objective(drawn), error=error, objective=objective)
 
 
 def prior_of(table: MixtureTable, corpus_tokens: dict[str, int]) -> np.ndarray:

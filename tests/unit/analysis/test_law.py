@@ -174,6 +174,19 @@ def test_search_stays_within_the_hull_by_a_linear_programme():
     assert found.values.min() == pytest.approx(-tried[:, 0].max(), abs=0.02) and not is_within(np.array([1.0, 0, 0, 0]), tried)
 
 
+def test_the_best_of_two_optima_apart_is_one_of_them_and_not_their_mean():
+    tried = np.array([[share, 1 - share] for share in np.linspace(0, 1, 11)])
+
+    def objective(shares):
+        return np.minimum(np.abs(shares[:, 0] - 0.1), np.abs(shares[:, 0] - 0.9))
+
+    found = search(tried, objective, lambda shares: np.ones(len(shares), dtype=bool), error=0.02)
+    assert objective(found.good.mean(axis=0)[None])[0] > 0.2  # between the two, where all is worst
+    assert objective(found.best[None])[0] <= 0.02
+    one = search(tried, lambda shares: np.abs(shares[:, 0] - 0.5), lambda shares: np.ones(len(shares), dtype=bool), error=0.02)
+    assert one.best.tolist() == one.good.mean(axis=0).tolist()
+
+
 def test_drawn_mixtures_are_mixtures_within_bounds():
     bounds = np.array([0.3, 0.5, 1.0])
     drawn = draw_around(np.array([0.6, 0.3, 0.1]), bounds, 5000)
