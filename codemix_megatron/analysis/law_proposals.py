@@ -61,6 +61,13 @@ class Found:
             return mean
         return good[int(np.abs(good - mean).sum(axis=1).argmin())]
 
+    @property
+    def worst(self) -> np.ndarray:
+        """The mean of the worst that were looked at; the worst one where those lie apart, for what lies between corners is good."""
+        order = np.argsort(-self.values, kind="stable")[:WORST]
+        mean = self.drawn[order].mean(axis=0)
+        return mean if float(self.objective(mean[None])[0]) >= self.values[order].min() else self.drawn[order[0]]
+
 
 def largest_shares(domains: list[str], sizes_tokens: dict[str, int] | None, tokens: int | None, max_epochs: float) -> np.ndarray:
     """Return the largest share of each domain that reads it at most `max_epochs` times in a run of `tokens`; 1 without sizes."""
@@ -153,8 +160,7 @@ def propose(found: Found, controls: dict[str, np.ndarray], explore: int = 3) -> 
     for number in range(explore):
         distance = np.min([np.abs(found.good - known).sum(axis=1) for known in chosen.values()], axis=0)
         chosen[f"explore {number + 1}"] = found.good[int(distance.argmax())]
-    worst = found.drawn[np.argsort(-found.values, kind="stable")[: min(WORST, len(found.values))]].mean(axis=0)
-    return chosen | controls | {"control: worst": worst}
+    return chosen | controls | {"control: worst": found.worst}
 
 
 def rounded_shares(shares: dict[str, float]) -> dict[str, float]:

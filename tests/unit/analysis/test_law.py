@@ -185,6 +185,7 @@ def test_the_best_of_two_optima_apart_is_one_of_them_and_not_their_mean():
     assert objective(found.best[None])[0] <= 0.02
     one = search(tried, lambda shares: np.abs(shares[:, 0] - 0.5), lambda shares: np.ones(len(shares), dtype=bool), error=0.02)
     assert one.best.tolist() == one.good.mean(axis=0).tolist()
+    assert abs(one.worst[0] - 0.5) > 0.45  # at one of the ends, not between them, where the best is
 
 
 def test_drawn_mixtures_are_mixtures_within_bounds():
