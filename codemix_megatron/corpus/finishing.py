@@ -24,7 +24,7 @@ from codemix_megatron.filters.ray_workers import find_duplicates_by_ray, find_ne
 from codemix_megatron.readers.json_lines import name_lines
 from codemix_megatron.recipe.filtering import NearDuplicates
 from codemix_megatron.records.atomic import writing
-from codemix_megatron.records.manifest import EncoderCard, loss_mask_path
+from codemix_megatron.records.manifest import EncoderCard, loss_mask_path, scores_path
 
 __all__ = ["DECIDERS", "Finishing"]
 
@@ -240,7 +240,8 @@ class Finishing:
 
     def write_loss_mask(self, prefix: str) -> dict:
         """Write which tokens of conversations are learned beside the corpus; return what the manifest says of it."""
-        Path(loss_mask_path(prefix)).unlink(missing_ok=True)
+        for path in (loss_mask_path(prefix), scores_path(prefix)):  # of what stood here before
+            Path(path).unlink(missing_ok=True)
         numbers = [number for number, _ in self.blocks() if self.folder.file(number, "loss_mask").is_file()]
         if not numbers:
             return {}

@@ -47,7 +47,9 @@ __all__ = [
 MAX_BAD_SHARE = 0.001
 # Ends of turns of chats, as instruction-tuned models have them.
 ENDS_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|END_OF_TURN_TOKEN|>", "<|end|>")
-PUBLISHED_SUFFIXES = (".bin", ".idx", ".languages.npy", ".documents.npy", ".documents.tsv.zst", ".signatures.npy", ".loss_mask.bin")
+PUBLISHED_SUFFIXES = (
+    ".bin", ".idx", ".languages.npy", ".documents.npy", ".documents.tsv.zst", ".signatures.npy", ".loss_mask.bin", ".scores.parquet",
+)  # fmt: skip
 
 
 @dataclass

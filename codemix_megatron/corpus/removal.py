@@ -10,6 +10,7 @@ import numpy as np
 from codemix_megatron.corpus.document_table import DocumentLines, DocumentOrigin, read_origins, read_signatures, read_table, write_table
 from codemix_megatron.corpus.indexed import IndexedReader, IndexedWriter
 from codemix_megatron.corpus.loss_mask_file import count_learned_bits, kept_bits, write_loss_mask
+from codemix_megatron.corpus.score_table import kept_scores
 from codemix_megatron.corpus.tally import UNKNOWN
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.atomic import writing
@@ -66,6 +67,8 @@ def remove_documents(prefix: str, removed: Iterable[int], new_prefix: str) -> Co
         made = replace(made, loss_mask_sha256=write_loss_mask(new_prefix, kept_bits(manifest, lengths, kept)))
         made = replace(made, learned_tokens=count_learned_bits(made))
     write_tables(prefix, new_prefix, kept, manifest, made)
+    if manifest.scores_sha256:
+        return kept_scores(manifest, made, kept)
     made.write()
     return made
 

@@ -9,7 +9,7 @@ from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.atomic import read_json, write_json
 from codemix_megatron.redaction import with_variables
 
-__all__ = ["CorpusManifest", "EncoderCard", "TokenizerCard", "loss_mask_path", "manifest_path"]
+__all__ = ["CorpusManifest", "EncoderCard", "TokenizerCard", "loss_mask_path", "manifest_path", "read_remote_bytes", "scores_path"]
 
 VERSION = 1
 CHECKSUM = "checksum"  # of the manifest itself, in its file
@@ -85,6 +85,8 @@ class CorpusManifest:
     encoder: EncoderCard | None = None
     loss_mask_sha256: str = ""  # of PREFIX.loss_mask.bin; empty where there is none and every token is learned
     learned_tokens: int | None = None  # of those trained on, where there is a mask
+    scores_sha256: str = ""  # of PREFIX.scores.parquet; empty where documents have no scores
+    scores: dict[str, dict] = field(default_factory=dict)  # column -> what it was made by, documents that have it, its mean
     kinds: dict[str, dict[str, int]] = field(default_factory=dict)  # kind -> documents, bytes, tokens
     languages: dict[str, dict[str, int]] = field(default_factory=dict)  # language -> the same
     licences: dict[str, dict[str, int]] = field(default_factory=dict)  # licence -> the same
@@ -144,6 +146,11 @@ def loss_mask_path(prefix) -> str:
     return f"{prefix}.loss_mask.bin"
 
 
+def scores_path(prefix) -> str:
+    """Return the path, or the URL, of the table of scores by document."""
+    return f"{prefix}.scores.parquet"
+
+
 def checksum_of(plain: dict) -> str:
     """Return the checksum of everything else a manifest's file says."""
     rest = {name: value for name, value in plain.items() if name != CHECKSUM}
@@ -165,11 +172,16 @@ def check_dtype(manifest: CorpusManifest, path) -> None:
 
 def read_remote_json(url: str):
     """Return the JSON behind a URL, through fsspec; what its store raises becomes OSError."""
+    return json.loads(read_remote_bytes(url))
+
+
+def read_remote_bytes(url: str) -> bytes:
+    """Return what is behind a URL, through fsspec; what its store raises becomes OSError."""
     import fsspec
 
     try:
         with fsspec.open(with_variables(url), "rb") as handle:
-            return json.loads(handle.read())
+            return handle.read()
     except (OSError, ValueError):
         raise
     except Exception as fault:  # every store has errors of its own

@@ -7,8 +7,9 @@ import torch
 from tiny_export import MAX_LENGTH, make_text, save_export
 
 from codemix_megatron.errors import EvaluationError
-from codemix_megatron.evaluate.compression import bits_per_byte, bits_per_byte_of, choose_documents, cut_windows, document_nats
+from codemix_megatron.evaluate.compression import bits_per_byte, bits_per_byte_of, choose_documents
 from codemix_megatron.evaluate.rolling import rolling_bits_per_byte
+from codemix_megatron.inference.document_likelihoods import cut_windows, document_nats
 from codemix_megatron.inference.exported import load_exported
 
 

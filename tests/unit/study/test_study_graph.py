@@ -179,3 +179,20 @@ def test_what_decides_how_sums_are_rounded_makes_another_run_and_what_only_watch
     changed = replace(recipe, parallel=replace(recipe.parallel, **{name: value}))
     assert getattr(recipe.parallel, name) != value
     assert (key_of(changed, 0) != key_of(recipe, 0)) == (name in DECIDING)
+
+
+def test_study_of_synthetic_code_takes_it_from_other_code_alone():
+    plan = plan_of_study("synthetic", text=10**6, code=10**6, synthetic=25_000)
+    assert len(plan.graph.segments) == 4 * 3
+    shares = {name.rpartition("-seed-")[0]: p.phases[0].sources for name, p in plan.plans.items()}
+    assert {name: round(s["synthetic"].share, 2) if "synthetic" in s else 0 for name, s in shares.items()} == {
+        "none": 0, "synthetic-05": 0.05, "synthetic-10": 0.1, "synthetic-20": 0.2,
+    }  # fmt: skip
+    assert all(s["text"].share == 0.75 for s in shares.values())
+
+
+def test_suite_of_solutions_scores_whole_solutions():
+    from codemix_megatron.evaluate.suites import read_suite
+
+    suite = read_suite(Path(__file__).parents[3] / "examples" / "studies" / "solutions-suite.yaml")
+    assert {task.name for task in suite.tasks} == {"humaneval_solutions", "mbpp_solutions"}
