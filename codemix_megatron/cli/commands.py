@@ -19,7 +19,7 @@ GROUPS = {
         "merge": "join the parts that the shards of `codemix prepare --shard` have done",
         "inspect": "what a prepared corpus holds: its manifest, and documents as text",
         "score": "what documents look like, parse, and are worth to a model, as columns beside a corpus",
-    "verify-corpus": "read prepared corpora again, all of it, and name what is damaged",
+        "verify-corpus": "read prepared corpora again, all of it, and name what is damaged",
         "remove": "make a corpus without documents of an origin, and name the runs that read them",
         "tokenizer": "train a tokenizer on corpora, compare tokenizers on them",
         "synthesize": "a teacher writes solutions and tests, the sandbox keeps those that agree, as a corpus",
