@@ -240,8 +240,8 @@ class Finishing:
 
     def write_loss_mask(self, prefix: str) -> dict:
         """Write which tokens of conversations are learned beside the corpus; return what the manifest says of it."""
-        for path in (loss_mask_path(prefix), scores_path(prefix)):  # of what stood here before
-            Path(path).unlink(missing_ok=True)
+        for stale in (loss_mask_path(prefix), scores_path(prefix)):  # of what stood here before
+            Path(stale).unlink(missing_ok=True)
         numbers = [number for number, _ in self.blocks() if self.folder.file(number, "loss_mask").is_file()]
         if not numbers:
             return {}
