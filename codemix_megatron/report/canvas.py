@@ -67,15 +67,20 @@ def draw_figure(name: str, caption: str, description: str, draw, height: float =
         with matplotlib.rc_context(STYLE):
             canvas = Canvas(figsize=(size[0], size[1] * tall), layout="constrained")
             draw(canvas)
-            if layout := canvas.get_layout_engine():
-                layout.execute(canvas)
-            canvas.set_layout_engine("none")  # worked out once, not again for every kind of file
-            return [save(canvas, kind) for kind in kinds]
+            return files_of(canvas, *kinds)
 
     wide, png = render(WIDE, height, "svg", "png")
     (narrow,) = render(NARROW, narrow_height or height, "svg")
     wide_svg, narrow_svg = (inline(svg.decode(), f"{name}-{i}") for i, svg in enumerate((wide, narrow)))
     return Figure(name=name, caption=caption, description=description, wide_svg=wide_svg, narrow_svg=narrow_svg, png=png)
+
+
+def files_of(canvas, *kinds: str) -> list[bytes]:
+    """Lay a filled figure out, once for all kinds of files, and return these files."""
+    if layout := canvas.get_layout_engine():
+        layout.execute(canvas)
+    canvas.set_layout_engine(None)  # with a placeholder ("none") matplotlib would draw everything twice per file
+    return [save(canvas, kind) for kind in kinds]
 
 
 def save(canvas, kind: str) -> bytes:

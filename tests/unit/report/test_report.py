@@ -49,7 +49,7 @@ def test_stop_and_resume_are_told(finished):
     assert "Step 7: stopped: asked to stop" in text and "Step 7: resumed on 4 ranks" in text
 
 
-def test_page_needs_nothing_from_outside(finished):
+def test_page_needs_nothing_from_outside(finished, drawn):
     html = write_report([finished]).read_text()
     assert not re.search(r'(src|href)="(?!#)', html.replace('xlink:href="#', 'href="#'))
     assert "<script" not in html and "@import" not in html and "url(http" not in html
@@ -57,13 +57,13 @@ def test_page_needs_nothing_from_outside(finished):
     assert len(ids) == len(set(ids)), "two drawings share an id, so one would be drawn with the other's clips"
 
 
-def test_figures_hold_no_source_of_formulas(finished):
+def test_figures_hold_no_source_of_formulas(finished, drawn):
     """Names are drawn as they are written, so what matplotlib writes itself must be plain too."""
     drawn = "".join(re.findall(r"<svg.*?</svg>", write_report([finished]).read_text(), re.DOTALL))
     assert "learning rate" in drawn and "mathdefault" not in drawn and "$" not in drawn
 
 
-def test_markdown_names_figures_that_are_there(finished):
+def test_markdown_names_figures_that_are_there(finished, drawn):
     folder = write_report([finished]).parent
     pictures = re.findall(r"\]\((\S+\.png)\)", (folder / "index.md").read_text())
     assert set(pictures) == {"mixture.png", "loss.png", "held-out.png", "tasks.png"}
@@ -98,7 +98,7 @@ def test_shares_come_from_differences_of_cumulative_counts():
     assert window_shares(cumulative, 2)[2].tolist() == [0.25, 0.75]
 
 
-def test_a_browser_draws_the_page(finished, tmp_path):
+def test_a_browser_draws_the_page(finished, drawn, tmp_path):
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium here; install Debian's chromium to draw the page")

@@ -202,7 +202,7 @@ def test_colours_follow_the_page():
     assert use_css_colours('style="fill: #0072B2"') == 'style="fill: var(--c0, #0072b2)"'
 
 
-def test_long_study_fits_wide_and_narrow_screens(tmp_path):
+def test_long_study_fits_wide_and_narrow_screens(tmp_path, drawn):
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium here; install Debian's chromium to draw the page")

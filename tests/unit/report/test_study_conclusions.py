@@ -32,14 +32,7 @@ from codemix_megatron.study.folder import StudyFolder
 from codemix_megatron.study.power import measured
 from codemix_megatron.study.reporting import read_variants
 
-EMPTY_SVG = b'<svg width="1" height="1"></svg>'
 LEVELS = {"text-only": (0.0, 1.5), "balanced": (0.5, 1.5), "code": (1.0, 1.5)}
-
-
-@pytest.fixture(autouse=True)
-def quick_figures(monkeypatch):
-    """What is drawn is not looked at here; making the files takes most of a report's time."""
-    monkeypatch.setattr("codemix_megatron.report.canvas.save", lambda canvas, kind: EMPTY_SVG)
 
 
 def read_all(folder):

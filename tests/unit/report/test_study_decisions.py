@@ -8,7 +8,7 @@ import pytest
 from curved_run import make_curved_run
 from scipy import stats
 from seeded_study import seeded_run, seeded_study, write_scores
-from test_study_conclusions import EMPTY_SVG, pooled_p, read_all, view_of
+from test_study_conclusions import pooled_p, read_all, view_of
 
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.recipe.reading import read_recipe, write_recipe
@@ -28,12 +28,6 @@ from codemix_megatron.report.scales import find_scales, judge_scales, paper_scal
 from codemix_megatron.report.study_view import StudyView
 from codemix_megatron.report.verdicts import ONE_RUN, OTHER_ITEMS
 from codemix_megatron.study.reporting import untrained
-
-
-@pytest.fixture(autouse=True)
-def quick_figures(monkeypatch):
-    """What is drawn is not looked at here; making the files takes most of a report's time."""
-    monkeypatch.setattr("codemix_megatron.report.canvas.save", lambda canvas, kind: EMPTY_SVG)
 
 
 def sized_study(folder, changes: dict[str, float], seeds: int = 3) -> tuple[list, dict]:
