@@ -1,5 +1,6 @@
 """Settings for all tests, and the figures they print at the end."""
 
+import gc
 import os
 
 import pytest
@@ -10,6 +11,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a core for each of these proces
 # These machines are shared: a slow example says nothing. The same examples every time, so that a red run can be repeated.
 settings.register_profile("shared", deadline=None, derandomize=True)
 settings.load_profile("shared")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Collect no garbage while modules are imported, nor look at theirs ever after."""
+    gc.disable()
+    result = yield
+    gc.freeze()
+    gc.enable()
+    return result
 
 
 def pytest_collection_modifyitems(items):

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from many_layouts import VOCABULARY, batches, held_ports, recipe_of
+from many_layouts import VOCABULARY, batches, held_ports, recipe_of, start_ranks
 
 NUM_RANKS = 4
 
@@ -62,6 +62,4 @@ def run_rank(rank: int, port: int, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    import torch.multiprocessing
-
-    torch.multiprocessing.spawn(run_rank, (held_ports(1)[0], sys.argv[1]), nprocs=NUM_RANKS)
+    start_ranks(run_rank, (held_ports(1)[0], sys.argv[1]), NUM_RANKS)

@@ -5,6 +5,8 @@
 JOBS.json: name -> {"model", "parallel", "batch", "optimizer", "masked", "steps"}; OUT.json: name -> {"losses", "norms", "all_reduces"}.
 """
 
+import gc
+import importlib
 import json
 import os
 import socket
@@ -100,6 +102,20 @@ def run_rank(rank: int, size: int, jobs: dict, ports: list[int], out: str) -> No
         Path(out).write_text(json.dumps(found))
 
 
+def start_ranks(run_rank, arguments: tuple, size: int) -> None:
+    """Call `run_rank(rank, *arguments)` in so many processes, forked after the imports, which take each 4 CPU-seconds else."""
+    import torch.multiprocessing
+
+    from codemix_megatron.megatron.importing import import_megatron
+
+    gc.disable()
+    import_megatron()
+    importlib.import_module("codemix_megatron.train.engine")
+    gc.freeze()
+    gc.enable()
+    torch.multiprocessing.start_processes(run_rank, arguments, nprocs=size, start_method="fork")
+
+
 def held_ports(count: int) -> list[int]:
     """Return ports that nobody but ranks started by this process can listen on."""
     held.extend(reserve_port() for _ in range(count))
@@ -121,7 +137,5 @@ def train_on(num_ranks: int, jobs: dict, folder: Path) -> dict:
 
 
 if __name__ == "__main__":
-    import torch.multiprocessing
-
     size, jobs = int(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text())
-    torch.multiprocessing.spawn(run_rank, (size, jobs, held_ports(len(jobs)), sys.argv[3]), nprocs=size)
+    start_ranks(run_rank, (size, jobs, held_ports(len(jobs)), sys.argv[3]), size)

@@ -11,7 +11,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from many_layouts import held_ports
+from many_layouts import held_ports, start_ranks
 
 NUM_RANKS = 2
 
@@ -51,7 +51,5 @@ def run_rank(rank: int, jobs: list, ports: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    import torch.multiprocessing
-
     jobs = json.loads(Path(sys.argv[1]).read_text())
-    torch.multiprocessing.spawn(run_rank, (jobs, held_ports(len(jobs))), nprocs=NUM_RANKS)
+    start_ranks(run_rank, (jobs, held_ports(len(jobs))), NUM_RANKS)

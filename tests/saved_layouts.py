@@ -11,7 +11,7 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from many_layouts import VOCABULARY, batches, held_ports, recipe_of
+from many_layouts import VOCABULARY, batches, held_ports, recipe_of, start_ranks
 
 NUM_RANKS, STEPS = 2, 3
 
@@ -50,7 +50,5 @@ def run_rank(rank: int, jobs: list, ports: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    import torch.multiprocessing
-
     jobs = list(json.loads(Path(sys.argv[1]).read_text()).values())
-    torch.multiprocessing.spawn(run_rank, (jobs, held_ports(len(jobs))), nprocs=NUM_RANKS)
+    start_ranks(run_rank, (jobs, held_ports(len(jobs))), NUM_RANKS)

@@ -120,12 +120,19 @@ class Tiny:
 
         out, err = io.StringIO(), io.StringIO()
         with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main([str(word) for word in words])
+            try:
+                code = main([str(word) for word in words])
+            except SystemExit as end:  # argparse's
+                code = end.code
         return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
     def train(self, run: str, *words, **options) -> subprocess.CompletedProcess:
         """Train into the run folder of that name."""
         return self.codemix("train", self.recipe, "--folder", self.folder / run, *words, **options)
+
+    def train_here(self, run: str, *words) -> subprocess.CompletedProcess:
+        """Ask in this process for a training that ends before ranks start, refused or finished already."""
+        return self.codemix_here("train", self.recipe, "--folder", self.folder / run, *words)
 
     def start_training(self, run: str, *words) -> subprocess.Popen:
         """Start training and return at once."""

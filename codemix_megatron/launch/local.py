@@ -52,8 +52,8 @@ def start_ranks(run: RunFolder, command: list[str], num_ranks: int, port: int, l
 
     `launch`, their name for this start, is written into the journal's start event, so that the caller finds where its part begins.
     """
-    held = hold_port(port)
     run.make(run.logs)
+    held = hold_port(port)
     run.stop.unlink(missing_ok=True)  # one from an earlier start; from here on it means these ranks
     notes = Path(tempfile.mkdtemp(prefix="codemix-notes-"))
     words = [sys.executable, "-m", "codemix_megatron.cli.ranks", str(num_ranks), str(held.getsockname()[1]), *command]

@@ -37,7 +37,7 @@ import pytest
     ],
 )
 def test_message_and_exit_code(tiny, words, message):
-    done = tiny.codemix(*words, timeout=60)
+    done = tiny.codemix_here(*words)
     assert message in done.stderr
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
@@ -46,7 +46,7 @@ def test_message_and_exit_code(tiny, words, message):
 def test_empty_corpus_is_refused_and_leaves_nothing(tiny):
     (tiny.folder / "empty.jsonl").write_text("")
     words = ["corpora.prose.documents=empty.jsonl", "corpora.prose.prefix=empty/prose", "--only", "prose"]
-    done = tiny.codemix("prepare", "recipe.yaml", *words)
+    done = tiny.codemix_here("prepare", "recipe.yaml", *words)
     assert done.returncode == 2 and "corpora.prose" in done.stderr and "Traceback" not in done.stderr
     assert not list((tiny.folder / "empty").glob("*")) if (tiny.folder / "empty").exists() else True
 
@@ -55,5 +55,5 @@ def test_every_command_has_help_with_examples(tiny):
     from codemix_megatron.cli.commands import COMMANDS
 
     for command in COMMANDS:
-        done = tiny.codemix(command, "--help")
+        done = tiny.codemix_here(command, "--help")
         assert done.returncode == 0 and "examples:" in done.stdout, command

@@ -27,7 +27,7 @@ def here(tmp_path_factory) -> Tiny:
 
 def test_study_is_planned_and_drawn_before_corpora_are_prepared(here):
     sizes = ["--assume-tokens", "prose=100K,snippets=100K"]
-    done = here.codemix("study", "plan", "study.yaml", *sizes, "--device", "h100", "--figure", "tree.png")
+    done = here.codemix_here("study", "plan", "study.yaml", *sizes, "--device", "h100", "--figure", "tree.png")
     assert done.returncode == 0, done.stderr
     for said in (
         "scored: 1 variant in 1 run",
@@ -37,7 +37,7 @@ def test_study_is_planned_and_drawn_before_corpora_are_prepared(here):
     ):
         assert said in done.stdout
     assert (here.folder / "tree.png").read_bytes().startswith(b"\x89PNG")
-    missing = here.codemix("study", "plan", "study.yaml")
+    missing = here.codemix_here("study", "plan", "study.yaml")
     assert missing.returncode == 2 and "`codemix study run` prepares what is missing; --assume-tokens plans before" in missing.stderr
 
 
@@ -49,7 +49,7 @@ def test_bad_words_are_refused_without_a_traceback(here):
         (["plan", "study.yaml", "--assume-tokens", "pros=1M"], "pros: no such corpus; did you mean prose?"),
         (["plan", "study.yaml", "--assume-tokens", "prose=1M,snippets=1M", "--figure", "tree.gif"], "allowed are .png, .pdf, .svg"),
     ):
-        done = here.codemix("study", *words)
+        done = here.codemix_here("study", *words)
         assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
@@ -69,16 +69,17 @@ def test_scripts_of_all_jobs_are_shown_and_nothing_is_written(here, tmp_path):
 
 
 @pytest.mark.distributed
+@pytest.mark.timeout(600)  # five processes that import torch, one after the other: minutes where others use the machine too
 def test_study_prepares_trains_scores_and_reports(here):
-    done = here.codemix("study", "run", "study.yaml", "--directory", "whole", timeout=200)
+    done = here.codemix("study", "run", "study.yaml", "--directory", "whole", timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "codemix prepare" in done.stdout and "1 run: 1 done; 1 of 1 scored" in done.stdout
     run = here.folder / "whole" / "runs" / "only"
     assert (run / "exports" / "step-4" / "export.json").is_file() and (run / "scores" / "step-4.json").is_file()
-    page = here.codemix("study", "report", "whole")
+    page = here.codemix_here("study", "report", "whole")
     assert page.returncode == 0 and (here.folder / "whole" / "report" / "index.html").is_file()
     changed = copy.deepcopy(STUDY)
     changed["overrides"] = {"seed": 8}
     (here.folder / "study.yaml").write_text(yaml.safe_dump(changed))
-    refused = here.codemix("study", "run", "study.yaml", "--directory", "whole")
+    refused = here.codemix_here("study", "run", "study.yaml", "--directory", "whole")
     assert refused.returncode == 2 and "-seed: 7" in refused.stderr and "+seed: 8" in refused.stderr

@@ -62,7 +62,7 @@ def test_one_that_fails_keeps_no_other_from_finishing(few, finished):
     assert "plain: done" in finished.stdout and "no-code: done" in finished.stdout
     assert "failing: failed: " in finished.stdout and "there and not a run folder (it holds notes.txt)" in finished.stdout
     assert "4 runs: 3 done, 1 failed" in finished.stdout
-    status = few.codemix("study", "status", "runs/few")
+    status = few.codemix_here("study", "status", "runs/few")
     assert status.returncode == 1 and "notes.txt" in status.stdout
 
 
@@ -83,7 +83,7 @@ def test_resume_runs_only_what_is_missing(few, finished):
 
 
 def test_variants_are_reported_as_whole_runs(few, finished):
-    reported = few.codemix("report", "--study", "runs/few")
+    reported = few.codemix_here("report", "--study", "runs/few")
     assert reported.returncode == 0, reported.stderr
     page = (few.folder / "runs/few/report/index.md").read_text()
     assert "| plain | balanced → cooldown | plain.balanced → plain | no-code and failing |" in page
@@ -93,6 +93,6 @@ def test_variants_are_reported_as_whole_runs(few, finished):
 
 def test_nothing_is_left_to_do_and_nothing_to_cancel(few, finished):
     began = time.monotonic()
-    again = few.codemix("study", "run", "few.yaml")
+    again = few.codemix_here("study", "run", "few.yaml")
     assert again.returncode == 0 and "0 of 4 tasks to do" in again.stdout and time.monotonic() - began < 30
-    assert "nothing is under way" in few.codemix("study", "cancel", "runs/few").stdout
+    assert "nothing is under way" in few.codemix_here("study", "cancel", "runs/few").stdout

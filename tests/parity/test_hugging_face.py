@@ -157,7 +157,7 @@ def test_initial_weights_of_another_shape_are_refused(tiny, exported):
     imported = tiny.folder / "imported"
     if not imported.exists():
         pytest.skip("the import did not run in this session")
-    done = tiny.train("misfit", f"initial_weights={imported}", "model.num_layers=2")
+    done = tiny.train_here("misfit", f"initial_weights={imported}", "model.num_layers=2")
     assert done.returncode == 2
     assert "model.num_layers 2 here, 4 there" in done.stderr
 

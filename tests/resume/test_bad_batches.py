@@ -61,7 +61,7 @@ def test_batch_without_a_finite_loss_is_skipped_by_all_ranks_and_its_documents_a
     assert skipped[0]["documents"] == documents_at(plan.mixture(), manifests, 64, positions)
     assert any(token in rows for rows in documents_tokens(manifests, plan, skipped[0]))
     assert sum(steps[-1]["tokens_per_source"].values()) == (STEPS - 1) * BATCH * 64
-    audited = tiny.codemix("audit", run)
+    audited = tiny.codemix_here("audit", run)
     assert audited.returncode == 0, audited.stdout + audited.stderr
 
 
@@ -129,7 +129,7 @@ def test_loss_spike_goes_back_to_the_last_checkpoint_and_leaves_the_batch_out(ti
     losses = {e["step"]: e["loss"] for e in events if e["event"] == "step"}
     assert sorted(losses) == [step for step in range(1, STEPS + 1) if step != 11]
     assert max(losses[step] for step in range(12, STEPS + 1)) < losses[10]
-    assert tiny.codemix("audit", tiny.folder / "spiked").returncode == 0
+    assert tiny.codemix_here("audit", tiny.folder / "spiked").returncode == 0
     run = tiny.rewind("spiked", "spiked-again", 8)  # killed just after the roll back: only the journal knows of it
     assert tiny.train("spiked-again", *harmed, *rules).returncode == 0
     again = [e for e in read_lines(run / "journal.jsonl") if e["event"] in ("step", "rollback")]

@@ -48,11 +48,11 @@ def test_branch_is_bit_for_bit_the_run_that_did_both_phases_itself(tiny, trunk, 
 def test_branch_is_understood_by_audit_and_report_and_needs_its_parent_no_more(tiny, branched):
     (tiny.folder / "trunk").rename(tiny.folder / "gone")
     try:
-        audited = tiny.codemix("audit", tiny.folder / "branched")
+        audited = tiny.codemix_here("audit", tiny.folder / "branched")
         assert audited.returncode == 0 and "the journal agrees, up to step 20 of 20" in audited.stdout, audited.stdout + audited.stderr
-        reported = tiny.codemix("report", tiny.folder / "branched")
+        reported = tiny.codemix_here("report", tiny.folder / "branched")
         assert reported.returncode == 0, reported.stderr
-        again = tiny.codemix("train", branched, "--folder", tiny.folder / "branched")
+        again = tiny.codemix_here("train", branched, "--folder", tiny.folder / "branched")
         assert again.returncode == 0 and "already trained to step 20 of 20" in again.stdout
     finally:
         (tiny.folder / "gone").rename(tiny.folder / "trunk")
@@ -77,6 +77,6 @@ def test_branch_is_understood_by_audit_and_report_and_needs_its_parent_no_more(t
     ],
 )
 def test_branch_that_cannot_be_is_refused(tiny, branched, change, message):
-    done = tiny.codemix("train", branched, "--folder", tiny.folder / "refused", change)
+    done = tiny.codemix_here("train", branched, "--folder", tiny.folder / "refused", change)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert message in done.stderr

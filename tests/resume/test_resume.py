@@ -112,8 +112,8 @@ def test_torn_checkpoint_is_named_and_the_one_before_is_used(tiny, undisturbed):
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
-    assert tiny.codemix("checkpoints", run).returncode == 0  # every file has the size it should have
-    listed = tiny.codemix("checkpoints", run, "--verify")
+    assert tiny.codemix_here("checkpoints", run).returncode == 0  # every file has the size it should have
+    listed = tiny.codemix_here("checkpoints", run, "--verify")
     assert (
         listed.returncode == 1 and f"step-20: {shard.name} has another checksum" in listed.stdout and "1 complete, 1 torn" in listed.stdout
     )
@@ -123,7 +123,7 @@ def test_torn_checkpoint_is_named_and_the_one_before_is_used(tiny, undisturbed):
     warning = tiny.events("torn", "warning")[0]["text"]
     assert f"step-20: {shard.name} has another checksum than the card says; it is not used" in warning
     assert tiny.events("torn", "start")[-1]["step"] == 12
-    listed = json.loads(tiny.codemix("checkpoints", run, "--verify", "--json").stdout)
+    listed = json.loads(tiny.codemix_here("checkpoints", run, "--verify", "--json").stdout)
     assert [(entry["name"], entry["phase"], entry["kept"]) for entry in listed if entry["is_checkpoint"]] == [
         ("step-12", "balanced", "phase end"),
         ("step-20", "cooldown", "phase end"),
@@ -132,19 +132,19 @@ def test_torn_checkpoint_is_named_and_the_one_before_is_used(tiny, undisturbed):
 
 
 def test_finished_run_is_left_alone(tiny, undisturbed):
-    again = tiny.train("undisturbed", *LAYOUT)
+    again = tiny.train_here("undisturbed", *LAYOUT)
     assert again.returncode == 0 and "already trained to step 20" in again.stdout
     assert tiny.losses("undisturbed") == undisturbed
 
 
 def test_changed_recipe_is_refused_with_a_diff(tiny, undisturbed):
-    refused = tiny.train("undisturbed", *LAYOUT, "optimizer.weight_decay=0.3")
+    refused = tiny.train_here("undisturbed", *LAYOUT, "optimizer.weight_decay=0.3")
     assert refused.returncode == 2
     assert "-  weight_decay: 0.1" in refused.stderr and "+  weight_decay: 0.3" in refused.stderr
 
 
 def test_another_form_of_the_optimizers_state_is_refused(tiny, undisturbed):
-    refused = tiny.train("undisturbed", *LAYOUT, "parallel.distributed_optimizer=false")
+    refused = tiny.train_here("undisturbed", *LAYOUT, "parallel.distributed_optimizer=false")
     assert refused.returncode == 2 and "+  distributed_optimizer: false" in refused.stderr
 
 
