@@ -4,7 +4,7 @@
     ├── RecipeError        the recipe, an override or a command-line value is wrong
     ├── CorpusError        documents, tokenizers or prepared corpora are missing or wrong
     ├── CheckpointError    a checkpoint could not be written, read or trusted
-    ├── ConversionError    a model could not be carried to or from Hugging Face
+    ├── ConversionError    a model could not be converted to or from Hugging Face
     ├── EvaluationError    a suite could not be read or scored
     ├── SandboxError       programs cannot be run apart from this machine
     └── LaunchError        ranks could not be started, or one of them died

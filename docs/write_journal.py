@@ -15,7 +15,7 @@ RUN/journal.jsonl holds what happened to a run: one JSON object per line, append
 the number of steps done by then. A resume cuts what came after the checkpoint that it starts from; what a `rollback` went back over stays
 in the file and no longer counts. The process may have been killed while it wrote the last line, so a last line that is no JSON is left out.
 
-Field names do not change, and new versions may add kinds of events and fields: pass over those you do not know.
+Field names do not change, and new versions may add kinds of events and fields: ignore those you do not know.
 
     import json
     steps = [e for e in map(json.loads, open("runs/mine/journal.jsonl")) if e["event"] == "step"]

@@ -1,7 +1,7 @@
 """Laws fitted to the runs of a table, the error of each on runs it has not seen, the choice among them, and prediction intervals.
 
 The error is taken twice: within what was tried (folds of runs, all runs of one mixture in the same fold) and out of it (the mixtures
-farthest from their mean left out, then the largest size). Laws whose errors cannot be told apart are averaged. Intervals are split
+farthest from their mean left out, then the largest size). Laws whose errors cannot be distinguished are averaged. Intervals are split
 conformal ones over the errors on runs not seen, in units of what those nearby were (Lei et al. 2018, arXiv 1604.04173, section 5.2).
 """
 

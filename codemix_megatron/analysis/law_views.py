@@ -46,7 +46,7 @@ class Wish:
     maximize: bool
     extrapolate: bool
     at_sizes: dict[str, int]
-    most: dict[str, float] = field(default_factory=dict)  # largest share of a domain, where it is not to be reckoned from epochs
+    most: dict[str, float] = field(default_factory=dict)  # largest share of a domain, where it is not to be computed from epochs
 
 
 @dataclass(frozen=True, kw_only=True)

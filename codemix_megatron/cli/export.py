@@ -40,7 +40,7 @@ def add_arguments(parser) -> None:
 
 
 def parse_run(text: str) -> tuple[RunFolder, int | None]:
-    """Split RUN@STEP; raises ConversionError when STEP is no number."""
+    """Split RUN@STEP; raises ConversionError when STEP is not a number."""
     path, at, step = text.rpartition("@")
     if not at or Path(text).is_dir():
         return RunFolder(text), None

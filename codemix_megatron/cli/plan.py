@@ -45,7 +45,7 @@ def add_arguments(parser) -> None:
     words = "count each corpus as the share that this run is of one of N tokens: epochs are then those of that run (sequences.corpus_share)"
     assumed.add_argument("--simulate-tokens", metavar="N", help=words)
     hours = parser.add_argument_group("hours and memory")
-    hours.add_argument("--device", metavar="NAME", help=f"accelerator to reckon with: {', '.join(DEVICES)}")
+    hours.add_argument("--device", metavar="NAME", help=f"accelerator to estimate with: {', '.join(DEVICES)}")
     hours.add_argument("--mfu", type=float, default=0.4, help="share of its peak that the model reaches (default: 0.4)")
     hours.add_argument("--suggest", action="store_true", help="with --device and --nproc: layouts that fit, fastest first, ready to paste")
     other = parser.add_argument_group("instead of planning alone")

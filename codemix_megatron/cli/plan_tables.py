@@ -91,7 +91,7 @@ def print_suggestions(found, device: str, ranks: int) -> None:
         layout = (p.tensor, p.pipeline, ranks // p.model_ranks, one.micro_sequences)
         table.add_row(*map(str, layout), p.recompute, size_text(one.memory.total), seconds, f"{100 * one.exposed_share:.0f} %")
     console = Console(width=100)
-    console.print(f"{ranks} x {device}: {len(found)} layouts fit; reckoned, not measured", highlight=False)
+    console.print(f"{ranks} x {device}: {len(found)} layouts fit; estimated, not measured", highlight=False)
     console.print(table)
     console.print("  " + " ".join(found[0].overrides()), highlight=False, soft_wrap=True)
 

@@ -39,7 +39,7 @@ def add_choices(parser) -> None:
     parser.add_argument("--mfu", type=float, default=0.4, help="share of its peak that the models reach (default: 0.4)")
     parser.add_argument("--price-per-hour", type=float, metavar="PRICE", help="and what that would cost")
     parser.add_argument(
-        "--at-parameters", metavar="N", help="reckon both for a model of this size, such as 7B, in the place of the study's own"
+        "--at-parameters", metavar="N", help="estimate both for a model of this size, such as 7B, in the place of the study's own"
     )
     parser.add_argument("--at-tokens", metavar="N", help="and for this many tokens, such as 1T")
     parser.add_argument("--law", metavar="DIR", help="show what `codemix law --output DIR` proposes (default: law/ of the study)")

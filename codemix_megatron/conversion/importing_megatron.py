@@ -32,7 +32,7 @@ __all__ = ["import_megatron_checkpoint"]
 def import_megatron_checkpoint(path: Path, run: RunFolder, tokenizer: TokenizerCard, options: ImportOptions) -> tuple[Path, dict]:
     """Write the weights of Megatron-LM's checkpoint as checkpoint step-0 of `run`, model.yaml and the tokenizer beside.
 
-    Return checkpoint and card. Raises ConversionError naming each argument and tensor that cannot be carried.
+    Return checkpoint and card. Raises ConversionError naming each argument and tensor that cannot be converted.
     """
     if run.checkpoints.exists() and any(run.checkpoints.glob("step-*")):
         raise ConversionError(f"{run.checkpoints}: there are checkpoints already; give an empty or new folder")

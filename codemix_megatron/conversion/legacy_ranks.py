@@ -103,7 +103,7 @@ def rank_states(folder: Path) -> dict[tuple[int, int], dict[str, Any]]:
     for path in sorted(folder.glob("mp_rank_*")):
         if found := RANK_FOLDER.match(path.name):
             if found[3]:
-                raise ConversionError(f"{path}: of expert-parallel ranks; a mixture of experts cannot be carried")
+                raise ConversionError(f"{path}: of expert-parallel ranks; a mixture of experts cannot be converted")
             states[int(found[1]), int(found[2] or 0)] = load_foreign(path / WEIGHTS)
     if (0, 0) not in states:
         raise ConversionError(f"{folder}: mp_rank_00 is missing; copy the complete checkpoint")

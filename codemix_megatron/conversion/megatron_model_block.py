@@ -47,18 +47,18 @@ DEFAULTS: dict[str, Any] = {
 
 
 def model_of_arguments(arguments: dict[str, Any], where: Any) -> dict[str, Any]:
-    """Return the recipe's model block without vocabulary; raises ConversionError naming every argument that cannot be carried."""
+    """Return the recipe's model block without vocabulary; raises ConversionError naming every argument that cannot be converted."""
     faults = [f"{name} is missing" for name in REQUIRED if not isinstance(arguments.get(name), int)]
     for name, allowed in ONLY.items():
         value = arguments.get(name, DEFAULTS.get(name, allowed[-1]))
         if value not in allowed:
-            faults.append(f"{name} {value!r}; only {allowed[0]!r} can be carried")
+            faults.append(f"{name} {value!r}; only {allowed[0]!r} can be converted")
     if arguments.get("use_rope_scaling") and arguments.get("rotary_seq_len_interpolation_factor"):
         faults.append("use_rope_scaling and rotary_seq_len_interpolation_factor together")
     for name in INTERVALS:
         value = arguments.get(name)
         if value is not None and not (isinstance(value, int) and value > 1):
-            faults.append(f"{name} {value!r}; only a number of layers above 1 can be carried")
+            faults.append(f"{name} {value!r}; only a number of layers above 1 can be converted")
     if faults:
         raise ConversionError(f"{where}, its arguments: " + "\n  ".join([f"{len(faults)} faults", *faults]))
     return {

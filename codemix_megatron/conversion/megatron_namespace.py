@@ -61,7 +61,7 @@ def arguments_of_model(model: Model) -> dict[str, Any]:
         "fp16": False,
         **scaling_arguments(model),
         **window_arguments(model),
-        # What stands here has no layout: every rank reads its part, and Adam and the random numbers begin anew.
+        # What stands here has no layout: every rank reads its part, and Adam and the random numbers begin fresh.
         "tensor_model_parallel_size": 1,
         "pipeline_model_parallel_size": 1,
         "virtual_pipeline_model_parallel_size": None,

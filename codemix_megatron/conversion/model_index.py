@@ -10,7 +10,7 @@ TASK = {"type": "text-generation", "name": "Text Generation"}
 
 
 def model_index(name: str, scores: Scores) -> list[dict]:
-    """Return the value of `model-index`; scores that are no numbers are left out, for the Hub takes none."""
+    """Return the value of `model-index`; scores that are not finite are left out, for the Hub takes none."""
     results = [
         result(f"{entry.corpus}, held-out documents", "bits_per_byte", "bits per byte", entry.value, entry.standard_error)
         for entry in scores.bits_per_byte

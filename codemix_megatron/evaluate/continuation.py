@@ -2,7 +2,7 @@
 
 A suite for models too small for the usual benchmarks: it needs no knowledge, only a feel for the corpus. Passages of
 four documents of a corpus form a group; each is asked once, with the continuations of all four to choose from. So a
-model that does not heed the context picks the same choice four times and scores 1/4 exactly, whatever it prefers:
+model that ignores the context picks the same choice four times and scores 1/4 exactly, whatever it prefers:
 short choices, frequent words. (With distractors drawn freely a random model was off by more than two standard errors.)
 """
 

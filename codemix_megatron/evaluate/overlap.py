@@ -1,7 +1,7 @@
-"""Contamination: items of evaluation data that stand, by a run of 13 words or as a whole, in what a model was trained on.
+"""Contamination: items of evaluation data that stand, by a 13-gram or as a whole, in what a model was trained on.
 
 The training documents of the prepared corpora are read back as text, so that what is looked at is what was trained on,
-after all filters. The rule is that of `filters.decontamination`: an item counts when a run of words that tells it from others stands
+after all filters. The rule is that of `filters.decontamination`: an item counts when an informative n-gram of it stands
 in a training document, or all of it where it is shorter than a run; copies with line numbers or HTML's escapes count too.
 """
 

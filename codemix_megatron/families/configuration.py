@@ -79,7 +79,7 @@ def family_of_config(config: dict, where) -> Family:
 
 
 def model_of_config(config: dict, where) -> dict:
-    """Return the recipe's model block, `vocab_size` included; raises ConversionError naming all that cannot be carried."""
+    """Return the recipe's model block, `vocab_size` included; raises ConversionError naming all that cannot be converted."""
     family = family_of_config(config, where)
     faults: list[str] = []
     model = dict(family.fixed) | read_shape(config, family, faults)

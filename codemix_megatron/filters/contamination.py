@@ -113,7 +113,7 @@ class ContaminationIndex:
         return min(self.ngram_words, self.short.words or self.ngram_words)
 
     def suites(self) -> dict[str, dict[str, int]]:
-        """Return for each evaluation set its items, those looked for by runs of words, those only as a whole, and those not looked for."""
+        """Return for each evaluation set its items, those looked for by n-grams, those only as a whole, and those not looked for."""
         by_runs, as_whole = set(self.items.tolist()), set(self.short.items.tolist())
         counted: dict[str, dict[str, int]] = {}
         for item, name in enumerate(self.names):
@@ -124,7 +124,7 @@ class ContaminationIndex:
         return counted
 
     def shared_runs(self, text: str) -> np.ndarray:
-        """Return the place in `hashes` of each run of words that a text shares with an item, in the text's order.
+        """Return the place in `hashes` of each n-gram that a text shares with an item, in the text's order.
 
         Places behind the last run are short texts that it holds. Of a copy with line numbers or HTML's escapes, both forms are looked at.
         """

@@ -92,11 +92,11 @@ class Filters:
         return mask_personal_data(example, self.spec.personal_data)[0]
 
     def shared_with_evaluation(self, document: Document) -> str | None:
-        """Say which evaluation item a document shares runs of words with."""
+        """Say which evaluation item a document shares n-grams with."""
         assert self.contamination is not None and self.spec.decontamination is not None
         runs = self.contamination.shared_runs(document.text)
         if len(runs) > self.spec.decontamination.most_shared:
-            return f"{len(runs)} runs of words, the first of {self.contamination.items_of(runs[0])[0]}"
+            return f"{len(runs)} n-grams, the first of {self.contamination.items_of(runs[0])[0]}"
         return None
 
     def notes(self) -> list[str]:

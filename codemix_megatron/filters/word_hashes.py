@@ -1,4 +1,4 @@
-"""Hashes of the words of a text and of runs of words, at numpy's speed: what shingles and n-grams are made of.
+"""Hashes of the words of a text and of its n-grams, at numpy's speed: what shingles and n-grams are made of.
 
 A word is a run of letters, digits, underscores and non-ASCII characters, in lower case; everything else parts words,
 so that punctuation, line wraps and indentation make no difference. Of scripts that write no spaces between words (Chinese, Japanese,

@@ -19,7 +19,7 @@ class SwiGLU(MegatronModule):
 
 
 class GatedSilu(torch.autograd.Function):
-    """Backward writes both halves in place; autograd's own way computes them apart and copies them together."""
+    """Backward writes both halves in place; autograd computes them apart and copies them together."""
 
     @staticmethod
     def forward(ctx, gate_and_up: torch.Tensor) -> torch.Tensor:

@@ -293,7 +293,7 @@ CHANGES = (
     Change(
         "SwiGLU",
         "always",
-        "autograd's own way computes the two halves apart and copies them together; in local layers, not in Transformer Engine's",
+        "autograd computes the two halves apart and copies them together; in local layers, not in Transformer Engine's",
         (Mark(f"{CORE}.transformer.mlp:MLP.__init__", "activation_func"),),
         "layers take an activation module",
     ),

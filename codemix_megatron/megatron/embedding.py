@@ -38,7 +38,7 @@ def embedding(ids: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 
 def share_gradients(chunk: GPTModel) -> None:
-    """Let the output layer say for both, where it is the embedding too: none of them brings a gradient that hooks have to add."""
+    """With tied embeddings, have both layers add into main_grad; neither returns a gradient for hooks of data parallelism to add."""
     weight = chunk.shared_embedding_or_output_weight() if chunk.pre_process or chunk.post_process else None
     if weight is not None and getattr(weight, "zero_out_wgrad", False):
         weight.zero_out_wgrad, weight.output_layer_tells = False, True

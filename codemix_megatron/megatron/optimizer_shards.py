@@ -84,7 +84,7 @@ def load_states(optimizer: DistributedOptimizer, loaded: dict) -> None:
         tensors = optimizer._get_main_param_and_optimizer_states(weight)
         for name in (name for name in STATES if name in loaded[number]):
             parts = list(loaded[number][name].values())
-            if name not in tensors:  # megatron-core makes the state anew when it loads, with moments alone
+            if name not in tensors:  # megatron-core creates the state again when it loads, with moments alone
                 group, order = optimizer.model_param_group_index_map[weight]
                 own = optimizer.optimizer.param_groups[group]["params"][order]
                 optimizer.optimizer.state[own][name] = torch.cat([part.flatten() for part in parts])

@@ -22,7 +22,7 @@ __all__ = ["EMPTY", "DocumentLanguages", "audit", "count_learned", "piece_ranges
 BATCH_POSITIONS = 1 << 16
 READ_TOKENS = 1 << 22
 ALL = "all"  # the one language of a corpus whose documents say none
-EMPTY = "(empty)"  # places of packed sequences without a token
+EMPTY = "(empty)"  # padding positions of packed sequences
 
 
 class DocumentLanguages:

@@ -114,7 +114,7 @@ class MiddleFiller:
                 check_cuts(tokenizer, where)
 
     def rewrite(self, rows: np.ndarray, source: np.ndarray, sequence: np.ndarray, epoch: np.ndarray, pieces: Callable) -> None:
-        """Rewrite documents of [rows, places] in place; places without a token hold -1."""
+        """Rewrite documents of [rows, places] in place; padding positions hold -1."""
         drawn = []
         for row, (s, n, e) in enumerate(zip(source.tolist(), sequence.tolist(), epoch.tolist(), strict=True)):
             if self.specs[s] is not None:

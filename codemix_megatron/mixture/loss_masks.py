@@ -1,7 +1,7 @@
 """Which tokens are learned: PREFIX.loss_mask.bin beside a corpus, and rows in which the others are hidden.
 
 The file holds a bit for each token of PREFIX.bin, token i in bit i % 8 of byte i // 8; 1 says that a model learns to write it. In a
-row of ids a token that is not learned stands as HIDDEN - id, below every id and below the -1 of a place without a token: it is read,
+row of ids a token that is not learned stands as HIDDEN - id, below every id and below the -1 of a padding position: it is read,
 and not predicted. So a row says all there is to say, whatever it passes through.
 """
 

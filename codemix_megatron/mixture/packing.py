@@ -105,7 +105,7 @@ def fill_open_bins(pieces: np.ndarray, length: int, room: dict[int, list[np.ndar
 
 
 class PackedReader(SequenceReader):
-    """Reads packed sequences; places without a token hold EMPTY_PLACE."""
+    """Reads packed sequences; padding positions hold EMPTY_PLACE."""
 
     def __init__(
         self,

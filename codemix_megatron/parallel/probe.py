@@ -1,4 +1,4 @@
-"""How fast this rank can compute: a small fixed work on its device, and how long its main thread waits for a core."""
+"""How fast this rank can compute: a small fixed workload on its device, and how long its main thread waits for a core."""
 
 import statistics
 import time

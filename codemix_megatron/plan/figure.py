@@ -9,7 +9,7 @@ from codemix_megatron.recipe.quantity import format_tokens
 
 __all__ = ["draw_plan"]
 
-# Okabe & Ito (2008), told apart by colour-blind readers; ordered so that neighbours differ in lightness too.
+# Okabe & Ito (2008), distinguished by colour-blind readers; ordered so that neighbours differ in lightness too.
 COLOURS = ("#56B4E9", "#D55E00", "#F0E442", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#999999")
 HATCHES = ("", "////", "", "....", "||", "\\\\\\\\", "xx", "--")  # in grey, half of the colours look alike
 DARK = {"#D55E00", "#0072B2", "#009E73"}

@@ -1,4 +1,4 @@
-"""Layouts that fit a device, fastest first: a search over tensor, pipeline, micro batch and recomputation with time and memory reckoned.
+"""Layouts that fit a device, fastest first: a search over tensor, pipeline, micro batch and recomputation with time and memory estimated.
 
 Times are for ranking, not for promises: FLOPs at a share of the device's peak, the pipeline's bubble, collectives over published bandwidths.
 """
@@ -29,7 +29,7 @@ ALIKE = 1.02  # times within this are the same, and fewer model ranks, then larg
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A layout that fits: keys of the recipe, the fullest stage's memory, and what a step is reckoned to take."""
+    """A layout that fits: keys of the recipe, the fullest stage's memory, and what a step is estimated to take."""
 
     parallel: Parallel
     micro_sequences: int
@@ -99,7 +99,7 @@ def divisors(number: int) -> list[int]:
 
 
 def suggestion(recipe: Recipe, vocab_size: int, ranks: int, device: str, mfu: float) -> Suggestion:
-    """Reckon one layout."""
+    """Estimate one layout."""
     model, parallel, batch = recipe.model, recipe.parallel, recipe.batch
     data = ranks // parallel.model_ranks
     sequences = batch.sizes[-1]  # of a schedule the one that holds longest

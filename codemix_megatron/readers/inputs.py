@@ -110,7 +110,7 @@ def local_file(path: Path, name: str | None = None) -> FoundFile:
 
 
 def glob_inputs(pattern: str, spec: CorpusSpec, say: Say = silent) -> Iterator[InputFile]:
-    """Yield the files a glob matches; folders among them are searched, files of unknown suffix passed over."""
+    """Yield the files a glob matches; folders among them are searched, files of unknown suffix skipped."""
     matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
     found = [path for path in matches if path.is_file()]
     files = [path for path in found if is_known(path) or (not path.suffix and is_wanted(path, spec.kind))]

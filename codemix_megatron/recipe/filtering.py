@@ -45,7 +45,7 @@ class NearDuplicates:
 
 @dataclass(frozen=True, kw_only=True)
 class Decontamination:
-    """Drops documents that share runs of words with evaluation sets."""
+    """Drops documents that share n-grams with evaluation sets."""
 
     against: tuple[str, ...] = says("evaluation sets: JSON lines, text files, globs, or an index built from them (.npz)")
     ngram_words: int = says("words of a run that counts as shared", 13)
@@ -146,7 +146,7 @@ class FilterSpec:
     line_length: LineLength | None = says("drop documents with long lines", None)
     alphabet_share: float | None = says("least share of letters among the characters of a document", None)
     plugins: dict[str, dict] = says("filters that installed packages add, NAME: {settings}", factory=dict, reader=read_plugins)
-    decontamination: Decontamination | None = says("drop documents that share runs of words with evaluation sets", None)
+    decontamination: Decontamination | None = says("drop documents that share n-grams with evaluation sets", None)
     text_languages: tuple[str, ...] = says("natural languages kept, as codes of ISO 639 such as en; any keeps and names all", ())
     personal_data: tuple[str | PersonalPattern | PersonalRecogniser, ...] = says(
         "mask email addresses, public ip addresses, key: keys and passwords, phone numbers, iban accounts, {name, pattern} of your own,"

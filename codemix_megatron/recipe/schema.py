@@ -347,13 +347,13 @@ class CheckpointPolicy:
 class Faults:
     """What training bears before it stops. A skipped batch counts as a step; its tokens are not trained on."""
 
-    skip_bad_batches: int = says("most batches in a row to skip because loss or gradients are no numbers; one more stops the run", 3)
+    skip_bad_batches: int = says("most batches in a row to skip because loss or gradients are not finite; one more stops the run", 3)
     spike_nats: float | None = says(
         "roll back when the loss is this far above the median of the last spike_window steps; default: never", None
     )
     spike_window: int = says("steps of the same phase the median is taken over", 50)
-    spike_skip_batches: int = says("batches left out after a roll back, up to and including the one with the spike", 1)
-    max_rollbacks: int = says("most roll backs of a run; one more spike stops it", 3)
+    spike_skip_batches: int = says("batches left out after a rollback, up to and including the one with the spike", 1)
+    max_rollbacks: int = says("most rollbacks of a run; one more spike stops it", 3)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,7 @@ class Event:
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Self:
-        """Return the event of a line. Fields that other versions added are passed over, those they lacked (or left null) are filled in."""
+        """Return the event of a line. Fields that other versions added are ignored, those they lacked (or left null) are filled in."""
         values = {known.attribute: line.get(known.key) for known in declared(cls)}
         missing = {known.attribute: made(known.missing) for known in declared(cls) if values[known.attribute] is None}
         return cls(**values | missing)

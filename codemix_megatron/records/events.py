@@ -189,7 +189,7 @@ class CheckpointEvent(RunEvent):
 
     kind: ClassVar[str] = "checkpoint"
     seconds: float = always("how long writing took", missing=0.0)
-    stall_seconds: float = always("how long training stood still for it", missing=0.0)
+    stall_seconds: float = always("how long training was stalled by it", missing=0.0)
     bytes: int = always("size on disk", missing=0)
     asynchronous: bool = always("whether training went on while it was written", missing=False)
 

@@ -15,7 +15,7 @@ class JournalTail:
         self.offset, self.inode = 0, -1
 
     def new_lines(self) -> list[dict]:
-        """Return the events added since the last call, as the journal has them; a line that is not JSON is passed over, for `codemix` names it elsewhere."""
+        """Return the events added since the last call, as the journal has them; a line that is not JSON is ignored, for `codemix` names it elsewhere."""
         try:
             with open(self.path, "rb") as handle:
                 inode = os.fstat(handle.fileno()).st_ino

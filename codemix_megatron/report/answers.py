@@ -101,7 +101,7 @@ def trunk_lines(view: StudyView) -> list[str]:
 
 
 def missing_lines(view: StudyView) -> list[str]:
-    """Say which arms have runs without scores, or with scores that are no numbers."""
+    """Say which arms have runs without scores, or with scores that are not finite."""
     lines = []
     for arm in view.arms:
         lacking = [run for run in arm.runs if not run.scores]

@@ -15,10 +15,10 @@ class Choices:
 
     lend_noise: bool = False  # judge variants without seeds by published noise
     above_chance: bool = False  # add the means over tasks that every run is above chance in
-    device: str | None = None  # what hours are reckoned on
+    device: str | None = None  # what hours are estimated for
     mfu: float = 0.4
     price_per_hour: float | None = None
-    at_parameters: int | None = None  # size of the run that hours and price are reckoned for, in the place of the study's own
+    at_parameters: int | None = None  # size of the run that hours and price are estimated for, in the place of the study's own
     at_tokens: int | None = None
     law: Path | None = None  # folder of `codemix law --output`
     pdf: bool = False  # print the page to decide by
@@ -33,4 +33,4 @@ class Choices:
         for name in ("at_parameters", "at_tokens"):
             value = getattr(self, name)
             if value is not None and (value < 1 or self.device is None):
-                raise CodemixError(f"--{name.replace('_', '-')} {value}: needs a number of at least 1 and a --device to reckon hours on")
+                raise CodemixError(f"--{name.replace('_', '-')} {value}: needs a number of at least 1 and a --device to estimate hours for")

@@ -65,7 +65,7 @@ def judge_alternatives(choice: Alternatives, view: StudyView) -> dict[int, dict[
     """Return place of the measure -> place of the arm -> its verdict against the best one, None for the best itself.
 
     All arms and measures of a choice are one family. The best is chosen by the same means it is then compared with, which makes
-    differences from it look larger than they are; what is not told apart from it is all the more so.
+    differences from it look larger than they are; what is not distinguishable from it is all the more so.
     """
     best = {j: best_of(choice.arms, measure) for j, measure in enumerate(view.measures)}
     places = [(j, i, top) for j, top in best.items() if top is not None for i in range(len(choice.arms)) if i != top]
@@ -97,11 +97,11 @@ def best_of(arms: tuple[Arm, ...], measure: Measure) -> int | None:
 def sentence(choice: Alternatives, measure: Measure, by_arm: dict[int, Verdict | None]) -> str:
     """Say which is best, which are worse and by how much, and which cannot be told from it."""
     best = next(i for i, verdict in by_arm.items() if verdict is None)
-    told: dict[str, list[str]] = {"not told apart from it": [], "worse": [], "cannot be told": []}
+    told: dict[str, list[str]] = {"not distinguishable from it": [], "worse": [], "cannot be told": []}
     for i, verdict in sorted(by_arm.items()):
         if verdict is None:
             continue
-        words = {NOT_DISTINGUISHABLE: "not told apart from it", "worse": "worse"}.get(verdict.words, "cannot be told")
+        words = {NOT_DISTINGUISHABLE: "not distinguishable from it", "worse": "worse"}.get(verdict.words, "cannot be told")
         by = f" by {effect_text(measure, verdict)}" if words == "worse" else ""
         told[words].append(f"{choice.names[i]}{by}")
     parts = [f"{measure.label}: {choice.names[best]} has the best mean ({seeds_text(choice.arms[best])})"]

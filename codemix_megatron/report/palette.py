@@ -1,4 +1,4 @@
-"""Colours, lines and markers: after Okabe and Ito, told apart in grey by dash, marker and hatch as well.
+"""Colours, lines and markers: after Okabe and Ito, distinguished in grey by dash, marker and hatch as well.
 
 Figures are drawn in these colours; those of the page then carry CSS variables instead, so that the page
 can show them on a dark ground.

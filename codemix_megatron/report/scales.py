@@ -84,7 +84,7 @@ def judge_scales(scales: list[Scale], measures: list[Measure]) -> dict[tuple[int
 
 
 def scale_sentences(scales: list[Scale], view: StudyView) -> list[str]:
-    """Say for each variant what it changes at its smallest and largest size, where the two can be told apart, else that they cannot."""
+    """Say for each variant what it changes at its smallest and largest size, where the two can be distinguished, else that they cannot."""
     verdicts, lines = judge_scales(scales, view.measures), []
     alike: dict[str, list[str]] = {}
     for i, scale in enumerate(scales):

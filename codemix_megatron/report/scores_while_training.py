@@ -8,7 +8,7 @@ from codemix_megatron.report.wording import plural
 
 __all__ = ["score_curves", "score_curves_blocks"]
 
-MOST_CURVES = 12  # told apart in one figure
+MOST_CURVES = 12  # distinguished in one figure
 
 
 def score_curves(run: RunData) -> dict[str, list[tuple[int, float]]]:

@@ -211,7 +211,7 @@ def overlap_table(tasks) -> Table:
         rows.append(
             [task.task, task.metric, f"{count(task.contaminated)} of {count(task.items)}", f"{task.value:.3f}", Cell(clean, below=error)]
         )
-    caption = "Items that share a run of 13 words with a training document, and scores with and without them."
+    caption = "Items that share a 13-gram with a training document, and scores with and without them."
     return Table(headings=["task", "metric", "overlapping", "all items", "without them"], rows=rows, caption=caption, left=(0, 1))
 
 
@@ -286,7 +286,7 @@ def history_lines(run: RunData) -> list[str]:
     marks = find_interruptions(run)
     if len(marks) > 40:
         kinds = Counter(mark.kind for mark in marks)
-        names = {"stop": "recorded stop", "resume": "resume", "skipped": "skipped step", "rollback": "roll back", "straggler": "slow rank"}
+        names = {"stop": "recorded stop", "resume": "resume", "skipped": "skipped step", "rollback": "rollback", "straggler": "slow rank"}
         told = [plural(kinds[kind], name) for kind, name in names.items() if kinds[kind]]
         return [f"{', '.join(told)}; journal.jsonl lists each."]
     told = [f"Step {count(mark.step)}: {mark.text}" + (f" ({mark.at})" if mark.at else "") for mark in marks]

@@ -30,8 +30,8 @@ def forest_figure(view: StudyView) -> Figure:
         better = "higher" if measure.higher_is_better else "lower"
         panels.append(Panel(measure.label, f"change, {measure.unit}\n{better} is better", dots, 0.0))
     caption = (
-        "Change from the reference with its 95 % interval. Filled: told apart from no change over runs, after Holm's correction;"
-        " hollow: not told apart. Intervals of single runs, over their items, are left out."
+        "Change from the reference with its 95 % interval. Filled: distinguished from no change over runs, after Holm's correction;"
+        " hollow: not distinguished. Intervals of single runs, over their items, are left out."
     )
     return dot_figure("effects", caption, [arm.label for _, arm in pairs], panels)
 

@@ -72,7 +72,7 @@ def started_at(run: RunData) -> str:
 
 
 def find_interruptions(run: RunData) -> list[Interruption]:
-    """Return stops, resumes, skipped batches, roll backs and slow ranks in the order of the journal."""
+    """Return stops, resumes, skipped batches, rollbacks and slow ranks in the order of the journal."""
     tokens_at = {event.step: event.tokens for event in run.steps}
     found: list[Interruption] = []
     begun, stopped = False, False

@@ -1,7 +1,7 @@
 """Stand-ins: objects of one side that the other side calls, reads and compares without having them.
 
 What tests expect never goes to the program: a stand-in equals no plain value unless what it holds does, and numbers are
-not handed to it to reckon with. Otherwise an object whose every comparison says yes would pass any test.
+not handed to it to compute with. Otherwise an object whose every comparison says yes would pass any test.
 """
 
 import builtins
@@ -127,7 +127,7 @@ def forwarded(name: str):
     return method
 
 
-def reckoned(name: str, *, swapped: bool = False):
+def computed(name: str, *, swapped: bool = False):
     """Return the method of an operator with two sides."""
 
     def method(self, other):
@@ -155,9 +155,9 @@ def ordered(name: str):
 for _name in UNARY.keys() - {"__eq__", "__contains__", "__hash__"}:
     type.__setattr__(StandIn, _name, forwarded(_name))
 for _name in BINARY:
-    type.__setattr__(StandIn, f"__{_name}__", reckoned(f"__{_name}__"))
-    type.__setattr__(StandIn, f"__r{_name}__", reckoned(f"__{_name}__", swapped=True))
-    type.__setattr__(StandIn, f"__i{_name}__", reckoned(f"__i{_name}__"))
+    type.__setattr__(StandIn, f"__{_name}__", computed(f"__{_name}__"))
+    type.__setattr__(StandIn, f"__r{_name}__", computed(f"__{_name}__", swapped=True))
+    type.__setattr__(StandIn, f"__i{_name}__", computed(f"__i{_name}__"))
 for _name in ORDERS:
     type.__setattr__(StandIn, f"__{_name}__", ordered(f"__{_name}__"))
 

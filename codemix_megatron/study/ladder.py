@@ -1,7 +1,7 @@
 """A ladder: one recipe at several sizes and tokens, learning rate and batch by a stated rule, as a study.
 
 Sizes keep the base model's heads' width and its proportion of width to depth. The rules give how the best learning rate and batch move with
-parameters N (without embedding) and tokens D; both are reckoned from the base recipe's own, which are taken to be right for it:
+parameters N (without embedding) and tokens D; both are computed from the base recipe's own, which are taken to be right for it:
 
 step      rate ~ N^-0.713 D^0.307, batch ~ D^0.571 (Step Law, Li et al. 2025, arXiv 2503.04715)
 deepseek  rate ~ C^-0.125, batch ~ C^0.3271, C = 6 N D (DeepSeek LLM, arXiv 2401.02954)

@@ -25,7 +25,7 @@ class Study:
     name: str
     path: Path
     variants: tuple[Variant, ...]
-    device: str | None = None  # to reckon hours with
+    device: str | None = None  # to estimate hours with
     limit: int | None = None  # runs at a time
     is_scored: bool = True
 

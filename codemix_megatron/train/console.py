@@ -90,7 +90,7 @@ def scores_line(event: ScoresEvent) -> str:
 
 def checkpoint_line(event: CheckpointEvent) -> str:
     """Return size and time of a save."""
-    stalled = f", training stood still for {event.stall_seconds:.2f} s of it" if event.asynchronous else ""
+    stalled = f", training was stalled for {event.stall_seconds:.2f} s of it" if event.asynchronous else ""
     return f"checkpoint at step {event.step}: {event.bytes / 2**20:.1f} MiB in {event.seconds:.1f} s{stalled}"
 
 

@@ -27,7 +27,7 @@ IGNORED = -100  # torch's cross entropy passes over such labels
 class RunDataset(Dataset):
     """All sequences of a run by position; the item after a stop is that at the number of sequences seen.
 
-    Items are dicts of int64 tensors, as `form` says: `rows` {"row": [length + 1]}, with -1 in places without a token and -2 - id for
+    Items are dicts of int64 tensors, as `form` says: `rows` {"row": [length + 1]}, with -1 in padding positions and -2 - id for
     a token that is not learned; `hugging_face` {"input_ids", "labels"}, both the row, since models there shift labels themselves;
     `megatron` {"tokens", "labels", "loss_mask", "position_ids"} as of megatron-core's GPTDataset.
     """
@@ -89,7 +89,7 @@ class ReaderOf:
 
 
 def item_of(row: torch.Tensor, form: Form) -> dict[str, torch.Tensor]:
-    """Return one row of length + 1 ids in a form; places without a token hold -1, hidden ones less."""
+    """Return one row of length + 1 ids in a form; padding positions hold -1, hidden ones less."""
     if form == "rows":
         return {"row": row}
     ids = revealed(row).clamp(min=0)

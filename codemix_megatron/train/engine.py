@@ -57,7 +57,7 @@ class StepResult:
 
     losses: Losses
     gradient_norm: float
-    is_finite: bool  # False: loss or gradients are no numbers, and weights and moments were left as they are
+    is_finite: bool  # False: loss or gradients are not finite, and weights and moments were left as they are
     stop_asked: bool  # on some rank
     is_saving: bool  # some rank still writes an earlier checkpoint
     gradient_norms: dict[str, float] | None = None  # by kind of weight, where they were asked for
@@ -112,7 +112,7 @@ class Engine:
             config.param_sync_func = gather[0] if single else gather
 
     def train_step(self, batch: Batch, learning_rate: float, stop_asked: bool = False, is_saving: bool = False) -> StepResult:
-        """Update once on a global batch, of which `batch` is this rank's share, unless loss or gradients are no numbers.
+        """Update once on a global batch, of which `batch` is this rank's share, unless loss or gradients are not finite.
 
         The device has done all of it when this returns. `stop_asked` and `is_saving` of any rank come back as True on every
         rank; they ride on the loss reduction.
@@ -266,7 +266,7 @@ class Engine:
 
     @torch.no_grad()
     def finish_update(self) -> None:
-        """Bring about what the next step would else: weights as the last update left them, moments where there was none yet."""
+        """Before saving: gather the weights of the last update, which the next forward pass would do, and create missing moments as zeros."""
         if self.overlaps:
             for chunk in self.chunks:
                 chunk.start_param_sync(force_sync=True)  # megatron-core gathers other ranks' weights with the next forward

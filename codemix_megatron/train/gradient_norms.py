@@ -1,4 +1,4 @@
-"""The norm of the gradient by kind of weight: which part of a model is restless, where the norm of all only says that something is."""
+"""The norm of the gradient by kind of weight: which part of a model is unstable, where the norm of all says only that some part is."""
 
 import math
 from collections.abc import Iterator

@@ -71,7 +71,7 @@ class Training:
                 self.begin_phase(phase)
             if self.state.is_skipped(self.state.step + 1):
                 result = None
-                self.pass_over(phase, "skipped earlier, at the roll back")
+                self.pass_over(phase, "skipped earlier, at the rollback")
             else:
                 result = self.step(phase)
                 if result.is_finite and self.is_spike(result.losses.mean) and self.roll_back(result.losses.mean):
@@ -177,7 +177,7 @@ class Training:
         self.hooks.emit(SkippedEvent(step=self.state.step, phase=phase.name, reason=reason, sources=sources, documents=documents))
 
     def skip_bad_batch(self, phase: PhasePlan, result: StepResult) -> None:
-        """Skip a batch whose loss or gradients are no numbers; weights are untouched. Raises on every rank after too many in a row."""
+        """Skip a batch whose loss or gradients are not finite; weights are untouched. Raises on every rank after too many in a row."""
         step, allowed = self.state.step + 1, self.recipe.faults.skip_bad_batches
         reason = f"loss {result.losses.mean}, gradient norm {result.gradient_norm}"
         per_source = result.losses.per_source(self.batches.mixture.sources)

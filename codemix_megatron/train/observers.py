@@ -23,7 +23,7 @@ class Observer(Protocol):
     """Something that events are written to."""
 
     def emit(self, event: RunEvent) -> None:
-        """Write an event, or pass over it."""
+        """Write an event, or ignore it."""
 
     def close(self) -> None:
         """Write what is left and close."""

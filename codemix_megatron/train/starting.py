@@ -36,7 +36,7 @@ def settle_start(run: RunFolder, checkpoint: Path | None, complaints: list[str])
 
 
 def rollbacks_until(run: RunFolder, step: int) -> list[RollbackEvent]:
-    """Cut the journal after `step` and return the roll backs that remain in it."""
+    """Cut the journal after `step` and return the rollbacks that remain in it."""
     cut_after(run.journal, step)
     return of_kind(read_events(run.journal), RollbackEvent)
 

@@ -12,7 +12,7 @@ class TrainState:
     step: int = 0
     sequences_seen: int = 0
     skipped: list[list[int]] = field(default_factory=list)  # [first, last] steps whose batches are not trained on
-    bad_in_a_row: int = 0  # batches just skipped because their loss was no number
+    bad_in_a_row: int = 0  # batches just skipped because their loss was not finite
     rollbacks: int = 0
     recent_losses: list[float] = field(default_factory=list)  # of this phase, for the spike rule
 

@@ -1,6 +1,6 @@
 """A rank that slows all others down, found while they train.
 
-Ranks take their steps in lockstep, so a step lasts as long on each of them; what differs is how long a fixed work takes, how long
+Ranks take their steps in lockstep, so a step lasts as long on each of them; what differs is how long a fixed workload takes, how long
 a rank waits for a core, and how late its data come. The main rank compares each with the median of the other ranks; the others only
 send it five numbers in a window.
 """
@@ -22,14 +22,14 @@ __all__ = ["WHY_SLOW", "StragglerWatch", "Window", "slowness"]
 
 PROBES_PER_WINDOW = 5
 WINDOWS_IN_A_ROW = 3  # before a rank is named, and before one that is fine again may be named again
-WHY_SLOW = ("a fixed work takes longer on its device", "its process waits for a core", "its data come late")
+WHY_SLOW = ("a fixed workload takes longer on its device", "its process waits for a core", "its data come late")
 
 
 @dataclass(frozen=True)
 class Window:
     """What one rank measured over some steps."""
 
-    probe_seconds: float  # of the fixed work
+    probe_seconds: float  # of the fixed workload
     ran_seconds: float
     waited_seconds: float  # for a core
     data_seconds: float

@@ -1,6 +1,6 @@
 """An exponential moving average of the weights, kept in fp32 beside the optimizer's own copy of each and split over ranks like that.
 
-It stands in the optimizer's state, so that it is saved, loaded and split anew with Adam's moments. Products are rounded before they are added, as numpy does.
+It stands in the optimizer's state, so that it is saved, loaded and resharded with Adam's moments. Products are rounded before they are added, as numpy does.
 """
 
 from collections.abc import Iterator

@@ -148,7 +148,7 @@ class Watch:
     def find_hang(self, now: float | None = None) -> str | None:
         """Return what to say when ranks make no progress for longer than they announced, else None."""
         now = time.monotonic() if now is None else now
-        if now - self.looked_at > 2 * MOST_TICK_SECONDS:  # this process stood still itself; perhaps the whole machine did
+        if now - self.looked_at > 2 * MOST_TICK_SECONDS:  # this process was suspended itself; perhaps the whole machine was
             self.moved_at.clear()
             self.ticked_at.clear()
         self.looked_at = now
@@ -185,7 +185,7 @@ def find_suspects(sights: list[Sight]) -> list[Sight]:
     """Return the ranks that hold up the others, once some rank is overdue; none while it is not sure yet.
 
     A silent rank is judged whatever it last announced. Else those that are behind are waited for: the others
-    wait for them, and may have been seen to stand still earlier or have announced less.
+    wait for them, and may have been seen to hang earlier or have announced less.
     """
     if not any(sight.is_overdue for sight in sights):
         return []

@@ -1,4 +1,4 @@
-"""A batch that gives no number is skipped and named; one that gives a spike is left out after a roll back."""
+"""A batch that gives no number is skipped and named; one that gives a spike is left out after a rollback."""
 
 import hashlib
 import json
@@ -130,7 +130,7 @@ def test_loss_spike_goes_back_to_the_last_checkpoint_and_leaves_the_batch_out(ti
     assert sorted(losses) == [step for step in range(1, STEPS + 1) if step != 11]
     assert max(losses[step] for step in range(12, STEPS + 1)) < losses[10]
     assert tiny.codemix_here("audit", tiny.folder / "spiked").returncode == 0
-    run = tiny.rewind("spiked", "spiked-again", 8)  # killed just after the roll back: only the journal knows of it
+    run = tiny.rewind("spiked", "spiked-again", 8)  # killed just after the rollback: only the journal knows of it
     assert tiny.train("spiked-again", *harmed, *rules).returncode == 0
     again = [e for e in read_lines(run / "journal.jsonl") if e["event"] in ("step", "rollback")]
     assert [e["loss"] for e in again if e["event"] == "step"] == list(losses.values())

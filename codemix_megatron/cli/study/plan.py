@@ -26,8 +26,8 @@ def add_plan_arguments(parser) -> None:
 
 
 def add_size_arguments(parser) -> None:
-    """Declare what a plan is reckoned with."""
-    parser.add_argument("--device", metavar="NAME", help=f"accelerator to reckon with: {', '.join(DEVICES)}; default: the study's")
+    """Declare what a plan is estimated with."""
+    parser.add_argument("--device", metavar="NAME", help=f"accelerator to estimate with: {', '.join(DEVICES)}; default: the study's")
     parser.add_argument("--mfu", type=float, default=0.4, help="share of its peak that the models reach (default: 0.4)")
     words = "plan with corpora of these training tokens: NAME=200B[,NAME=...] or a YAML file of such lines; may be repeated"
     parser.add_argument("--assume-tokens", action="append", default=[], metavar="SIZES", help=words)

@@ -69,7 +69,7 @@ def submit(script: Path, after=(), kind: str = "afterok", options=()) -> str:
 
 
 def cancel(ids) -> None:
-    """Cancel jobs; those that have ended are passed over."""
+    """Cancel jobs; those that have ended are skipped."""
     if ids:
         client(["scancel", "--quiet", *map(str, ids)])
 

@@ -25,7 +25,7 @@ def master_address(node: str) -> str:
 def hold_port(job: int, restarts: int) -> socket.socket:
     """Hold a port of this machine that differs between the starts of a job; the main rank, on this machine too, listens on it.
 
-    Ranks of an old start that still die, and sockets it left waiting, are on another port; one that somebody else holds is passed over.
+    Ranks of an old start that still die, and sockets it left waiting, are on another port; one that somebody else holds is skipped.
     """
     offset = (job * STARTS_APART + restarts) % NUM_PORTS
     for attempt in range(TRIES):

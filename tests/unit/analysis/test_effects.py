@@ -178,7 +178,7 @@ def test_published_shares_that_differ_from_no_code_are_those_of_scipy():
 
     different = {task: sorted(share for i, (t, share) in enumerate(pairs) if t == task and adjusted[i] < 0.05) for task, _ in pairs}
     different = {task: shares for task, shares in different.items() if shares}
-    print(f"{len(pairs)} comparisons; told apart from no code: {different}")
+    print(f"{len(pairs)} comparisons; distinguished from no code: {different}")
     assert different["ARC-Challenge"] == [60, 70, 80, 90] and "BoolQ" not in different and "HellaSwag" not in different
     assert all(low < high for shares in different.values() for low, high in pairwise(shares))
 

@@ -130,8 +130,8 @@ def test_one_command_of_the_tools_makes_a_hugging_face_folder_of_it(legacy):
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ({"num_experts": 8}, "num_experts 8; only None can be carried"),
-        ({"add_bias_linear": True}, "add_bias_linear True; only False can be carried"),
+        ({"num_experts": 8}, "num_experts 8; only None can be converted"),
+        ({"add_bias_linear": True}, "add_bias_linear True; only False can be converted"),
         ({"swiglu": False}, "swiglu False; only True"),
         ({"squared_relu": True}, "squared_relu True"),
         ({"position_embedding_type": "learned_absolute"}, "position_embedding_type 'learned_absolute'; only 'rope'"),

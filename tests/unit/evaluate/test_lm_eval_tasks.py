@@ -90,7 +90,7 @@ def test_task_reads_data_beside_it_and_chance_is_the_mean_over_questions(exporte
     assert seen[-1] == ("easy_questions", 42, 42)
 
 
-def test_items_limit_and_changed_data_are_heeded(exported, tasks_folder):
+def test_items_limit_and_changed_data_are_noticed(exported, tasks_folder):
     assert run_tasks(exported, ["easy_questions"], tasks_folder, suite="tasks", items=5)[0].items == 5
     (tasks_folder / "questions.jsonl").write_text("".join(json.dumps(q) + "\n" for q in QUESTIONS[:3]))
     assert run_tasks(exported, ["easy_questions"], tasks_folder, suite="tasks", items=5)[0].items == 3

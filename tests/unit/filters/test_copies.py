@@ -99,7 +99,7 @@ def test_short_items_are_looked_for_whole_and_counted(items, tmp_path):
     without = load_filters(FilterSpec(decontamination=Decontamination(against=(str(items),), short_words=0)))
     assert not dropped(without, QUESTION) and len(without.notes()) == 1
     filters = load_filters(FilterSpec(decontamination=Decontamination(against=(str(items),))))
-    assert filters.apply(Document(f"x {QUESTION} y", "x")).example.startswith("1 runs of words, the first of items.jsonl:2: x when")
+    assert filters.apply(Document(f"x {QUESTION} y", "x")).example.startswith("1 n-grams, the first of items.jsonl:2: x when")
     assert filters.notes() == [
         "decontamination: 2 of 5 items of items.jsonl cannot be looked for: fewer than 8 words that distinguish them from others"
     ]

@@ -133,7 +133,7 @@ def test_document_that_shares_thirteen_words_with_an_item_is_dropped(evaluation_
     words = first.split()
     assert len(words) == 15
     hidden = "Quiz:\n\n" + "\n  ".join(word.upper() + "," for word in words[:13]) + " ... and more"
-    assert filters.apply(Document(hidden, "x")).example.startswith("1 runs of words, the first of items.jsonl:1: Quiz")
+    assert filters.apply(Document(hidden, "x")).example.startswith("1 n-grams, the first of items.jsonl:1: Quiz")
     assert filters.apply(Document("prefix " + second, "x")).reason == "contaminated"
     for kept in (" ".join(words[:12]), "too short", "a b", " ".join(reversed(words)), ""):
         assert isinstance(filters.apply(Document(kept, "x")), Document)

@@ -339,7 +339,7 @@ def test_the_share_is_that_of_the_phase_that_varies(tmp_path):
     first, second = (f"{round(100 * sweep.shares[i])}\u202f%" for i in (best, 3 - best))
     low, high = welch[0].confidence_interval(0.95)
     by = f"+{np.mean(values[0]) - np.mean(values[best]):.3f} [{low:.3f},\u00a0{high:.3f}]"
-    named = f"{first} has the best mean (3 seeds); not told apart from it: {second}; worse: 0\u202f% by {by}."
+    named = f"{first} has the best mean (3 seeds); not distinguishable from it: {second}; worse: 0\u202f% by {by}."
     assert "Code in phase 2 of 2, cooldown (" in text and f"164K tokens): text, bits per byte: {named}" in text
     hours = 1e13 / (989e12 * 0.4) / 3600
     assert f"| {hours:.2g} | {2.5 * hours:.2g} |" in text

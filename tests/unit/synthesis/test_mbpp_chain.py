@@ -49,7 +49,7 @@ def problems(tmp_path_factory):
 
 
 def shares_words(one: str, other: str, run: int = 13) -> bool:
-    """Say whether two texts share a run of words, or are the same eight words and more: by plain sets."""
+    """Say whether two texts share an n-gram, or are the same eight words and more: by plain sets."""
     words, others = (re.findall(r"\w+", text.lower()) for text in (one, other))
     runs = ({tuple(w[i : i + run]) for i in range(len(w) - run + 1)} for w in (words, others))
     return bool(set.intersection(*runs)) or (len(words) >= 8 and words == others)

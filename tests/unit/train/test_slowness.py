@@ -28,7 +28,7 @@ def slowest(table: np.ndarray, rank: int) -> tuple[float, str]:
 
 
 def test_rank_is_compared_with_the_others_and_told_what_it_is_slow_at():
-    assert slowest(windows(probe_seconds=0.002), 2) == (2.0, "a fixed work takes longer on its device")
+    assert slowest(windows(probe_seconds=0.002), 2) == (2.0, "a fixed workload takes longer on its device")
     factor, why = slowest(windows(ran_seconds=20.0, waited_seconds=30.0), 2)
     assert round(factor, 1) == 2.4 and why == "its process waits for a core"
     factor, why = slowest(windows(data_seconds=25.1), 2)
