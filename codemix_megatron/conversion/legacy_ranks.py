@@ -3,7 +3,9 @@
 Only weights are read; files are mapped, so that optimizer states beside them take no memory.
 """
 
+import itertools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,22 +58,25 @@ class LegacyCheckpoint:
     def find_parts(self) -> dict[tuple[str, int | None], list[torch.Tensor]]:
         """Return (name, layer of the whole model) -> what each tensor rank has of it. Layers are counted chunk by chunk, stage by stage."""
         parts: dict[tuple[str, int | None], list[torch.Tensor]] = {}
+        chunks = sorted((key for key in self.states[0, 0] if re.fullmatch(r"model\d*", key)), key=lambda key: int(key[5:] or 0))
         before = 0
-        for chunk in sorted((key for key in self.states[0, 0] if re.fullmatch(r"model\d*", key)), key=lambda key: int(key[5:] or 0)):
-            for stage in range(self.stages):
-                layers: set[int] = set()
-                for tensor in range(self.tensor_ranks):
-                    for name, value in self.states[tensor, stage].get(chunk, {}).items():
-                        if not isinstance(value, torch.Tensor):
-                            continue
-                        found = LAYER.match(name)
-                        layers |= {int(found[1])} if found else set()
-                        key = (name.replace(f".{found[1]}.", ".", 1), before + int(found[1])) if found else (name, None)
-                        known = parts.setdefault(key, [])
-                        if len(known) == tensor:  # tied embeddings are on the first and on the last stage
-                            known.append(value)
-                before += len(layers)
+        for chunk, stage in itertools.product(chunks, range(self.stages)):
+            layers: set[int] = set()
+            for tensor, name, layer, value in self.tensors_of(chunk, stage):
+                layers |= set() if layer is None else {layer}
+                known = parts.setdefault((name, None if layer is None else before + layer), [])
+                if len(known) == tensor:  # tied embeddings are on the first and on the last stage
+                    known.append(value)
+            before += len(layers)
         return parts
+
+    def tensors_of(self, chunk: str, stage: int) -> Iterator[tuple[int, str, int | None, torch.Tensor]]:
+        """Yield (tensor rank, name, layer in the chunk, value) of every tensor of a model chunk on a pipeline stage."""
+        for tensor in range(self.tensor_ranks):
+            for name, value in self.states[tensor, stage].get(chunk, {}).items():
+                if isinstance(value, torch.Tensor):
+                    found = LAYER.match(name)
+                    yield (tensor, name.replace(f".{found[1]}.", ".", 1), int(found[1]), value) if found else (tensor, name, None, value)
 
     def names(self) -> set[str]:
         """Return the names of all tensors, layers left out."""

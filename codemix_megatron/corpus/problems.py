@@ -53,13 +53,18 @@ class Candidate:
 def read_candidates(paths: list[Path], keys: Keys) -> Iterator[Candidate]:
     """Yield every solution of every problem, in order; lines that hold none too, with their fault."""
     for path in paths:
-        try:
-            with open_unpacked(path) as (lines, _):
-                for number, line in enumerate(lines, 1):
-                    if line.strip():
-                        yield from candidates_of(line, f"{path}:{number}", keys)
-        except OSError as fault:
-            raise CorpusError(f"{path}: cannot be read ({fault}); give JSON lines, plain, .gz or .zst") from None
+        for number, line in numbered_lines(path):
+            if line.strip():
+                yield from candidates_of(line, f"{path}:{number}", keys)
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a file, unpacked, with their numbers from 1; raises CorpusError when it cannot be read."""
+    try:
+        with open_unpacked(path) as (lines, _):
+            yield from enumerate(lines, 1)
+    except OSError as fault:
+        raise CorpusError(f"{path}: cannot be read ({fault}); give JSON lines, plain, .gz or .zst") from None
 
 
 def candidates_of(line: bytes, place: str, keys: Keys) -> Iterator[Candidate]:

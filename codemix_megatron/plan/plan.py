@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from codemix_megatron.errors import CorpusError, RecipeError
 from codemix_megatron.mixture.budget import plan_batches
@@ -150,11 +151,7 @@ def make_plan(
     sources = total_sources(recipe, manifests, phases, per_epoch, branch)
     if recipe.sequences.corpus_share < 1:
         sources = {name: {**source, "stored_sequences": max(1, stored[name])} for name, source in sources.items()}
-    warnings = guard_epochs(recipe, sources, phases) + first_token_warnings(recipe, documents_begin(recipe, manifests))
     length, batch = recipe.model.sequence_length, phases[0].batches[0][1]
-    parameters = count_parameters(recipe.model, vocab_size)
-    fullest = fullest_stage(recipe, vocab_size, data)
-    flops = training_flops_per_token(recipe.model, vocab_size)
     return Plan(
         name=recipe.name,
         seed=recipe.seed,
@@ -164,19 +161,8 @@ def make_plan(
         global_sequences=batch,
         batch_tokens=batch * length,
         vocab_size=vocab_size,
-        parameters={"total": parameters.total, "without_embedding": parameters.without_embedding},
-        flops={"per_token": flops, "total": sum(p.flops_per_token * p.tokens for p in phases)},
-        memory_bytes_per_rank=fullest.parts(),
-        fullest_stage=fullest.stage,
         layers=layers_of(recipe),
-        layout={
-            "tensor": recipe.parallel.tensor,
-            "pipeline": recipe.parallel.pipeline,
-            "virtual_pipeline": recipe.parallel.virtual_pipeline,
-            "context": recipe.parallel.context,
-            "data": data,
-            "ranks": data * recipe.parallel.model_ranks,
-        },
+        layout=layout_of(recipe, data),
         phases=phases,
         sources=sources,
         assumed=any(source["assumed"] for source in sources.values()),
@@ -184,10 +170,38 @@ def make_plan(
         initial_weights=recipe.initial_weights,
         branch=branch,
         learning_rate_curve=learning_rate_curve(phases, length, first_position(recipe, branch)),
-        memory_by_recompute=memory_by_recompute(recipe, vocab_size, data),
-        memory_with_local_layers=fullest_stage(recipe, vocab_size, data, "local").total,
-        warnings=warnings,
+        warnings=guard_epochs(recipe, sources, phases) + first_token_warnings(recipe, documents_begin(recipe, manifests)),
+        **compute_of(recipe, vocab_size, phases),
+        **memory_of(recipe, vocab_size, data),
     )
+
+
+def layout_of(recipe: Recipe, data: int) -> dict[str, Any]:
+    """Return how the model and `data` copies of it are spread over ranks."""
+    parallel = recipe.parallel
+    shape = {name: getattr(parallel, name) for name in ("tensor", "pipeline", "virtual_pipeline", "context")}
+    return {**shape, "data": data, "ranks": data * parallel.model_ranks}
+
+
+def compute_of(recipe: Recipe, vocab_size: int, phases: list[PhasePlan]) -> dict[str, Any]:
+    """Return the fields of a plan that say how large the model is and what training it computes."""
+    parameters = count_parameters(recipe.model, vocab_size)
+    per_token = training_flops_per_token(recipe.model, vocab_size)
+    return {
+        "parameters": {"total": parameters.total, "without_embedding": parameters.without_embedding},
+        "flops": {"per_token": per_token, "total": sum(p.flops_per_token * p.tokens for p in phases)},
+    }
+
+
+def memory_of(recipe: Recipe, vocab_size: int, data: int) -> dict[str, Any]:
+    """Return the fields of a plan that say what memory the fullest pipeline stage takes, and would take otherwise."""
+    fullest = fullest_stage(recipe, vocab_size, data)
+    return {
+        "memory_bytes_per_rank": fullest.parts(),
+        "fullest_stage": fullest.stage,
+        "memory_by_recompute": memory_by_recompute(recipe, vocab_size, data),
+        "memory_with_local_layers": fullest_stage(recipe, vocab_size, data, "local").total,
+    }
 
 
 def documents_begin(recipe: Recipe, manifests: Mapping[str, CorpusManifest | AssumedCorpus]) -> bool:

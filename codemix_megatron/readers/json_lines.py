@@ -1,7 +1,9 @@
 """Files of lines, plain or packed: JSON lines with an object per line, or text with a document per line."""
 
+import contextlib
 import json
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import orjson
 
@@ -155,18 +157,21 @@ def name_lines(places: list[str]) -> list[str]:
 
 def count_lines(path: str, offsets: list[int]) -> Iterator[tuple[int, int]]:
     """Yield (offset, number of the line that begins there) for rising offsets; nothing for a file that is gone."""
-    try:
-        with open(path, "rb") as handle:
-            line = 1
-            for offset in offsets:
-                while left := offset - handle.tell():
-                    block = handle.read(min(left, 1 << 20))
-                    if not block:
-                        return
-                    line += block.count(b"\n")
-                yield offset, line
-    except OSError:
-        return
+    with contextlib.suppress(OSError), open(path, "rb") as handle:
+        line = 1
+        for offset in offsets:
+            line += count_breaks(handle, offset)
+            if handle.tell() < offset:
+                return  # the file ends before
+            yield offset, line
+
+
+def count_breaks(handle: BinaryIO, end: int) -> int:
+    """Read on up to byte `end`, or to the end of the file, and return the line breaks in between."""
+    count = 0
+    while block := handle.read(min(end - handle.tell(), 1 << 20)):
+        count += block.count(b"\n")
+    return count
 
 
 def parse_line(line: bytes, place: str, keys: RecordKeys) -> Document | BadDocument:
