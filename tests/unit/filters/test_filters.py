@@ -270,7 +270,10 @@ def recipe_with(filters: dict) -> dict:
         ({"near_duplicates": {"similarity": 1.5}}, "near_duplicates.similarity: found 1.5, allowed are 0.1 to below 1"),
         ({"decontamination": {}}, "decontamination.against: missing; it is the evaluation sets"),
         ({"alphabet_share": 25}, "alphabet_share: found 25.0, must be above 0 and at most 1"),
-        ({"personal_data": ["phones"]}, "personal_data.0.: found 'phones', allowed are email, ip, key, phone, iban, {name, pattern} and {name, recogniser}"),
+        (
+            {"personal_data": ["phones"]},
+            "personal_data.0.: found 'phones', allowed are email, ip, key, phone, iban, {name, pattern} and {name, recogniser}",
+        ),
     ],
 )
 def test_faults_of_filters_name_their_key(tmp_path, filters, message):
