@@ -182,6 +182,18 @@ TE_SOURCE ?= $(CUDA_VENV)/transformer_engine
 check-cuda: $(CUDA_VENV)/.installed  ## every layout on simulated CUDA, with and without Transformer Engine's Python; ends with one line of JSON
 	TE_SOURCE=$(abspath $(TE_SOURCE)) $(CUDA_VENV)/bin/python tests/simulated_cuda/check.py $(OPTIONS)
 
+.PHONY: gpu-check gpu-check-dry-run gpu-bundle
+GPU_PYTHON ?= python3
+gpu-check:  ## on a machine with a GPU: ten minutes that settle what was only simulated; results in gpu-check/results.jsonl, nothing is downloaded
+	$(GPU_PYTHON) benchmarks/gpu_check $(OPTIONS)
+
+gpu-check-dry-run: $(CUDA_VENV)/.installed  ## every stage of gpu-check without a GPU, what needs CUDA replaced by the simulation
+	TE_SOURCE=$(abspath $(TE_SOURCE)) $(CUDA_VENV)/bin/python benchmarks/gpu_check --simulated $(OPTIONS)
+
+BUNDLE_PYTHON ?= python3.12
+gpu-bundle:  ## what a bare machine with CUDA torch lacks for gpu-check, under 64 MiB; BUNDLE_PYTHON is an interpreter that has its torch
+	$(PYTHON) benchmarks/gpu_check/bundle.py --python $(BUNDLE_PYTHON) $(OPTIONS)
+
 $(CUDA_VENV)/.installed: tests/simulated_cuda/requirements.txt
 	test -x $(CUDA_VENV)/bin/python || $(PYTHON) -m venv $(CUDA_VENV) || python3 -m venv $(CUDA_VENV)
 	$(CUDA_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/simulated_cuda/requirements.txt

@@ -82,9 +82,9 @@ def train(job: dict) -> dict:
         engine, results = Engine(recipe, card, 1, ranks), []
         steps = job.get("steps", 5)
         for rows in masked_batches(steps)[2] if job.get("masked") else batches(steps):
-            share = data_parallel_slice(torch.from_numpy(rows), ranks)
+            share = data_parallel_slice(torch.from_numpy(rows), ranks).to(ranks.device)
             count[0] = 0
-            results.append(engine.train_step(Batch(share, torch.zeros(len(share), dtype=torch.int64)), 1e-2, False))
+            results.append(engine.train_step(Batch(share, torch.zeros(len(share), dtype=torch.int64, device=ranks.device)), 1e-2, False))
         return {"losses": [r.losses.mean for r in results], "norms": [r.gradient_norm for r in results], "all_reduces": count[0]}
     finally:
         dist.all_reduce = real

@@ -138,7 +138,7 @@ def megatron_changes() -> str:
 
 
 def one_step() -> str:
-    """Train a toy model for two steps on one rank, through the code that trains everything."""
+    """Train a toy model for two steps on one rank of the device that runs take, through the code that trains everything."""
     import torch
 
     from codemix_megatron.conversion.parity import model_recipe
@@ -152,13 +152,17 @@ def one_step() -> str:
     phase = Phase(name="probe", tokens=16, mixture={}, learning_rate=LearningRate(peak=0.01))
     recipe = type(recipe)(**{**vars(recipe), "phases": (phase,)})
     tokenizer = TokenizerCard(type="none", path="", sha256="", vocab_size=128, end_of_document_id=0)
-    batch = Batch(torch.arange(17)[None] % 7, torch.zeros(1, dtype=torch.int64))
-    with one_rank(device="cpu") as ranks:
-        engine = Engine(recipe, tokenizer, 1, ranks)
-        losses = [engine.train_step(batch, 0.01, False).losses.mean for _ in range(2)]
+    try:
+        with one_rank() as ranks:
+            batch = Batch((torch.arange(17)[None] % 7).to(ranks.device), torch.zeros(1, dtype=torch.int64, device=ranks.device))
+            engine = Engine(recipe, tokenizer, 1, ranks)
+            losses = [engine.train_step(batch, 0.01, False).losses.mean for _ in range(2)]
+    except RuntimeError as fault:  # of the device, its libraries or NCCL
+        raise CodemixError(f"a step of a toy model fails: {str(fault).splitlines()[0]}") from fault
     if not losses[1] < losses[0]:
         raise CodemixError(f"two steps on one batch gave losses {losses[0]:.4f} and {losses[1]:.4f}; the second should be lower")
-    return f"two steps of a toy model: loss {losses[0]:.4f}, then {losses[1]:.4f}"
+    over = "NCCL" if ranks.device.type == "cuda" else "gloo"
+    return f"two steps of a toy model on {ranks.device.type}, reduced over {over}: loss {losses[0]:.4f}, then {losses[1]:.4f}"
 
 
 def sandbox() -> str:

@@ -17,15 +17,20 @@ from values import prepare  # noqa: E402
 STEPS = 4
 
 
+def card_of(vocabulary: int):
+    """Return a tokenizer of so many ids."""
+    from codemix_megatron.records.manifest import TokenizerCard
+
+    return TokenizerCard(type="none", path="", sha256="", vocab_size=vocabulary, end_of_document_id=0)
+
+
 def engine_for(model: dict, device: str, ranks):
     """Return an engine for one source."""
     from many_layouts import recipe_of
 
-    from codemix_megatron.records.manifest import TokenizerCard
     from codemix_megatron.train.engine import Engine
 
-    card = TokenizerCard(type="none", path="", sha256="", vocab_size=256, end_of_document_id=0)
-    return Engine(recipe_of(model, {"device": device}, {}), card, 1, ranks)
+    return Engine(recipe_of(model, {"device": device}, {}), card_of(256), 1, ranks)
 
 
 def train(model: dict, device: str, folder: Path, first: int, last: int) -> list[float]:
@@ -47,8 +52,8 @@ def train(model: dict, device: str, folder: Path, first: int, last: int) -> list
         for step in range(first, last):
             if step != first and not (folder / f"step-{step}").exists():
                 save_checkpoint(folder / f"step-{step}", engine.sharded_state(), {"step": step}, torch.device("cpu"))
-            rows = torch.from_numpy(batches(STEPS)[step])
-            losses.append(engine.train_step(Batch(rows, torch.zeros(len(rows), dtype=torch.int64)), 1e-2).losses.mean)
+            rows = torch.from_numpy(batches(STEPS)[step]).to(ranks.device)
+            losses.append(engine.train_step(Batch(rows, torch.zeros(len(rows), dtype=torch.int64, device=ranks.device)), 1e-2).losses.mean)
     return losses
 
 

@@ -1,6 +1,6 @@
 """make check-cuda: the CUDA path without a GPU, in shapes and in values; ends with one line of JSON.
 
-    python check.py [shapes] [memory] [values] [carried]       all of them without words; with --quick one rank for each layout
+    python check.py [shapes] [memory] [values] [carried] [fp8]       all of them without words; with --quick one rank for each layout
 
 Needs a CUDA build of torch, megatron-core, and TE_SOURCE: the wheel of transformer_engine 2.11, unpacked. No GPU, no driver, no compiled
 Transformer Engine. Exit code 1 where anything differs.
@@ -58,6 +58,10 @@ KNOWN_WAITS = {
     "synchronize megatron/core/pipeline_parallel/p2p_communication.py": "megatron-core's batched sends and receives, once for each",
 }
 LARGEST_DIFFERENCE = 1e-5
+FP8_LAYOUTS = {"data": {}, "tensor, sequence parallel": {"tensor": 2, "sequence_parallel": True}, "pipeline": {"pipeline": 2}}
+FP8_RECIPES = ("tensorwise", "delayed")
+WIDE = {"hidden_size": 256, "ffn_hidden_size": 512, "precision": "bf16"}  # FP8 products want multiples of 16
+LARGEST_FP8_DIFFERENCE = 0.1  # from bf16's losses
 
 
 def shape_cases(engine: str) -> list[dict]:
@@ -71,6 +75,11 @@ def shape_cases(engine: str) -> list[dict]:
     cases.append({"name": "one rank", "world": 1, "rank": 0, "save": True})
     documents = {"documents": True, "model": {"sequence_length": 64, "sliding_window": 48}, "batch": {"micro_sequences": 2}}
     cases.append({"name": "documents, rank 3 of 8", "world": 8, "rank": 3, "parallel": {"tensor": 2}, **documents})
+    if engine != "local":
+        for number, (layout, parallel) in enumerate(FP8_LAYOUTS.items()):
+            recipe, block = FP8_RECIPES[number % 2], list(BLOCKS)[number % 2]
+            case = {"name": f"FP8 {recipe}, {layout}, {block}, rank 3 of 8", "world": 8, "rank": 3, "save": True, "parallel": parallel}
+            cases.append({**case, "model": {**BLOCKS[block], "fp8": recipe}, "batch": {"micro_batches": 4}})
     # Recomputed attention carries the kind of its mask through a tensor, and a fake one holds no value: Transformer Engine is given another.
     is_simulated = [engine == "local" or case.get("parallel", {}).get("recompute") != "selective" for case in cases]
     return [case for case, of in zip(cases, is_simulated, strict=True) if of]
@@ -145,6 +154,7 @@ def check_values(folder: Path) -> dict:
     """Train every model on local layers and on Transformer Engine over its stand-in, on one rank and on two pipeline stages."""
     one = {name: {"model": model, "steps": 3} for name, model in MODELS.items()}
     two = {f"{name}, pipeline 2": {**job, "parallel": {"pipeline": 2}} for name, job in one.items()}
+    two["sequential, data 2, some tokens masked"] = {**one["sequential"], "masked": True}
     two["sequential, tensor 2"] = {**one["sequential"], "parallel": {"tensor": 2, "sequence_parallel": True}}
     differences, faults = {}, []
     for size, jobs in ((1, one), (2, two)):
@@ -179,6 +189,27 @@ def check_carried(folder: Path) -> dict:
     return {"there": max(there.values()), "back": max(back.values()), "documents": max(documents.values()), "faults": faults}
 
 
+def check_fp8(folder: Path) -> dict:
+    """Train in FP8 over the stand-in: near bf16 and not the same, and delayed scales as Transformer Engine's own Python updates them."""
+    jobs = {block: {"model": {**model, **WIDE}, "steps": 4} for block, model in BLOCKS.items()}
+    jobs |= {
+        f"{block} {recipe}": {**jobs[block], "model": {**jobs[block]["model"], "fp8": recipe}} for block in BLOCKS for recipe in FP8_RECIPES
+    }
+    asked, found = folder / "fp8.json", []
+    asked.write_text(json.dumps(jobs))
+    for unfused in ("0", "1"):
+        out = folder / f"fp8-{unfused}.json"
+        run("values.py", ["transformer-engine", 1, asked, out], {"NVTE_UNFUSED_FP8_UPDATE": unfused})
+        found.append(json.loads(out.read_text()))
+    ours, theirs = found
+    differences = {name: largest(ours[name]["losses"], ours[name.split()[0]]["losses"]) for name in jobs if " " in name}
+    for name, value in differences.items():
+        print(f"losses of 4 steps in FP8 against bf16, {name:<24} {value:.1e}", flush=True)
+    faults = [f"{name}: {value:.1e} from bf16's losses" for name, value in differences.items() if not 0 < value <= LARGEST_FP8_DIFFERENCE]
+    faults += [f"{name}: scales are not those of Transformer Engine's Python" for name in differences if ours[name] != theirs[name]]
+    return {"largest_difference_from_bf16": max(differences.values()), "runs": len(differences), "faults": faults}
+
+
 def largest(ours: list[float], theirs: list[float]) -> float:
     """Return the largest difference of two lists of losses."""
     return max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
@@ -204,7 +235,7 @@ def main() -> int:
     """Do what is asked; return the exit code."""
     import torch
 
-    parts = {"shapes": check_shapes, "memory": check_memory, "values": check_values, "carried": check_carried}
+    parts = {"shapes": check_shapes, "memory": check_memory, "values": check_values, "carried": check_carried, "fp8": check_fp8}
     wanted = [word for word in sys.argv[1:] if word != "--quick"] or list(parts)
     figures: dict = {"check": "cuda", "simulated": True, "torch": torch.__version__}
     with tempfile.TemporaryDirectory() as folder:

@@ -85,13 +85,16 @@ class Event(Stream):
 def pretend_gpus(event: type, stream: type) -> None:
     """Have torch.cuda say that eight GPUs are there, with these events and streams, and that they hold nothing."""
     cuda = torch.cuda
-    cuda.is_available = cuda.is_initialized = lambda: True
+    for name in ("is_available", "is_initialized"):  # a function for each: dynamo wants one rule for one object
+        setattr(cuda, name, lambda: True)
     cuda._lazy_init = lambda: None
     cuda.device_count = lambda: 8
     cuda.Event, cuda.Stream = event, stream
-    cuda.current_stream = cuda.default_stream = lambda device=None: stream()
+    for name in ("current_stream", "default_stream"):
+        setattr(cuda, name, lambda device=None: stream())
     cuda.stream = lambda stream: contextlib.nullcontext()
-    cuda.memory_allocated = cuda.max_memory_allocated = cuda.memory_reserved = lambda device=None: 0
+    for name in ("memory_allocated", "max_memory_allocated", "memory_reserved"):
+        setattr(cuda, name, lambda device=None: 0)
     cuda.get_device_capability = lambda device=None: (9, 0)
     cuda.get_device_name = lambda device=None: PROPERTIES.name
     cuda.get_device_properties = lambda device=None: PROPERTIES
@@ -104,7 +107,8 @@ def install() -> None:
     pretend_gpus(Event, Stream)
     cuda = torch.cuda
     cuda.current_device = lambda: 0
-    cuda.set_device = cuda.synchronize = cuda.empty_cache = lambda device=None: None
+    for name in ("set_device", "synchronize", "empty_cache"):
+        setattr(cuda, name, lambda device=None: None)
     cuda.manual_seed = torch.default_generator.manual_seed
     cuda.manual_seed_all = lambda seed: None  # torch.manual_seed calls it
     cuda.get_rng_state = cuda.random.get_rng_state = lambda device=None: torch.get_rng_state()

@@ -13,7 +13,10 @@ import sys
 import types
 from pathlib import Path
 
+import stand_in_fp8
+import stand_in_softmax
 import torch
+from stand_in_fp8 import plain, quantize
 
 CALLS: collections.Counter = collections.Counter()
 
@@ -22,7 +25,8 @@ class AnyEnum:
     """An enumeration whose members are made when they are asked for; each is the same object every time."""
 
     def __init__(self, name):
-        self._name, self._members = name, {}
+        known = stand_in_fp8.NUMBERED.get(name, ())
+        self._name, self._members = name, {key: Member(name, key, number) for number, key in enumerate(known)}
 
     def __getattr__(self, key):
         if key.startswith("__"):
@@ -51,6 +55,8 @@ class Member:
     def __int__(self):
         return self.number
 
+    __index__ = __int__
+
     def __getattr__(self, key):
         if key.startswith("__"):
             raise AttributeError(key)
@@ -69,6 +75,7 @@ def generic_gemm(
     a, trans_a, b, trans_b, out, quantizer, dtype, bias, bias_dtype, gelu, gelu_in, grad, workspace, size, accumulate, split, **more
 ):
     """op(b) @ op(a): the library counts columns first."""
+    a, b = plain(a), plain(b)
     dtype = out.dtype if out is not None else torch_dtype(dtype, b.dtype)
     left = b.reshape(-1, b.shape[-1])
     left = left.t() if trans_b else left
@@ -84,15 +91,15 @@ def generic_gemm(
         view = out.view(product.shape)
         view.add_(product) if accumulate else view.copy_(product)
         return out, bias_gradient, None, None
-    shape = product.shape if trans_b else (*b.shape[:-1], product.shape[-1])
-    return product.reshape(shape), bias_gradient, None, None
+    product = product.reshape(product.shape if trans_b else (*b.shape[:-1], product.shape[-1]))
+    return product if quantizer is None else quantize(product, quantizer), bias_gradient, None, None
 
 
 def rmsnorm_fwd(x, weight, epsilon, out, quantizer, dtype, margin, zero_centered):
     """x / sqrt(mean(x^2) + epsilon) * weight, and the inverse root."""
     scale = torch.rsqrt(x.float().pow(2).mean(-1) + epsilon)
     normed = (x.float() * scale[..., None] * (weight.float() + float(zero_centered))).to(torch_dtype(dtype, x.dtype))
-    return normed, None, scale.flatten()
+    return normed if quantizer is None else quantize(normed, quantizer), None, scale.flatten()
 
 
 def rmsnorm_bwd(gradient, x, scale, weight, margin, zero_centered):
@@ -158,8 +165,8 @@ def unpad_documents(t, borders, tokens):
 
 
 def attention_backend(is_training, q_type, kv_type, layout, bias, mask, *more):
-    """cuDNN's for 16 bits."""
-    return FUSED.NVTE_F16_arbitrary_seqlen
+    """cuDNN's for 16 bits, of which shapes alone are here: with values Transformer Engine takes its own."""
+    return FUSED.NVTE_F16_arbitrary_seqlen if "fake_cuda" in sys.modules else FUSED.NVTE_No_Backend
 
 
 def fused_forward(
@@ -196,6 +203,8 @@ KERNELS = {
     "get_fused_attn_backend": attention_backend,
     "fused_attn_fwd": fused_forward,
     "fused_attn_bwd": fused_backward,
+    **stand_in_fp8.KERNELS,
+    **stand_in_softmax.KERNELS,
 }
 
 
