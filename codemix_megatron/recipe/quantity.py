@@ -32,6 +32,6 @@ def parse_tokens(value) -> int:
 def format_tokens(count: float) -> str:
     """Return a short human form, three significant digits: 1.25M."""
     for suffix in ("T", "B", "M", "K"):
-        if count >= SUFFIXES[suffix]:
+        if count >= SUFFIXES[suffix] * 0.9995:  # 999,999 has three digits as 1M, and as K would be 1e+03
             return f"{count / SUFFIXES[suffix]:.3g}{suffix}"
     return str(count)

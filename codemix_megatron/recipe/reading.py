@@ -1,6 +1,7 @@
 """YAML and overrides -> Recipe, with every fault reported at once."""
 
 import difflib
+import re
 import types
 from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ __all__ = [
     "write_recipe",
 ]
 
+OCTAL = re.compile(r"[-+]?0[0-9_]+")
 # What a number may be: NaN and infinity turn comparisons, and so the checks after this, into nothing.
 LARGEST = {int: 2**62, float: 1e300}
 
@@ -70,7 +72,16 @@ def parse_yaml(text: str, *, where: str) -> dict:
 
 
 class StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice and reads 3e-4 as a number."""
+    """SafeLoader that refuses a key given twice, and numbers that YAML 1.1 takes for others than they look: 010 is 8 to it, 1:30 is 90."""
+
+    def construct_scalar(self, node):
+        """Return the text of a value; raises for a number to the base of 8 or 60."""
+        number = node.tag.rpartition(":")[2] in ("int", "float")
+        if number and (":" in node.value or OCTAL.fullmatch(node.value)):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{node.value}: YAML would read another number; write it without a colon and leading zeros", node.start_mark
+            )
+        return super().construct_scalar(node)
 
     def construct_mapping(self, node, deep=False):
         """Build a mapping, refusing duplicate keys (YAML itself keeps the last, silently)."""
@@ -96,7 +107,7 @@ def apply_overrides(plain: dict, overrides, *, where: str = "override") -> dict:
         try:
             set_at(plain, path.split("."), yaml.load(text, Loader=StrictLoader))
         except (KeyError, IndexError, TypeError, ValueError, yaml.YAMLError) as fault:
-            faults.append(f"override {override!r}: {fault.args[0] if fault.args else fault}")
+            faults.append(f"override {override!r}: {getattr(fault, 'problem', None) or (fault.args[0] if fault.args else fault)}")
     if faults:
         raise RecipeError(faults, where=where)
     return plain

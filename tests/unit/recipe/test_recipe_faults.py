@@ -180,6 +180,16 @@ def test_yaml_oddities_are_read_as_meant(tmp_path):
     assert recipe.observers.wandb == "off"
 
 
+@pytest.mark.parametrize("number", ["0123", "-010", "00", "1:30", "24:00", "1:30:00.5"])
+def test_number_that_yaml_takes_for_another_is_refused(number):
+    """YAML 1.1 makes 83 of 0123, and 1440 of 24:00, as Slurm's users write a day."""
+    with pytest.raises(RecipeError, match=rf"line 1, column 7: {number}: YAML would read another number"):
+        parse_yaml(f"time: {number}\n", where="x")
+    with pytest.raises(RecipeError, match=f"{number}: YAML would read another number"):
+        apply_overrides({}, [f"seed={number}"])
+    assert parse_yaml(f"a: '{number}'\nb: 0\nc: 0.5\nd: 0x10\ne: 1_000\n", where="x") == {"a": number, "b": 0, "c": 0.5, "d": 16, "e": 1000}
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [

@@ -81,8 +81,8 @@ def test_decays_are_those_of_torch(schedule, peak, final, num_steps):
 
 
 def test_short_forms_have_three_digits_and_the_largest_suffix_that_fits():
-    counts = (999, 1000, 1250, 999_400, 10**6, 1_234_567, 10**9, 10**12, 10**15)
-    assert [format_tokens(count) for count in counts] == ["999", "1K", "1.25K", "999K", "1M", "1.23M", "1B", "1T", "1e+03T"]
+    counts = (999, 1000, 1250, 999_400, 999_999, 10**6, 1_234_567, 10**9, 10**12, 10**15)
+    assert [format_tokens(count) for count in counts] == ["999", "1K", "1.25K", "999K", "1M", "1M", "1.23M", "1B", "1T", "1e+03T"]
 
 
 @pytest.mark.parametrize(
