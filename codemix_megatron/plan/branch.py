@@ -13,6 +13,9 @@ from codemix_megatron.records.run_folder import RunFolder, is_run_folder
 __all__ = ["BranchPoint", "branch_from", "data_order", "find_branch_point", "other_data_order", "recorded_branch_point", "sequences_at"]
 
 
+IDENTITY = ("bin_sha256", "loss_mask_sha256", "sequences_per_epoch")  # of a source in a plan: what its sequences are
+
+
 @dataclass(frozen=True)
 class BranchPoint:
     """A step of a parent run; `consumed` are the sequences of each source that were read by then, grandparents included.
@@ -25,6 +28,7 @@ class BranchPoint:
     consumed: dict[str, int]
     sequences: int | None = None
     reseeded: list[dict] = field(default_factory=list)  # data seeds of phases before: {seed, drawn: {source: sequences read by then}}
+    files: dict[str, dict] = field(default_factory=dict)  # what sources read by then are: checksums and sequences of an epoch
 
     def position(self, global_sequences: int) -> int:
         """Return the position a branch with this global batch begins at."""
@@ -68,7 +72,8 @@ def branch_from(parent: dict, run: str, step: int | None) -> BranchPoint:
     mixture, at = data_order(parent), sequences_at(parent, step)
     counts = dict(zip(mixture.sources, map(int, mixture.consumed(at)), strict=True))
     reseeded = [*branch.get("reseeded", []), *data_seeds_before(parent, mixture, at)]
-    return BranchPoint(run, step, {**branch["consumed"], **counts}, at, reseeded)
+    files = {name: {key: source[key] for key in IDENTITY if key in source} for name, source in parent["sources"].items() if counts[name]}
+    return BranchPoint(run, step, {**branch["consumed"], **counts}, at, reseeded, {**branch.get("files", {}), **files})
 
 
 def data_seeds_before(plan: dict, mixture: Mixture, position: int) -> list[dict]:
@@ -141,11 +146,14 @@ def other_reading(recipe: Recipe, parent: dict, corpora: Mapping, per_epoch: dic
     if faults:
         return faults  # lengths decide how many sequences a corpus has
     for name, corpus in corpora.items():
-        theirs = parent["sources"].get(name)
+        # A parent may leave out a corpus that its own parents have read.
+        theirs = parent["sources"].get(name) or (parent.get("branch") or {}).get("files", {}).get(name)
         if theirs is None:
             continue
         same_file = corpus.bin_sha256 == theirs["bin_sha256"] or None in (corpus.bin_sha256, theirs["bin_sha256"])
         same_file &= getattr(corpus, "loss_mask_sha256", "") == theirs.get("loss_mask_sha256", "")
         if not same_file or max(1, per_epoch[name]) != theirs["sequences_per_epoch"]:
-            faults.append(f"corpora.{name} is another file, or cut into other sequences, than the parent's; rename it here or take that")
+            faults.append(
+                f"corpora.{name} is another file, or cut into other sequences, than the parent's (or its parents'); rename it here or take that"
+            )
     return faults

@@ -1,7 +1,9 @@
 """Global batches, sequence lengths and shares that change within a run: exact counts, positions that lose and repeat nothing."""
 
 import copy
+import json
 import math
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from tiny_run import RECIPE
 
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.mixture.budget import apportion_moving, plan_batches
-from codemix_megatron.plan.branch import branch_from, sequences_at
+from codemix_megatron.plan.branch import branch_from, other_reading, sequences_at
 from codemix_megatron.plan.plan import make_plan
 from codemix_megatron.plan.rates import step_rate
 from codemix_megatron.recipe.reading import apply_overrides, build_recipe
@@ -143,3 +145,20 @@ def test_what_cannot_be_is_refused_with_its_path(override, message):
 def test_whole_documents_are_not_cut_by_a_shorter_phase():
     with pytest.raises(RecipeError, match="would cut the documents that packing best_fit keeps whole"):
         planned("sequences.packing=best_fit", "phases.0.sequence_length=32")
+
+
+def test_corpus_that_only_a_grandparent_has_read_has_to_be_the_same_file():
+    """A parent without it knew nothing of it: another file of that name was taken for one whose first sequences were read already."""
+    parent = planned().as_json()
+    kept = {name: source for name, source in parent["sources"].items() if name == "prose"}
+    point = asdict(branch_from(parent, "parent", 10))
+    between = {**parent, "sources": kept, "branch": json.loads(json.dumps(point))}
+    recipe = build_recipe(copy.deepcopy(RECIPE), directory="/nowhere")
+    per_epoch = {name: source["sequences_per_epoch"] for name, source in parent["sources"].items()}
+    same = {name: manifest(name, 100_000) for name in ("prose", "snippets")}
+    assert other_reading(recipe, between, same, per_epoch) == []
+    other = {**same, "snippets": replace(same["snippets"], bin_sha256="another")}
+    assert ["corpora.snippets is another file" in fault for fault in other_reading(recipe, between, other, per_epoch)] == [True]
+    assert len(other_reading(recipe, between, same, {**per_epoch, "snippets": 7})) == 1
+    before = {**between, "branch": {**between["branch"], "files": {}}}  # as earlier versions wrote it
+    assert other_reading(recipe, before, other, per_epoch) == []
