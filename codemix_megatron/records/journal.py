@@ -24,6 +24,7 @@ class Journal:
     def __init__(self, path):
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        end_last_line(self.path)
         self.handle = open(self.path, "a", encoding="utf-8", errors=UNENCODABLE)  # noqa: SIM115 - open as long as the run
 
     def append(self, event: Event) -> None:
@@ -40,6 +41,23 @@ class Journal:
         self.handle.flush()
         os.fsync(self.handle.fileno())
         self.handle.close()
+
+
+def end_last_line(path: Path) -> None:
+    """Cut a line off that a crash left torn, as readers leave it out: what is appended to it would be no JSON either."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return
+    with open(path, "rb+") as handle:
+        handle.seek(-1, os.SEEK_END)
+        if handle.read(1) == b"\n":
+            return
+        handle.seek(0)
+        whole, _, last = handle.read().rpartition(b"\n")
+        try:
+            json.loads(last)
+            handle.write(b"\n")  # it lacks its end alone
+        except ValueError:
+            handle.truncate(len(whole) + 1 if whole else 0)
 
 
 def read_events(path) -> list[RunEvent]:

@@ -49,6 +49,16 @@ def test_an_event_after_a_torn_line_is_not_glued_to_it(tmp_path):
     assert [event.step for event in read_events(path)] == [1, 2]
 
 
+@pytest.mark.parametrize(("torn", "kept"), [('{"event": "step", "st', []), ('{"event": "step", "step": 7}', [7])])
+def test_a_torn_line_is_cut_off_by_who_appends_next(tmp_path, torn, kept):
+    """Attempts of a job are cut by no start: after a node's power failed, its job could not be decided any more."""
+    path = tmp_path / "attempts.jsonl"
+    for before in ("", '{"event": "step", "step": 1}\n'):
+        path.write_text(before + torn)
+        journal_with(path, 2)
+        assert [event.step for event in read_events(path)] == [*([1] if before else []), *kept, 2]
+
+
 def test_damage_in_the_middle_is_named_with_its_line(tmp_path):
     path = tmp_path / "journal.jsonl"
     path.write_text('{"event": "step", "step": 1}\nnot json\n{"event": "step", "step": 2}\n')
