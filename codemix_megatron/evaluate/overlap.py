@@ -35,32 +35,43 @@ def find_overlaps(
     """Return for each data file the items (from 0, a line each) that overlap the training documents of the corpora.
 
     Kept in FOLDER/contamination by the digests of data and corpora: corpora are read once. Of several ranks one `writes`.
+    Raises CorpusError for data that are no JSON lines: their items cannot be told from each other.
     """
     data = sorted(set(data))
+    names = {path: file_digest(path) for path in data}  # two suites may call their files the same
     digest = task_digest(
         "",
         ngram_words=NGRAM_WORDS,
         short_words=SHORT_WORDS,
-        data=[file_digest(path) for path in data],
+        data=list(names.values()),
+        named_by="sha256",
         corpora=[[m.bin_sha256, m.train_documents] for m in corpora.values()],
     )
     path = folder / "contamination" / f"{digest[:16]}.json"
     if path.is_file():
         kept = read_json(path)
-        return {file: kept[file.name] for file in data}
+        return {file: kept[names[file]] for file in data}
+    counts = {file: count_items(file) for file in data}
     try:
         index = build_contamination_index(data, NGRAM_WORDS)
     except CorpusError:
         return {file: [] for file in data}  # no item is long enough to be looked for
     met = index.items_with(matched_runs(index, corpora, progress))
     found, first = {}, 0
-    for file in data:
-        num_items = sum(1 for _ in read_items(file, ()))
+    for file, num_items in counts.items():
         found[file] = [item - first for item in met if first <= item < first + num_items]
         first += num_items
     if writes:
-        write_json(path, {file.name: items for file, items in found.items()})
+        write_json(path, {names[file]: items for file, items in found.items()})
     return found
+
+
+def count_items(file: Path) -> int:
+    """Return the lines of a data file that hold an item; raises CorpusError for one that is no JSON lines."""
+    with open(file, encoding="utf-8-sig", errors="replace") as handle:
+        if handle.read(1 << 10).lstrip().startswith("["):
+            raise CorpusError(f"{file}: holds an array; contamination is looked for in JSON lines, an item in each")
+    return sum(1 for _ in read_items(file, ()))
 
 
 def matched_runs(index: ContaminationIndex, corpora: dict[str, CorpusManifest], progress: Progress) -> np.ndarray:

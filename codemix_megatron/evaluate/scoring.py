@@ -351,7 +351,11 @@ class Scorer:
             return {}
         if not self.subject.corpora:
             raise EvaluationError(f"{self.subject.name}: contamination needs the corpora it was trained on; score a run, not a folder")
-        return find_overlaps(data, self.subject.corpora, self.folder, self.progress, self.store.writes)
+        try:
+            return find_overlaps(data, self.subject.corpora, self.folder, self.progress, self.store.writes)
+        except CorpusError as fault:  # nobody has looked then, and no task says that it is clean
+            self.not_scored.append(f"{suite.name}: contamination: {fault}")
+            return {}
 
     def score_suite_task(self, task: SuiteTask, data: Path | None):
         """Return the items of one task and the name of their file."""

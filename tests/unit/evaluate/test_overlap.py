@@ -85,3 +85,26 @@ def test_what_overlaps_is_what_decontamination_would_have_dropped(leaked, tmp_pa
     dropped = [index.names.index(name) for name in index.contaminated_items(documents)]
     assert find_overlaps([data], manifests, tmp_path)[data] == dropped == [0, 2]
     assert find_overlaps([data], manifests, tmp_path, lambda *_: pytest.fail("read again"))[data] == dropped
+
+
+def test_files_of_one_name_keep_their_own_items_also_when_looked_up_again(leaked, tmp_path):
+    """Cached by the names of the files, the second time both had the items of the last one."""
+    folder, _ = leaked
+    manifests = {"text": CorpusManifest.read(folder / "corpora/text")}
+    files = [tmp_path / suite / "test.jsonl" for suite in ("arc", "mmlu")]
+    for file, texts in zip(files, ([PASSAGE, CLEAN], [CLEAN, CLEAN, PASSAGE]), strict=True):
+        file.parent.mkdir()
+        file.write_text("".join(json.dumps({"q": text}) + "\n" for text in texts))
+    found = find_overlaps(files, manifests, tmp_path)
+    assert found == find_overlaps(files, manifests, tmp_path) == dict(zip(files, ([0], [2]), strict=True))
+
+
+def test_data_that_cannot_be_looked_through_are_not_called_clean(leaked, tmp_path):
+    folder, run = leaked
+    items = [{"question": f"is it {i}", "passage": PASSAGE, "answer": bool(i % 2)} for i in range(4)]
+    (tmp_path / "boolq.validation.jsonl").write_text(json.dumps(items))  # lm-eval reads an array too
+    words = ["evaluate", str(run.path), "--suite", str(folder / "s.yaml"), "--data", str(tmp_path), "--contamination"]
+    assert main(words) == 0
+    scores = Scores.read(run.score_file(1))
+    assert scores.tasks and {score.contaminated for score in scores.tasks} == {None}
+    assert any("boolq.validation.jsonl: holds an array; contamination is looked for in JSON lines" in line for line in scores.not_scored)
