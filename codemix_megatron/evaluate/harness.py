@@ -222,8 +222,10 @@ def answer_metrics(task, samples: list[dict]) -> dict[str, MetricItems]:
     """Return bits per byte of the right answer (the delimiter before it counted), and its probability among the choices."""
     bits, probabilities = [], []
     for sample in samples:
-        nats = [float(response[0]) for response in sample["filtered_resps"]]
-        sizes = [len(continuation.encode()) for _, continuation in (arguments[:2] for arguments in sample["arguments"])]
+        # acc_mutual_info asks for each choice once more, without its question, behind all of them
+        asked = len(task.doc_to_choice(sample["doc"])) if task.OUTPUT_TYPE == "multiple_choice" else None
+        nats = [float(response[0]) for response in sample["filtered_resps"][:asked]]
+        sizes = [len(continuation.encode()) for _, continuation in (arguments[:2] for arguments in sample["arguments"][:asked])]
         each = [-value / math.log(2) / max(1, size) for value, size in zip(nats, sizes, strict=True)]
         right = right_choices(task, sample["doc"], len(nats))
         bits.append(min(each[i] for i in right))

@@ -11,7 +11,7 @@ import yaml
 
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.evaluate.continuation import write_suite
-from codemix_megatron.evaluate.harness import run_folder_tasks
+from codemix_megatron.evaluate.harness import run_definition, run_folder_tasks
 from codemix_megatron.evaluate.store import task_scores
 
 ARC_EASY = Path(__file__).parents[4] / "shared" / "data" / "eval" / "arc_easy.validation.jsonl"
@@ -165,3 +165,22 @@ def test_lm_eval_is_not_imported_before_it_is_needed():
     code = "import sys, codemix_megatron.evaluate.scoring as r; print('lm_eval' in sys.modules, 'transformers' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.split() == ["False", "False"]
+
+
+def test_probability_of_the_right_choice_is_the_same_beside_mutual_information(exported, tmp_path):
+    """acc_mutual_info has lm-eval ask for each choice without its question too; these are no choices."""
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(q) + "\n" for q in QUESTIONS[:4]))
+    data = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(tmp_path / "questions.jsonl")}}, "test_split": "test"}
+    task = {
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{question}}",
+        "doc_to_choice": "{{choices.text}}",
+        "doc_to_target": "{{key}}",
+    }
+    found = [
+        run_definition(
+            exported, "t", {**data, **task, "num_fewshot": 0, "metric_list": [{"metric": m} for m in metrics]}, items=None, with_bits=True
+        ).metrics["choice_probability"]
+        for metrics in (["acc"], ["acc", "acc_mutual_info"])
+    ]
+    assert found[0].values == found[1].values
