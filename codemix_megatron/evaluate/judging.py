@@ -173,7 +173,7 @@ def read_replies(log: Path) -> dict[str, str]:
     if not log.exists():
         return {}
     found = {}
-    for line in log.read_text(encoding="utf-8").splitlines():
+    for line in log.read_text(encoding="utf-8").split("\n"):  # splitlines would cut a reply with U+2028 or U+0085 in it
         try:
             entry = json.loads(line)
             found[entry["question"]] = entry["reply"]

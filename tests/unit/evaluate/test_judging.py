@@ -221,3 +221,16 @@ def test_prompt_is_frozen():
 
     assert hashlib.sha256(judge_prompt().encode()).hexdigest()[:16] == "ee2d21d1d4cf5859"
     assert read_verdict("Preferred: Answer (A)\nOn second thought:\nPreferred: **Answer (B)**") == "B"
+
+
+def test_reply_with_line_separators_of_unicode_is_kept(tmp_path):
+    """str.splitlines cuts at U+2028 and U+0085, which JSON leaves as they are: the reply was asked for again at each start."""
+    asked = []
+
+    def ask(text):
+        asked.append(text)
+        return "first\u2028second\x85third\nPreferred: Answer (A)"
+
+    for _ in range(2):
+        assert judge_pairs(PAIRS[:1], ask, "judge", tmp_path) == [("ours", "theirs")]
+        assert len(asked) == 2
