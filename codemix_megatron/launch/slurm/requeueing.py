@@ -51,7 +51,8 @@ def submit_command_again(folder: Path, job: str) -> str:
         raise LaunchError(f"{folder}: nothing here says which script job {number} was submitted with")
     following = submit(Path(noted["script"]), [job], "afterany", [f"--array={task}"] if task else [])
     own = path.with_name(f"{path.stem}-{following}.json") if task else path  # the array's own note stays
-    write_json(own, {**noted, "id": following, "log": noted["log"].replace(number, following)})
+    log = Path(noted["log"])
+    write_json(own, {**noted, "id": following, "log": str(log.with_name(log.name.replace(number, following)))})
     failures = folder / f"failures-{job}.jsonl"
     if failures.exists():  # they go on being counted
         shutil.copy(failures, folder / f"failures-{following}{f'_{task}' if task else ''}.jsonl")

@@ -47,7 +47,7 @@ def sbatch_options(job: Job, site: Site) -> list[str]:
     """Return what stands behind #SBATCH, one option each."""
     named = {
         "job-name": job.name,
-        "output": job.log,
+        "output": f"{str(job.log.parent).replace('%', '%%')}/{job.log.name}",  # of folders Slurm would take %j, %a, %u for its own
         "nodes": f"{job.nodes}-{job.nodes + job.spare_nodes}" if job.spare_nodes else job.nodes,
         **tasks(job, site),
         "gres": gpus(job, site),

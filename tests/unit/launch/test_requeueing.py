@@ -42,10 +42,14 @@ def test_who_waits_for_a_job_waits_for_the_next_and_who_waits_for_an_array_for_b
 @pytest.mark.parametrize(("job", "note"), [("12", "score.json"), ("12_3", "score-31.json")])
 def test_command_that_is_submitted_again_is_noted_and_its_failures_stay_counted(slurm, tmp_path, job, note):
     (tmp_path / "environment.json").write_text('{"command": []}')
-    (tmp_path / "score.json").write_text(json.dumps({"id": "12", "log": "score-12.log", "script": "score.sbatch"}))
+    (tmp_path / "score.json").write_text(
+        json.dumps({"id": "12", "log": str(tmp_path / "of-12" / "score-12.log"), "script": "score.sbatch"})
+    )
     (tmp_path / f"failures-{job}.jsonl").write_text("{}\n{}\n")
     assert requeueing.submit_command_again(tmp_path, job) == "31"
-    assert json.loads((tmp_path / note).read_text()) == {"id": "31", "log": "score-31.log", "script": "score.sbatch"}
+    assert json.loads((tmp_path / note).read_text()) == {
+        "id": "31", "log": str(tmp_path / "of-12" / "score-31.log"), "script": "score.sbatch",
+    }  # fmt: skip
     counted = "failures-31_3.jsonl" if "_" in job else "failures-31.jsonl"
     assert (tmp_path / counted).read_text() == "{}\n{}\n"
     words = next(words for words in slurm if words[0] == "sbatch")

@@ -232,3 +232,9 @@ def test_staged_environment_is_named_for_each_node(tmp_path):
     script = render_training("/r.yaml", [], RUN, site, 1, archive=tmp_path / "0123.tar")
     assert f" --stage {tmp_path}/0123.tar --stage-to /scratch/codemix-{os.geteuid()}/0123 -- " in script
     assert "--stage" not in render_training("/r.yaml", [], RUN, site, 1)
+
+
+def test_log_is_where_it_is_looked_for_though_its_folder_has_a_percent_sign(tmp_path):
+    """Of --output Slurm takes %a, %u and the like for numbers and names of its own, and %% for a percent sign (sbatch(1), filename pattern)."""
+    script = render_training("r.yaml", [], RunFolder("/runs/code-25%a"), Site(), 1)
+    assert "--output=/runs/code-25%%a/launch/job-%j.log\n" in script and "--run /runs/code-25%a " in script
