@@ -7,7 +7,7 @@ from codemix_megatron.corpus.tokenizers import recipe_tokenizer
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.evaluate.scoring import OWN_SUITES, Subject, Wanted, evaluate_subject, read_corpora
 from codemix_megatron.evaluate.suites import find_data, read_suite
-from codemix_megatron.inference.live import LiveModel
+from codemix_megatron.inference.live import LiveModel, first_token_id
 from codemix_megatron.inference.progress import Progress
 from codemix_megatron.model.logits import SpreadLogits
 from codemix_megatron.parallel.random_state import kept_random_state
@@ -44,15 +44,18 @@ def wanted_while_training(recipe: Recipe) -> Wanted:
     return Wanted(suites=asked.suites, items=asked.items, data=data, allow_cut=True)
 
 
-def score_while_training(recipe: Recipe, run: RunFolder, chunks: list, device, step: int, tokens: int, progress: Progress) -> dict:
+def score_while_training(
+    recipe: Recipe, run: RunFolder, chunks: list, device, step: int, tokens: int, progress: Progress, origin: dict | None = None
+) -> dict:
     """Return bits per byte and the main metric of each task: what a `scores` event of the journal holds. Every rank calls this.
 
+    `origin` is what checkpoints keep of the public model that training started from.
     Random streams are put back to where they were; nothing is written. A fault of one of the suites is told under `not_scored`.
     """
     wanted, tokenizer = wanted_while_training(recipe), recipe_tokenizer(recipe.tokenizer)
     with kept_random_state():
         forward = SpreadLogits(chunks, tokenizer.vocab_size, device)
-        model = LiveModel(forward, tokenizer, recipe.model.sequence_length, run.path)
+        model = LiveModel(forward, tokenizer, recipe.model.sequence_length, run.path, first_token_id(tokenizer, origin))
         subject = Subject(
             name=f"{run}, at step {step} of its training",
             digest=f"step {step} of a training",

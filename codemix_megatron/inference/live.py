@@ -17,7 +17,7 @@ from codemix_megatron.model.logits import SpreadLogits
 from codemix_megatron.parallel.ranks import Ranks
 from codemix_megatron.recipe.schema import Recipe
 
-__all__ = ["LiveModel", "load_live"]
+__all__ = ["LiveModel", "first_token_id", "load_live"]
 
 MOST_POSITIONS = 2**13  # of one forward pass
 
@@ -115,10 +115,12 @@ def load_live(recipe: Recipe, checkpoint: Path, tokenizer_path: Path, ranks: Ran
     for i, chunk in enumerate(chunks):
         chunk.load_state_dict(state[f"model{i}"])
     forward = SpreadLogits(chunks, tokenizer.vocab_size, ranks.device)
-    return LiveModel(forward, tokenizer, recipe.model.sequence_length, checkpoint, first_token_id(checkpoint, tokenizer))
+    return LiveModel(
+        forward, tokenizer, recipe.model.sequence_length, checkpoint, first_token_id(tokenizer, read_card(checkpoint).get("hugging_face"))
+    )
 
 
-def first_token_id(checkpoint: Path, tokenizer: DocumentTokenizer) -> int | None:
-    """Return the token before each text: what begins documents here, else what a public model's own tokenizer puts there."""
+def first_token_id(tokenizer: DocumentTokenizer, origin: dict | None) -> int | None:
+    """Return the token before each text: what begins documents here, else what the tokenizer of the public model of `origin` puts there."""
     begin = tokenizer.card.beginning_of_document_id
-    return begin if begin is not None else (read_card(checkpoint).get("hugging_face") or {}).get("first_token_id")
+    return begin if begin is not None else (origin or {}).get("first_token_id")

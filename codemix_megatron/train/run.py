@@ -318,7 +318,8 @@ class RankOfRun:
             rows = self.reader.held_out(i, self.recipe.evaluation.held_out_sequences, hides=True)
             if len(rows):
                 self.beat(f"held-out loss of {name} after step {self.state.step}", is_slow=True)
-                losses[name] = self.engine.score(rows, i).mean
+                scored = self.engine.score(rows, i)
+                losses |= {name: scored.mean} if scored.tokens.sum() else {}  # a mask may leave nothing to be learned
         tokens_per_byte = {name: m.held_out_tokens / max(1, m.held_out_bytes) for name, m in self.manifests.items()}
         bits = {name: loss / math.log(2) * tokens_per_byte[name] for name, loss in losses.items()}
         step = self.state.step
@@ -334,7 +335,8 @@ class RankOfRun:
             self.beat(f"scoring {label} after step {step}", is_slow=True)
 
         progress("suites", 0, 1)
-        found = self.score_model(self.recipe, self.run, self.engine.chunks, self.ranks.device, step, self.plan.tokens_at(step), progress)
+        here = self.engine.chunks, self.ranks.device, step, self.plan.tokens_at(step), progress
+        found = self.score_model(self.recipe, self.run, *here, origin=self.origin)
         seconds = time.monotonic() - began
         self.scoring_seconds += seconds
         share = self.scoring_seconds / (time.monotonic() - self.began)

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,11 +14,14 @@ from codemix_megatron.conversion.first_token import begin_texts
 from codemix_megatron.corpus.held_out import held_out_token_documents
 from codemix_megatron.corpus.indexed import IndexedWriter
 from codemix_megatron.corpus.tokenizers import SpecialTokens, load_tokenizer
+from codemix_megatron.evaluate import while_training
 from codemix_megatron.evaluate.compression import bits_per_byte, bits_per_byte_of
 from codemix_megatron.evaluate.harness import at_work, run_definition
 from codemix_megatron.evaluate.rolling import rolling_bits_per_byte
 from codemix_megatron.inference.exported import load_exported
 from codemix_megatron.inference.live import LiveModel
+from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.records.scores import Scores
 
 BEGIN = "<|begin|>"
 
@@ -127,3 +132,24 @@ def test_a_model_on_its_ranks_reads_texts_as_its_export_does(model, folder):
     assert live.encode(" word", is_whole=False) == model.encode(" word", is_whole=False)
     ids = [*live.encode("the word"), 0]
     assert live.decode_without_end(ids) == model.decode_without_end(ids) == "the word"
+
+
+@pytest.mark.parametrize(("begin", "origin", "first"), [(BEGIN, None, None), (None, {"first_token_id": 5}, 5), (None, None, None)])
+def test_a_model_in_training_is_asked_as_its_checkpoint_is(folder, monkeypatch, begin, origin, first):
+    """Without the first token its scores were those of other texts than `codemix evaluate` gives it."""
+    tokenizer = load_tokenizer(folder / "plain.json", special=SpecialTokens(beginning_of_document=begin))
+    asked = []
+    monkeypatch.setattr(while_training, "recipe_tokenizer", lambda _: tokenizer)
+    monkeypatch.setattr(while_training, "SpreadLogits", lambda *_: SimpleNamespace(share=0, shares=1, gather=None))
+    monkeypatch.setattr(while_training, "kept_random_state", nullcontext)
+    monkeypatch.setattr(while_training, "read_corpora", lambda *_: {})
+    monkeypatch.setattr(
+        while_training, "evaluate_subject", lambda subject, *_, **__: asked.append(subject.load()) or Scores(model="", step=1, tokens=1)
+    )
+    wanted = SimpleNamespace(suites=("own.yaml",), items=8)
+    recipe = SimpleNamespace(
+        tokenizer=None, evaluation=SimpleNamespace(while_training=wanted, data_directory=None), model=SimpleNamespace(sequence_length=48)
+    )
+    while_training.score_while_training(recipe, RunFolder(folder), [], "cpu", 1, 1, lambda *_: None, origin=origin)
+    wanted_id = tokenizer.card.beginning_of_document_id if begin else first or tokenizer.end_of_document_id
+    assert asked[0].prefix_id == wanted_id and (asked[0].encode("the word")[0] == wanted_id) == bool(begin or origin)

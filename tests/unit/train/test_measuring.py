@@ -1,9 +1,12 @@
 """What a step took and used is told: its parts, its memory, its share of the peak, a phase's means."""
 
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from tiny_run import RECIPE
@@ -14,9 +17,11 @@ from codemix_megatron.plan.devices import device_called
 from codemix_megatron.recipe.reading import build_recipe
 from codemix_megatron.records.events import PhaseEndEvent, StartEvent, StepEvent, ValidationEvent, WarningEvent
 from codemix_megatron.records.run_folder import RunFolder
+from codemix_megatron.train.engine import Losses
 from codemix_megatron.train.measuring import Measuring, per_part
 from codemix_megatron.train.observers import scalars
 from codemix_megatron.train.profiling import Profiling
+from codemix_megatron.train.run import RankOfRun
 from codemix_megatron.train.timing import StepClock, step_clock, timed
 
 CPU = Ranks(rank=0, size=4, local_rank=0, device=torch.device("cpu"), data=4, is_loss_stage=True, is_first_stage=True)
@@ -110,3 +115,22 @@ def test_a_run_resumed_behind_the_steps_to_record_says_so(tmp_path, monkeypatch)
     monkeypatch.setenv("CODEMIX_PROFILE", "2-3")
     (event,) = Profiling(RunFolder(tmp_path), CPU).after(StartEvent.from_json({"step": 5}))
     assert event == WarningEvent(step=5, text="--profile 2-3: the run goes on at step 6, nothing is recorded")
+
+
+def test_held_out_windows_in_which_nothing_is_learned_have_no_loss():
+    """A mask may hide all of a small corpus's held-out part: its loss read 0, better than any."""
+    events, sums, tokens = [], np.array([0.0, 6.0]), np.array([0.0, 3.0])
+    rank = SimpleNamespace(
+        names=["hidden", "learned"],
+        reader=SimpleNamespace(held_out=lambda source, limit, hides: np.zeros((1, 4))),
+        recipe=SimpleNamespace(evaluation=SimpleNamespace(held_out_sequences=1)),
+        engine=SimpleNamespace(score=lambda rows, source: Losses(sums * source, tokens * source)),
+        manifests=dict.fromkeys(["hidden", "learned"], SimpleNamespace(held_out_tokens=2, held_out_bytes=4)),
+        plan=SimpleNamespace(tokens_at=lambda step: 0),
+        state=SimpleNamespace(step=4),
+        beat=lambda *_, **__: None,
+        emit=events.append,
+    )
+    RankOfRun.validate(rank, "phase")
+    assert events[0].loss_per_source == {"learned": 2.0}
+    assert events[0].bits_per_byte == {"learned": pytest.approx(2.0 / math.log(2) * 2 / 4)}
