@@ -13,7 +13,7 @@ import psutil
 import torch
 import yaml
 
-from codemix_megatron.checkpoint.card import write_card
+from codemix_megatron.checkpoint.card import read_card, write_card
 from codemix_megatron.conversion.checkpoint_source import CheckpointSource, places
 from codemix_megatron.conversion.dimensions import Dimensions
 from codemix_megatron.conversion.model_files import keep_model_files, licence_of
@@ -76,17 +76,28 @@ def write_blocks(run: RunFolder, model: Model, parallel: Parallel, tokenizer: st
 
 
 def import_initial(recipe: Recipe, run: RunFolder, progress=lambda what, done, total: None) -> Path:
-    """Convert the public model a recipe starts from into the run folder and compare logits, unless it is there; return the checkpoint."""
-    if (run.initial / CARD).is_file():
-        return run.initial
+    """Convert the public model a recipe starts from into the run folder and compare logits, unless it is there; return the checkpoint.
+
+    Only a run that has saved nothing yet asks for it; one that another folder was converted for, before, gives way.
+    """
     assert recipe.initial_weights is not None and recipe.tokenizer is not None
     folder = Path(recipe.initial_weights.removeprefix(PREFIX))
+    if (run.initial / CARD).is_file():
+        if not is_of_another(run.initial, folder):
+            return run.initial
+        shutil.rmtree(run.initial)
     model, weights = pretrained_model(folder, recipe.parallel), SafetensorsFolder(folder)
     tokenizer = recipe_tokenizer(recipe.tokenizer).card
     check_tensors(weights, model, tokenizer)
     refuse_without_memory(weights)
     write_checkpoint(weights, run, run.initial, model, tokenizer, ImportOptions(progress=progress))
     return run.initial
+
+
+def is_of_another(checkpoint: Path, folder: Path) -> bool:
+    """Say whether a checkpoint was converted from another folder than this one; one that is gone is not asked for again."""
+    there = read_card(checkpoint).get("imported_from")
+    return there is not None and (folder / "config.json").is_file() and Path(there).resolve() != folder.resolve()
 
 
 def refuse_without_memory(weights: SafetensorsFolder) -> None:

@@ -31,7 +31,7 @@ def fixed_part(recipe: Recipe, plan: dict, num_begun: int) -> dict:
         {
             "name": recipe.name,
             "seed": recipe.seed,
-            "initial_weights": PurePath(recipe.initial_weights).name if recipe.initial_weights else None,
+            "initial_weights": name_of_weights(recipe.initial_weights) if recipe.initial_weights else None,
             "branch": {"run": PurePath(recipe.branch.run).name, "step": recipe.branch.step} if recipe.branch else None,
             "model": recipe.model,
             # Megatron keeps the state of both optimizers under other names, and loads neither as the other.
@@ -45,6 +45,12 @@ def fixed_part(recipe: Recipe, plan: dict, num_begun: int) -> dict:
             "phases": recipe.phases[:num_begun],
         }
     )
+
+
+def name_of_weights(path: str) -> str:
+    """Return what weights are called wherever they lie: a folder by its name, a checkpoint by that of its run too."""
+    parts = PurePath(path).parts
+    return "/".join(parts[-3:] if parts[-2:-1] == ("checkpoints",) else parts[-1:])
 
 
 def begun_sizes(recipe: Recipe, plan: dict, num_begun: int) -> list[list[int]]:

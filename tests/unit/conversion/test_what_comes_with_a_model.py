@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from family_models import carry, make_model, train_sentencepiece
 from tokenizers import Tokenizer
 
 from codemix_megatron.checkpoint.card import read_card, write_card
+from codemix_megatron.conversion import importing
 from codemix_megatron.conversion.checkpoint_source import CheckpointSource
 from codemix_megatron.conversion.export import ExportOptions, export_run
 from codemix_megatron.conversion.model_files import carry_model_files, licence_of
@@ -245,3 +247,25 @@ def test_licence_is_read_from_the_head_of_the_readme(llama, tmp_path):
     carry(llama, tmp_path / "run", parity=False)
     origin = CheckpointSource(tmp_path / "run" / "checkpoints" / "step-0").origin
     assert origin["name"] == "theirs" and origin["max_position_embeddings"] == 128 and "LICENSE" in origin["files"]
+
+
+def test_model_that_a_start_before_converted_gives_way_to_another_one_asked_for(tmp_path, monkeypatch):
+    """A run that has saved nothing may be given another model of the same name; it began with the first one's weights."""
+    run, converted = RunFolder(tmp_path / "run"), []
+    for name in ("first", "second"):
+        (tmp_path / name / "model").mkdir(parents=True)
+        (tmp_path / name / "model" / "config.json").write_text("{}")
+    for name in ("pretrained_model", "SafetensorsFolder", "check_tensors", "refuse_without_memory"):
+        monkeypatch.setattr(importing, name, lambda *_: None)
+    monkeypatch.setattr(importing, "recipe_tokenizer", lambda _: SimpleNamespace(card=None))
+    monkeypatch.setattr(importing, "write_checkpoint", lambda *_: converted.append(run.initial.exists()))
+    run.initial.mkdir(parents=True)
+    write_card(run.initial, {"imported_from": str(tmp_path / "first" / "model")})
+
+    def start_from(name):
+        recipe = SimpleNamespace(initial_weights=f"hf:{tmp_path / name / 'model'}", tokenizer="", parallel=None)
+        return importing.import_initial(recipe, run), len(converted)
+
+    (tmp_path / "linked").symlink_to(tmp_path / "first")
+    assert [start_from(name) for name in ("first", "linked", "gone")] == [(run.initial, 0)] * 3
+    assert start_from("second") == (run.initial, 1) and converted == [False]

@@ -23,6 +23,7 @@ from codemix_megatron.records.journal import Journal, read_events
 from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.folder import check_run, describe_environment, is_finished, open_run, reopen
+from codemix_megatron.train.recipe_changes import find_changes
 
 CARD = TokenizerCard(type="none", path="", sha256="t", vocab_size=500, end_of_document_id=0)
 THIRD = "{name: third, tokens: 2048, mixture: {web: 1.0}, learning_rate: {peak: 0.0001}}"
@@ -213,3 +214,12 @@ def test_a_project_that_was_moved_is_read_where_it_is_now(begun, tmp_path):
 def test_the_command_that_began_a_run_is_written_without_its_secrets(begun, monkeypatch):
     monkeypatch.setattr("sys.argv", ["codemix", "train", "recipe.yaml", "--api-key", "pl4nted", "--folder", "mine"])
     assert describe_environment(2, "cpu")["command"] == ["codemix", "train", "recipe.yaml", "--api-key", "***", "--folder", "mine"]
+
+
+def test_another_checkpoint_of_the_same_step_is_another_start(begun):
+    """By its last name alone, step-100 of one run was that of any other: the record said that training had begun with it."""
+    paths = ("a/checkpoints/step-100", "/moved/a/checkpoints/step-100", "b/checkpoints/step-100", "models/SmolLM", "/moved/SmolLM")
+    first, moved, other, public, elsewhere = (begun.recipe(f"initial_weights={path}") for path in paths)
+    plan = begun.planned()[1].as_json()
+    assert find_changes(first, moved, plan, 1) == find_changes(public, elsewhere, plan, 1) == []
+    assert "+initial_weights: b/checkpoints/step-100" in find_changes(first, other, plan, 1)
