@@ -313,7 +313,7 @@ class RankOfRun:
 
     def validate(self, phase: str) -> None:
         """Score each source's held-out sequences. Every rank calls this."""
-        losses = {}
+        losses: dict[str, float] = {}
         for i, name in enumerate(self.names):
             rows = self.reader.held_out(i, self.recipe.evaluation.held_out_sequences, hides=True)
             if len(rows):
