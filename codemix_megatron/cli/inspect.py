@@ -12,8 +12,10 @@ from codemix_megatron.corpus.decoded_samples import DecodedDocument, decode_docu
 from codemix_megatron.corpus.document_table import DocumentOrigin, read_origins
 from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.prepare import encoding_notes
+from codemix_megatron.corpus.tally import DUPLICATE
 from codemix_megatron.corpus.tokenizers import load_tokenizer, tokenizer_of
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.filters.near_duplicates import NEAR_DUPLICATE
 from codemix_megatron.printable import printable
 from codemix_megatron.records.manifest import CorpusManifest, manifest_path
 from codemix_megatron.records.run_folder import RunFolder, is_run_folder
@@ -108,9 +110,16 @@ def print_redactions(prefix: str, as_json: bool) -> None:
     elif not manifest.redactions:
         print(f"{prefix}: nothing found to be masked of {', '.join(str(form) for form in asked)}")
     for what, found in manifest.redactions.items():
-        print(f"{what}: {found['masked']:,} in {found['documents']:,} of {manifest.num_documents:,} documents")
+        print(f"{what}: {found['masked']:,} in {found['documents']:,}{of_how_many(manifest)}")
         for place, text in found["samples"]:
             print(f"    {printable(place)}: {printable(text)}")
+
+
+def of_how_many(manifest: CorpusManifest) -> str:
+    """Say which documents masks were counted in: copies are found after that, so some of them may have been left out later."""
+    copies = sum(count for reason, count in manifest.dropped.items() if reason.startswith((DUPLICATE, NEAR_DUPLICATE)))
+    later = f", before {copies:,} copies were left out; the corpus holds {manifest.num_documents:,}"
+    return f" documents{later}" if copies else f" of {manifest.num_documents:,} documents"
 
 
 def named_documents(name: str) -> Iterator[tuple[str, DocumentOrigin]]:

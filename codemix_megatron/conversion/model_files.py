@@ -62,11 +62,11 @@ def carry_model_files(checkpoint: Path, run: RunFolder) -> None:
 
 
 def kept_tokenizer(run: RunFolder, card: TokenizerCard, origin: dict) -> TokenizerCard:
-    """Return the card with the path of the run's own copy, where that is what the corpora were made with.
+    """Return the card with the path of the run's own copy, or of that its recipe names since it was moved, where that is what made the corpora.
 
     Raises ConversionError when a file that came with the model is neither there nor beside the card's file as it was.
     """
-    folders = [folder for folder in (run.tokenizer, Path(card.path).parent) if folder.is_dir()]
+    folders = [folder for folder in (run.tokenizer, Path(card.path).parent, *recipes_tokenizer(run)) if folder.is_dir()]
     faults = [changed_file(folder, origin.get("files", {})) for folder in folders]
     if faults and None not in faults:
         raise ConversionError(str(faults[0]))
@@ -75,6 +75,16 @@ def kept_tokenizer(run: RunFolder, card: TokenizerCard, origin: dict) -> Tokeniz
             if path.suffix in (".json", ".model") and file_sha256(path) == card.sha256:
                 return replace(card, path=str(path))
     return card
+
+
+def recipes_tokenizer(run: RunFolder) -> list[Path]:
+    """Return the folder of the tokenizer that the run's recipe names: another than the checkpoint's where a run was moved and trained on."""
+    import yaml
+
+    try:
+        return [Path(yaml.safe_load(run.recipe.read_text(encoding="utf-8"))["tokenizer"]["path"]).parent]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return []
 
 
 def changed_file(folder: Path, files: dict[str, str]) -> str | None:

@@ -23,7 +23,7 @@ def write_tokenizer(card: TokenizerCard, folder: Path, sequence_length: int, ori
     """
     path = Path(card.path)
     if not path.is_file():
-        raise ConversionError(f"{path}: the tokenizer of this checkpoint is gone; put it back")
+        raise ConversionError(f"{path}: the tokenizer of this checkpoint is gone; put it back, or a copy into the run's folder `tokenizer`")
     came_with_it = set(origin.get("files") or TOKENIZER_FILES) | {"generation_config.json"}
     if origin and "files" not in origin and not (path.parent / TOKENIZER_CONFIG).is_file():
         raise ConversionError(

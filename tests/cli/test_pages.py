@@ -1,11 +1,13 @@
 """What pages say of flags, keys, messages and tutorials is so."""
 
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from tiny_run import REPOSITORY
+from tiny_run import REPOSITORY, clean_environment
 
 DOCS = REPOSITORY / "docs"
 SOURCES = "\n".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "codemix_megatron").rglob("*.py"))
@@ -89,12 +91,63 @@ def test_links_between_pages_lead_to_a_page_and_a_heading():
     assert not missing
 
 
+def blocks_of(page: str, language: str) -> list[str]:
+    """Return the blocks of code of a tutorial in one language."""
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", (DOCS / "tutorials" / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+
+
+def follow(page: str, folder, timeout: int = 1200) -> str:
+    """Run all commands of a tutorial as they stand there; return what they printed, with the reader's home in the place of the folder."""
+    commands = "\n".join(blocks_of(page, "sh"))
+    shell = f'set -e\ncodemix() {{ "{sys.executable}" -m codemix_megatron "$@"; }}\n{commands}'
+    environment = {**clean_environment(), "COLUMNS": "200", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", shell], cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return f"{done.stdout}\n{done.stderr}".replace(str(folder), "/home/ada")
+
+
+def lines_not_printed(page: str, printed: str) -> list[str]:
+    """Return the lines of output that a tutorial shows and its commands did not print, white space aside."""
+    joined = " ".join(printed.split())
+    return [line for block in blocks_of(page, "text") for line in block.splitlines() if " ".join(line.split()) not in joined]
+
+
+def test_repositories_become_the_corpus_that_the_page_shows(tmp_path):
+    assert not lines_not_printed("repositories", follow("repositories", tmp_path))
+
+
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.timeout(1500)
 def test_first_study_does_what_its_page_says(tmp_path):
-    page = (DOCS / "tutorials" / "first-study.md").read_text(encoding="utf-8")
-    commands = "\n".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL)).replace("codemix ", f"{sys.executable} -m codemix_megatron ")
-    done = subprocess.run(["bash", "-ec", commands], cwd=tmp_path, capture_output=True, text=True, timeout=1200)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    follow("first-study", tmp_path)
     assert (tmp_path / "first" / "study" / "report" / "index.html").stat().st_size > 10_000
+
+
+def test_a_law_over_a_table_finds_what_the_page_says(tmp_path):
+    printed = follow("swarm", tmp_path)
+    assert not lines_not_printed("swarm", printed)
+    share, spread = re.search(r"better than the mixture proposed: (\S+) % of [\d,]+ mixtures, by (\S+) of a spread", printed).groups()
+    assert float(share) < 5 and float(spread) < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.timeout(1500)
+def test_a_checkpoint_is_moved_as_the_page_says(tmp_path):
+    assert not lines_not_printed("checkpoint", follow("checkpoint", tmp_path))
+    assert {path.name for path in (tmp_path / "megatron").iterdir()} >= {"release", "tokenizer", "arguments.txt"}
+
+
+def test_every_test_that_the_page_of_promises_names_is_there():
+    page, path = (DOCS / "checked.md").read_text(encoding="utf-8"), ""
+    named = re.findall(r"`([\w/]+\.py)?::(test_\w+)`", page)
+    missing = []
+    for file, function in named:
+        path = file or path
+        source = REPOSITORY / "tests" / path
+        if not source.is_file() or f"def {function}(" not in source.read_text(encoding="utf-8"):
+            missing.append(f"{path}::{function}")
+    assert len(named) > 60 and not missing

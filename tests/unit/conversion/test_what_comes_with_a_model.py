@@ -107,6 +107,20 @@ def trained_here(llama, tmp_path):
     return exported(tmp_path / "run", tmp_path / "ours")
 
 
+def test_a_run_that_was_moved_finds_the_tokenizer_its_recipe_names_now(llama, tmp_path, trained_here):
+    """The checkpoint's card names the place where it was trained; the recipe that resumed it names another."""
+    alone, there, run = tmp_path / "alone", tmp_path / "there", tmp_path / "run"
+    there.mkdir()
+    (alone / "tokenizer.json").rename(there / "tokenizer.json")
+    with pytest.raises(ConversionError, match=r"alone/tokenizer\.json: the tokenizer of this checkpoint is gone"):
+        exported(run, tmp_path / "again")
+    (run / "recipe.yaml").write_text(f"tokenizer: {{path: {there / 'tokenizer.json'}}}\n")
+    assert (exported(run, tmp_path / "again") / "tokenizer.json").read_bytes() == (trained_here / "tokenizer.json").read_bytes()
+    (there / "tokenizer.json").write_bytes((there / "tokenizer.json").read_bytes() + b" ")
+    with pytest.raises(ConversionError, match="is gone"):
+        exported(run, tmp_path / "third")
+
+
 def test_special_tokens_of_a_model_trained_here_are_its_end_of_document_and_no_other(trained_here):
     """A class's own default would be somebody else's token."""
     config = json.loads((trained_here / "config.json").read_text())

@@ -5,7 +5,7 @@ import pytest
 from codemix_megatron.cli.main import main
 from codemix_megatron.corpus import parts
 from codemix_megatron.corpus.prepare import HowToPrepare, prepare_corpus
-from codemix_megatron.recipe.filtering import FilterSpec, PersonalPattern
+from codemix_megatron.recipe.filtering import FilterSpec, NearDuplicates, PersonalPattern
 
 
 @pytest.fixture
@@ -50,3 +50,13 @@ def test_where_nothing_was_asked_for_it_says_so(hundred_texts, spec_for, tokeniz
     manifest = prepare_corpus("x", spec_for(hundred_texts), tokenizer, HowToPrepare())
     assert manifest.redactions == {} and main(["inspect", manifest.prefix, "--redactions"]) == 0
     assert "nothing was asked to be masked" in capsys.readouterr().out
+
+
+def test_where_copies_were_left_out_after_masking_the_report_says_so(write_lines, spec_for, tokenizer, capsys):
+    """A near copy of a masked document is masked too before it is found to be one."""
+    text = "Write to ada@initech.co about the engine and all the wheels of it that turn and turn and never come to rest"
+    path = write_lines([{"text": text}, {"text": f"{text} again"}])
+    spec = spec_for(path, filters=FilterSpec(personal_data=("email",), near_duplicates=NearDuplicates(similarity=0.5)))
+    made = prepare_corpus("x", spec, tokenizer, HowToPrepare())
+    assert made.num_documents == 1 and main(["inspect", made.prefix, "--redactions"]) == 0
+    assert "e-mail masked: 2 in 2 documents, before 1 copies were left out; the corpus holds 1" in capsys.readouterr().out
