@@ -133,6 +133,17 @@ def test_a_law_over_a_table_finds_what_the_page_says(tmp_path):
     assert float(share) < 5 and float(spread) < 0.1
 
 
+def test_synthetic_code_is_kept_and_left_out_as_the_page_says(tmp_path):
+    from codemix_megatron.errors import SandboxError
+    from codemix_megatron.sandbox.running import find_sandbox
+
+    try:
+        find_sandbox()
+    except SandboxError as fault:
+        pytest.skip(str(fault))
+    assert not lines_not_printed("synthetic-code", follow("synthetic-code", tmp_path))
+
+
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.timeout(1500)
