@@ -11,6 +11,7 @@ GROUPS = {
     "first steps": {
         "demo": "every command on the standard library's own sources, in minutes",
         "init": "a first recipe and study with comments, from two folders or a public model",
+        "examples": "the recipes, studies and site files that documentation names, listed or copied",
         "doctor": "what this machine has: devices, versions, engines, and whether they work",
         "completion": "a script that completes commands, options and files in bash, zsh or tcsh",
     },

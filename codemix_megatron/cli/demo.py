@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from codemix_megatron.errors import STOPPED_EARLY, CodemixError, LaunchError
+from codemix_megatron.extras import require
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.atomic import replace_text
@@ -39,6 +40,8 @@ def add_arguments(parser) -> None:
 
 def run(arguments) -> int:
     """Run the commands in order; each is skipped when it was done before."""
+    for module in ("lm_eval", "tensorboard"):  # before minutes of training, not behind them
+        require(module, "codemix demo")
     began = time.monotonic()
     directory = Path(arguments.directory).absolute()
     recipe, folder = directory / "recipe.yaml", directory / "run"

@@ -10,6 +10,7 @@ import sys
 
 from codemix_megatron.cli.commands import COMMANDS, command_list, declare
 from codemix_megatron.errors import CodemixError, machine_fault
+from codemix_megatron.extras import missing_extra
 from codemix_megatron.megatron.upstream_warnings import hide_upstream_warnings
 from codemix_megatron.printable import printable_output
 from codemix_megatron.redaction import redact
@@ -43,6 +44,10 @@ def run_command(argv: list[str]) -> int:
         return dispatch(argv)
     except CodemixError as error:
         return complain(command, error)
+    except ModuleNotFoundError as fault:
+        if (line := missing_extra(fault)) is None:
+            raise
+        return complain(command, CodemixError(line))
     except KeyboardInterrupt:
         sys.stderr.write(f"codemix {command}: interrupted\n")
         return 130

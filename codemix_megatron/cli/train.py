@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from codemix_megatron.cli.asked_run import asked_run
 from codemix_megatron.errors import STOPPED_EARLY, LaunchError, RankCrashed
+from codemix_megatron.extras import require
 from codemix_megatron.launch.local import follow_ranks, start_ranks
 from codemix_megatron.placement import find_place
 from codemix_megatron.plan.branch import recorded_branch_point
@@ -111,6 +112,7 @@ def train_here(recipe, arguments, folder: RunFolder, num_ranks: int) -> int:
     from codemix_megatron.train.folder import check_run, is_finished, reopen
     from codemix_megatron.train.starting import check_start
 
+    require_extras(recipe)
     say = sys.stderr if arguments.json else sys.stdout
     manifests = read_manifests(recipe)
     plan = make_plan(recipe, manifests, num_ranks, recorded_branch_point(folder))
@@ -153,6 +155,16 @@ def train_here(recipe, arguments, folder: RunFolder, num_ranks: int) -> int:
         return STOPPED_EARLY
     say.write(f"trained {plan.steps} steps; next: codemix export {folder}\n")
     return 0
+
+
+def require_extras(recipe) -> None:
+    """Raise CodemixError when the recipe asks for what an extra brings that is not installed: before ranks start, each of which would fail."""
+    if recipe.observers.tensorboard:
+        require("tensorboard", "observers.tensorboard")
+    if recipe.observers.wandb != "off":
+        require("wandb", "observers.wandb")
+    if recipe.evaluation.while_training is not None:
+        require("lm_eval", "evaluation.while_training")
 
 
 def refuse_second(folder: RunFolder) -> None:

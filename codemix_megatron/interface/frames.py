@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from codemix_megatron.extras import require
 from codemix_megatron.records.scores import Scores
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ __all__ = ["events_frame", "scores_frame"]
 
 def events_frame(events: Iterable[dict[str, Any]]) -> "pandas.DataFrame":
     """Return a row per event; dictionaries become columns such as `loss_per_source.text`."""
+    require("pandas", "a frame of records")
     import pandas
 
     return pandas.json_normalize(list(events))
@@ -20,6 +22,7 @@ def events_frame(events: Iterable[dict[str, Any]]) -> "pandas.DataFrame":
 
 def scores_frame(scores: Scores, **columns: Any) -> "pandas.DataFrame":
     """Return a row per measure: corpus or task, metric, value, standard_error, items, chance (None where there is none); `columns` come first."""
+    require("pandas", "a frame of records")
     import pandas
 
     rows: list[dict[str, Any]] = [

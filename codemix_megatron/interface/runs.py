@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codemix_megatron.errors import STOPPED_EARLY, LaunchError
+from codemix_megatron.extras import require
 from codemix_megatron.interface.frames import events_frame, scores_frame
 from codemix_megatron.megatron.upstream_warnings import hide_upstream_warnings
 from codemix_megatron.plan.devices import on_device
@@ -126,6 +127,7 @@ class Run:
 
     def scores(self) -> pandas.DataFrame:
         """Return a row per scored step and measure; empty before anything was scored."""
+        require("pandas", "a frame of records")
         import pandas
 
         read = [Scores.read(path) for path in self.files.scores.glob("step-*.json")]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codemix_megatron.errors import STOPPED_EARLY, LaunchError
+from codemix_megatron.extras import require
 from codemix_megatron.interface.frames import scores_frame
 from codemix_megatron.records.run_folder import is_run_folder
 from codemix_megatron.records.scores import Scores
@@ -60,6 +61,7 @@ class Study:
 
     def scores(self) -> pandas.DataFrame:
         """Return a row per variant and measure of all variants that were scored: their newest scores."""
+        require("pandas", "a frame of records")
         import pandas
 
         frames = []

@@ -5,7 +5,9 @@ Text is plain but for `words in backticks`, which are set as code. Nothing here 
 
 from dataclasses import dataclass, field
 
-__all__ = ["Bullets", "Card", "Cards", "Cell", "Details", "Figure", "Missing", "Paragraph", "Report", "Section", "Table"]
+__all__ = ["NOT_DRAWN", "Bullets", "Card", "Cards", "Cell", "Details", "Figure", "Missing", "Paragraph", "Report", "Section", "Table"]
+
+NOT_DRAWN = "Not drawn: matplotlib is not installed; pip install 'codemix_megatron[figures]'."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,11 @@ class Figure:
     narrow_svg: str
     png: bytes
 
+    @property
+    def is_drawn(self) -> bool:
+        """Say whether there was something to draw it with."""
+        return bool(self.png)
+
 
 @dataclass(frozen=True)
 class Missing:
@@ -114,5 +121,5 @@ class Report:
     sections: list[Section] = field(default_factory=list)
 
     def figures(self) -> list[Figure]:
-        """Return all figures in order."""
-        return [block for section in self.sections for block in section.blocks if isinstance(block, Figure)]
+        """Return all drawn figures in order."""
+        return [block for section in self.sections for block in section.blocks if isinstance(block, Figure) and block.is_drawn]

@@ -58,8 +58,10 @@ STYLE: dict[Any, Any] = {
 
 def draw_figure(name: str, caption: str, description: str, draw, height: float = 1.0, narrow_height: float | None = None) -> Figure:
     """Draw twice as SVG and once as PNG; `draw(canvas)` fills a matplotlib figure. Heights are relative to the usual ones."""
-    import matplotlib
-
+    try:
+        import matplotlib
+    except ModuleNotFoundError:  # tables and words say the same without it
+        return Figure(name=name, caption=caption, description=description, wide_svg="", narrow_svg="", png=b"")
     matplotlib.use("Agg")
     from matplotlib.figure import Figure as Canvas
 

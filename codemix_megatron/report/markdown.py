@@ -3,7 +3,7 @@
 import re
 from html import escape
 
-from codemix_megatron.report.blocks import Bullets, Cell, Details, Figure, Missing, Paragraph, Report, Table
+from codemix_megatron.report.blocks import NOT_DRAWN, Bullets, Cell, Details, Figure, Missing, Paragraph, Report, Table
 
 __all__ = ["markdown"]
 
@@ -37,6 +37,8 @@ def block_markdown(block) -> str:
             return f"> {prose(block.what)}" + (f" `{block.command}` makes it." if block.command else "")
         case Details():
             return f"<details><summary>{escape(block.summary)}</summary>\n\n<pre>{escape(block.text.rstrip())}</pre>\n\n</details>"
+        case Figure() if not block.is_drawn:
+            return f"> {prose(block.caption)} {prose(block.description)} {prose(NOT_DRAWN)}"
         case Figure():
             return f"![{prose(block.description)}]({block.name}.png)\n\n{prose(block.caption)}"
         case Table():

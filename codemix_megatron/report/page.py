@@ -5,7 +5,7 @@ from html import escape
 from importlib import resources
 from string import Template
 
-from codemix_megatron.report.blocks import Bullets, Card, Cell, Details, Figure, Missing, Paragraph, Report, Table
+from codemix_megatron.report.blocks import NOT_DRAWN, Bullets, Card, Cell, Details, Figure, Missing, Paragraph, Report, Table
 
 __all__ = ["block_html", "page"]
 
@@ -64,6 +64,8 @@ def block_html(block) -> str:
             return f'<div class="missing">{prose(block.what)}{command}</div>'
         case Details():
             return f"<details><summary>{escape(block.summary)}</summary><pre>{escape(block.text)}</pre></details>"
+        case Figure() if not block.is_drawn:
+            return f'<div class="missing">{prose(block.caption)} {prose(block.description)} {prose(NOT_DRAWN)}</div>'
         case Figure():
             drawings = "".join(
                 f'<div class="drawing {kind}">{svg}</div>' for kind, svg in (("wide", block.wide_svg), ("narrow", block.narrow_svg))
