@@ -56,7 +56,7 @@ docs: $(VENV)/.installed-docs  ## the documentation as HTML in site/
 $(STAMP): setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -c constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]" -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[all,dev]" -c constraints.txt
 	touch $@
 
 $(VENV)/.installed-docs: $(STAMP)
@@ -120,6 +120,44 @@ install-readers: $(READERS)/transformers-4.57.1 $(READERS)/mlx-lm-0.32.2 $(READE
 
 test-readers: install-readers  ## exports read by libraries that did not write them, installed beside; prints the table
 	$(BIN)/python -m pytest -q tests/readers tests/unit/corpus/test_ranked_tokenizers.py
+
+# The other version of megatron-core that is taken, beside everything else of the first environment, which it only lays itself over.
+CORE_VENV ?= .venv-core-0.19
+CORE_TESTS ?= tests/unit/megatron tests/unit/checkpoint tests/unit/model tests/parity/test_families.py \
+	tests/distributed/test_layouts.py tests/resume/test_resume.py
+
+.PHONY: install-core-0.19 test-core-0.19
+install-core-0.19: $(CORE_VENV)/.installed
+
+$(CORE_VENV)/.installed: $(STAMP) constraints-core-0.19.txt
+	test -x $(CORE_VENV)/bin/python || $(BIN)/python -m venv --without-pip $(CORE_VENV)
+	site=$$($(CORE_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python --upgrade --target $$site -r constraints-core-0.19.txt && \
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' > $$site/first_environment.pth
+	touch $@
+
+test-core-0.19: install-core-0.19  ## the other megatron-core: its own tests, and runs that go on from one version on the other
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q tests/versions
+	PYTHONDONTWRITEBYTECODE= $(CORE_VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadscope -m "not slow and not gpu" $(CORE_TESTS)
+
+.PHONY: check-release release check-advisories
+check-release: $(VENV)/.installed-release  ## the wheel as a user gets it: built, judged by twine, its lists of packages; a minute
+	$(BIN)/python -m pytest -q -m "slow or not slow" tests/cli/test_release.py
+
+release: $(VENV)/.installed-release  ## dist/: wheel, sources, CycloneDX list of packages, requirements with hashes; docs/releasing.md has the rest
+	rm -rf dist && $(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*.whl dist/*.tar.gz
+	$(BIN)/python release/sbom.py dist/sbom.cdx.json all
+	$(BIN)/python release/advisories.py
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report build/report.json "$$(ls dist/*.whl)[all]" -c constraints.txt
+	$(BIN)/python release/hashes.py build/report.json > dist/requirements.txt
+
+check-advisories: $(STAMP)  ## pinned versions beside known vulnerabilities, without a network; OPTIONS="--list all.zip" takes a copy of OSV's list
+	$(BIN)/python release/advisories.py $(OPTIONS)
+
+$(VENV)/.installed-release: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[release]" -c constraints.txt
+	touch $@
 
 bench-mixture: $(STAMP)  ## mixtures beside a memmap slice and megatron-core's datasets; ends with one line of JSON
 	$(BIN)/python benchmarks/mixture.py

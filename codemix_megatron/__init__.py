@@ -13,6 +13,7 @@ What stands in `__all__` is the stable surface; each name is imported when it is
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from codemix_megatron.megatron.absent_kernels import stand_in_for_kernels
 from codemix_megatron.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ __all__ = [
     "read_recipe",
     "train_run",
 ]
+
+stand_in_for_kernels()  # here: any module below may be the first to import megatron.core
 
 # `plan`, `train` and the like are subpackages, which would take the place of functions of those names once they are imported.
 PLACES = {

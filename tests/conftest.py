@@ -6,6 +6,8 @@ import os
 import pytest
 from hypothesis import settings
 
+import codemix_megatron as _  # noqa: F401 - before a test imports megatron.core, which needs what stands in for kernels
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a core for each of these processes at most, and small matrices
 
 # These machines are shared: a slow example says nothing. The same examples every time, so that a red run can be repeated.

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from megatron.core import dist_checkpointing
 from megatron.core.dist_checkpointing.core import CheckpointingConfig, save_config
-from megatron.core.dist_checkpointing.mapping import ShardedTensor
+from megatron.core.dist_checkpointing.mapping import ShardedObject, ShardedTensor
 from megatron.core.dist_checkpointing.strategies.async_utils import AsyncRequest
 from megatron.core.dist_checkpointing.strategies.torch import (
     MCoreSavePlanner,
@@ -54,8 +54,10 @@ class LocalWrite(TorchDistSaveShardedStrategy):
         super().__init__("torch_dist", 1)
         self.copies = copies  # where training goes on meanwhile
 
-    def async_save(self, sharded_state_dict, checkpoint_dir) -> AsyncRequest:
+    def async_save(self, sharded_state_dict, checkpoint_dir, async_strategy: str = "mcore") -> AsyncRequest:
         """Plan this rank's part, and copy it where training continues meanwhile and changes it."""
+        if dist.get_rank() == 0:
+            write_common(sharded_state_dict, checkpoint_dir)
         flat, _, _ = _replace_state_dict_keys_with_sharded_keys(sharded_state_dict, self.keep_only_main_replica)
         if self.copies is not None:
             self.copies.take(shard for shards in flat.values() for shard in shards if isinstance(shard, ShardedTensor))
@@ -77,6 +79,13 @@ class LocalWrite(TorchDistSaveShardedStrategy):
         self.writer.use_collectives = True  # now for all: the file is called .metadata
         self.writer.finish(metadata, notes)
         save_config(CheckpointingConfig(self.backend, self.version), str(self.writer.path))
+
+
+def write_common(sharded_state: dict, folder) -> None:
+    """Write common.pt where megatron-core leaves it out, since 0.19: an earlier one loads no checkpoint without it."""
+    common = sharded_state.get("common_state")
+    if isinstance(common, ShardedObject):
+        torch.save(common.data, Path(folder) / "common.pt")
 
 
 @dataclass(frozen=True)

@@ -3,32 +3,12 @@
 Nothing else in the package replaces anything of megatron-core. `installing.py` checks and applies the table.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from codemix_megatron.megatron.change import CORE, OURS, Change, changes_here
+from codemix_megatron.megatron.changes_by_version import CHANGES_BY_VERSION
+from codemix_megatron.megatron.sites import CudaNames, Mark, Replaced, Unwrapped
 
-from codemix_megatron.megatron.sites import CudaNames, Mark, Replaced, Site, Unwrapped
+__all__ = ["CHANGES", "EVERY_CHANGE"]
 
-__all__ = ["CHANGES", "SUPPORTED_MEGATRON", "Change"]
-
-SUPPORTED_MEGATRON = ("0.16.1",)
-
-When = Literal["always", "on CPU", "without FusedAdam", "on CUDA without FusedAdam", "with Transformer Engine", "at import"]
-
-
-@dataclass(frozen=True)
-class Change:
-    """One change to megatron-core; all its sites are replaced, or none."""
-
-    name: str
-    when: When
-    why: str
-    sites: tuple[Site, ...]
-    upstream: str = "no issue known"
-    needs: str = ""  # a change without which this one is left out too
-    is_needed: bool = False  # nothing trains without it where it applies
-
-
-CORE = "megatron.core"
 LAYERS = f"{CORE}.tensor_parallel.layers"
 LINEAR = f"{LAYERS}:LinearWithGradAccumulationAndAsyncCommunication"
 RANDOM = f"{CORE}.tensor_parallel.random"
@@ -36,8 +16,8 @@ CLIPPING = f"{CORE}.optimizer.clip_grads"
 OPTIMIZER = f"{CORE}.optimizer"
 DISTRIBUTED_OPTIMIZER = f"{CORE}.optimizer.distrib_optimizer"
 BUCKETS = f"{CORE}.distributed.param_and_grad_buffer:_ParamAndGradBucketGroup"
+ROTARY = f"{CORE}.models.common.embeddings.rope_utils"
 SCHEDULES = f"{CORE}.pipeline_parallel.schedules"
-OURS = "codemix_megatron.megatron"
 
 NAMES_CUDA = (
     f"{SCHEDULES}:forward_backward_no_pipelining",
@@ -54,7 +34,7 @@ NAMES_CUDA = (
     f"{CORE}.utils:local_multi_tensor_l2_norm",
 )
 
-CHANGES = (
+CHANGES_OF_ALL = (
     Change(
         "trackers at import",
         "at import",
@@ -76,6 +56,7 @@ CHANGES = (
         'two dozen places name "cuda" outright',
         (
             *(CudaNames(target) for target in NAMES_CUDA),
+            CudaNames(f"{CORE}.optimizer.optimizer:MegatronOptimizer.has_grad_norm_group", versions=">=0.19"),
             Replaced("torch.cuda:current_device", f"{OURS}.cpu:cpu_device", ("()",)),
             Replaced("torch:Tensor.cuda", f"{OURS}.cpu:stay_on_cpu", ("method_descriptor",)),
         ),
@@ -217,10 +198,18 @@ CHANGES = (
         "joins two halves twice for each rotation; ours goes over memory once. Fused rotation (Transformer Engine) does not come by here",
         (
             Replaced(
-                f"{CORE}.models.common.embeddings.rope_utils:_apply_rotary_pos_emb_bshd",
+                f"{ROTARY}:_apply_rotary_pos_emb_bshd",
                 f"{OURS}.rotation:rotate",
                 ("(t, freqs, rotary_interleaved=False, multi_latent_attention=False, mscale=1.0)",),
-                read_by=f"{CORE}.models.common.embeddings.rope_utils:apply_rotary_pos_emb",
+                read_by=f"{ROTARY}:apply_rotary_pos_emb",
+                versions="<0.19",
+            ),
+            Replaced(
+                f"{ROTARY}:_apply_rotary_pos_emb_bshd",
+                f"{OURS}.rotation:rotate_since_19",
+                ("(t, freqs, rotary_interleaved=False, mla_rotary_interleaved=False, mscale=1.0, multi_latent_attention=None)",),
+                read_by=f"{ROTARY}:apply_rotary_pos_emb",
+                versions=">=0.19",
             ),
         ),
     ),
@@ -258,6 +247,8 @@ CHANGES = (
                 (
                     "(ctx, input, weight, bias, gradient_accumulation_fusion, allreduce_dgrad, sequence_parallel, grad_output_buffer,"
                     " wgrad_deferral_limit, tp_group)",
+                    "(ctx, input, weight, bias, gradient_accumulation_fusion, allreduce_dgrad, sequence_parallel, grad_output_buffer,"
+                    " wgrad_deferral_limit, tp_group, gtp_remat_size)",
                 ),
             ),
             Unwrapped(f"{LINEAR}.backward", ("(ctx, grad_output)",)),
@@ -315,24 +306,7 @@ CHANGES = (
         "has no such layer",
         is_needed=True,
     ),
-    Change(
-        "logit scale",
-        "always",
-        "Cohere's models multiply logits by a constant; done to the hidden states, at a fraction of their size",
-        (
-            Mark(f"{CORE}.models.gpt:GPTModel.forward", "_postprocess"),
-            Replaced(
-                f"{CORE}.models.gpt:GPTModel._postprocess",
-                None,
-                (
-                    "(self, hidden_states, input_ids, position_ids, labels, rotary_pos_emb, rotary_pos_cos, rotary_pos_sin,"
-                    " mtp_in_postprocess=None, loss_mask=None, decoder_input=None, attention_mask=None, inference_params=None,"
-                    " packed_seq_params=None, sequence_len_offset=None, runtime_gather_output=None, extra_block_kwargs=None,"
-                    " inference_context=None)",
-                ),
-            ),
-        ),
-        "scales logits by muP only",
-        is_needed=True,
-    ),
 )
+
+EVERY_CHANGE = (*CHANGES_OF_ALL, *CHANGES_BY_VERSION)
+CHANGES = changes_here(EVERY_CHANGE)  # of the installed megatron-core

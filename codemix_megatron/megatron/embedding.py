@@ -6,7 +6,7 @@ Measured, 50 million parameters of which 9 are the embedding, tied: 3 % of a ste
 import types
 
 import torch
-from megatron.core.models.gpt import GPTModel
+from megatron.core.models.common.language_module.language_module import LanguageModule
 
 __all__ = ["functional", "share_gradients"]
 
@@ -37,7 +37,7 @@ def embedding(ids: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return Rows.apply(ids, weight)
 
 
-def share_gradients(chunk: GPTModel) -> None:
+def share_gradients(chunk: LanguageModule) -> None:
     """With tied embeddings, have both layers add into main_grad; neither returns a gradient for hooks of data parallelism to add."""
     weight = chunk.shared_embedding_or_output_weight() if chunk.pre_process or chunk.post_process else None
     if weight is not None and getattr(weight, "zero_out_wgrad", False):

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 
 from codemix_megatron.errors import LaunchError
-from codemix_megatron.megatron.changes import CHANGES, SUPPORTED_MEGATRON, Change
+from codemix_megatron.megatron.change import SUPPORTED_MEGATRON, Change
+from codemix_megatron.megatron.changes import CHANGES
 from codemix_megatron.megatron.importing import import_megatron
 from codemix_megatron.megatron.switches import is_left_out, left_out
 

@@ -3,7 +3,7 @@
 import torch
 from megatron.core.models.common.embeddings import rope_utils
 
-__all__ = ["rotate"]
+__all__ = ["rotate", "rotate_since_19"]
 
 
 class Rotation(torch.autograd.Function):
@@ -43,10 +43,17 @@ def pairs(values: torch.Tensor, interleaved: bool) -> tuple[torch.Tensor, torch.
 
 
 def rotate(t, freqs, rotary_interleaved=False, multi_latent_attention=False, mscale=1.0):
-    """Stand in for megatron-core's `_apply_rotary_pos_emb_bshd`; what is not of this package's models goes there."""
+    """Stand in for `_apply_rotary_pos_emb_bshd` of megatron-core before 0.19; what is not of this package's models goes there."""
     if multi_latent_attention or freqs.shape[-1] != t.shape[-1]:
         return megatrons_own(t, freqs, rotary_interleaved, multi_latent_attention, mscale)
     return Rotation.apply(t, *cos_and_sin(freqs, t.dtype, mscale), rotary_interleaved)
+
+
+def rotate_since_19(t, freqs, rotary_interleaved=False, mla_rotary_interleaved=False, mscale=1.0, multi_latent_attention=None):
+    """Stand in for that of megatron-core since 0.19, whose fourth argument has another name."""
+    if multi_latent_attention is not None:
+        return megatrons_own(t, freqs, rotary_interleaved, mla_rotary_interleaved, mscale, multi_latent_attention)
+    return rotate(t, freqs, rotary_interleaved, mla_rotary_interleaved, mscale)
 
 
 def cos_and_sin(freqs: torch.Tensor, dtype: torch.dtype, mscale: float) -> tuple[torch.Tensor, torch.Tensor]:

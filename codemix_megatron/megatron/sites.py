@@ -3,7 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -23,9 +23,10 @@ class Absent(Exception):
 
 @dataclass(frozen=True)
 class Site:
-    """A name in a module: `module:path.to.attribute`."""
+    """A name in a module: `module:path.to.attribute`; `versions` are those of megatron-core that have it, by default all."""
 
     target: str
+    versions: str = field(default="", kw_only=True)
 
     @property
     def path(self) -> str:

@@ -1,25 +1,30 @@
 """Recipe -> the model chunks of this rank."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from megatron.core import parallel_state
-from megatron.core.models.gpt import GPTModel
-from megatron.core.tensor_parallel import reduce_from_tensor_model_parallel_region
+from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.module import Float16Module
 
+from codemix_megatron.megatron.change import is_here
 from codemix_megatron.megatron.embedding import share_gradients
 from codemix_megatron.megatron.installing import is_active
+from codemix_megatron.megatron.switches import is_left_out
 from codemix_megatron.model.config import transformer_config
 from codemix_megatron.model.initial import initialize_weights
-from codemix_megatron.model.layers import decoder_spec
+from codemix_megatron.model.layers import layer_and_norm
 from codemix_megatron.model.rotary import scaled_frequencies
-from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.recipe.schema import Model, Recipe
 from codemix_megatron.recipe.transfer import width_multiple
 
-__all__ = ["build_model"]
+__all__ = ["build_model", "is_hybrid", "new_chunk"]
 
 
 def build_model(recipe: Recipe, vocab_size: int, device: torch.device) -> list[torch.nn.Module]:
-    """Return one GPTModel per virtual pipeline stage of this rank, with initial weights. Every rank calls this.
+    """Return one language model per virtual pipeline stage of this rank, with initial weights. Every rank calls this.
 
     `vocab_size` is the tokenizer's; the embedding is padded to `model.vocab_padding_multiple`.
     """
@@ -32,84 +37,68 @@ def build_model(recipe: Recipe, vocab_size: int, device: torch.device) -> list[t
     return chunks
 
 
-class ScaledGPT(GPTModel):
-    """GPTModel whose embeddings and logits are multiplied by constants, as Granite's and Cohere's are; its loss may have z-loss beside it."""
-
-    def __init__(self, embedding_multiplier: float, logit_scale: float, z_loss: float, **options):
-        super().__init__(**options)
-        self.embedding_multiplier, self.logit_scale, self.z_loss = embedding_multiplier, logit_scale, z_loss
-
-    def compute_language_model_loss(self, labels, logits):
-        """Return losses [batch, length]; while training with z-loss, [batch, length, 2] with that in the second place."""
-        if not (self.z_loss and self.training):
-            return super().compute_language_model_loss(labels, logits)
-        wanted = label_logits(labels, logits)  # first: the loss is computed in the logits' place
-        losses = super().compute_language_model_loss(labels, logits)
-        return torch.stack([losses, self.z_loss * (losses + wanted) ** 2], dim=-1)
-
-    def _preprocess(self, *args, **kwargs):
-        hidden_states, *others = super()._preprocess(*args, **kwargs)
-        if self.pre_process and self.embedding_multiplier != 1:
-            hidden_states = hidden_states * self.embedding_multiplier
-        return hidden_states, *others
-
-    def _postprocess(self, hidden_states, *args, **kwargs):
-        # Scaling what goes into the output layer scales the logits, at a fraction of their size.
-        if self.post_process and self.logit_scale != 1:
-            hidden_states = hidden_states * self.logit_scale
-        return super()._postprocess(hidden_states, *args, **kwargs)
+def is_hybrid() -> bool:
+    """Say whether models are megatron-core's HybridModel, as since 0.19; before it, or with CODEMIX_WITHOUT="hybrid model", GPTModel."""
+    return is_here(">=0.19") and not is_left_out("hybrid model")
 
 
-class Picked(torch.autograd.Function):
-    """torch.gather along the last dimension, which keeps no logits: Megatron's cross entropy overwrites them."""
-
-    @staticmethod
-    def forward(ctx, logits: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """Return logits[..., places]."""
-        ctx.save_for_backward(places)
-        ctx.size = logits.size(-1)
-        return logits.gather(-1, places[..., None])[..., 0]
-
-    @staticmethod
-    def backward(ctx, gradient: torch.Tensor):
-        """Return the gradient of the logits."""
-        (places,) = ctx.saved_tensors
-        return gradient.new_zeros(*places.shape, ctx.size).scatter_(-1, places[..., None], gradient[..., None]), None
-
-
-def label_logits(labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """Return the logit of each label, float32 [batch, length], of logits [length, batch, vocabulary / tensor ranks].
-
-    A loss is log Z less this, so that the two make up log Z, the logarithm of softmax's denominator, without another pass over the logits.
-    """
-    own = logits.size(-1)
-    places = labels.transpose(0, 1) - parallel_state.get_tensor_model_parallel_rank() * own
-    is_here = (places >= 0) & (places < own)
-    found = Picked.apply(logits, places.clamp(0, own - 1)).float() * is_here
-    return reduce_from_tensor_model_parallel_region(found).transpose(0, 1)
-
-
-def build_chunk(recipe: Recipe, config, vocab_size: int, device: torch.device, stage: int | None) -> GPTModel:
-    """Build one chunk; `stage` is its virtual pipeline stage or None."""
-    where = {} if stage is None else {"ignore_virtual": False, "vp_stage": stage}
-    chunk = ScaledGPT(
-        recipe.model.embedding_multiplier,
-        recipe.model.logit_scale,
-        recipe.optimizer.z_loss,
-        config=config,
-        transformer_layer_spec=decoder_spec(config, recipe.model, device, stage),
-        vocab_size=recipe.model.padded_vocab_size(vocab_size),
-        max_sequence_length=recipe.model.sequence_length,
-        pre_process=parallel_state.is_pipeline_first_stage(**where),
-        post_process=parallel_state.is_pipeline_last_stage(**where),
-        share_embeddings_and_output_weights=recipe.model.tie_embeddings,
-        position_embedding_type="rope",
-        rotary_base=recipe.model.rope_base,
-        vp_stage=stage,
-    )
+def build_chunk(recipe: Recipe, config: TransformerConfig, vocab_size: int, device: torch.device, stage: int | None) -> Any:
+    """Build one chunk, without weights worth keeping; `stage` is its virtual pipeline stage or None."""
+    with wide_norms_asked_for(config, recipe.model):
+        chunk = new_chunk(recipe, config, vocab_size, device, stage)
+    chunk.z_loss = recipe.optimizer.z_loss
+    scale_embeddings_and_logits(chunk, recipe.model)
     if recipe.model.rope_scaling:
         unscaled, scaling = chunk.rotary_pos_emb.inv_freq, recipe.model.rope_scaling
         chunk.rotary_pos_emb.inv_freq = scaled_frequencies(unscaled, scaling, recipe.model.rope_base)
     if is_active("embedding gradients"):
         share_gradients(chunk)
     return chunk.to(device)
+
+
+def new_chunk(recipe: Recipe, config: TransformerConfig, vocab_size: int, device: torch.device, stage: int | None) -> Any:
+    """Return a HybridModel or a GPTModel as megatron-core makes it of our layers."""
+    where = {} if stage is None else {"ignore_virtual": False, "vp_stage": stage}
+    layer, norm = layer_and_norm(config, recipe.model, device)
+    options = {
+        "config": config,
+        "vocab_size": recipe.model.padded_vocab_size(vocab_size),
+        "max_sequence_length": recipe.model.sequence_length,
+        "pre_process": parallel_state.is_pipeline_first_stage(**where),
+        "post_process": parallel_state.is_pipeline_last_stage(**where),
+        "share_embeddings_and_output_weights": recipe.model.tie_embeddings,
+        "position_embedding_type": "rope",
+        "rotary_base": recipe.model.rope_base,
+        "vp_stage": stage,
+    }
+    if is_hybrid():
+        from codemix_megatron.model.hybrid import new_hybrid  # each where it is there: later versions will have no GPTModel
+
+        return new_hybrid(layer, norm, recipe.parallel, **options)
+    from codemix_megatron.model.gpt import new_gpt
+
+    return new_gpt(layer, norm, **options)
+
+
+@contextmanager
+def wide_norms_asked_for(config: TransformerConfig, model: Model) -> Iterator[None]:
+    """Have norms over all heads built: megatron-core since 0.19 refuses them unless its configuration names norms of queries.
+
+    Only while layers are built: by that key it sums the gradients of such norms over tensor ranks, and these are split among them.
+    """
+    before, config.qk_layernorm = config.qk_layernorm, model.qk_norm
+    try:
+        yield
+    finally:
+        config.qk_layernorm = before
+
+
+def scale_embeddings_and_logits(chunk: Any, model: Model) -> None:
+    """Multiply what comes from the embedding and what goes into the output layer by constants, as Granite's and Cohere's models do.
+
+    Scaling what goes into the output layer scales the logits, at a fraction of their size.
+    """
+    if chunk.pre_process and model.embedding_multiplier != 1:
+        chunk.embedding.register_forward_hook(lambda module, given, embedded: embedded * model.embedding_multiplier)
+    if chunk.post_process and model.logit_scale != 1:
+        chunk.output_layer.register_forward_pre_hook(lambda module, given: (given[0] * model.logit_scale, *given[1:]))

@@ -1,14 +1,19 @@
 """Layer specs: Transformer Engine on CUDA where it is installed, torch's own kernels otherwise."""
 
 from contextlib import nullcontext
+from functools import partial
+from typing import Any
 
 import torch
-from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec, get_gpt_layer_with_transformer_engine_spec
-from megatron.core.tensor_parallel import get_cuda_rng_tracker
+from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
+from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear, get_cuda_rng_tracker
 from megatron.core.transformer import ModuleSpec, TransformerConfig
+from megatron.core.transformer.attention import SelfAttention, SelfAttentionSubmodules
+from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.identity_op import IdentityOp
+from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.module import MegatronModule
-from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
+from megatron.core.transformer.transformer_layer import TransformerLayer, TransformerLayerSubmodules
 from megatron.core.transformer.utils import is_layer_window_attention
 
 from codemix_megatron.megatron.activation import SwiGLU
@@ -21,7 +26,10 @@ from codemix_megatron.model.wide_norm import KeyNorm, QueryNorm
 from codemix_megatron.parallel.device import active_engines
 from codemix_megatron.recipe.schema import Model
 
-__all__ = ["FlashAttention", "LayerNorm", "RMSNorm", "decoder_spec"]
+__all__ = ["FlashAttention", "LayerNorm", "RMSNorm", "layer_and_norm"]
+
+# Checkpoints of local layers have the names of Transformer Engine's, whose linears have the norms inside them.
+KEYS_OF_NORMS = {"input_layernorm.": "self_attention.linear_qkv.layer_norm_", "pre_mlp_layernorm.": "mlp.linear_fc1.layer_norm_"}
 
 
 class FlashAttention(MegatronModule):
@@ -95,8 +103,8 @@ class BiasedLayerNorm(torch.nn.LayerNorm):
             setattr(vector, "sequence_parallel", config.sequence_parallel)  # noqa: B010
 
 
-def decoder_spec(config: TransformerConfig, model: Model, device: torch.device, chunk: int | None) -> TransformerBlockSubmodules:
-    """Return the spec of this rank's decoder layers; `chunk` is the virtual pipeline stage, if there is one."""
+def layer_and_norm(config: TransformerConfig, model: Model, device: torch.device) -> tuple[ModuleSpec, type]:
+    """Return the spec of a decoder layer, and the class of the norm behind the last one."""
     on_transformer_engine = device.type == "cuda" and active_engines()["transformer_engine"]
     norm: type = {"rmsnorm": RMSNorm, "layernorm": LayerNorm, "layernorm_with_bias": BiasedLayerNorm}[model.normalization]
     if on_transformer_engine:
@@ -107,8 +115,7 @@ def decoder_spec(config: TransformerConfig, model: Model, device: torch.device, 
     if model.block == "parallel":
         layer.module = ParallelLayer
         layer.submodules.pre_mlp_layernorm = IdentityOp
-    layers = get_num_layers_to_build(config, vp_stage=chunk)
-    return TransformerBlockSubmodules(layer_specs=[layer] * layers, layer_norm=norm)
+    return layer, norm
 
 
 def change_residuals(layer: ModuleSpec, config: TransformerConfig, model: Model, norm: type) -> None:
@@ -123,17 +130,35 @@ def change_residuals(layer: ModuleSpec, config: TransformerConfig, model: Model,
 
 
 def local_layer(model: Model, norm: type) -> ModuleSpec:
-    """Return Megatron's local layer with our norm and core attention."""
-    layer = get_gpt_layer_local_spec(normalization="RMSNorm")
-    layer.submodules.input_layernorm = norm
-    layer.submodules.pre_mlp_layernorm = norm
-    attention = layer.submodules.self_attention.submodules
-    attention.core_attention = ModuleSpec(module=FlashAttention)
+    """Return a layer of Megatron's own linears with our norm, core attention and activation."""
+    is_swiglu = model.activation == "swiglu" and not is_left_out("SwiGLU")
+    linears = {"linear_fc1": ColumnParallelLinear, "linear_fc2": RowParallelLinear}
+    attention = SelfAttentionSubmodules(
+        linear_qkv=ColumnParallelLinear, core_attention=ModuleSpec(module=FlashAttention), linear_proj=RowParallelLinear
+    )
     if model.qk_norm:
         attention.q_layernorm, attention.k_layernorm = (norm, norm) if model.qk_norm_width == "head" else (QueryNorm, KeyNorm)
-    if model.activation == "swiglu" and not is_left_out("SwiGLU"):
-        layer.submodules.mlp.submodules.activation_func = SwiGLU
-    return layer
+    parts = TransformerLayerSubmodules(
+        input_layernorm=norm,
+        self_attention=ModuleSpec(module=SelfAttention, params={"attn_mask_type": AttnMaskType.causal}, submodules=attention),
+        self_attn_bda=get_bias_dropout_add,
+        pre_mlp_layernorm=norm,
+        mlp=mlp_of(MLPSubmodules(**linears, activation_func=SwiGLU if is_swiglu else None)),
+        mlp_bda=get_bias_dropout_add,
+        sharded_state_dict_keys_map=KEYS_OF_NORMS,
+    )
+    return ModuleSpec(module=TransformerLayer, submodules=parts)
+
+
+def mlp_of(parts: MLPSubmodules) -> Any:
+    """Return what a layer makes its MLP of: a spec, or since megatron-core 0.17 a partial function."""
+    return partial(MLP.as_mlp_submodule, submodules=parts) if hasattr(MLP, "as_mlp_submodule") else ModuleSpec(module=MLP, submodules=parts)
+
+
+def mlp_submodules(layer: ModuleSpec) -> MLPSubmodules:
+    """Return the parts of a layer's MLP: a spec's, or since megatron-core 0.17 a partial function's."""
+    mlp = layer.submodules.mlp
+    return mlp.keywords["submodules"] if isinstance(mlp, partial) else mlp.submodules
 
 
 def transformer_engine_layer(model: Model, norm: type) -> tuple[ModuleSpec, type]:
@@ -143,6 +168,7 @@ def transformer_engine_layer(model: Model, norm: type) -> tuple[ModuleSpec, type
     where the norm is a LayerNorm without bias.
     """
     from megatron.core.extensions.transformer_engine_spec_provider import TESpecProvider
+    from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_with_transformer_engine_spec
 
     engine, layer = TESpecProvider(), get_gpt_layer_with_transformer_engine_spec(qk_layernorm=model.qk_norm)
     norm = engine.layer_norm() if model.normalization == "rmsnorm" else norm
@@ -154,6 +180,6 @@ def transformer_engine_layer(model: Model, norm: type) -> tuple[ModuleSpec, type
         parts = layer.submodules
         parts.input_layernorm, parts.pre_mlp_layernorm = norm, norm
         parts.self_attention.submodules.linear_qkv = engine.column_parallel_linear()
-        parts.mlp.submodules.linear_fc1 = engine.column_parallel_linear()
-        parts.sharded_state_dict_keys_map = get_gpt_layer_local_spec().submodules.sharded_state_dict_keys_map
+        mlp_submodules(layer).linear_fc1 = engine.column_parallel_linear()
+        parts.sharded_state_dict_keys_map = KEYS_OF_NORMS
     return layer, norm

@@ -24,4 +24,4 @@ def is_embedding(name: str) -> bool:
 
 def is_final_norm(name: str) -> bool:
     """Say whether a parameter of Megatron's is the weight of the norm before the output layer."""
-    return name.endswith("final_layernorm.weight")
+    return name.endswith(("final_layernorm.weight", "final_norm.weight"))  # of GPTModel, of HybridModel

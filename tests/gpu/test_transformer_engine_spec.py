@@ -24,10 +24,9 @@ PROGRAM = """
 import json, sys, torch
 torch.cuda.is_available = lambda: True  # all that Transformer Engine asks when layers are built
 from many_layouts import recipe_of
-from codemix_megatron.model.build import ScaledGPT
+from codemix_megatron.model.build import new_chunk
 from codemix_megatron.model.config import transformer_config
 from codemix_megatron.model.initial import initialize_weights, sharded_tensors
-from codemix_megatron.model.layers import decoder_spec
 import torch.distributed as dist
 from megatron.core import parallel_state
 dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=0, world_size=1)
@@ -38,9 +37,7 @@ for name, model in json.loads(sys.argv[2]).items():
     for device in ("cpu", "cuda"):
         config = transformer_config(recipe, torch.device(device))
         config.use_cpu_initialization, config.gradient_accumulation_fusion = True, False
-        spec = decoder_spec(config, recipe.model, torch.device(device), None)
-        gpt = ScaledGPT(1.0, config=config, transformer_layer_spec=spec, vocab_size=256, max_sequence_length=32,
-                        share_embeddings_and_output_weights=True, position_embedding_type="rope")
+        gpt = new_chunk(recipe, config, 256, torch.device(device), None)
         initialize_weights([gpt], recipe.seed, 0.02, recipe.model.num_layers)
         layer = gpt.decoder.layers[0]
         found[f"{name}/{device}"] = {

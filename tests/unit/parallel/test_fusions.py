@@ -78,6 +78,7 @@ def test_every_entry_names_its_sources():
 def test_query_and_key_norms_of_a_layernorm_model_have_no_bias(engine_of, monkeypatch):
     """Transformer Engine's LayerNorm has one, which would make another model."""
     from megatron.core.extensions import transformer_engine_spec_provider as provider
+    from megatron.core.models.gpt import gpt_layer_specs
 
     from codemix_megatron.model import layers
 
@@ -85,7 +86,7 @@ def test_query_and_key_norms_of_a_layernorm_model_have_no_bias(engine_of, monkey
     engine = type("Engine", (), {name: (lambda self, name=name: type(name, (), {})) for name in names})
     monkeypatch.setattr(provider, "TESpecProvider", engine)
     monkeypatch.setattr(layers, "transformer_engine_attention", lambda: layers.FlashAttention)
-    monkeypatch.setattr(layers, "get_gpt_layer_with_transformer_engine_spec", layers.get_gpt_layer_local_spec)
+    monkeypatch.setattr(gpt_layer_specs, "get_gpt_layer_with_transformer_engine_spec", gpt_layer_specs.get_gpt_layer_local_spec)
     model = Model(num_layers=1, hidden_size=32, num_attention_heads=2, sequence_length=16, qk_norm=True, normalization="layernorm")
     layer, final = layers.transformer_engine_layer(model, layers.LayerNorm)
     attention = layer.submodules.self_attention.submodules
