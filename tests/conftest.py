@@ -26,8 +26,14 @@ def pytest_collection():
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the tests of the Slurm cluster: they wait for minutes, and others have the cores meanwhile."""
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/slurm/"))
+    """Begin with what takes longest: the tests of the Slurm cluster, which wait for minutes while others have the cores, then real ranks.
+
+    Tests that start ranks may take a quarter of an hour, for the machine may have other work: the limit ends what hangs.
+    """
+    for item in items:
+        if item.get_closest_marker("distributed") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(900))
+    items.sort(key=lambda item: (not item.nodeid.startswith("tests/slurm/"), item.get_closest_marker("distributed") is None))
 
 
 @pytest.hookimpl(optionalhook=True)

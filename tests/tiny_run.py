@@ -21,6 +21,7 @@ from codemix_megatron.placement import LAUNCHER_VARIABLES
 from codemix_megatron.ports import reserve_port
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+PATIENCE_SECONDS = 400  # for what takes ten seconds on a quiet machine: it bounds a hang, and says nothing of speed
 
 RECIPE = {
     "name": "tiny",
@@ -107,7 +108,7 @@ class Tiny:
         """The recipe's file."""
         return self.folder / "recipe.yaml"
 
-    def codemix(self, *words, env=None, timeout: float = 120) -> subprocess.CompletedProcess:
+    def codemix(self, *words, env=None, timeout: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess:
         """Run one command to its end."""
         command = [sys.executable, "-m", "codemix_megatron", *map(str, words)]
         return subprocess.run(
@@ -163,7 +164,7 @@ class Tiny:
         (copy / "journal.jsonl").write_text("".join(line for line in lines if '"event": "end"' not in line))
         return copy
 
-    def wait_for_step(self, run: str, step: int, seconds: float = 90) -> None:
+    def wait_for_step(self, run: str, step: int, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until the journal holds a step."""
         deadline = time.monotonic() + seconds
         while not any(e["step"] >= step for e in self.events(run)):

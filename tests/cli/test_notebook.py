@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from tiny_run import REPOSITORY
+from tiny_run import PATIENCE_SECONDS, REPOSITORY
 
 pytestmark = pytest.mark.distributed
 
@@ -13,7 +13,7 @@ def test_first_look_runs_and_its_figures_are_those_of_the_run(tmp_path):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     shutil.copy(REPOSITORY / "examples" / "first_look.ipynb", tmp_path)
     notebook = nbformat.read(tmp_path / "first_look.ipynb", as_version=4)
-    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    nbclient.NotebookClient(notebook, timeout=PATIENCE_SECONDS, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     run = tmp_path / "first-look" / "run"
     assert (run / "report" / "index.html").is_file()

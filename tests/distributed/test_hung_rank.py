@@ -45,7 +45,11 @@ sys.meta_path.insert(0, Finder())
 def test_rank_in_an_endless_loop_is_named_with_its_line_and_stacks_of_all_are_kept(tiny, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(ENDLESS)
     path = os.pathsep.join([str(tmp_path), clean_environment()["PYTHONPATH"]])
-    done = tiny.train("endless", *WATCHED, env={"PYTHONPATH": path}, timeout=200)
+    done = tiny.train(
+        "endless",
+        *WATCHED,
+        env={"PYTHONPATH": path},
+    )
     assert done.returncode == 1
     assert "rank 1 of 2" in done.stderr and "stuck since" in done.stderr and "in step 6, getting the batch" in done.stderr
     assert "sitecustomize.py" in done.stderr and "in endless" in done.stderr and "Traceback" not in done.stderr

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 import yaml
-from tiny_run import clean_environment, held_port
+from tiny_run import PATIENCE_SECONDS, clean_environment, held_port
 
 from codemix_megatron.launch.joined_ranks import MASTER_PORT
 
@@ -50,7 +50,7 @@ def test_nodes_that_others_start_train_together(tiny, undisturbed, on, nodes):
         started.append(
             subprocess.Popen(words, env={**clean_environment(), **told}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         )
-    said = [process.communicate(timeout=200)[0] for process in started]
+    said = [process.communicate(timeout=PATIENCE_SECONDS)[0] for process in started]
     assert [process.returncode for process in started] == [0, 0], said
     assert tiny.losses(f"run-{on}") == undisturbed
 

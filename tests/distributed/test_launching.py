@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny_run import clean_environment, held_port
+from tiny_run import PATIENCE_SECONDS, clean_environment, held_port
 
 pytestmark = pytest.mark.distributed
 
@@ -14,7 +14,9 @@ pytestmark = pytest.mark.distributed
 def test_joins_the_ranks_of_an_existing_torchrun(tiny):
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "codemix_megatron", "train", str(tiny.recipe)]
     words += ["--folder", str(tiny.folder / "torchrun"), "parallel.pipeline=2"]
-    done = subprocess.run([sys.executable, *words], cwd=tiny.folder, env=clean_environment(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, *words], cwd=tiny.folder, env=clean_environment(), capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
     assert done.returncode == 0, done.stderr
     assert "step 20/20" in done.stdout
     assert len(tiny.losses("torchrun")) == 20
@@ -23,7 +25,9 @@ def test_joins_the_ranks_of_an_existing_torchrun(tiny):
 def test_ranks_that_do_not_form_the_layout_are_refused_by_every_rank(tiny):
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", "-m", "codemix_megatron", "train", str(tiny.recipe)]
     words += ["--folder", str(tiny.folder / "three"), "parallel.tensor=2"]
-    done = subprocess.run([sys.executable, *words], cwd=tiny.folder, env=clean_environment(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, *words], cwd=tiny.folder, env=clean_environment(), capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
     assert done.returncode != 0
     assert "3 ranks do not divide into copies of 2 (tensor 2 x pipeline 1); use a multiple of 2" in done.stderr
     assert not (tiny.folder / "three" / "recipe.yaml").exists()
@@ -38,7 +42,7 @@ def test_ranks_over_which_the_batch_does_not_divide_are_refused(tiny, command):
 
 def test_a_rank_that_never_comes_is_waited_for_no_longer_than_the_timeout(tiny):
     lonely = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(held_port())}
-    done = tiny.train("lonely", "parallel.data=2", "parallel.timeout_seconds=5", env=lonely, timeout=60)
+    done = tiny.train("lonely", "parallel.data=2", "parallel.timeout_seconds=5", env=lonely, timeout=120)
     assert done.returncode == 1
     assert "rank 0 of 2 could not join the others within 5 s: rank 1 never came" in done.stderr and "Traceback" not in done.stderr
 
@@ -78,7 +82,7 @@ def test_processes_of_mpirun_are_ranks_of_one_training(tiny):
         )
         for n in range(2)
     ]
-    said = [rank.communicate(timeout=120)[0] for rank in ranks]
+    said = [rank.communicate(timeout=PATIENCE_SECONDS)[0] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], said
     assert [event["ranks"] for event in tiny.events("mpirun", "start")] == [2] and len(tiny.losses("mpirun")) == 20
 
@@ -103,6 +107,6 @@ try:
 except LaunchError as fault:
     print(fault)
 """
-    done = subprocess.run([sys.executable, "-c", code], env=clean_environment(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], env=clean_environment(), capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     soft, said = done.stdout.splitlines()
     assert soft == "612" and "at most 1024 open files are allowed (ulimit -Hn), and 2000 ranks need 2512" in said, done.stderr

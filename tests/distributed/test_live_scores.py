@@ -50,7 +50,7 @@ def score(tiny, run, *words) -> Scores:
         "--allow-cut-prompts",
         *words,
     ]
-    done = tiny.codemix(*command, timeout=240) if words else tiny.codemix_here(*command)
+    done = tiny.codemix(*command) if words else tiny.codemix_here(*command)
     assert done.returncode == 0, done.stderr
     return Scores.read(next(run.scores.glob("step-*.json")))
 

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from tiny_run import clean_environment
+from tiny_run import PATIENCE_SECONDS, clean_environment
 
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.watch.node_log import SETTING, SIZE, NodeLog, merges_output, node_log_path
@@ -36,7 +36,7 @@ def said(tmp_path_factory):
     (folder / "rank.py").write_text(RANK)
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(folder / "rank.py")]
     environment = {**clean_environment(), SETTING: "node"}
-    subprocess.run([*words, str(folder / "run")], env=environment, capture_output=True, timeout=120)
+    subprocess.run([*words, str(folder / "run")], env=environment, capture_output=True, timeout=PATIENCE_SECONDS)
     run = RunFolder(folder / "run")
     path = node_log_path(run, socket.gethostname())
     deadline = time.monotonic() + 20

@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from tiny_run import ranks_of
+from tiny_run import PATIENCE_SECONDS, ranks_of
 
 pytestmark = pytest.mark.distributed
 LONG = ["phases.0.tokens=2048000", "corpora.prose.max_epochs=9999", "corpora.snippets.max_epochs=9999"]
@@ -25,7 +25,7 @@ def test_rank_whose_core_others_use_too_is_named(tiny, measured):
         os.sched_setaffinity(slow, {cores[1]})
         os.setpriority(os.PRIO_PROCESS, slow, 8)  # a sixth of another process's right to the core
         hogs = [subprocess.Popen(["taskset", "-c", core, "yes"], stdout=subprocess.DEVNULL)]
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not (found := [event for event in tiny.events("slowed", "straggler") if event["rank"] == 1]):
             assert time.monotonic() < deadline and training.poll() is None
             time.sleep(0.2)
@@ -33,7 +33,7 @@ def test_rank_whose_core_others_use_too_is_named(tiny, measured):
         for hog in hogs:
             hog.kill()
         training.send_signal(signal.SIGTERM)
-        said, _ = training.communicate(timeout=60)
+        said, _ = training.communicate(timeout=PATIENCE_SECONDS)
     event = found[0]
     assert event["factor"] > 1.3 and event["why"] == "its process waits for a core"
     assert (

@@ -3,11 +3,10 @@
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import yaml
-from tiny_run import clean_environment
+from tiny_run import PATIENCE_SECONDS, clean_environment
 
 pytestmark = pytest.mark.distributed
 
@@ -40,14 +39,14 @@ def stopped(few):
     process = subprocess.Popen(words, cwd=few.folder, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     few.wait_for_step("runs/few/runs/plain.balanced", 1)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=90)
+    output, _ = process.communicate(timeout=PATIENCE_SECONDS)
     return process.returncode, output
 
 
 @pytest.fixture(scope="module")
 def finished(few, stopped):
     """The same command again, as far as it comes."""
-    return few.codemix("study", "run", "few.yaml", timeout=200)
+    return few.codemix("study", "run", "few.yaml")
 
 
 def test_ctrl_c_saves_and_leaves(few, stopped):
@@ -92,7 +91,6 @@ def test_variants_are_reported_as_whole_runs(few, finished):
 
 
 def test_nothing_is_left_to_do_and_nothing_to_cancel(few, finished):
-    began = time.monotonic()
     again = few.codemix_here("study", "run", "few.yaml")
-    assert again.returncode == 0 and "0 of 4 tasks to do" in again.stdout and time.monotonic() - began < 30
+    assert again.returncode == 0 and "0 of 4 tasks to do" in again.stdout
     assert "nothing is under way" in few.codemix_here("study", "cancel", "runs/few").stdout

@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 from family_models import carry, make_model, weights_of
-from tiny_run import REPOSITORY, clean_environment
+from tiny_run import PATIENCE_SECONDS, REPOSITORY, clean_environment
 
 from codemix_megatron.checkpoint.torch_dist import ShardReader
 from codemix_megatron.conversion.export import ExportOptions, export_run
@@ -39,7 +39,7 @@ def resaved(tmp_path_factory):
             jobs.append({"from": str(source), "to": str(folder / f"{name} at {layout}" / "checkpoints" / "step-0"), "parallel": parallel})
     (folder / "jobs.json").write_text(json.dumps(jobs))
     words = [sys.executable, str(REPOSITORY / "tests" / "resaved_layouts.py"), str(folder / "jobs.json")]
-    done = subprocess.run(words, env=clean_environment(), capture_output=True, text=True, timeout=250)
+    done = subprocess.run(words, env=clean_environment(), capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr[-4000:]
     return folder
 

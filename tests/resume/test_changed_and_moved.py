@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny_run import RECIPE, Tiny, clean_environment
+from tiny_run import PATIENCE_SECONDS, RECIPE, Tiny, clean_environment
 
 pytestmark = pytest.mark.distributed
 LONG = 24  # steps of the first phase
@@ -81,7 +81,7 @@ def test_moved_lengthened_and_linked_it_goes_on_as_if_nothing_had_been(dropped, 
     elsewhere = moved.folder / "corpora"
     done = subprocess.run(
         [sys.executable, "-m", "codemix_megatron", "train", str(moved.recipe)], cwd=elsewhere, env=clean_environment(),
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=PATIENCE_SECONDS,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert moved.losses("runs/tiny") == whole

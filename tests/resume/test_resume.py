@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from tiny_run import kill, ranks_of
+from tiny_run import PATIENCE_SECONDS, kill, ranks_of
 from whole_checkpoint import tensors_of
 
 pytestmark = pytest.mark.distributed
@@ -42,7 +42,7 @@ def finish(tiny, run: str, *words):
 def test_stopped_by_sigterm_and_resumed_is_bit_for_bit_the_same(tiny, undisturbed, measured):
     process = slowed(tiny, "stopped", 3, *BEHIND)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 75, output
     stop = tiny.events("stopped", "stop")[-1]["step"]
     assert (tiny.folder / "stopped" / "checkpoints" / f"step-{stop}" / "card.json").is_file()
@@ -56,7 +56,7 @@ def test_killed_rank_ends_all_within_a_minute_and_resumes_bit_for_bit(tiny, undi
     process = slowed(tiny, "killed", 6, *BEHIND)
     began = time.monotonic()
     kill(ranks_of(tiny.folder / "killed")[1])
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert time.monotonic() - began < 60
     assert process.returncode == 1
     assert "was killed by SIGKILL" in output and "Traceback" not in output
@@ -80,7 +80,7 @@ def test_ranks_do_not_outlive_a_killed_launching_process(tiny, undisturbed):
     process = slowed(tiny, "orphaned", 2, *BEHIND)
     assert len(ranks_of(tiny.folder / "orphaned")) == 2
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE_SECONDS)
     deadline = time.monotonic() + 20
     while ranks_of(tiny.folder / "orphaned"):
         assert time.monotonic() < deadline, "ranks go on without the process that started them"
@@ -90,7 +90,7 @@ def test_ranks_do_not_outlive_a_killed_launching_process(tiny, undisturbed):
 def test_crash_in_native_code_is_started_again_by_the_same_command(tiny, undisturbed):
     process = slowed(tiny, "crashed", 6, *EVERY)
     os.kill(ranks_of(tiny.folder / "crashed")[1], signal.SIGSEGV)
-    output, _ = process.communicate(timeout=100)
+    output, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0, output
     assert "was killed by SIGSEGV" in output and "starting the ranks again from the last checkpoint" in output
     assert tiny.losses("crashed") == undisturbed
@@ -100,7 +100,7 @@ def test_crash_in_native_code_is_started_again_by_the_same_command(tiny, undistu
 def test_resumed_on_another_layout_follows_the_same_losses(tiny, undisturbed):
     process = slowed(tiny, "moved", 3, *BEHIND)
     process.send_signal(signal.SIGUSR1)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 75
     losses = finish(tiny, "moved", "parallel.data=2", INFILLING)
     assert losses == pytest.approx(undisturbed, abs=1e-5)

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny_run import REPOSITORY, clean_environment
+from tiny_run import PATIENCE_SECONDS, REPOSITORY, clean_environment
 
 CODE = """
 from codemix_megatron.megatron.importing import import_megatron
@@ -23,7 +23,7 @@ def test_a_rank_on_cpu_loads_no_compiler_and_no_tracker():
     if torch.cuda.is_available():
         pytest.skip("with CUDA, fused functions are compiled")
     done = subprocess.run(
-        [sys.executable, "-c", CODE], cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", CODE], cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=PATIENCE_SECONDS
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["[]", "torch"]
