@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["file_digest", "folder_digest", "task_digest", "text_keys"]
+__all__ = ["file_digest", "folder_digest", "named_files", "task_digest", "text_keys"]
 
 SCORING_VERSION = 2  # raise it when the same inputs would give other scores
 KEY_CHARACTERS = 12
+PATH = re.compile(r"[^\s'\"\[\]{},]*/[^\s'\"\[\]{},]+")
 NOT_THE_MODEL = {"README.md", "export.json", "training_args.bin"}
 
 
@@ -22,6 +25,12 @@ def folder_digest(folder) -> str:
     """Return the digest of a model's folder: names and contents of the files in it that make the model."""
     paths = sorted(p for p in Path(folder).iterdir() if p.is_file() and p.name not in NOT_THE_MODEL)
     return hashlib.sha256(json.dumps([(p.name, file_digest(p)) for p in paths]).encode()).hexdigest()
+
+
+def named_files(definition: Path, directory: Path) -> list[Path]:
+    """Return the files that a task file names by absolute paths or such as `../data/questions.jsonl`, from `directory` on."""
+    words = set(PATH.findall(definition.read_text(encoding="utf-8", errors="replace")))
+    return [Path(os.path.normpath(directory / word)) for word in words if os.path.isfile(directory / word)]
 
 
 def task_digest(model: str, **what) -> str:

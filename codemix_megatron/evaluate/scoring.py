@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import tempfile
 import time
@@ -20,7 +21,7 @@ from codemix_megatron.evaluate.checkpoints import find_export
 from codemix_megatron.evaluate.compression import bits_per_byte, bits_per_byte_of
 from codemix_megatron.evaluate.continuation import write_suite
 from codemix_megatron.evaluate.cut_prompts import check_cut
-from codemix_megatron.evaluate.digests import file_digest, folder_digest, task_digest
+from codemix_megatron.evaluate.digests import file_digest, folder_digest, named_files, task_digest
 from codemix_megatron.evaluate.harness import run_definition, run_folder_tasks
 from codemix_megatron.evaluate.other_tokenizer import reader_of
 from codemix_megatron.evaluate.overlap import find_overlaps, with_clean_values
@@ -429,11 +430,13 @@ def no_data(suite: Suite, task: SuiteTask, wanted: Wanted) -> str:
 
 
 def tasks_folder_digest(directory: Path) -> str:
-    """Return the digest of everything in a folder of task files."""
+    """Return the digest of everything in a folder of task files, and of the data elsewhere that these name."""
     if not directory.is_dir():
         return ""
     paths = sorted(p for p in directory.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    return hashlib.sha256(json.dumps([(str(p.relative_to(directory)), file_digest(p)) for p in paths]).encode()).hexdigest()
+    elsewhere = {path for file in paths if file.suffix in (".yaml", ".yml") for path in named_files(file, directory)} - set(paths)
+    named = [(os.path.relpath(path, directory), file_digest(path)) for path in [*paths, *sorted(elsewhere)]]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
 def request_digest(subject: Subject, wanted: Wanted, suites: list[Suite]) -> str:

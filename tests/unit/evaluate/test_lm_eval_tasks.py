@@ -12,6 +12,7 @@ import yaml
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.evaluate.continuation import write_suite
 from codemix_megatron.evaluate.harness import run_definition, run_folder_tasks
+from codemix_megatron.evaluate.scoring import tasks_folder_digest
 from codemix_megatron.evaluate.store import task_scores
 
 ARC_EASY = Path(__file__).parents[4] / "shared" / "data" / "eval" / "arc_easy.validation.jsonl"
@@ -94,6 +95,21 @@ def test_items_limit_and_changed_data_are_noticed(exported, tasks_folder):
     assert run_tasks(exported, ["easy_questions"], tasks_folder, suite="tasks", items=5)[0].items == 5
     (tasks_folder / "questions.jsonl").write_text("".join(json.dumps(q) + "\n" for q in QUESTIONS[:3]))
     assert run_tasks(exported, ["easy_questions"], tasks_folder, suite="tasks", items=5)[0].items == 3
+
+
+def test_data_elsewhere_that_tasks_name_decide_whether_scores_are_kept(tmp_path):
+    """Only the task files' own folder was looked at: data that changed beside it gave the scores of the old."""
+    tasks, data = tmp_path / "tasks", tmp_path / "data" / "questions.jsonl"
+    tasks.mkdir()
+    data.parent.mkdir()
+    digests = set()
+    for named in ("../data/questions.jsonl", data):
+        choose(tasks, "elsewhere", named, description=f"see https://example.org/a/b and /{'long' * 100}")
+        for content in ("{}\n", "{}\n{}\n"):
+            data.write_text(content)
+            digests.add(tasks_folder_digest(tasks))
+            assert tasks_folder_digest(tasks) in digests
+    assert len(digests) == 4
 
 
 def test_scoring_is_silent_and_leaves_no_trace(exported, tasks_folder, capfd, monkeypatch):
