@@ -198,6 +198,8 @@ class RankOfRun:
             self.state.sequences_seen = self.plan.sequences_at(self.plan.first_step)
         elif self.recipe.initial_weights:
             source = on_main(self.ranks, partial(initial_checkpoint, self.recipe, self.run))
+            if fault := find_fault_together(source, self.ranks, self.beat_reading):
+                raise CodemixError(f"initial_weights: {source}: {fault}; name another checkpoint, or put it back as it was")
             self.load(source, with_optimizer=False)
             self.origin = read_card(source).get("hugging_face")
             on_main(self.ranks, partial(carry_model_files, source, self.run))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import yaml
@@ -80,3 +81,15 @@ def test_branch_that_cannot_be_is_refused(tiny, branched, change, message):
     done = tiny.codemix_here("train", branched, "--folder", tiny.folder / "refused", change)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert message in done.stderr
+
+
+def test_initial_checkpoint_that_was_damaged_is_refused(tiny, trunk):
+    """torch checks no checksum of a tensor: training began from other weights than were saved."""
+    damaged = tiny.folder / "damaged"
+    shutil.copytree(tiny.folder / "trunk" / "checkpoints" / "step-12", damaged)
+    shard = max(damaged.glob("*.distcp"), key=lambda path: path.stat().st_size)
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 0x40
+    shard.write_bytes(data)
+    done = tiny.train("from-damaged", f"initial_weights={damaged}", "phases.0.tokens=2K", "phases.0.learning_rate.warmup_tokens=0")
+    assert done.returncode and f"{shard.name} has another checksum than the card says" in done.stderr
