@@ -29,6 +29,7 @@ from codemix_megatron.errors import MACHINE_FAULT, CorpusError
 from codemix_megatron.filters.filters import filtered_inputs, load_filters
 from codemix_megatron.readers.documents import InputFile
 from codemix_megatron.readers.inputs import find_inputs
+from codemix_megatron.recipe.reading_documents import how_documents_are_read
 from codemix_megatron.recipe.schema import CorpusSpec, Recipe, Tokenizer
 from codemix_megatron.records.manifest import CorpusManifest, manifest_path
 
@@ -410,6 +411,7 @@ class Preparation:
             input_fingerprint=self.fingerprint,
             inputs_read=read_inputs(finishing.parts),
             filters=self.settings,
+            reading=how_documents_are_read(self.spec),
             shuffle_seed=self.shuffle_seed,
             dropped=dict(dropped.counts.most_common()),
             dropped_places=dropped.places,

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 
 from codemix_megatron.plan.tokenizer_agreement import corpus_tokenizer_faults, pretrained_tokenizer_faults
 from codemix_megatron.recipe.filtering import FilterSpec, with_presets
+from codemix_megatron.recipe.reading_documents import how_documents_are_read
 from codemix_megatron.recipe.schema import CorpusSpec, Recipe, as_plain
 from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.manifest import CorpusManifest, manifest_path
@@ -26,6 +27,7 @@ def find_disagreements(recipe: Recipe, manifests: dict[str, CorpusManifest]) -> 
         differences = [
             *kind_difference(spec, manifest),
             *documents_difference(spec, manifest),
+            *reading_differences(spec, manifest),
             *held_out_difference(recipe, spec, manifest),
             *filter_differences(spec, manifest),
             *mask_difference(spec, manifest),
@@ -67,6 +69,15 @@ def documents_difference(spec: CorpusSpec, manifest: CorpusManifest) -> list[str
     if same_paths(spec.documents, manifest.documents, manifest.prefix, prepared_as):
         return []
     return [f"documents: {', '.join(spec.documents)} in the recipe, {', '.join(manifest.documents)} when it was prepared"]
+
+
+def reading_differences(spec: CorpusSpec, manifest: CorpusManifest) -> list[str]:
+    """Compare how documents are read: keys of records, chat templates, what is learned; older manifests do not say it."""
+    ours = how_documents_are_read(spec) if spec.documents else {}
+    differing = {key: there for key, there in manifest.reading.items() if key in ours and ours[key] != there}
+    if None in (spec.conversations, manifest.reading.get("conversations")):
+        differing.pop("conversations", None)  # mask_difference tells it
+    return [f"{key}: {shown(ours[key])} in the recipe, {shown(there)} when it was prepared" for key, there in differing.items()]
 
 
 def original_prefix(manifest: CorpusManifest) -> str:

@@ -22,7 +22,8 @@ def corpus_tokenizer_faults(recipe: Recipe, manifests: dict[str, CorpusManifest]
     if not manifests or not path.is_file():
         return []
     ours, faults = file_sha256(path), []
-    end = end_of_document_id(recipe) if recipe.tokenizer.end_of_document else None
+    asked = recipe.tokenizer
+    own = special_ids(recipe) if asked.end_of_document or asked.beginning_of_document else None
     for name, manifest in manifests.items():
         card = manifest.tokenizer
         if card.sha256 != ours:
@@ -30,7 +31,13 @@ def corpus_tokenizer_faults(recipe: Recipe, manifests: dict[str, CorpusManifest]
                 f"corpora.{name}: made with another tokenizer (sha256 {card.sha256[:12]}, {card.path}) than tokenizer.path {path}"
                 f" ({ours[:12]}); name that one, or run `codemix prepare` again"
             )
-        elif end is not None and end != card.end_of_document_id:
+        elif own and asked.beginning_of_document and own.beginning_of_document_id != card.beginning_of_document_id:
+            found = "none" if card.beginning_of_document_id is None else f"id {card.beginning_of_document_id}"
+            faults.append(
+                f"corpora.{name}: the token its documents begin with is {found}, tokenizer.beginning_of_document {asked.beginning_of_document}"
+                f" is id {own.beginning_of_document_id}; run `codemix prepare` again, or leave it out"
+            )
+        elif own and asked.end_of_document and (end := own.end_of_document_id) != card.end_of_document_id:
             faults.append(
                 f"corpora.{name}: its documents end in id {card.end_of_document_id}, tokenizer.end_of_document"
                 f" {recipe.tokenizer.end_of_document} is id {end}; run `codemix prepare` again, or name that one"
@@ -38,11 +45,11 @@ def corpus_tokenizer_faults(recipe: Recipe, manifests: dict[str, CorpusManifest]
     return faults
 
 
-def end_of_document_id(recipe: Recipe) -> int:
-    """Return the id of the token the recipe ends documents with."""
-    from codemix_megatron.corpus.tokenizers import load_tokenizer
+def special_ids(recipe: Recipe) -> TokenizerCard:
+    """Return the card of the recipe's tokenizer, with the ids of the tokens it begins and ends documents with."""
+    from codemix_megatron.corpus.tokenizers import recipe_tokenizer
 
-    return load_tokenizer(recipe.tokenizer.path, recipe.tokenizer.end_of_document).card.end_of_document_id
+    return recipe_tokenizer(recipe.tokenizer).card
 
 
 def pretrained_tokenizer_faults(recipe: Recipe, manifests: dict[str, CorpusManifest]) -> list[str]:

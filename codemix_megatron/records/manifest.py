@@ -79,6 +79,7 @@ class CorpusManifest:
     unknown: dict[str, int] = field(default_factory=dict)  # documents that hold what the tokenizer has no token for; how much is lost
     unknown_places: list[str] = field(default_factory=list)  # the first of them
     filters: dict = field(default_factory=dict)  # their settings
+    reading: dict = field(default_factory=dict)  # the recipe's keys that say how documents are read; empty in older manifests
     apart_from: dict[str, str] = field(default_factory=dict)  # prefix -> bin_sha256 of corpora whose documents were left out
     inputs_read: list[list] = field(default_factory=list)  # of each large input [hash of what was read, quick look]
     shuffle_seed: int | None = None  # of the order of documents; None where it is that of the input

@@ -14,6 +14,7 @@ from codemix_megatron.plan.agreement import find_disagreements
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.plan.tokenizer_agreement import vocabulary_of
 from codemix_megatron.recipe.reading import apply_overrides, build_recipe
+from codemix_megatron.recipe.reading_documents import how_documents_are_read
 
 PLAIN = {
     "name": "agreeing",
@@ -62,6 +63,8 @@ def test_corpora_prepared_from_the_recipe_agree_with_it(project):
         ("corpora.prose.documents=[data/other/*.jsonl]", "data/other/*.jsonl in the recipe, "),
         ("corpora.prose.kind=markup", "corpora.prose.kind: markup in the recipe, text when it was prepared"),
         ("evaluation.held_out_share=0.2", "corpora.code.held_out_share: 0.2 in the recipe's evaluation, 0.01 when it was prepared"),
+        ("corpora.prose.text_key=content", "corpora.prose.text_key: content in the recipe, text when it was prepared"),
+        ("corpora.code.text_documents=line", "corpora.code.text_documents: line in the recipe, file when it was prepared"),
         ("corpora.prose.shuffle=true", "corpora.prose.shuffle: true in the recipe, false when it was prepared"),
     ],
 )
@@ -91,6 +94,28 @@ def test_another_end_of_documents_is_refused(project):
     other = {name: replace(m, tokenizer=replace(m.tokenizer, end_of_document_id=end + 1)) for name, m in manifests.items()}
     assert f"its documents end in id {end + 1}, tokenizer.end_of_document" in find_disagreements(named, other)[0]
     assert find_disagreements(recipe, other) == []
+
+
+def test_another_beginning_of_documents_is_refused(project):
+    """Documents without the token were trained on, and the model asked with it afterwards."""
+    manifests = read_manifests(recipe_of(project))
+    number = load_tokenizer(project / "tokenizer.json").end_of_document_id  # its one special token
+    begun = recipe_of(project, f"tokenizer.beginning_of_document={json.dumps(vocabulary_of(project / 'tokenizer.json')[number])}")
+    assert "the token its documents begin with is none, tokenizer.beginning_of_document" in find_disagreements(begun, manifests)[0]
+    same = {name: replace(m, tokenizer=replace(m.tokenizer, beginning_of_document_id=number)) for name, m in manifests.items()}
+    assert find_disagreements(begun, same) == []
+
+
+def test_answers_learned_otherwise_than_the_corpus_was_prepared_for_are_refused(project):
+    manifests = read_manifests(recipe_of(project))
+    chats = "corpora.prose.conversations={template: chats/mine.jinja, learn: %s}"
+    prepared, asked = recipe_of(project, chats % "answers"), recipe_of(project, chats % "everything")
+    masked = replace(manifests["prose"], reading=how_documents_are_read(prepared.corpora["prose"]), loss_mask_sha256="there")
+    assert find_disagreements(prepared, manifests | {"prose": masked}) == []
+    (fault,) = find_disagreements(asked, manifests | {"prose": masked})
+    assert "corpora.prose.conversations: " in fault and "'learn': 'everything'" in fault and "mine.jinja" in fault
+    older = replace(masked, reading={})
+    assert find_disagreements(asked, manifests | {"prose": older}) == []
 
 
 def test_a_project_that_was_moved_and_corpora_that_were_taken_elsewhere_agree(project, tmp_path):
