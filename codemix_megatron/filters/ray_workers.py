@@ -19,6 +19,7 @@ __all__ = ["find_duplicates_by_ray", "find_near_duplicates_by_ray"]
 
 SECONDS_WITHOUT_A_RESULT = 3600  # no task takes minutes: a partition is tens of megabytes
 SECONDS_TO_CONNECT = 30
+LOCAL_STARTS, STARTED_TOO_SLOWLY = 3, "timed out during startup"  # Ray gives its processes 30 seconds, which cannot be set
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 OBJECT_STORE_BYTES = 256 << 20  # of a local cluster; tasks hand over files, and return a few numbers
 
@@ -44,17 +45,27 @@ def cluster() -> Iterator[Run]:
         raise CorpusError("deciding duplicates by Ray needs its package: pip install 'codemix_megatron[ray]'") from None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
     check_answers(os.environ.get("RAY_ADDRESS", ""))
-    local: dict[str, Any] = {"num_cpus": available_cores(), "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-    try:
-        ray.init(log_to_driver=False, logging_level="ERROR", **({} if os.environ.get("RAY_ADDRESS") else local))
-    except Exception as fault:  # whatever keeps a cluster from starting or being reached
-        raise CorpusError(f"no Ray cluster could be joined or started ({str(fault)[:300]})", exit_code=MACHINE_FAULT) from fault
+    join_or_start(ray)
     try:
         yield run_on(ray)
     except ray.exceptions.RayError as fault:
         raise CorpusError(f"a stage failed on the Ray cluster ({COLOURS.sub('', str(fault))[-600:]})", exit_code=MACHINE_FAULT) from fault
     finally:
         ray.shutdown()
+
+
+def join_or_start(ray: Any) -> None:
+    """Join the cluster of RAY_ADDRESS, or start a local one, again where a busy machine took longer than Ray waits for its own processes."""
+    local: dict[str, Any] = {"num_cpus": available_cores(), "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    is_local = not os.environ.get("RAY_ADDRESS")
+    for left in reversed(range(LOCAL_STARTS if is_local else 1)):
+        try:
+            ray.init(log_to_driver=False, logging_level="ERROR", **(local if is_local else {}))
+            return
+        except Exception as fault:  # whatever keeps a cluster from starting or being reached
+            ray.shutdown()
+            if not left or STARTED_TOO_SLOWLY not in str(fault):
+                raise CorpusError(f"no Ray cluster could be joined or started ({str(fault)[:300]})", exit_code=MACHINE_FAULT) from fault
 
 
 def check_answers(address: str) -> None:
