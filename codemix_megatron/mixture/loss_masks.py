@@ -37,6 +37,8 @@ class LossMask:
     def __init__(self, manifest: CorpusManifest):
         self.path = loss_mask_path(manifest.prefix)
         self.cache = BlockCache(self.path, manifest.loss_mask_sha256) if is_remote(manifest.prefix) else None
+        if self.cache:
+            self.cache.check_size(-(-manifest.num_tokens // 8))
         try:
             self.descriptor = os.open(self.cache.path if self.cache else self.path, os.O_RDONLY)
         except OSError as fault:

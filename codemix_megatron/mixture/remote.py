@@ -48,6 +48,13 @@ class BlockCache:
         self.marks = os.open(self.path.with_suffix(".blocks"), os.O_RDWR | os.O_CREAT, 0o644)
         self.present: set[int] = set()
 
+    def check_size(self, promised: int) -> None:
+        """Raise CorpusError when the file has another size than its manifest promises, as local ones are looked at."""
+        if self.num_bytes != promised:
+            raise CorpusError(
+                f"{self.url}: {self.num_bytes} bytes, its manifest promises {promised}; copy corpus and manifest there together"
+            )
+
     def ensure(self, start: int, count: int) -> None:
         """Make bytes [start, start + count) readable from `path`."""
         for block in range(start // BLOCK_BYTES, (start + count - 1) // BLOCK_BYTES + 1):

@@ -41,6 +41,8 @@ class TokenFile:
     def __init__(self, manifest: CorpusManifest):
         self.path, self.dtype = manifest.prefix + ".bin", np.dtype(manifest.dtype)
         self.cache = BlockCache(self.path, manifest.bin_sha256) if is_remote(manifest.prefix) else None
+        if self.cache:
+            self.cache.check_size(manifest.num_tokens * self.dtype.itemsize)
         self.descriptor = os.open(self.cache.path if self.cache else self.path, os.O_RDONLY)
         weakref.finalize(self, os.close, self.descriptor)  # unlike __del__ it has all it needs when the interpreter ends
         os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_RANDOM)

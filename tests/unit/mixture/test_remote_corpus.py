@@ -87,3 +87,13 @@ def test_unreachable_store_is_told_with_its_url(served):
         SequenceReader([type(manifest)(**{**vars(manifest), "prefix": url.replace("corpus", "gone")})], 100)
     with pytest.raises(CorpusError, match="no prepared corpus|not a readable corpus manifest"):
         CorpusManifest.read(url.replace("corpus", "gone"))
+
+
+def test_file_of_another_size_than_its_manifest_promises_is_refused(served):
+    """Local files are looked at when the manifest is read; behind a URL, tokens of another corpus were trained on."""
+    local, url = served
+    manifest = CorpusManifest.read(url)
+    with open(f"{local.prefix}.bin", "ab") as handle:
+        handle.write(b"more")
+    with pytest.raises(CorpusError, match=r"corpus\.bin: 120004 bytes, its manifest promises 120000"):
+        SequenceReader([manifest], 100)
