@@ -159,6 +159,7 @@ def evaluate_folder(
         )
     if not (folder / "config.json").is_file():
         raise EvaluationError(f"{folder}: neither a run folder nor a Hugging Face model (no config.json in it)")
+    refuse_scores_of_another(output / "scores.json", folder, force)
     subject = Subject(
         name=str(folder),
         digest=folder_digest(folder),
@@ -169,6 +170,15 @@ def evaluate_folder(
         own_tokenizer=False,
     )
     return evaluate_subject(subject, wanted, output, output / "scores.json", progress, force, copies.is_main)
+
+
+def refuse_scores_of_another(path: Path, folder: Path, force: bool) -> None:
+    """Raise EvaluationError where scores of another model, which is still there, would be written over: folders may share their last name."""
+    if force or not path.is_file():
+        return
+    other = Path(Scores.read(path).model)
+    if other.resolve() != folder.resolve() and (other / "config.json").is_file():
+        raise EvaluationError(f"{path}: holds the scores of {other}, not of {folder}; give another --output, or --force to lose them")
 
 
 def load(folder: Path, device: str, copies: Copies):
@@ -193,7 +203,7 @@ def evaluate_subject(
     task it was in. Where there are several ranks all call this, and one of them `writes`.
     """
     started = time.monotonic()
-    suites = [read_suite(name) for name in wanted.suites if name not in OWN_SUITES]
+    suites = [read_suite(name) for name in dict.fromkeys(wanted.suites) if name not in OWN_SUITES]  # one named twice counts once
     request = request_digest(subject, wanted, suites)
     if path.is_file() and not force:
         scores = Scores.read(path)
@@ -316,7 +326,7 @@ class Scorer:
         if self.wanted.tasks:
             directory = Path(str(self.wanted.tasks_directory))
             digest = tasks_folder_digest(directory)
-            for name in self.wanted.tasks:
+            for name in dict.fromkeys(self.wanted.tasks):
                 self.add_folder_task(name, directory, "tasks", self.digest(task=name, data=digest))
 
     def score_suite(self, suite: Suite) -> None:

