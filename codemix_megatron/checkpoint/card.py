@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from codemix_megatron.errors import CheckpointError
-from codemix_megatron.records.atomic import read_json, write_json
+from codemix_megatron.records.atomic import as_written, read_json, write_json
 from codemix_megatron.records.run_folder import CARD
 
 __all__ = ["read_card", "write_card"]
@@ -15,7 +15,8 @@ OWN = "card_sha256"  # of everything else on the card
 
 def write_card(checkpoint, card: dict) -> None:
     """Write a card into a checkpoint's folder, atomically."""
-    write_json(Path(checkpoint) / CARD, {**card, OWN: digest(card)})
+    written = as_written(card)
+    write_json(Path(checkpoint) / CARD, {**written, OWN: digest(written)})
 
 
 def read_card(checkpoint) -> dict:

@@ -11,6 +11,7 @@ from codemix_megatron.redaction import redact
 
 __all__ = [
     "UNENCODABLE",
+    "as_written",
     "json_line",
     "partial_path",
     "read_json",
@@ -93,6 +94,11 @@ def replace_text(path, text: str) -> None:
 def write_json(path, value) -> None:
     """Write `value` as indented JSON atomically."""
     replace_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def as_written(value):
+    """Return a value as `write_json` leaves it, without secrets: what a checksum that is written with it has to be of."""
+    return json.loads(redact(json.dumps(value, ensure_ascii=False)))
 
 
 def json_line(value) -> str:

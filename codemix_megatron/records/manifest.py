@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from codemix_megatron.errors import CorpusError
-from codemix_megatron.records.atomic import read_json, write_json
+from codemix_megatron.records.atomic import as_written, read_json, write_json
 from codemix_megatron.redaction import with_variables
 
 __all__ = ["CorpusManifest", "EncoderCard", "TokenizerCard", "loss_mask_path", "manifest_path", "read_remote_bytes", "scores_path"]
@@ -112,7 +112,7 @@ class CorpusManifest:
     def write(self) -> Path:
         """Write the manifest beside its corpus; last, so that a corpus without one is incomplete."""
         path = manifest_path(self.prefix)
-        plain = asdict(self)
+        plain = as_written(asdict(self))
         write_json(path, {**plain, CHECKSUM: checksum_of(plain)})
         return path
 
