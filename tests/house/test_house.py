@@ -107,9 +107,19 @@ def test_module_names_say_what_is_in_them():
     assert not {path.stem for path in FILES} & {"util", "utils", "helper", "helpers", "misc", "common", "manager", "base"}
 
 
+def imported(module: str):
+    """Import a module; one that is for another version of megatron-core than is installed skips the test."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as fault:
+        if (fault.name or "").startswith("megatron.core."):
+            pytest.skip(f"{module} is for versions of megatron-core that have {fault.name}")
+        raise
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_public_names_are_exact_and_documented(module):
-    loaded = importlib.import_module(module)
+    loaded = imported(module)
     assert loaded.__doc__, f"{module} has no docstring"
     for name in loaded.__all__:
         there = getattr(loaded, name)
