@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from codemix_megatron.corpus.character_proof import COMMON, ProvenEncoder
-from codemix_megatron.corpus.encoders import FAST_ENCODERS, PROBES, Encoder, ReferenceEncoder, fast_encoder
+from codemix_megatron.corpus.encoders import FAST_ENCODERS, PROBES, Encoder, ReferenceEncoder, fast_encoder, missing_fast
 from codemix_megatron.corpus.tokenizers import DocumentTokenizer
 from codemix_megatron.readers.documents import BadDocument, InputFile
 from codemix_megatron.records.manifest import EncoderCard
@@ -29,6 +29,8 @@ def choose_encoder(tokenizer: DocumentTokenizer, sample: Sequence[str]) -> tuple
     slow = EncoderCard(library=reference.name, reference=reference.name)
     if not sample or type(tokenizer) not in FAST_ENCODERS:
         return reference, slow
+    if (missing := missing_fast(tokenizer)) is not None:
+        return reference, replace(slow, refused=missing)
     try:
         fast = fast_encoder(tokenizer)
         fast.encode_flat(["x"])

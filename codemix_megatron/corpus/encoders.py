@@ -6,6 +6,7 @@ same ids 30 and 3 times faster, where `encoder_choice` and `character_proof` fin
 
 import functools
 import importlib.metadata
+import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from codemix_megatron.corpus.tokenizers import DocumentTokenizer, HuggingFaceTokenizer, SentencePieceTokenizer
 
 __all__ = [
-    "FAST_ENCODERS", "PROBES", "Encoder", "FastokensEncoder", "KitokenEncoder", "ReferenceEncoder", "fast_encoder", "library_versions",
+    "FAST_ENCODERS", "PROBES", "Encoder", "FastokensEncoder", "KitokenEncoder", "ReferenceEncoder", "fast_encoder", "library_versions", "missing_fast",
 ]  # fmt: skip
 
 
@@ -137,7 +138,14 @@ def installed(library: str) -> str:
 def library_versions(tokenizer: DocumentTokenizer) -> list[str]:
     """Return the libraries that may make the ids of a tokenizer, that which defines them first."""
     fast = FAST_ENCODERS.get(type(tokenizer))
-    return [installed(REFERENCE_LIBRARIES[tokenizer.card.type]), *([installed(fast.library)] if fast else [])]
+    may_be_fast = fast is not None and missing_fast(tokenizer) is None
+    return [installed(REFERENCE_LIBRARIES[tokenizer.card.type]), *([installed(fast.library)] if fast and may_be_fast else [])]
+
+
+def missing_fast(tokenizer: DocumentTokenizer) -> str | None:
+    """Say that a tokenizer's fast library is missing, where it is: a small installation does without."""
+    library = FAST_ENCODERS[type(tokenizer)].library
+    return None if importlib.util.find_spec(library) else f"{library} is not installed: pip install 'codemix_megatron[fast]'"
 
 
 @functools.lru_cache(maxsize=1)  # all corpora of a recipe have one tokenizer, and loading takes half a second

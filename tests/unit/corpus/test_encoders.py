@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from codemix_megatron.corpus import encoder_choice
+from codemix_megatron.corpus import encoder_choice, encoders
 from codemix_megatron.corpus.encoder_choice import choose_encoder
 from codemix_megatron.corpus.encoders import FastokensEncoder, KitokenEncoder, ReferenceEncoder
 from codemix_megatron.corpus.prepare import HowToPrepare, prepare_corpus
@@ -95,3 +95,13 @@ def test_small_corpus_does_not_load_a_second_library(tokenizer, hundred_texts, s
     manifest = prepare_corpus("x", spec_for(hundred_texts), tokenizer, HowToPrepare())
     assert manifest.encoder.library.startswith("tokenizers ")
     assert (manifest.encoder.checked_texts, manifest.encoder.refused) == (0, "")
+
+
+def test_without_the_fast_library_the_reference_is_used_and_said(tokenizer, monkeypatch):
+    """A small installation has none: corpora are prepared all the same, with the same ids."""
+    with monkeypatch.context() as small:
+        small.setattr(encoders.importlib.util, "find_spec", lambda name: None)
+        encoder, card = choose_encoder(tokenizer, TEXTS)
+        assert isinstance(encoder, ReferenceEncoder) and len(encoders.library_versions(tokenizer)) == 1
+        assert card.refused == "fastokens is not installed: pip install 'codemix_megatron[fast]'"
+    assert len(encoders.library_versions(tokenizer)) == 2
