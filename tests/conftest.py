@@ -33,7 +33,10 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("distributed") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(900))
-    items.sort(key=lambda item: (not item.nodeid.startswith("tests/slurm/"), item.get_closest_marker("distributed") is None))
+    with_ranks = {item.path for item in items if item.get_closest_marker("distributed")}
+    items.sort(
+        key=lambda item: (not item.nodeid.startswith("tests/slurm/"), item.path not in with_ranks)
+    )  # whole files, in their own order
 
 
 @pytest.hookimpl(optionalhook=True)
