@@ -10,7 +10,7 @@ from codemix_megatron.study.pages.contents import StudyContents
 
 __all__ = ["lineage_svg"]
 
-WIDTH, GAP, ROW, BOX = 210, 60, 54, 40  # pixels: a column, between columns, a row, a box
+WIDTH, GAP, ROW, BOX = 180, 44, 54, 40  # pixels: a column, between columns, a row, a box
 
 
 def lineage_svg(contents: StudyContents) -> str:
@@ -61,7 +61,7 @@ def curve(start: tuple[int, int], end: tuple[int, int]) -> str:
     return f'<path d="M{x1} {y1} C{middle} {y1} {middle} {y2} {x2} {y2}"/>'
 
 
-def shortened(name: str, most: int = 27) -> str:
+def shortened(name: str, most: int = 23) -> str:
     """Return a name that fits its box; the whole one is shown when pointed at."""
     return name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[-(most // 2) :]}"
 
