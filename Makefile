@@ -137,7 +137,7 @@ $(CORE_VENV)/.installed: $(STAMP) constraints-core-0.19.txt
 	touch $@
 
 test-core-0.19: install-core-0.19  ## the other megatron-core: its own tests, and runs that go on from one version on the other
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q tests/versions
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -m "slow or not slow" tests/versions
 	PYTHONDONTWRITEBYTECODE= $(CORE_VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadscope -m "not slow and not gpu" $(CORE_TESTS)
 
 .PHONY: check-release release check-advisories

@@ -38,6 +38,7 @@ JOBS = {
 
 pytestmark = [
     pytest.mark.distributed,
+    pytest.mark.slow,
     pytest.mark.timeout(900),
     pytest.mark.skipif(not OTHER.is_file(), reason=f"{OTHER} is not there; `make test-core-0.19` makes it"),
 ]
