@@ -109,6 +109,7 @@ def go_on(folder, state: dict[str, Any], space, arguments) -> int:
     from codemix_megatron.study.swarm.stopping import reason_to_end
 
     settings = SwarmSettings.from_plain(state["settings"])
+    state.pop("ended", None)  # more rounds may have been asked for since
     while True:
         if code := train_round(folder, len(state["rounds"]), arguments):
             return code
@@ -117,7 +118,8 @@ def go_on(folder, state: dict[str, Any], space, arguments) -> int:
         print_learned(learned, state)
         runs = next_round(len(state["rounds"]) + 1, space, settings, learned.proposals) if learned.proposals else []
         if why := reason_to_end(state, space, settings, learned, runs):
-            folder.write({**state, "ended": why})
+            state["ended"] = why
+            folder.write(state)
             say(f"ended: {why}")
             say(f"report: file://{write_page(folder, state, space, learned)}")
             return 0 if learned.proposals else 1

@@ -122,6 +122,7 @@ def test_swarm_draws_trains_fits_proposes_and_puts_its_predictions_to_the_test(b
     assert "none of them seen: over phases" in out and "within their intervals" in out
     folder = base.parent / "swarm"
     page = (folder / "report" / "index.html").read_text()
+    assert "2 rounds are done" in page and "under way" not in page
     assert "What is known where" in page and (folder / "report" / "share-of-snippets.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "law" / "proposals.yaml").is_file()
     assert len(list((folder / "runs").iterdir())) == (6 + 18) + 8 + (2 * 2 + 2 * (len(second["runs"]) - 2)), "shared first phases once"
