@@ -1,16 +1,26 @@
 """Where a branched run begins: at a step of another run, whose reading of the corpora it continues."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from codemix_megatron.errors import CodemixError, RecipeError
+from codemix_megatron.mixture.budget import apportion
 from codemix_megatron.mixture.mixture import DATA_ORDER, Mixture
 from codemix_megatron.plan.batches import batch_runs, position_after
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.run_folder import RunFolder, is_run_folder
 
-__all__ = ["BranchPoint", "branch_from", "data_order", "find_branch_point", "other_data_order", "recorded_branch_point", "sequences_at"]
+__all__ = [
+    "BranchPoint",
+    "branch_from",
+    "data_order",
+    "find_branch_point",
+    "in_longer_sequences",
+    "other_data_order",
+    "recorded_branch_point",
+    "sequences_at",
+]
 
 
 IDENTITY = ("bin_sha256", "loss_mask_sha256", "sequences_per_epoch")  # of a source in a plan: what its sequences are
@@ -20,7 +30,8 @@ IDENTITY = ("bin_sha256", "loss_mask_sha256", "sequences_per_epoch")  # of a sou
 class BranchPoint:
     """A step of a parent run; `consumed` are the sequences of each source that were read by then, grandparents included.
 
-    `sequences` is the position the data order stands at; branches written down before batches could change have none.
+    `sequences` is the position the data order stands at; branches written down before batches could change have none. All are counted
+    in sequences of the branch, which may be longer than its parent's; `parent_length` is the parent's where they are.
     """
 
     run: str
@@ -29,6 +40,7 @@ class BranchPoint:
     sequences: int | None = None
     reseeded: list[dict] = field(default_factory=list)  # data seeds of phases before: {seed, drawn: {source: sequences read by then}}
     files: dict[str, dict] = field(default_factory=dict)  # what sources read by then are: checksums and sequences of an epoch
+    parent_length: int | None = None
 
     def position(self, global_sequences: int) -> int:
         """Return the position a branch with this global batch begins at."""
@@ -100,7 +112,22 @@ def find_branch_point(recipe: Recipe, corpora: Mapping, per_epoch: dict[str, int
         raise RecipeError(f"branch.run: {folder} is no run folder (no readable plan.json); train the parent first") from None
     if faults := other_reading(recipe, parent, corpora, per_epoch):
         raise RecipeError([f"branch.run: {fault}" for fault in faults])
-    return branch_from(parent, str(folder), recipe.branch.step)
+    point, length = branch_from(parent, str(folder), recipe.branch.step), recipe.model.sequence_length
+    return point if length == parent["sequence_length"] else in_longer_sequences(point, parent["sequence_length"], length)
+
+
+def in_longer_sequences(point: BranchPoint, theirs: int, ours: int) -> BranchPoint:
+    """Return a branch point of sequences of `theirs` tokens counted in longer ones of `ours`.
+
+    The position is rounded up to a whole sequence, and sources have the parts of it that they had, so that they still add up. Which places of a
+    corpus were read is lost: longer sequences are drawn in an order of their own, from the same number of draws on.
+    """
+    assert point.sequences is not None, "a point that is read off a plan has its position"
+    position = -(-point.sequences * theirs // ours)
+    consumed = apportion(position, {name: float(count) for name, count in point.consumed.items()})
+    reseeded = [{**entry, "drawn": {name: count * theirs // ours for name, count in entry["drawn"].items()}} for entry in point.reseeded]
+    files = {name: {key: value for key, value in known.items() if key != "sequences_per_epoch"} for name, known in point.files.items()}
+    return replace(point, sequences=position, consumed=consumed, reseeded=reseeded, files=files, parent_length=theirs)
 
 
 def recorded_branch_point(run: RunFolder) -> BranchPoint | None:
@@ -124,35 +151,30 @@ def other_data_order(plan: dict) -> str | None:
 
 def other_reading(recipe: Recipe, parent: dict, corpora: Mapping, per_epoch: dict[str, int]) -> list[str]:
     """Say what keeps a branch from drawing on where its parent stopped."""
-    settings = {
-        "seed": (recipe.seed, parent["seed"]),
-        "model.sequence_length": (recipe.model.sequence_length, parent["sequence_length"]),
-    }
-    instead = {"seed": "; phases[0].data_seed gives its own phases another order of the data"}
-    faults = [
-        f"{key} is {ours} here and {theirs} there; a branch keeps it{instead.get(key, '')}"
-        for key, (ours, theirs) in settings.items()
-        if ours != theirs
-    ]
-    if recipe.model.sequence_length < parent["sequence_length"]:
-        faults.append(f"for shorter sequences keep model.sequence_length and set sequence_length: {recipe.model.sequence_length} in phases")
-    elif recipe.model.sequence_length > parent["sequence_length"]:
+    length, theirs = recipe.model.sequence_length, parent["sequence_length"]
+    faults = []
+    if recipe.seed != parent["seed"]:
         faults.append(
-            "what its parent read was drawn in sequences too short to leave longer ones whole: a trunk that is to have longer sequences later"
-            " sets model.sequence_length to the longest and sequence_length in its phases"
+            f"seed is {recipe.seed} here and {parent['seed']} there; a branch keeps it; phases[0].data_seed gives its own phases another"
+            " order of the data"
+        )
+    if length < theirs:
+        faults.append(
+            f"model.sequence_length is {length} here and {theirs} there; a branch keeps it or has longer ones. For shorter sequences keep"
+            f" {theirs} and set sequence_length: {length} in phases"
         )
     if fault := other_data_order(parent):
         faults.append(fault)
     if faults:
-        return faults  # lengths decide how many sequences a corpus has
+        return faults
     for name, corpus in corpora.items():
         # A parent may leave out a corpus that its own parents have read.
-        theirs = parent["sources"].get(name) or (parent.get("branch") or {}).get("files", {}).get(name)
-        if theirs is None:
+        known = parent["sources"].get(name) or (parent.get("branch") or {}).get("files", {}).get(name)
+        if known is None:
             continue
-        same_file = corpus.bin_sha256 == theirs["bin_sha256"] or None in (corpus.bin_sha256, theirs["bin_sha256"])
-        same_file &= getattr(corpus, "loss_mask_sha256", "") == theirs.get("loss_mask_sha256", "")
-        if not same_file or max(1, per_epoch[name]) != theirs["sequences_per_epoch"]:
+        is_same = corpus.bin_sha256 == known["bin_sha256"] or None in (corpus.bin_sha256, known["bin_sha256"])
+        is_same &= getattr(corpus, "loss_mask_sha256", "") == known.get("loss_mask_sha256", "")
+        if not is_same or (length == theirs and known.get("sequences_per_epoch") not in (None, max(1, per_epoch[name]))):
             faults.append(
                 f"corpora.{name} is another file, or cut into other sequences, than the parent's (or its parents'); rename it here or take that"
             )

@@ -19,7 +19,7 @@ from codemix_megatron.plan.cost import count_parameters, training_flops_per_toke
 from codemix_megatron.plan.memory import fullest_stage, layers_of, memory_by_recompute
 from codemix_megatron.plan.phases import PhasePlan, drawn_before, first_position, plan_phases
 from codemix_megatron.plan.rates import learning_rate_curve
-from codemix_megatron.plan.repetition import price_of_epochs
+from codemix_megatron.plan.repetition import price_of_epochs, read_again_by_longer
 from codemix_megatron.plan.tokenizer_agreement import first_token_warnings
 from codemix_megatron.recipe.checks import share_faults
 from codemix_megatron.recipe.schema import Recipe, as_plain
@@ -170,7 +170,11 @@ def make_plan(
         initial_weights=recipe.initial_weights,
         branch=branch,
         learning_rate_curve=learning_rate_curve(phases, length, first_position(recipe, branch)),
-        warnings=guard_epochs(recipe, sources, phases) + first_token_warnings(recipe, documents_begin(recipe, manifests)),
+        warnings=[
+            *guard_epochs(recipe, sources, phases),
+            *read_again_by_longer(branch, sources, length),
+            *first_token_warnings(recipe, documents_begin(recipe, manifests)),
+        ],
         **compute_of(recipe, vocab_size, phases),
         **memory_of(recipe, vocab_size, data),
     )

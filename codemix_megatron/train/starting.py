@@ -20,6 +20,8 @@ __all__ = ["check_start", "find_parent", "has_random_state", "initial_checkpoint
 
 # What a run may choose otherwise than the weights it starts from.
 FREE = ("sequence_length", "init_std", "dropout", "precision", "fp8", "vocab_size", "vocab_padding_multiple")
+# And what a branch may change whose sequences are longer than its parent's: how far positions reach, and the rotary frequencies for it.
+LONGER = ("sequence_length", "rope_base", "rope_scaling")
 
 
 def settle_start(run: RunFolder, checkpoint: Path | None, complaints: list[str]) -> None:
@@ -83,7 +85,8 @@ def find_parent(recipe: Recipe, branch: BranchPoint) -> Path:
     if branch.step not in there:
         listed = ", ".join(map(str, there)) or "none"
         raise CodemixError(f"branch.step: {folder} has no checkpoint of step {branch.step}; there are steps {listed}")
-    refuse_other_model(recipe, folder.checkpoint(branch.step), "branch", ("init_std",))
+    free = ("init_std", *LONGER) if branch.parent_length else ("init_std",)
+    refuse_other_model(recipe, folder.checkpoint(branch.step), "branch", free)
     refuse_other_tokenizer(recipe, folder.checkpoint(branch.step), "branch")
     refuse_other_optimizer(recipe, folder)
     return folder.checkpoint(branch.step)

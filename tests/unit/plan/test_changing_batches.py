@@ -12,7 +12,7 @@ from tiny_run import RECIPE
 
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.mixture.budget import apportion_moving, plan_batches
-from codemix_megatron.plan.branch import branch_from, other_reading, sequences_at
+from codemix_megatron.plan.branch import branch_from, in_longer_sequences, other_reading, sequences_at
 from codemix_megatron.plan.plan import make_plan
 from codemix_megatron.plan.rates import step_rate
 from codemix_megatron.recipe.reading import apply_overrides, build_recipe
@@ -108,6 +108,26 @@ def test_moving_shares_are_in_the_order_of_positions_and_nothing_comes_twice():
     }
     cut = branch_from(plan.as_json(), "parent", 50)
     assert list(cut.consumed.values()) == np.bincount(located.source[: plan.sequences_at(50)]).tolist()
+
+
+@pytest.mark.parametrize(("step", "length"), [(12, 128), (13, 256), (1, 1024), (19, 96)])
+def test_a_branch_of_longer_sequences_counts_its_parents_reading_in_them(step, length):
+    parent = planned()
+    cut = branch_from(parent.as_json(), "parent", step)
+    longer = in_longer_sequences(cut, 64, length)
+    assert longer.sequences == math.ceil(cut.sequences * 64 / length) == sum(longer.consumed.values())
+    assert all(abs(longer.consumed[name] - count * 64 / length) < 2 for name, count in cut.consumed.items())
+    plan = planned(f"model.sequence_length={length}", "phases.0.tokens=10K", "phases.1.tokens=10K", branch=longer)
+    assert plan.sequence_length == length and plan.first_token == longer.sequences * length
+    mixture = plan.mixture()
+    located = mixture.locate(np.arange(mixture.first, len(mixture)))
+    assert mixture.first == longer.sequences and len(located.sequence) == plan.tokens // length
+    for name, source in plan.sources.items():
+        assert source["epochs"] == pytest.approx((longer.consumed[name] + source["sequences"]) / source["sequences_per_epoch"])
+        part = longer.consumed[name] / source["sequences_per_epoch"]
+        said = f"corpora.{name}: {100 * part:.0f} % of the pass under way was read in sequences of 64"
+        assert any(line.startswith(said) for line in plan.warnings) == (longer.consumed[name] > 0)
+    assert not planned().warnings and not planned(branch=cut).warnings
 
 
 def test_a_phase_of_shorter_sequences_has_as_many_tokens_and_other_operations():
