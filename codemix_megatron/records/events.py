@@ -167,7 +167,7 @@ class ValidationEvent(RunEvent):
     phase: str = always("name of the phase", missing="")
     tokens: int = always("tokens trained on so far", missing=0)
     loss_per_source: dict[str, float] = always("source -> nats per token", missing=dict)
-    bits_per_byte: dict[str, float] = always("source -> bits per byte of text", missing=dict)
+    bits_per_byte: dict[str, float] = always("source -> bits per byte of text; sources with a loss mask have none", missing=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,9 +77,11 @@ class ConsoleLines:
 
 
 def validation_line(event: ValidationEvent) -> str | None:
-    """Return held-out bits per byte; nothing where no source has held-out text."""
-    bits = "  ".join(f"{name} {value:.3f}" for name, value in event.bits_per_byte.items())
-    return f"held out, bits per byte: {bits}" if bits else None
+    """Return held-out bits per byte, nats per learned token of sources with a loss mask; nothing where no source has held-out text."""
+    masked = {name: loss for name, loss in event.loss_per_source.items() if name not in event.bits_per_byte}
+    units = {"bits per byte": event.bits_per_byte, "nats per learned token": masked}
+    told = [f"{unit}: " + "  ".join(f"{name} {value:.3f}" for name, value in of.items()) for unit, of in units.items() if of]
+    return f"held out, {'; '.join(told)}" if told else None
 
 
 def scores_line(event: ScoresEvent) -> str:

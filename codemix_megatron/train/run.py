@@ -1,7 +1,6 @@
 """One rank's part in a run: join, resume, train, leave."""
 
 import gc
-import math
 import os
 import shutil
 import signal
@@ -46,6 +45,7 @@ from codemix_megatron.train.checkpointer import Saves
 from codemix_megatron.train.corpus_files import CorpusFilesCheck
 from codemix_megatron.train.engine import Engine
 from codemix_megatron.train.folder import now, open_run
+from codemix_megatron.train.held_out_bits import held_out_bits
 from codemix_megatron.train.loop import Training
 from codemix_megatron.train.measuring import Measuring
 from codemix_megatron.train.observers import Observer, open_observers
@@ -322,8 +322,7 @@ class RankOfRun:
                 self.beat(f"held-out loss of {name} after step {self.state.step}", is_slow=True)
                 scored = self.engine.score(rows, i)
                 losses |= {name: scored.mean} if scored.tokens.sum() else {}  # a mask may leave nothing to be learned
-        tokens_per_byte = {name: m.held_out_tokens / max(1, m.held_out_bytes) for name, m in self.manifests.items()}
-        bits = {name: loss / math.log(2) * tokens_per_byte[name] for name, loss in losses.items()}
+        bits = held_out_bits(losses, self.manifests)
         step = self.state.step
         self.emit(ValidationEvent(step=step, phase=phase, tokens=self.plan.tokens_at(step), loss_per_source=losses, bits_per_byte=bits))
 

@@ -10,6 +10,8 @@ import pytest
 from tiny_run import PATIENCE_SECONDS, kill, ranks_of
 from whole_checkpoint import tensors_of
 
+from codemix_megatron.megatron.optimizer_shards import AVERAGE
+
 pytestmark = pytest.mark.distributed
 INFILLING = "corpora.snippets.fill_in_the_middle={rate: 0.5, sentinels: [Ā, ā, Ă]}"  # bytes 0, 1, 2, which no document has
 LAYOUT = ["parallel.tensor=2", INFILLING]
@@ -171,3 +173,20 @@ def test_full_disk_during_a_save_is_one_message_and_keeps_the_checkpoint_before(
         assert [e["loss"] for e in lines if e["event"] == "step"] == undisturbed
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_moving_average_of_the_weights_goes_on_bit_for_bit(tiny):
+    """The average is the optimizer's state as Adam's moments are: killed after step 12, the run ends with the same one."""
+    import torch
+
+    options = ("optimizer.average_decay=0.9", "checkpoint.keep_last=9")
+    assert tiny.train("averaging", *options).returncode == 0
+    tiny.rewind("averaging", "averaging-again", 12)
+    assert tiny.train("averaging-again", *options).returncode == 0
+    whole, again, before = (
+        tensors_of(tiny.folder / run / "checkpoints" / f"step-{step}")
+        for run, step in (("averaging", 20), ("averaging-again", 20), ("averaging", 12))
+    )
+    averages = [name for name in whole if AVERAGE in name]
+    assert averages and whole.keys() == again.keys() and all(torch.equal(whole[name], again[name]) for name in whole)
+    assert all(not torch.equal(whole[name], before[name]) for name in averages)
