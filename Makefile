@@ -73,6 +73,10 @@ soak: $(STAMP)  ## kill -9 a run two dozen times and compare its end with that o
 check-statistics: $(STAMP)  ## simulated studies without and with effects, judged by scipy, in minutes; ends with one line of JSON
 	$(BIN)/python benchmarks/study_statistics.py
 
+.PHONY: check-transfer
+check-transfer: $(STAMP)  ## muP's coordinate check over widths 64 to 1,024, drawn, and the best learning rate at widths 64 and 256; ends with one line of JSON
+	$(BIN)/python benchmarks/transfer.py --figure docs/images/coordinate_check.png
+
 .PHONY: bench-report
 bench-report: $(STAMP)  ## the report of a study of 21 runs x 14 tasks, in CPU-seconds; ends with one line of JSON
 	$(BIN)/python benchmarks/study_report.py

@@ -1,9 +1,11 @@
-"""muP and the standard parametrisation over widths: how far activations move, and which learning rate is best.
+"""muP and the standard parametrisation over widths: how large activations are and how far they move, and which learning rate is best.
 
-    python benchmarks/transfer.py [--figure docs/images/coordinate_check.png] [--steps 40]
+    make check-transfer        # python benchmarks/transfer.py --figure docs/images/coordinate_check.png
 
-Coordinate check: the mean absolute change of each layer's output and of the logits after a few steps, over widths 64 to 1,024. Sweep: losses of widths 64
-and 256 over learning rates. Made data (random walks); nothing here says what rate a real model wants. Ends with one line of JSON.
+Coordinate check as microsoft/mup makes it: the mean absolute value of each layer's output and of the logits at the start and over some steps on one
+batch, over widths 64 to 1,024; and how far each has moved. In muP all of them stay flat but for the logits at the start, which begin as 1 / sqrt(width)
+where the output layer begins random, and are flat after a few steps (README of microsoft/mup, "Coord Check"). Sweep: losses of widths 64 and 256 over learning
+rates. Made data (random walks); nothing here says what rate a real model wants. Ends with one line of JSON.
 """
 
 import argparse
@@ -23,7 +25,8 @@ from codemix_megatron.records.manifest import TokenizerCard
 VOCABULARY, LENGTH, BASE, LAYERS = 256, 32, 64, 2
 WIDTHS, SWEPT = (64, 128, 256, 512, 1024), (64, 256)
 RATES = [2.0**power for power in range(-10, -3)]
-COORDINATE_STEPS, COORDINATE_RATE = 4, 2**-9
+COORDINATE_STEPS, COORDINATE_RATE = 12, 2**-8
+FLAT, GROWS = 0.15, 0.5  # exponents of the width
 
 
 def recipe_for(width: int, transfer: str, rows: int) -> Recipe:
@@ -79,15 +82,45 @@ def activations(engine, rows: torch.Tensor) -> dict[str, torch.Tensor]:
     return found
 
 
-def coordinates(width: int, transfer: str) -> dict[str, float]:
-    """Return the mean absolute change of each layer's output and of the logits over a few steps."""
+def coordinates(width: int, transfer: str) -> list[dict[str, tuple[float, float]]]:
+    """Return, at the start and after each step, the mean absolute value of each layer's output and of the logits, and of its change."""
     with one_rank(device="cpu") as ranks:
-        engine, rows = make_engine(recipe_for(width, transfer, rows=4), ranks), walks(COORDINATE_STEPS, 4)
-        before = activations(engine, rows[0])
-        for batch in rows:
-            train_step(engine, batch, COORDINATE_RATE)
-        after = activations(engine, rows[0])
-    return {name: (after[name] - before[name]).abs().mean().item() for name in before}
+        engine, (rows,) = make_engine(recipe_for(width, transfer, rows=4), ranks), walks(1, 4)
+        start, found = activations(engine, rows), []
+        for step in range(COORDINATE_STEPS + 1):
+            if step:
+                train_step(engine, rows, COORDINATE_RATE)
+            now = activations(engine, rows)
+            found.append({name: (now[name].abs().mean().item(), (now[name] - start[name]).abs().mean().item()) for name in now})
+    return found
+
+
+def exponents(of_widths: dict[int, list[dict[str, tuple[float, float]]]]) -> list[dict[str, tuple[float, float]]]:
+    """Return, for each step, with which power of the width each size and each change grows; a change at the start is none."""
+    widths = np.log(list(of_widths))
+
+    def power(step: int, name: str, which: int) -> float:
+        values = [found[step][name][which] for found in of_widths.values()]
+        return float(np.polyfit(widths, np.log(values), 1)[0]) if all(values) else math.nan
+
+    first = next(iter(of_widths.values()))
+    return [{name: (power(step, name, 0), power(step, name, 1)) for name in first[step]} for step in range(len(first))]
+
+
+def faults_of(mup: list[dict[str, tuple[float, float]]], standard: list[dict[str, tuple[float, float]]]) -> list[str]:
+    """Say where exponents are not those that muP promises, or where the standard parametrisation would pass as well."""
+    faults = []
+    for step, found in enumerate(mup):
+        for name, (size, change) in found.items():
+            if name != "logits" and (abs(size) >= FLAT or abs(change) >= FLAT):
+                faults.append(f"{name} after {step} steps: size {size:.2f}, change {change:.2f}")
+    begin, end = mup[0]["logits"][0], mup[-1]["logits"]
+    if not -0.5 - FLAT < begin < -0.5 + FLAT:
+        faults.append(f"logits at the start: {begin:.2f}, not -1/2")
+    if max(map(abs, end)) >= FLAT:
+        faults.append(f"logits after {len(mup) - 1} steps: size {end[0]:.2f}, change {end[1]:.2f}")
+    faults += [f"standard {name}: change {change:.2f}" for name, (_, change) in standard[-1].items() if name != "logits" and change < GROWS]
+    return faults
 
 
 def final_loss(width: int, transfer: str, rate: float, steps: int) -> float:
@@ -111,57 +144,63 @@ def sweep(steps: int) -> dict:
     return found
 
 
-def draw(sizes: dict[str, dict[int, dict[str, float]]], path: str) -> None:
-    """Draw the coordinate check."""
+def draw(sizes: dict[str, dict[int, list[dict[str, tuple[float, float]]]]], path: str) -> None:
+    """Draw the coordinate check: a row for each parametrisation; sizes at three moments and the change at the last."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, 2, figsize=(8.4, 3.2), sharey=True, layout="constrained")
-    for panel, (transfer, of) in zip(panels, sizes.items(), strict=True):
-        for name in next(iter(of.values())):
-            panel.plot(list(of), [of[width][name] for width in of], marker="o", label=name)
-        panel.set(xscale="log", yscale="log", xlabel="hidden size", title={"mup": "transfer: mup", "none": "standard"}[transfer])
-        panel.set_xticks(list(of), [str(width) for width in of])
-        panel.minorticks_off()
-    panels[0].set_ylabel(f"mean change after {COORDINATE_STEPS} steps")
-    panels[1].legend()
-    figure.savefig(path, dpi=130)
+    shown = [(0, 0, "size at the start"), (1, 0, "size after 1 step"), (COORDINATE_STEPS, 0, f"size after {COORDINATE_STEPS} steps")]
+    shown.append((COORDINATE_STEPS, 1, f"change after {COORDINATE_STEPS} steps"))
+    figure, rows = pyplot.subplots(2, len(shown), figsize=(11.5, 5.2), sharex=True, sharey="row", layout="constrained")
+    for panels, (transfer, of) in zip(rows, sizes.items(), strict=True):
+        for panel, (step, which, title) in zip(panels, shown, strict=True):
+            for name in of[WIDTHS[0]][0]:
+                panel.plot(list(of), [of[width][step][name][which] for width in of], marker="o", markersize=4, label=name)
+            panel.set(xscale="log", yscale="log", title=title)
+            panel.set_xticks(list(of), [str(width) for width in of])
+            panel.minorticks_off()
+        panels[0].set_ylabel({"mup": "transfer: mup", "none": "standard"}[transfer])
+    for panel in rows[-1]:
+        panel.set_xlabel("hidden size")
+    rows[0][0].legend()
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
     """Check, sweep, draw and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--figure", help="where the coordinate check is drawn")
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=40, help="of each run of the sweep")
     parser.add_argument("--without-sweep", action="store_true")
     arguments = parser.parse_args()
     import_megatron()
     sizes = {transfer: {width: coordinates(width, transfer) for width in WIDTHS} for transfer in ("mup", "none")}
-    slopes = {
-        transfer: {n: round(float(np.polyfit(np.log(WIDTHS), [math.log(of[w][n]) for w in WIDTHS], 1)[0]), 3) for n in of[WIDTHS[0]]}
-        for transfer, of in sizes.items()
-    }
-    print(f"exponents of change over widths {WIDTHS}: {slopes}", flush=True)
+    powers = {transfer: exponents(of) for transfer, of in sizes.items()}
+    faults = faults_of(powers["mup"], powers["none"])
+    for transfer, steps in powers.items():
+        for step in (0, 1, COORDINATE_STEPS):
+            said = "; ".join(f"{name} {size:.2f}, change {change:.2f}" for name, (size, change) in steps[step].items())
+            print(f"{transfer:<5} exponents over widths {WIDTHS[0]} to {WIDTHS[-1]} after {step} steps: {said}", flush=True)
     if arguments.figure:
         draw(sizes, arguments.figure)
-    if arguments.without_sweep:
-        return
-    swept = sweep(arguments.steps)
+    swept = {} if arguments.without_sweep else sweep(arguments.steps)
     best = {transfer: {width: of["best_rate"] for width, of in widths.items()} for transfer, widths in swept.items()}
-    layers = [abs(slope) for name, slope in slopes["mup"].items() if name != "logits"]
-    met = max(layers) < 0.15 and slopes["mup"]["logits"] < 0.15 and best["mup"][64] == best["mup"][256]
     print(
         json.dumps(
             {
                 "bench": "transfer",
-                "exponents": slopes,
+                "exponents": {
+                    transfer: {name: [round(v, 3) for v in pair] for name, pair in of[-1].items()} for transfer, of in powers.items()
+                },
+                "logits_at_the_start": round(powers["mup"][0]["logits"][0], 3),
+                "faults": faults,
                 "best_rates": best,
                 "rates": RATES,
                 "sweep": swept,
                 "steps": arguments.steps,
-                "met": met,
+                "met": not faults and (not best or best["mup"][SWEPT[0]] == best["mup"][SWEPT[1]]),
             }
         )
     )

@@ -217,6 +217,11 @@ def transfer_faults(recipe: Recipe) -> list[str]:
     optimizer, path = recipe.optimizer, "optimizer.base_width"
     if optimizer.transfer == "none":
         return [] if optimizer.base_width is None else [f"{path}: belongs to transfer: mup; set that, or leave it out"]
+    if recipe.initial_weights and recipe.initial_weights.startswith("hf:"):
+        return [
+            "optimizer.transfer: mup scales how a model begins as well as how it learns, and this one begins with weights that were trained"
+            f" otherwise ({recipe.initial_weights}); leave transfer out, or begin without a public model"
+        ]
     if optimizer.base_width is None:
         return [f"{path}: missing; transfer: mup needs the hidden_size of the model whose rates these are"]
     return [] if optimizer.base_width >= 1 else [f"{path}: found {optimizer.base_width}, must be at least 1"]

@@ -1,16 +1,16 @@
 """A recipe says what is wrong with it: all at once, where, what was found, what is allowed."""
 
 import copy
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import get_args, get_origin, get_type_hints
 
 import pytest
 from tiny_run import RECIPE
 
 from codemix_megatron.errors import RecipeError
-from codemix_megatron.recipe.checks import ranks_fault
+from codemix_megatron.recipe.checks import find_faults, ranks_fault
 from codemix_megatron.recipe.reading import apply_overrides, build_recipe, parse_yaml, read_recipe, write_recipe
-from codemix_megatron.recipe.schema import CorpusSpec, Parallel, Phase, Recipe, flatten_mixture
+from codemix_megatron.recipe.schema import CorpusSpec, Optimizer, Parallel, Phase, Recipe, flatten_mixture
 
 
 def faults_of(*overrides, base=RECIPE) -> list[str]:
@@ -248,3 +248,12 @@ def test_shape_stands_for_its_keys_and_those_beside_it_win():
     plain = {**copy.deepcopy(RECIPE), "model": {"shape": "10m", "num_layers": 2}}
     model = build_recipe(plain, directory="/nowhere").model
     assert (model.num_layers, model.hidden_size, model.block, model.normalization) == (2, 320, "parallel", "layernorm")
+
+
+def test_mup_is_refused_for_a_model_that_begins_with_public_weights():
+    """It scales how a model begins; weights that were trained otherwise would learn at rates that are not theirs."""
+    recipe = build_recipe(copy.deepcopy(RECIPE), directory="/nowhere")
+    scaled = replace(recipe, optimizer=Optimizer(transfer="mup", base_width=32))
+    assert not find_faults(scaled)
+    (fault,) = find_faults(replace(scaled, initial_weights="hf:/models/SmolLM2-135M"))
+    assert fault.startswith("optimizer.transfer: mup scales how a model begins") and "hf:/models/SmolLM2-135M" in fault

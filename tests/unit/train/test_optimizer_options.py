@@ -128,29 +128,25 @@ def test_widths_scale_weights_rates_and_decay_as_in_table_8(start, tied):
     assert rates[0.25, 0.0] == 256
 
 
-def slopes(widths, transfer: str) -> dict[str, float]:
-    """Return how the size of each coordinate's change grows with the width, as an exponent."""
-    from transfer import coordinates
-
-    sizes = [coordinates(width, transfer) for width in widths]
-    return {name: float(np.polyfit(np.log(widths), [math.log(size[name]) for size in sizes], 1)[0]) for name in sizes[0]}
-
-
 @pytest.mark.parametrize("widths", [(64, 128, 256), pytest.param((64, 128, 256, 512, 1024), marks=pytest.mark.slow)])
 def test_coordinates_are_flat_over_widths_where_standard_ones_are_not(widths, monkeypatch, measured):
+    """What microsoft/mup's README asks of its coordinate check: flat at every step, but for logits at the start, which begin as 1 / sqrt(width)."""
     from tiny_run import REPOSITORY
 
     monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
-    flat, standard = slopes(widths, "mup"), slopes(widths, "none")
-    measured(f"widths {widths[0]} to {widths[-1]}, exponents of change: mup {rounded(flat)}, standard {rounded(standard)}")
-    # The output layer begins random, which adds less and less to the logits the wider a model is: their change may shrink, and never grows.
-    assert all(abs(slope) < 0.15 for name, slope in flat.items() if name != "logits") and -0.5 < flat["logits"] < 0.15, flat
-    assert all(slope > 0.5 for slope in standard.values()), standard
+    from transfer import coordinates, exponents, faults_of
+
+    mup, standard = (exponents({width: coordinates(width, transfer) for width in widths}) for transfer in ("mup", "none"))
+    for step in (0, len(mup) - 1):
+        measured(f"widths {widths[0]} to {widths[-1]} after {step} steps, exponents of size and change: mup {rounded(mup[step])}")
+    measured(f"the same after {len(mup) - 1} steps, standard: {rounded(standard[-1])}")
+    assert not faults_of(mup, standard)
+    assert faults_of(standard, standard)
 
 
-def rounded(values: dict[str, float]) -> dict[str, float]:
+def rounded(values: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
     """Return values to two places."""
-    return {name: round(value, 2) for name, value in values.items()}
+    return {name: (round(size, 2), round(change, 2)) for name, (size, change) in values.items()}
 
 
 def test_gradient_norms_by_kind_of_weight_are_plain_pytorchs(start):
