@@ -37,6 +37,7 @@ def main() -> None:
     )
     print(doctor.stdout + doctor.stderr)
     failing = [line for line in doctor.stdout.splitlines() if " FAILS " in line]
+    failing += [f"exit code {doctor.returncode}"] if doctor.returncode and not failing else []
     answer(
         ([] if is_there or SIMULATED else ["torch finds no CUDA device"]) + [f"codemix doctor: {line}" for line in failing],
         layers_here(),
@@ -47,7 +48,6 @@ def main() -> None:
         cuda=torch.version.cuda,
         nccl=".".join(map(str, torch.cuda.nccl.version())) if is_there else None,
         packages={package: version(package) for package in PACKAGES},
-        doctor_exit_code=doctor.returncode,
         training=next((line for line in doctor.stdout.splitlines() if line.startswith("training ")), None),
     )
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from codemix_megatron.cli import doctor_machine
+from codemix_megatron.cli import doctor, doctor_machine
+from codemix_megatron.cli.main import main
 from codemix_megatron.cli.doctor_site import rate_line
 from codemix_megatron.launch.slurm.site import Site
 
@@ -51,3 +52,13 @@ def test_slow_network_is_told_with_what_to_set():
     assert rate_line("between", 50e9, "cuda", Site()).startswith("ok     nodes exchange 50.00 GB/s")
     assert "set network_interface to the fast one" in rate_line("between", 1e9, "cuda", Site())
     assert "network_interface is eth0; is there a faster one?" in rate_line("between", 1e9, "cuda", Site(network_interface="eth0"))
+
+
+def test_device_that_fails_is_one_line_and_the_rest_is_still_looked_at(monkeypatch, capsys):
+    def broken():
+        raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+
+    monkeypatch.setattr(doctor, "PROBES", {"training": broken, "clock": doctor_machine.clock})
+    assert main(["doctor"]) == 1
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "training               FAILS  CUDA error: uncorrectable ECC error encountered" and second.startswith("clock ")

@@ -76,6 +76,10 @@ def shape_cases(engine: str) -> list[dict]:
     documents = {"documents": True, "model": {"sequence_length": 64, "sliding_window": 48}, "batch": {"micro_sequences": 2}}
     cases.append({"name": "documents, rank 3 of 8", "world": 8, "rank": 3, "parallel": {"tensor": 2}, **documents})
     if engine != "local":
+        context = {"context": 2, "tensor": 2, "sequence_parallel": True}
+        for name, parallel in (("context", {"context": 2}), ("context x tensor", context)):
+            case = {"name": f"{name}, rank 3 of 8", "world": 8, "rank": 3, "save": True, "parallel": parallel}
+            cases.append({**case, "batch": {"micro_batches": 4}})
         for number, (layout, parallel) in enumerate(FP8_LAYOUTS.items()):
             recipe, block = FP8_RECIPES[number % 2], list(BLOCKS)[number % 2]
             case = {"name": f"FP8 {recipe}, {layout}, {block}, rank 3 of 8", "world": 8, "rank": 3, "save": True, "parallel": parallel}

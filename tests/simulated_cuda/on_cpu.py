@@ -98,6 +98,7 @@ def pretend_gpus(event: type, stream: type) -> None:
     cuda.get_device_capability = lambda device=None: (9, 0)
     cuda.get_device_name = lambda device=None: PROPERTIES.name
     cuda.get_device_properties = lambda device=None: PROPERTIES
+    cuda.can_device_access_peer = lambda device, peer: True
     cuda.is_current_stream_capturing = lambda: False
     torch.Tensor.pin_memory = lambda tensor, *arguments: tensor
 
