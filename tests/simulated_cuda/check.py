@@ -58,7 +58,6 @@ KNOWN_WAITS = {
     "synchronize megatron/core/pipeline_parallel/p2p_communication.py": "megatron-core's batched sends and receives, once for each",
 }
 LARGEST_DIFFERENCE = 1e-5
-FP8_LAYOUTS = {"data": {}, "tensor, sequence parallel": {"tensor": 2, "sequence_parallel": True}, "pipeline": {"pipeline": 2}}
 FP8_RECIPES = ("tensorwise", "delayed")
 WIDE = {"hidden_size": 256, "ffn_hidden_size": 512, "precision": "bf16"}  # FP8 products want multiples of 16
 LARGEST_FP8_DIFFERENCE = 0.1  # from bf16's losses
@@ -75,15 +74,6 @@ def shape_cases(engine: str) -> list[dict]:
     cases.append({"name": "one rank", "world": 1, "rank": 0, "save": True})
     documents = {"documents": True, "model": {"sequence_length": 64, "sliding_window": 48}, "batch": {"micro_sequences": 2}}
     cases.append({"name": "documents, rank 3 of 8", "world": 8, "rank": 3, "parallel": {"tensor": 2}, **documents})
-    if engine != "local":
-        context = {"context": 2, "tensor": 2, "sequence_parallel": True}
-        for name, parallel in (("context", {"context": 2}), ("context x tensor", context)):
-            case = {"name": f"{name}, rank 3 of 8", "world": 8, "rank": 3, "save": True, "parallel": parallel}
-            cases.append({**case, "batch": {"micro_batches": 4}})
-        for number, (layout, parallel) in enumerate(FP8_LAYOUTS.items()):
-            recipe, block = FP8_RECIPES[number % 2], list(BLOCKS)[number % 2]
-            case = {"name": f"FP8 {recipe}, {layout}, {block}, rank 3 of 8", "world": 8, "rank": 3, "save": True, "parallel": parallel}
-            cases.append({**case, "model": {**BLOCKS[block], "fp8": recipe}, "batch": {"micro_batches": 4}})
     # Recomputed attention carries the kind of its mask through a tensor, and a fake one holds no value: Transformer Engine is given another.
     is_simulated = [engine == "local" or case.get("parallel", {}).get("recompute") != "selective" for case in cases]
     return [case for case, of in zip(cases, is_simulated, strict=True) if of]
@@ -194,23 +184,19 @@ def check_carried(folder: Path) -> dict:
 
 
 def check_fp8(folder: Path) -> dict:
-    """Train in FP8 over the stand-in: near bf16 and not the same, and delayed scales as Transformer Engine's own Python updates them."""
+    """Train in FP8 over the stand-in: losses are near those in bf16, and not the same."""
     jobs = {block: {"model": {**model, **WIDE}, "steps": 4} for block, model in BLOCKS.items()}
     jobs |= {
         f"{block} {recipe}": {**jobs[block], "model": {**jobs[block]["model"], "fp8": recipe}} for block in BLOCKS for recipe in FP8_RECIPES
     }
-    asked, found = folder / "fp8.json", []
+    asked, out = folder / "fp8.json", folder / "fp8-losses.json"
     asked.write_text(json.dumps(jobs))
-    for unfused in ("0", "1"):
-        out = folder / f"fp8-{unfused}.json"
-        run("values.py", ["transformer-engine", 1, asked, out], {"NVTE_UNFUSED_FP8_UPDATE": unfused})
-        found.append(json.loads(out.read_text()))
-    ours, theirs = found
-    differences = {name: largest(ours[name]["losses"], ours[name.split()[0]]["losses"]) for name in jobs if " " in name}
+    run("values.py", ["transformer-engine", 1, asked, out], {})
+    found = json.loads(out.read_text())
+    differences = {name: largest(found[name]["losses"], found[name.split()[0]]["losses"]) for name in jobs if " " in name}
     for name, value in differences.items():
         print(f"losses of 4 steps in FP8 against bf16, {name:<24} {value:.1e}", flush=True)
     faults = [f"{name}: {value:.1e} from bf16's losses" for name, value in differences.items() if not 0 < value <= LARGEST_FP8_DIFFERENCE]
-    faults += [f"{name}: scales are not those of Transformer Engine's Python" for name in differences if ours[name] != theirs[name]]
     return {"largest_difference_from_bf16": max(differences.values()), "runs": len(differences), "faults": faults}
 
 

@@ -173,16 +173,8 @@ def fused_forward(
     longest, longest_kv, is_training, factor, dropout, fill, layout, bias, mask, softmax, window, borders, borders_kv, q, k, v, *more
 ):
     """Shapes of cuDNN's attention: the output and what backward needs, one number for each query and head."""
-    sums = torch.empty(shape_of_sums(q.shape[:-1], layout.key), dtype=torch.float32, device=q.device)
-    return [torch.empty_like(q), sums, torch.zeros(2, dtype=torch.int64)]
-
-
-def shape_of_sums(queries, layout):
-    """[documents, heads, tokens, 1] of queries [tokens, documents, heads], or of those that a layout like NVTE_BSHD_BSHD_BSHD names otherwise."""
-    if layout.startswith("NVTE_THD"):
-        return (*queries, 1)
-    tokens, documents = queries[:2] if layout.startswith("NVTE_SB") else (queries[1], queries[0])
-    return documents, queries[2], tokens, 1
+    tokens = q.shape[:-2].numel()
+    return [torch.empty_like(q), torch.empty(tokens * q.shape[-2], dtype=torch.float32, device=q.device), torch.zeros(2, dtype=torch.int64)]
 
 
 def fused_backward(
