@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from codemix_megatron.cli import doctor, doctor_machine
-from codemix_megatron.cli.main import main
 from codemix_megatron.cli.doctor_site import rate_line
+from codemix_megatron.cli.main import main
 from codemix_megatron.launch.slurm.site import Site
 
 
