@@ -101,3 +101,17 @@ def test_norms_over_all_heads_are_asked_for_only_while_layers_are_built():
     with wide_norms_asked_for(config, model):  # type: ignore[arg-type]
         assert config.qk_layernorm is True
     assert config.qk_layernorm is False
+
+
+def test_messages_of_every_start_are_hidden_and_all_others_kept(caplog):
+    import logging
+
+    from codemix_megatron.megatron.upstream_warnings import LOGGED, hide_upstream_warnings
+
+    hide_upstream_warnings()
+    hide_upstream_warnings()  # as every command does; one function is one filter
+    for name, beginning in LOGGED.items():
+        logging.getLogger(name).warning(f"{beginning} and so on")
+        logging.getLogger(name).warning("Overwriting old incomplete / corrupted checkpoint...")
+        assert len([f for f in logging.getLogger(name).filters if getattr(f, "__name__", "") == "is_worth_reading"]) == 1
+    assert [record.getMessage() for record in caplog.records] == ["Overwriting old incomplete / corrupted checkpoint..."] * 2
