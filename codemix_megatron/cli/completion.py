@@ -7,6 +7,8 @@ import shtab
 
 from codemix_megatron.cli.commands import COMMANDS
 
+__all__ = ["add_arguments", "run"]
+
 EPILOG = """examples:
   codemix completion bash > ~/.local/share/bash-completion/completions/codemix
   codemix completion zsh > ~/.zfunc/_codemix      with fpath+=~/.zfunc before compinit in ~/.zshrc
