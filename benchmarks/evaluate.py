@@ -19,7 +19,7 @@ import torch
 from codemix_megatron.cores import available_cores
 from codemix_megatron.evaluate.adapter import harness_model
 from codemix_megatron.evaluate.harness import at_work, load_task
-from codemix_megatron.evaluate.scoring import dataset_of
+from codemix_megatron.evaluate.suite_data import dataset_of
 from codemix_megatron.evaluate.suites import find_data, read_suite
 from codemix_megatron.inference.exported import load_exported
 

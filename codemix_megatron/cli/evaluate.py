@@ -165,7 +165,8 @@ def evaluate_here(arguments, items, progress):
         folder = RunFolder.existing(path)
         layout = {"data": None} | {name: getattr(arguments, name) for name in ("tensor", "pipeline") if getattr(arguments, name)}
         return evaluate_live(folder, step, layout, progress, arguments.force, wanted_with_recipe(folder, changes, items))
-    from codemix_megatron.evaluate.scoring import ALONE, evaluate_export, evaluate_folder
+    from codemix_megatron.evaluate.scoring import evaluate_export, evaluate_folder
+    from codemix_megatron.evaluate.wanted import ALONE
 
     def score(copies=ALONE):
         told = progress if copies.is_main else silent
@@ -193,7 +194,7 @@ def is_model_folder(path) -> bool:
 
 def wanted_without_recipe(changes: dict, items):
     """Return what to score of a model that has no recipe."""
-    from codemix_megatron.evaluate.scoring import Wanted
+    from codemix_megatron.evaluate.wanted import Wanted
 
     asked = {"suites": ("small",)} | {key: value for key, value in changes.items() if value is not None}
     return Wanted(**asked, items=None if items in (None, "all") else items)
@@ -210,7 +211,7 @@ def wanted_of_recipe(recipe, changes: dict, items):
     """Return what a recipe asks for, with the command line's changes."""
     from dataclasses import replace
 
-    from codemix_megatron.evaluate.scoring import wanted_of
+    from codemix_megatron.evaluate.wanted import wanted_of
 
     wanted = wanted_of(recipe, **changes, tasks=() if changes["suites"] else None)
     return wanted if items is None else replace(wanted, items=None if items == "all" else items)

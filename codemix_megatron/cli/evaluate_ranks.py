@@ -60,7 +60,7 @@ def as_copies(function):
 
     import torch
 
-    from codemix_megatron.evaluate.scoring import Copies
+    from codemix_megatron.evaluate.wanted import Copies
     from codemix_megatron.parallel.meeting import meet
 
     place, wait = find_place() or ALONE, datetime.timedelta(hours=2)  # objects only; programs may run long

@@ -7,7 +7,8 @@ from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.loading import find_fault
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.evaluate.checkpoints import newest_checkpoint
-from codemix_megatron.evaluate.scoring import Subject, Wanted, evaluate_subject, read_corpora, wanted_of
+from codemix_megatron.evaluate.scoring import evaluate_subject, read_corpora
+from codemix_megatron.evaluate.wanted import Subject, Wanted, wanted_of
 from codemix_megatron.inference.live import load_live
 from codemix_megatron.inference.progress import Progress, silent
 from codemix_megatron.parallel.ranks import join_ranks, leave_ranks, on_main

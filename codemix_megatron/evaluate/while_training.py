@@ -5,8 +5,9 @@ from pathlib import Path
 
 from codemix_megatron.corpus.tokenizers import recipe_tokenizer
 from codemix_megatron.errors import EvaluationError
-from codemix_megatron.evaluate.scoring import OWN_SUITES, Subject, Wanted, evaluate_subject, read_corpora
+from codemix_megatron.evaluate.scoring import evaluate_subject, read_corpora
 from codemix_megatron.evaluate.suites import find_data, read_suite
+from codemix_megatron.evaluate.wanted import OWN_SUITES, Subject, Wanted
 from codemix_megatron.inference.live import LiveModel, first_token_id
 from codemix_megatron.inference.progress import Progress
 from codemix_megatron.model.logits import SpreadLogits

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from codemix_megatron.evaluate.scoring import dataset_of
+from codemix_megatron.evaluate.suite_data import dataset_of
 from codemix_megatron.evaluate.suites import find_data, read_suite
 from codemix_megatron.inference.exported import load_exported
 from codemix_megatron.inference.offline import go_offline

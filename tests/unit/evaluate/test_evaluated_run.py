@@ -10,7 +10,8 @@ from codemix_megatron.cli.main import main
 from codemix_megatron.corpus.held_out import held_out_token_documents
 from codemix_megatron.corpus.prepare import prepare_recipe
 from codemix_megatron.errors import EvaluationError
-from codemix_megatron.evaluate.scoring import evaluate_export, wanted_of
+from codemix_megatron.evaluate.scoring import evaluate_export
+from codemix_megatron.evaluate.wanted import wanted_of
 from codemix_megatron.inference.document_likelihoods import document_nats
 from codemix_megatron.inference.exported import load_exported
 from codemix_megatron.recipe.reading import read_recipe, write_recipe

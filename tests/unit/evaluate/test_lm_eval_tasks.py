@@ -12,8 +12,8 @@ import yaml
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.evaluate.continuation import write_suite
 from codemix_megatron.evaluate.harness import run_definition, run_folder_tasks
-from codemix_megatron.evaluate.scoring import tasks_folder_digest
 from codemix_megatron.evaluate.store import task_scores
+from codemix_megatron.evaluate.wanted import tasks_folder_digest
 
 ARC_EASY = Path(__file__).parents[4] / "shared" / "data" / "eval" / "arc_easy.validation.jsonl"
 

@@ -17,17 +17,9 @@ from codemix_megatron.cli.main import main
 from codemix_megatron.corpus.held_out import held_out_token_documents
 from codemix_megatron.corpus.tokenizers import tokenizer_of
 from codemix_megatron.errors import EvaluationError
-from codemix_megatron.evaluate.scoring import (
-    ALONE,
-    Subject,
-    Wanted,
-    evaluate_folder,
-    evaluate_subject,
-    load,
-    refuse_scores_of_another,
-    wanted_of,
-)
+from codemix_megatron.evaluate.scoring import evaluate_folder, evaluate_subject, load, refuse_scores_of_another
 from codemix_megatron.evaluate.suites import read_suite
+from codemix_megatron.evaluate.wanted import ALONE, Subject, Wanted, wanted_of
 from codemix_megatron.inference.exported import load_exported
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.item_scores import ItemScores

@@ -85,18 +85,19 @@ def test_a_program_that_never_ends_and_one_that_wants_the_network_fail(sandbox):
 
 
 def test_nothing_is_run_without_a_sandbox(monkeypatch, exported, tmp_path):
-    from codemix_megatron.evaluate import scoring as run
+    from codemix_megatron.evaluate.scoring import evaluate_subject
+    from codemix_megatron.evaluate.wanted import Subject, Wanted
 
     def refuse(*, unsandboxed):
         raise SandboxError("nothing here keeps programs apart; accept the danger with --trust programs")
 
-    monkeypatch.setattr(run, "find_sandbox", refuse)
+    monkeypatch.setattr("codemix_megatron.evaluate.scorer.find_sandbox", refuse)
     (tmp_path / "humaneval.jsonl").write_text(json.dumps({"prompt": "def f():\n", "test": "", "entry_point": "f"}) + "\n")
     (tmp_path / "s.yaml").write_text("suite: s\ntasks: {humaneval: {from: paper}}\n")
-    subject = run.Subject(name="m", digest="d", step=0, tokens=0, load=lambda: exported)
-    wanted = run.Wanted(suites=(str(tmp_path / "s.yaml"),), items=None, data=tmp_path)
+    subject = Subject(name="m", digest="d", step=0, tokens=0, load=lambda: exported)
+    wanted = Wanted(suites=(str(tmp_path / "s.yaml"),), items=None, data=tmp_path)
     with pytest.raises(EvaluationError, match=r"s/humaneval: nothing here keeps programs apart.*--trust programs"):
-        run.evaluate_subject(subject, wanted, tmp_path / "out", tmp_path / "out" / "scores.json")
+        evaluate_subject(subject, wanted, tmp_path / "out", tmp_path / "out" / "scores.json")
 
 
 class Reader(Parrot):

@@ -9,8 +9,10 @@ import pytest
 from by_hand import by_hand
 from smollm2 import write_smollm2
 
-from codemix_megatron.evaluate.scoring import Subject, Wanted, dataset_of, evaluate_subject
+from codemix_megatron.evaluate.scoring import evaluate_subject
+from codemix_megatron.evaluate.suite_data import dataset_of
 from codemix_megatron.evaluate.suites import find_data, read_suite
+from codemix_megatron.evaluate.wanted import Subject, Wanted
 from codemix_megatron.inference.exported import load_exported
 from codemix_megatron.records.item_scores import ItemScores
 

@@ -11,8 +11,10 @@ from tiny_export import save_export
 
 from codemix_megatron.cli.main import main
 from codemix_megatron.errors import EvaluationError
-from codemix_megatron.evaluate.scoring import Subject, Wanted, dataset_of, evaluate_subject
+from codemix_megatron.evaluate.scoring import evaluate_subject
+from codemix_megatron.evaluate.suite_data import dataset_of
 from codemix_megatron.evaluate.suites import find_data, read_suite
+from codemix_megatron.evaluate.wanted import Subject, Wanted
 from codemix_megatron.inference.exported import load_exported
 from codemix_megatron.records.item_scores import ItemScores
 
