@@ -114,6 +114,7 @@ def lines_not_printed(page: str, printed: str) -> list[str]:
     return [line for block in blocks_of(page, "text") for line in block.splitlines() if " ".join(line.split()) not in joined]
 
 
+@pytest.mark.timeout(1500)
 def test_repositories_become_the_corpus_that_the_page_shows(tmp_path):
     assert not lines_not_printed("repositories", follow("repositories", tmp_path))
 
@@ -126,6 +127,7 @@ def test_first_study_does_what_its_page_says(tmp_path):
     assert (tmp_path / "first" / "study" / "report" / "index.html").stat().st_size > 10_000
 
 
+@pytest.mark.timeout(1500)
 def test_a_law_over_a_table_finds_what_the_page_says(tmp_path):
     printed = follow("swarm", tmp_path)
     assert not lines_not_printed("swarm", printed)
@@ -133,6 +135,7 @@ def test_a_law_over_a_table_finds_what_the_page_says(tmp_path):
     assert float(share) < 5 and float(spread) < 0.1
 
 
+@pytest.mark.timeout(1500)
 def test_synthetic_code_is_kept_and_left_out_as_the_page_says(tmp_path):
     from codemix_megatron.errors import SandboxError
     from codemix_megatron.sandbox.running import find_sandbox
