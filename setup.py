@@ -17,7 +17,8 @@ EXTRAS = {
     "law": ["scikit-learn>=1.3"],  # codemix law, codemix swarm
     "fast": ["fastokens>=0.3.5", "kitoken>=0.11"],  # tokenizing 30 and 3 times faster
     "cloud": ["aiohttp>=3.9"],  # documents and corpora behind http(s) URLs; s3fs, gcsfs and adlfs for buckets
-    "parquet": ["pyarrow>=15"],  # documents in Parquet
+    "parquet": ["pyarrow>=15"],  # documents in Parquet, scores of documents
+    "wiki": ["beautifulsoup4>=4.12", "markdownify>=1.1"],  # pages of wikis, codemix corpora init
     "frames": ["pandas>=2"],  # tables of runs and studies in Python
 }
 

@@ -18,6 +18,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {  # extra in setup.py -> modules it brings
     "fast": ("fastokens", "kitoken"),
     "cloud": ("aiohttp",),
     "parquet": ("pyarrow",),
+    "wiki": ("bs4", "markdownify"),
     "frames": ("pandas",),
     "scale": ("duckdb",),
     "ray": ("ray",),

@@ -16,6 +16,7 @@ GROUPS = {
         "completion": "a script that completes commands, options and files in bash, zsh or tcsh",
     },
     "corpora": {
+        "corpora": "the corpora block of a recipe, from a company's repositories, tickets, wiki and notebooks",
         "prepare": "documents -> Megatron .bin/.idx corpora with manifests",
         "merge": "join the parts that the shards of `codemix prepare --shard` have done",
         "inspect": "what a prepared corpus holds: its manifest, and documents as text",

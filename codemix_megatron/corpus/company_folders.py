@@ -1,0 +1,189 @@
+"""Folders of a company -> what of them is which kind of corpus: git repositories, tickets, wiki pages, notebooks.
+
+Files of git repositories, their histories and notebooks are read where they lie; pages and tickets are written as JSON lines beside the recipe, pages
+as Markdown, tickets as the threads that `issues:` reads.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from codemix_megatron.errors import CorpusError
+from codemix_megatron.filters.filters import load_filters
+from codemix_megatron.readers.documents import BadDocument
+from codemix_megatron.readers.inputs import find_inputs
+from codemix_megatron.readers.source_files import walk_folder
+from codemix_megatron.readers.ticket_exports import TICKET_FORMS, TicketForm, form_of, read_tickets, thread_of
+from codemix_megatron.readers.wiki_pages import HTML_SUFFIXES, read_page
+from codemix_megatron.recipe.filtering import FilterSpec
+from codemix_megatron.recipe.schema import CorpusSpec
+from codemix_megatron.records.atomic import json_line, writing
+
+__all__ = ["Found", "Sorted", "found_corpora", "shares", "sort_files", "survey_corpus", "write_pages", "write_tickets"]
+
+PAGE_SUFFIXES = (*HTML_SUFFIXES, ".md", ".markdown", ".rst", ".txt")
+TICKET_SUFFIXES = (".json", ".jsonl", ".ndjson")
+PERSONAL = ("email", "ip", "key")
+Tell = Callable[[str], None]
+
+
+@dataclass
+class Sorted:
+    """What was found, by what it is; `left` counts files that are none of it, by suffix or reason."""
+
+    repositories: list[Path] = field(default_factory=list)
+    pages: list[Path] = field(default_factory=list)
+    tickets: list[Path] = field(default_factory=list)
+    notebooks: list[Path] = field(default_factory=list)
+    left: Counter = field(default_factory=Counter)
+
+
+@dataclass
+class Found:
+    """A corpus as it would be: its spec, and counts of its documents, in all and of those that the filters keep."""
+
+    name: str
+    spec: CorpusSpec
+    about: str
+    documents: int = 0
+    num_bytes: int = 0
+    languages: Counter = field(default_factory=Counter)  # bytes
+    licences: Counter = field(default_factory=Counter)  # bytes
+    personal: Counter = field(default_factory=Counter)  # masks
+    left: Counter = field(default_factory=Counter)  # reason -> documents
+    faults: list[str] = field(default_factory=list)  # inputs that cannot be read
+
+
+def sort_files(paths: list[Path], is_mapped: bool = False) -> Sorted:
+    """Return what lies in folders; raises CorpusError for one that is not there. With a mapping of fields, all JSON is tickets."""
+    found = Sorted()
+    for path in paths:
+        if not path.exists():
+            raise CorpusError(f"{path}: nothing is there; give folders, or files of an export")
+        sort_below(path, found, is_mapped)
+    return found
+
+
+def sort_below(path: Path, found: Sorted, is_mapped: bool) -> None:
+    """Sort a repository as a whole, the files of any other folder one by one."""
+    if path.is_dir() and (path / ".git").exists():
+        found.repositories.append(path)
+        found.notebooks += [file for file in walk_folder(path) if file.suffix == ".ipynb"]
+    elif path.is_dir():
+        inside = sorted(path.iterdir())
+        for entry in inside:
+            if not entry.name.startswith(".") and not entry.is_symlink():
+                sort_below(entry, found, is_mapped)
+    else:
+        sort_file(path, found, is_mapped)
+
+
+def sort_file(path: Path, found: Sorted, is_mapped: bool) -> None:
+    """Sort one file that is in no repository."""
+    suffix = path.suffix.lower()
+    if suffix in PAGE_SUFFIXES:
+        found.pages.append(path)
+    elif suffix == ".ipynb":
+        found.notebooks.append(path)
+    elif suffix in TICKET_SUFFIXES and (is_mapped or any(form_of(record) for record in read_tickets(path)[:1])):
+        found.tickets.append(path)
+    else:
+        found.left[suffix or "no suffix"] += 1
+
+
+def write_pages(pages: list[Path], output: Path, left: Counter) -> int:
+    """Write pages as JSON lines of Markdown; count in `left` those that give none. Return how many were written."""
+    count = 0
+    with writing(output) as handle:
+        for path in pages:
+            page = read_page(path)
+            if isinstance(page, BadDocument):
+                left[f"page: {page.reason}"] += 1
+            else:
+                count += 1
+                handle.write(json_line({"text": page[1], "title": page[0], "language": "markdown", "source": str(path)}))
+    return count
+
+
+def write_tickets(exports: list[Path], output: Path, left: Counter, form: TicketForm | None = None) -> int:
+    """Write tickets as JSON lines of threads, by a mapping or by what system they look to be of; count in `left` what is none."""
+    count = 0
+    with writing(output) as handle:
+        for path in exports:
+            for record in read_tickets(path):
+                name = None if form else form_of(record)
+                thread = thread_of(record, form or TICKET_FORMS[name]) if form or name else None
+                if thread is None:
+                    left["ticket without a title"] += 1
+                else:
+                    count += 1
+                    handle.write(json_line(thread))
+    return count
+
+
+def found_corpora(found: Sorted, pages: Path | None, tickets: Path | None, filters: dict | None = None) -> list[Found]:
+    """Return the corpora of what was found, not counted yet."""
+    personal = FilterSpec(personal_data=PERSONAL, **(filters or {}))
+    code = FilterSpec(personal_data=PERSONAL, generated_by=True, **(filters or {}))
+    repositories = [str(path) for path in found.repositories]
+    made = []
+    if repositories:
+        made += [
+            Found("code", CorpusSpec(kind="code", documents=tuple(repositories), filters=code), "files of git repositories"),
+            Found("markup", CorpusSpec(kind="markup", documents=tuple(repositories), filters=code), "markup in the same repositories"),
+            Found("commits", CorpusSpec(kind="code_adjacent", documents=tuple(f"git:{path}" for path in repositories), filters=personal), "their histories"),
+        ]  # fmt: skip
+    if found.notebooks:
+        made.append(
+            Found(
+                "notebooks",
+                CorpusSpec(kind="code_adjacent", documents=tuple(map(str, found.notebooks)), filters=personal),
+                "notebooks as scripts",
+            )
+        )
+    if tickets is not None:
+        made.append(
+            Found("tickets", CorpusSpec(kind="code_adjacent", documents=(f"issues:{tickets}",), filters=personal), "tickets as threads")
+        )
+    if pages is not None:
+        made.append(Found("wiki", CorpusSpec(kind="text", documents=(str(pages),), filters=personal), "pages of the wiki as Markdown"))
+    return made
+
+
+def survey_corpus(corpus: Found, tell: Tell = lambda name: None) -> Found:
+    """Count what a corpus would hold and leave out, by reading all of it; entries without a document of its kind are taken out."""
+    filters, kept = load_filters(corpus.spec.filters), []
+    for named in corpus.spec.documents:
+        try:
+            inputs = find_inputs(replace(corpus.spec, documents=(named,)), where=corpus.name)
+        except CorpusError as fault:
+            corpus.faults.append(str(fault))
+            continue
+        kept.append(named)
+        for file in inputs:
+            tell(file.name)
+            for document in file.read():
+                count(corpus, document if isinstance(document, BadDocument) else filters.apply(document))
+    corpus.spec = replace(corpus.spec, documents=tuple(kept))
+    return corpus
+
+
+def count(corpus: Found, document) -> None:
+    """Count one document, or why there is none."""
+    if isinstance(document, BadDocument):
+        corpus.left[document.reason] += 1
+        return
+    size = len(document.text.encode("utf-8", "replace"))
+    corpus.documents += 1
+    corpus.num_bytes += size
+    corpus.languages[document.language or "unknown"] += size
+    corpus.licences[document.licence or "unknown"] += size
+    corpus.personal.update(what.removesuffix(" masked") for what in document.rewritten if what.endswith(" masked"))
+
+
+def shares(counts: Counter, most: int = 6) -> Iterator[str]:
+    """Yield names with their shares, the largest first."""
+    whole = max(1, counts.total())
+    for name, amount in counts.most_common(most):
+        yield f"{name} {100 * amount / whole:.0f} %"
