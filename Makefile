@@ -176,6 +176,10 @@ bench-filters: $(STAMP)  ## readers and filters of corpora, MB per CPU-second ea
 bench-score: $(STAMP)  ## what scoring documents without a model costs, MB per CPU-second of each score; ends with one line of JSON
 	$(BIN)/python benchmarks/score.py
 
+.PHONY: bench-buckets
+bench-buckets: $(STAMP)  ## what buckets of a score cost while sequences are read; ends with one line of JSON
+	$(BIN)/python benchmarks/buckets.py
+
 .PHONY: bench-languages
 bench-languages: $(STAMP)  ## languages of installed sources beside Magika's, a confusion table; ends with one line of JSON
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check magika==1.0.3 -c constraints.txt

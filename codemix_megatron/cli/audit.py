@@ -2,6 +2,7 @@
 
 import sys
 
+from codemix_megatron.cli.audit_buckets import bucket_lines, compare_buckets, recount_buckets
 from codemix_megatron.cli.json_output import add_json_option, print_json
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.plan.branch import recorded_branch_point
@@ -46,7 +47,8 @@ def run(arguments) -> int:
     drawn = {name: manifests[name] for name in plan.sources}
     counted = recount(recipe, plan, list(drawn.values()), steps[-1].sequences, skipped)
     learned = recount_learned(recipe, plan, drawn, counted, steps[-1].sequences, skipped)
-    wrong, wrong_learned = compare(plan, counted, steps[-1]), compare_learned(learned, steps)
+    buckets = recount_buckets(plan, steps[-1].sequences, skipped)
+    wrong, wrong_learned = [*compare(plan, counted, steps[-1]), *compare_buckets(buckets, steps[-1])], compare_learned(learned, steps)
     if arguments.output:
         write_json(arguments.output, with_learned(counted, learned))
     if arguments.json:
@@ -57,10 +59,12 @@ def run(arguments) -> int:
                 **up_to,
                 "differences": wrong + wrong_learned,
                 "tokens": with_learned(counted, learned),
+                **({"buckets": buckets} if buckets else {}),
             }
         )
     else:
         print_table(counted, learned)
+        sys.stdout.write("".join(bucket_lines(plan, buckets)))
         sys.stdout.write(
             f"the journal differs: {'; '.join(wrong)}\n" if wrong else f"the journal agrees, up to step {steps[-1].step} of {plan.steps}\n"
         )
@@ -72,10 +76,10 @@ def recount(recipe, plan, manifests, sequences_seen: int, skipped=()) -> dict:
     """Return phase -> source -> language -> tokens; positions in the `skipped` ranges were not trained on."""
     from codemix_megatron.cli.progress import progress_bar
     from codemix_megatron.mixture.audit import audit
-    from codemix_megatron.mixture.packing import pack
+    from codemix_megatron.mixture.recipe_reader import recipe_packings
 
     length = recipe.model.sequence_length
-    packings = [pack(m, length) for m in manifests] if recipe.sequences.packing == "best_fit" else None
+    packings = recipe_packings(recipe, dict(zip(plan.sources, manifests, strict=True)))
     with progress_bar("sequences") as bar:
         task = bar.add_task("recounting", total=sequences_seen)
 

@@ -143,7 +143,27 @@ def phase_table(plan, is_wide: bool):
             for name, s in plan.sources.items()
         ]
         add_section(table, ["[bold]whole run[/]", f"{plan.steps - plan.first_step:,} steps", f"{count(plan.tokens)} tokens"], totals)
+    for name, source in plan.sources.items():
+        if "buckets" in source:
+            add_section(table, [f"[bold]{name}[/], a round", *bucket_head(plan, source, count)], bucket_rows(plan, source, count))
     return table
+
+
+def bucket_head(plan, source: dict, count) -> list[str]:
+    """Return what a round of a source with buckets is."""
+    whole = sum(source["buckets"]["round"])
+    return [f"{count(whole * plan.sequence_length)} tokens", f"{sum(source['buckets']['drawn']) / whole:.4g} of it drawn"]
+
+
+def bucket_rows(plan, source: dict, count) -> list[tuple]:
+    """Return a row for each bucket that has sequences: its share of the source's draws, what is drawn, and how often it is read."""
+    buckets, drawn = source["buckets"], max(1, sum(source["buckets"]["drawn"]))
+    columns = (buckets["names"], buckets["drawn"], buckets["sequences"], buckets["realised"])
+    return [
+        (name, f"{of_bucket / drawn:.4g}", f"{of_bucket:,}", count(of_bucket * plan.sequence_length), data_read(realised))
+        for name, of_bucket, sequences, realised in zip(*columns, strict=True)
+        if sequences
+    ]
 
 
 def add_section(table, heads: list[str], rows: list[tuple]) -> None:

@@ -16,8 +16,8 @@ __all__ = ["documents_of_run", "read_by_run"]
 
 def read_by_run(folder: RunFolder) -> dict[str, tuple[CorpusManifest, np.ndarray]]:
     """Return source -> (manifest, whether each training document was read) of a run, as far as its journal goes."""
-    from codemix_megatron.mixture.packing import pack
     from codemix_megatron.mixture.read_documents import documents_read
+    from codemix_megatron.mixture.recipe_reader import recipe_packings
     from codemix_megatron.plan.branch import recorded_branch_point
     from codemix_megatron.plan.plan import make_plan, read_manifests
     from codemix_megatron.plan.run_recipe import read_run_recipe
@@ -27,7 +27,7 @@ def read_by_run(folder: RunFolder) -> dict[str, tuple[CorpusManifest, np.ndarray
     plan = make_plan(recipe, known, branch=recorded_branch_point(folder))
     manifests, length = [known[name] for name in plan.sources], recipe.model.sequence_length
     steps = of_kind(read_events(folder.journal), StepEvent)
-    packings = [pack(manifest, length) for manifest in manifests] if recipe.sequences.packing == "best_fit" else None
+    packings = recipe_packings(recipe, dict(zip(plan.sources, manifests, strict=True)))
     read = documents_read(plan.mixture(), manifests, length, steps[-1].sequences if steps else 0, packings)
     return {name: (manifest, documents) for name, manifest, documents in zip(plan.sources, manifests, read, strict=True)}
 

@@ -17,7 +17,7 @@ from codemix_megatron.mixture.packing import Packing
 from codemix_megatron.mixture.sequence_reader import SequenceReader
 from codemix_megatron.records.manifest import CorpusManifest
 
-__all__ = ["EMPTY", "DocumentLanguages", "audit", "count_learned", "piece_ranges"]
+__all__ = ["EMPTY", "DocumentLanguages", "audit", "count_buckets", "count_learned", "piece_ranges"]
 
 BATCH_POSITIONS = 1 << 16
 READ_TOKENS = 1 << 22
@@ -56,7 +56,7 @@ def audit(
     manifests: list[CorpusManifest],
     sequence_length: int,
     sequences_seen: int,
-    packings: list[Packing] | None = None,
+    packings: list[Packing | None] | None = None,
     skipped=(),
     progress=lambda done, total: None,
 ) -> list[list[dict[str, int]]]:
@@ -81,6 +81,18 @@ def audit(
                 totals[phase][source][-1] += len(drawn) * sequence_length - lengths.sum()
         progress(min(first + BATCH_POSITIONS, sequences_seen), sequences_seen)
     return [[named_counts(known.names, counts) for known, counts in zip(languages, row, strict=True)] for row in totals]
+
+
+def count_buckets(mixture: Mixture, sequences_seen: int, skipped=()) -> dict[str, np.ndarray]:
+    """Return source -> sequences read of each of its buckets, of sources with buckets, walking all positions."""
+    totals: dict[str, np.ndarray] = {}
+    for first in range(mixture.first, sequences_seen, BATCH_POSITIONS) if mixture.streams.rounds else ():
+        positions = np.arange(first, min(first + BATCH_POSITIONS, sequences_seen))
+        for begin, end in skipped:
+            positions = positions[(positions < begin) | (positions >= end)]
+        for name, counts in mixture.buckets_of(mixture.locate(positions)).items():
+            totals[name] = totals.get(name, np.zeros_like(counts)) + counts
+    return totals
 
 
 def count_learned(

@@ -13,7 +13,11 @@ __all__ = ["documents_at"]
 
 
 def documents_at(
-    mixture: Mixture, manifests: list[CorpusManifest], sequence_length: int, positions: np.ndarray, packings: list[Packing] | None = None
+    mixture: Mixture,
+    manifests: list[CorpusManifest],
+    sequence_length: int,
+    positions: np.ndarray,
+    packings: list[Packing | None] | None = None,
 ) -> dict[str, list[int]]:
     """Return source -> numbers of the documents (from 0, as in the source's .idx file) that the sequences at `positions` touch.
 
@@ -25,8 +29,8 @@ def documents_at(
         if is_remote(manifest.prefix):
             continue
         drawn = located.sequence[located.source == source]
-        if packings:
-            starts, lengths = piece_ranges(packings[source], drawn)
+        if packings and (packing := packings[source]) is not None:
+            starts, lengths = piece_ranges(packing, drawn)
         else:
             starts, lengths = drawn * sequence_length, np.full(len(drawn), sequence_length + 1)
         ends = np.cumsum(np.asarray(IndexedReader(manifest.prefix).document_lengths[: manifest.train_documents], dtype=np.int64))

@@ -8,7 +8,7 @@ off by less than one per level of the tree.
 
 import numpy as np
 
-__all__ = ["MOST_SEQUENCES", "Interleaving"]
+__all__ = ["MOST_SEQUENCES", "Interleaving", "prefix_counts"]
 
 # Of a run. Far past any corpus, and small enough that doubles estimate every quotient to within two and that
 # largest remainders of shares add up.
@@ -69,3 +69,17 @@ class Interleaving:
                 np.int64
             )
         return quotient + (rest + total // 2) // total
+
+
+def prefix_counts(phase: Interleaving, length: int) -> np.ndarray:
+    """Return each source's sequences among the first `length` positions of a phase."""
+    totals, stack = np.zeros(len(phase.counts), dtype=np.int64), [(0, length)]
+    while stack:
+        node, inside = stack.pop()
+        if phase.leaf[node] >= 0:
+            totals[phase.leaf[node]] += inside
+        else:
+            total = int(phase.node_total[node])
+            left = (inside * int(phase.left_count[node]) + total // 2) // total
+            stack += [(int(phase.left[node]), left), (int(phase.right[node]), inside - left)]
+    return totals

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codemix_megatron.mixture.interleave import MOST_SEQUENCES, Interleaving
+from codemix_megatron.mixture.buckets import Round
+from codemix_megatron.mixture.interleave import MOST_SEQUENCES, Interleaving, prefix_counts
 from codemix_megatron.mixture.permutation import epoch_keys, half_bits, permute, source_key
 from codemix_megatron.mixture.reseeding import Reseeding
 
@@ -30,6 +31,44 @@ class Located:
     sequence: np.ndarray
 
 
+class Streams:
+    """What is shuffled by itself: a source, or each bucket of one that has buckets. A source's own number is that of its stream.
+
+    Buckets come after all sources, so that sources without some are what they are without any.
+    """
+
+    def __init__(self, sources, sequences_per_epoch, stored, rounds: dict[int, Round]):
+        self.rounds, self.first = rounds, {}
+        names, sequences, offsets = list(sources), list(map(int, sequences_per_epoch)), [0] * len(sources)
+        inside = sequences if stored is None else list(map(int, stored))
+        for source, of_source in sorted(rounds.items()):
+            self.first[source] = len(names)
+            names += [f"{sources[source]}, bucket {bucket}" for bucket in range(len(of_source.counts))]
+            inside = [*inside, *map(int, of_source.stored)]
+            sequences = [*sequences, *map(int, of_source.sequences)]
+            offsets += (np.cumsum(of_source.stored) - of_source.stored).tolist()
+        self.names, self.offsets = names, np.asarray(offsets, dtype=np.int64)
+        self.sequences = np.maximum(1, np.asarray(sequences, dtype=np.int64))  # an empty bucket is never drawn
+        self.stored = self.sequences if inside == sequences else np.maximum(1, np.asarray(inside, dtype=np.int64))
+
+    def locate(self, source: np.ndarray, draw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the stream of each draw of a source, and which draw of that stream it is."""
+        if not self.rounds:
+            return source, draw
+        stream, draw = source.copy(), draw.copy()
+        for number, of_source in self.rounds.items():
+            here = source == number
+            bucket, draw[here] = of_source.locate(draw[here])
+            stream[here] = self.first[number] + bucket
+        return stream, draw
+
+    def drawn(self, of_sources: np.ndarray) -> np.ndarray:
+        """Return how much of each stream was drawn, where so much of each source was."""
+        if not self.rounds:
+            return of_sources
+        return np.concatenate([of_sources, *(of_source.drawn(of_sources[number]) for number, of_source in sorted(self.rounds.items()))])
+
+
 class Mixture:
     """The whole data order of a run."""
 
@@ -45,6 +84,7 @@ class Mixture:
         data_seeds=None,
         reseeded=(),
         phase_of_row: list[int] | None = None,
+        rounds: dict[int, Round] | None = None,
     ):
         """Take counts (a row per phase, a column per source) of sequences, and how many sequences one epoch of a source has.
 
@@ -52,16 +92,15 @@ class Mixture:
         A run that goes on from another begins at position `first`, with `drawn` sequences of each source read before. With `stored`, a
         source's file holds that many sequences, of which an epoch has some, spread evenly over all of it. `data_seeds` holds a
         seed or None for each phase, `reseeded` (seed, sequences drawn of each source) of the phases before `first` that had one.
+        `rounds` holds the buckets of sources that have some: their sequences follow each other in the source's numbers.
         Raises ValueError when positions would be no longer exact.
         """
         end = first + sum(int(count) for row in phase_counts for count in row)
         if end > MOST_SEQUENCES:
             raise ValueError(f"{end} sequences; positions are exact up to {MOST_SEQUENCES}")
-        self.sources = list(sources)
-        self.sequences_per_epoch = np.asarray(sequences_per_epoch, dtype=np.int64)
-        self.stored = self.sequences_per_epoch if stored is None else np.asarray(stored, dtype=np.int64)
-        self.keys = np.array([source_key(seed, name) for name in self.sources], dtype=np.uint64)
-        self.halves = half_bits(self.sequences_per_epoch)
+        self.sources, self.streams = list(sources), Streams(sources, sequences_per_epoch, stored, rounds or {})
+        self.keys = np.array([source_key(seed, name) for name in self.streams.names], dtype=np.uint64)
+        self.halves = half_bits(self.streams.sequences)
         counts = np.asarray(phase_counts, dtype=np.int64)
         self.rows = [Interleaving(row) for row in counts]
         self.phase_of_row = np.arange(len(counts)) if phase_of_row is None else np.asarray(phase_of_row, dtype=np.int64)
@@ -71,8 +110,14 @@ class Mixture:
         self.first_rows = np.searchsorted(self.phase_of_row, np.arange(self.num_phases))  # of each phase
         own = [(seed, at) for seed, at in zip(data_seeds or (), self.draws_before_phases, strict=False) if seed is not None]
         self.reseedings = [
-            Reseeding.at(seed, self.sources, self.sequences_per_epoch, np.asarray(at, dtype=np.int64)) for seed, at in [*reseeded, *own]
+            Reseeding.at(seed, self.streams.names, self.streams.sequences, self.streams.drawn(np.asarray(at, dtype=np.int64)))
+            for seed, at in [*reseeded, *own]
         ]
+
+    @property
+    def sequences_per_epoch(self) -> np.ndarray:
+        """Sequences one epoch of each source has."""
+        return self.streams.sequences[: len(self.sources)]
 
     @property
     def num_phases(self) -> int:
@@ -108,21 +153,24 @@ class Mixture:
             here = row == i
             source[here], index = self.rows[i].locate(positions[here] - self.row_starts[i])
             draw[here] = self.draws_before[i][source[here]] + index
-        epoch = draw // self.sequences_per_epoch[source]
-        return Located(self.phase_of_row[row], source, epoch, self.shuffled(source, epoch, draw % self.sequences_per_epoch[source]))
+        stream, draw = self.streams.locate(source, draw)
+        epoch, place = np.divmod(draw, self.streams.sequences[stream])
+        sequence = self.streams.offsets[stream] + self.shuffled(stream, epoch, place)
+        return Located(self.phase_of_row[row], source, epoch, sequence)
 
-    def shuffled(self, source: np.ndarray, epoch: np.ndarray, place: np.ndarray) -> np.ndarray:
-        """Return the sequence at each place of its source's epoch order."""
-        keys = epoch_keys(self.keys[source], epoch)
+    def shuffled(self, stream: np.ndarray, epoch: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """Return the sequence at each place of its stream's epoch order."""
+        keys = epoch_keys(self.keys[stream], epoch)
         for reseeding in self.reseedings:
-            keys = reseeding.change_keys(source, epoch, keys)
+            keys = reseeding.change_keys(stream, epoch, keys)
         for reseeding in reversed(self.reseedings):  # a later one changes among places that an earlier one has changed
-            place = reseeding.change_places(source, epoch, place)
-        found = permute(place, self.sequences_per_epoch[source], self.halves[source], keys)
-        if self.stored is self.sequences_per_epoch:
+            place = reseeding.change_places(stream, epoch, place)
+        sequences, stored = self.streams.sequences, self.streams.stored
+        found = permute(place, sequences[stream], self.halves[stream], keys)
+        if stored is sequences:
             return found
-        times, rest = np.divmod(self.stored[source], self.sequences_per_epoch[source])  # no product past 63 bits
-        return found * times + found * rest // self.sequences_per_epoch[source]
+        times, rest = np.divmod(stored[stream], sequences[stream])  # no product past 63 bits
+        return found * times + found * rest // sequences[stream]
 
     def consumed(self, sequences_seen: int) -> np.ndarray:
         """Return the sequences of each source among the first `sequences_seen` positions, without walking them.
@@ -135,16 +183,15 @@ class Mixture:
             totals += row.counts if inside == row.total else prefix_counts(row, inside)
         return totals
 
+    def bucket_sequences(self, of_sources: np.ndarray) -> dict[str, np.ndarray]:
+        """Return source -> sequences of each of its buckets, where so many of each source were drawn; of sources with buckets."""
+        return {self.sources[number]: of_source.drawn(of_sources[number]) for number, of_source in self.streams.rounds.items()}
 
-def prefix_counts(phase: Interleaving, length: int) -> np.ndarray:
-    """Return each source's sequences among the first `length` positions of a phase."""
-    totals, stack = np.zeros(len(phase.counts), dtype=np.int64), [(0, length)]
-    while stack:
-        node, inside = stack.pop()
-        if phase.leaf[node] >= 0:
-            totals[phase.leaf[node]] += inside
-        else:
-            total = int(phase.node_total[node])
-            left = (inside * int(phase.left_count[node]) + total // 2) // total
-            stack += [(int(phase.left[node]), left), (int(phase.right[node]), inside - left)]
-    return totals
+    def buckets_of(self, located: Located) -> dict[str, np.ndarray]:
+        """Return source -> how many of some sequences are of each of its buckets; of sources with buckets."""
+        counts = {}
+        for number, of_source in self.streams.rounds.items():
+            ends = np.cumsum(of_source.stored)
+            bucket = np.searchsorted(ends, located.sequence[located.source == number], side="right")
+            counts[self.sources[number]] = np.bincount(bucket, minlength=len(ends))
+        return counts

@@ -7,6 +7,7 @@ Modeling"). Pieces of one length are placed together, so the time goes with the 
 places left empty in each sequence (`fill` says how many are not), and one read per piece instead of per sequence.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from codemix_megatron.mixture.loss_masks import EMPTY_PLACE
 from codemix_megatron.mixture.sequence_reader import Rewriter, SequenceReader
 from codemix_megatron.records.manifest import CorpusManifest
 
-__all__ = ["PackedReader", "Packing", "best_fit", "cut_pieces", "pack"]
+__all__ = ["PackedReader", "Packing", "best_fit", "cut_pieces", "pack", "pack_documents"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,12 @@ class Packing:
 def pack(manifest: CorpusManifest, sequence_length: int) -> Packing:
     """Pack the training documents of a corpus into sequences of sequence_length + 1 places."""
     lengths = np.asarray(IndexedReader(manifest.prefix).document_lengths[: manifest.train_documents], dtype=np.int64)
-    start, length = cut_pieces(lengths, sequence_length)
+    return pack_documents(lengths, np.ones(len(lengths), dtype=bool), sequence_length)
+
+
+def pack_documents(lengths: np.ndarray, chosen: np.ndarray, sequence_length: int) -> Packing:
+    """Pack the chosen ones of documents of these lengths."""
+    start, length = cut_pieces(lengths, sequence_length, chosen)
     bins = best_fit(length, sequence_length + 1)
     order = np.lexsort((np.arange(len(bins)), bins))
     num_bins = int(bins.max()) + 1 if len(bins) else 0
@@ -50,9 +56,11 @@ def pack(manifest: CorpusManifest, sequence_length: int) -> Packing:
     return Packing(first, start[order], length[order].astype(np.int32), sequence_length + 1)
 
 
-def cut_pieces(lengths: np.ndarray, sequence_length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (start, length) of every piece; a lone end token predicts nothing and makes no piece."""
+def cut_pieces(lengths: np.ndarray, sequence_length: int, chosen: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return (start, length) of every piece of the chosen documents; a lone end token predicts nothing and makes no piece."""
     begin = np.cumsum(lengths) - lengths
+    if chosen is not None:
+        begin, lengths = begin[chosen], lengths[chosen]
     pieces = np.maximum(1, -(-(lengths - 1) // sequence_length))
     document = np.repeat(np.arange(len(lengths)), pieces)
     number = np.arange(len(document)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
@@ -105,7 +113,10 @@ def fill_open_bins(pieces: np.ndarray, length: int, room: dict[int, list[np.ndar
 
 
 class PackedReader(SequenceReader):
-    """Reads packed sequences; padding positions hold EMPTY_PLACE."""
+    """Reads sequences that are put together of pieces, by a table for each source; padding positions hold EMPTY_PLACE.
+
+    A source whose table is None has windows.
+    """
 
     def __init__(
         self,
@@ -114,24 +125,36 @@ class PackedReader(SequenceReader):
         rewriter: Rewriter | None = None,
         *,
         learn_across_documents: bool = True,
+        packings: Sequence[Packing | None] | None = None,
     ):
         super().__init__(manifests, sequence_length, rewriter, learn_across_documents=learn_across_documents)
-        self.packings = [pack(manifest, sequence_length) for manifest in manifests]
+        self.packings = [pack(manifest, sequence_length) for manifest in manifests] if packings is None else list(packings)
 
     def pieces(self, source: int, sequence: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return (place in the row, token of the file) where each piece of a packed sequence begins."""
+        """Return (place in the row, token of the file) where each piece of a sequence begins."""
         packing = self.packings[source]
+        if packing is None:
+            return super().pieces(source, sequence)
         inside = slice(packing.first[sequence], packing.first[sequence + 1])
         return np.cumsum(packing.length[inside]) - packing.length[inside], packing.start[inside]
 
     def stored_rows(self, source: np.ndarray, sequence: np.ndarray) -> np.ndarray:
         """Return int32 [rows, sequence_length + 1]."""
         rows = np.full((len(source), self.sequence_length + 1), EMPTY_PLACE, dtype=np.int32)
-        for row, s, number in zip(rows, source.tolist(), sequence.tolist(), strict=True):
-            packing, at = self.packings[s], 0
-            for piece in range(packing.first[number], packing.first[number + 1]):
-                tokens = np.empty(packing.length[piece], dtype=self.files[s].dtype)
-                self.files[s].read_into(tokens.data.cast("B"), int(packing.start[piece]))
-                row[at : at + len(tokens)] = tokens
-                at += len(tokens)
+        has_windows = np.array([packing is None for packing in self.packings])[source]
+        if has_windows.any():
+            rows[has_windows] = super().stored_rows(source[has_windows], sequence[has_windows])
+        for place in np.flatnonzero(~has_windows).tolist():
+            self.fill(rows[place], int(source[place]), int(sequence[place]))
         return rows
+
+    def fill(self, row: np.ndarray, source: int, sequence: int) -> None:
+        """Read the pieces of one sequence into its row."""
+        packing, file, at = self.packings[source], self.files[source], 0
+        assert packing is not None
+        first, last = packing.first[sequence : sequence + 2].tolist()
+        for start, length in zip(packing.start[first:last].tolist(), packing.length[first:last].tolist(), strict=True):
+            tokens = np.empty(length, dtype=file.dtype)
+            file.read_into(tokens.data.cast("B"), start)
+            row[at : at + length] = tokens
+            at += length

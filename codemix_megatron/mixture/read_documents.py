@@ -14,7 +14,11 @@ BATCH_POSITIONS = 1 << 16
 
 
 def documents_read(
-    mixture: Mixture, manifests: list[CorpusManifest], sequence_length: int, sequences_seen: int, packings: list[Packing] | None = None
+    mixture: Mixture,
+    manifests: list[CorpusManifest],
+    sequence_length: int,
+    sequences_seen: int,
+    packings: list[Packing | None] | None = None,
 ) -> list[np.ndarray]:
     """Return, for each source, of each training document whether the positions before `sequences_seen` hold a token of it; bool."""
     ends = [np.cumsum(np.asarray(IndexedReader(m.prefix).document_lengths[: m.train_documents], dtype=np.int64)) for m in manifests]
@@ -23,8 +27,8 @@ def documents_read(
         located = mixture.locate(np.arange(first, min(first + BATCH_POSITIONS, sequences_seen)))
         for source in np.unique(located.source):
             drawn = located.sequence[located.source == source]
-            if packings:
-                starts, lengths = piece_ranges(packings[source], drawn)
+            if packings and (packing := packings[source]) is not None:
+                starts, lengths = piece_ranges(packing, drawn)
             else:  # the label of a window's last token is read too
                 starts, lengths = drawn * sequence_length, np.full(len(drawn), sequence_length + 1)
             np.add.at(changes[source], np.searchsorted(ends[source], starts, side="right"), 1)

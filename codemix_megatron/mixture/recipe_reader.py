@@ -1,17 +1,40 @@
-"""The reader of a recipe's sequences: packed or windows, rewritten for infilling, with what is not learned hidden."""
+"""The reader of a recipe's sequences: packed, windows, or by buckets; rewritten for infilling, with what is not learned hidden."""
 
+from codemix_megatron.mixture.buckets import bucket_packing, documents_in_buckets
 from codemix_megatron.mixture.fill_in_the_middle import middle_filler
-from codemix_megatron.mixture.packing import PackedReader
+from codemix_megatron.mixture.packing import PackedReader, Packing, pack
 from codemix_megatron.mixture.sequence_reader import SequenceReader
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.manifest import CorpusManifest
 
-__all__ = ["recipe_reader"]
+__all__ = ["recipe_packings", "recipe_reader", "source_buckets"]
 
 
 def recipe_reader(recipe: Recipe, manifests: dict[str, CorpusManifest], *, rewrites: bool = True) -> SequenceReader:
     """Return what reads these sources, in their order; raises CorpusError as `middle_filler` does, unless nothing is to be rewritten."""
-    kind = PackedReader if recipe.sequences.packing == "best_fit" else SequenceReader
     rewriter = middle_filler(recipe, manifests) if rewrites else None
-    across = recipe.sequences.learn_across_documents
-    return kind(list(manifests.values()), recipe.model.sequence_length, rewriter, learn_across_documents=across)
+    across, length = recipe.sequences.learn_across_documents, recipe.model.sequence_length
+    packings = recipe_packings(recipe, manifests)
+    if packings is None:
+        return SequenceReader(list(manifests.values()), length, rewriter, learn_across_documents=across)
+    return PackedReader(list(manifests.values()), length, rewriter, learn_across_documents=across, packings=packings)
+
+
+def recipe_packings(recipe: Recipe, manifests: dict[str, CorpusManifest]) -> list[Packing | None] | None:
+    """Return the table of each source whose sequences are put together of pieces; None where all have windows."""
+    length, packs = recipe.model.sequence_length, recipe.sequences.packing == "best_fit"
+    if not packs and not any(name in recipe.sources for name in manifests):
+        return None
+    return [
+        source_buckets(recipe, name, manifest)[0] if name in recipe.sources else pack(manifest, length) if packs else None
+        for name, manifest in manifests.items()
+    ]
+
+
+def source_buckets(recipe: Recipe, name: str, manifest: CorpusManifest) -> tuple[Packing, list[int]]:
+    """Return the sequences of a source's buckets, one bucket after the other, and how many each has."""
+    spec = recipe.sources[name]
+    buckets = documents_in_buckets(manifest, spec, f"sources.{name}")
+    return bucket_packing(
+        manifest, buckets, len(spec.epochs) + 1, recipe.model.sequence_length, best_fit=recipe.sequences.packing == "best_fit"
+    )  # fmt: skip

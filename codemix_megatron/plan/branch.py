@@ -7,6 +7,7 @@ from codemix_megatron.errors import CodemixError, RecipeError
 from codemix_megatron.mixture.budget import apportion
 from codemix_megatron.mixture.mixture import DATA_ORDER, Mixture
 from codemix_megatron.plan.batches import batch_runs, position_after
+from codemix_megatron.plan.buckets import round_of, same_buckets
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.run_folder import RunFolder, is_run_folder
@@ -59,12 +60,13 @@ def data_order(plan: dict) -> Mixture:
     per_epoch = [plan["sources"][n]["sequences_per_epoch"] for n in names]
     stored = [plan["sources"][n].get("stored_sequences", p) for n, p in zip(names, per_epoch, strict=True)]
     of_part = stored if stored != per_epoch else None
+    rounds = {i: round_of(plan["sources"][n]["buckets"]) for i, n in enumerate(names) if "buckets" in plan["sources"][n]}
     seeds = [phase.get("data_seed") for phase in plan["phases"]]
     if branch is None:
-        return Mixture(plan["seed"], names, per_epoch, counts, stored=of_part, data_seeds=seeds, phase_of_row=phase_of_row)
+        return Mixture(plan["seed"], names, per_epoch, counts, stored=of_part, data_seeds=seeds, phase_of_row=phase_of_row, rounds=rounds)
     drawn, first = [branch["consumed"].get(n, 0) for n in names], sequences_at(plan, branch["step"])
     before = [(entry["seed"], [entry["drawn"].get(n, 0) for n in names]) for entry in branch.get("reseeded", [])]
-    return Mixture(plan["seed"], names, per_epoch, counts, first, drawn, of_part, seeds, before, phase_of_row)
+    return Mixture(plan["seed"], names, per_epoch, counts, first, drawn, of_part, seeds, before, phase_of_row, rounds)
 
 
 def sequences_at(plan: dict, step: int) -> int:
@@ -98,7 +100,9 @@ def data_seeds_before(plan: dict, mixture: Mixture, position: int) -> list[dict]
     ]
 
 
-def find_branch_point(recipe: Recipe, corpora: Mapping, per_epoch: dict[str, int]) -> BranchPoint | None:
+def find_branch_point(
+    recipe: Recipe, corpora: Mapping, per_epoch: dict[str, int], buckets: dict[str, dict] | None = None
+) -> BranchPoint | None:
     """Return where the recipe branches off, or None when it begins by itself.
 
     Reads the parent's plan.json. Raises RecipeError, naming all that differs, when the parent's reading cannot be continued.
@@ -110,7 +114,7 @@ def find_branch_point(recipe: Recipe, corpora: Mapping, per_epoch: dict[str, int
         parent = read_json(folder.plan)
     except (OSError, ValueError):
         raise RecipeError(f"branch.run: {folder} is no run folder (no readable plan.json); train the parent first") from None
-    if faults := other_reading(recipe, parent, corpora, per_epoch):
+    if faults := other_reading(recipe, parent, corpora, per_epoch, buckets or {}):
         raise RecipeError([f"branch.run: {fault}" for fault in faults])
     point, length = branch_from(parent, str(folder), recipe.branch.step), recipe.model.sequence_length
     return point if length == parent["sequence_length"] else in_longer_sequences(point, parent["sequence_length"], length)
@@ -149,7 +153,7 @@ def other_data_order(plan: dict) -> str | None:
     return f"its data order is version {found}, this package has version {DATA_ORDER}: it would read some data again and skip other"
 
 
-def other_reading(recipe: Recipe, parent: dict, corpora: Mapping, per_epoch: dict[str, int]) -> list[str]:
+def other_reading(recipe: Recipe, parent: dict, corpora: Mapping, per_epoch: dict[str, int], buckets: dict[str, dict]) -> list[str]:
     """Say what keeps a branch from drawing on where its parent stopped."""
     length, theirs = recipe.model.sequence_length, parent["sequence_length"]
     faults = []
@@ -174,7 +178,11 @@ def other_reading(recipe: Recipe, parent: dict, corpora: Mapping, per_epoch: dic
             continue
         is_same = corpus.bin_sha256 == known["bin_sha256"] or None in (corpus.bin_sha256, known["bin_sha256"])
         is_same &= getattr(corpus, "loss_mask_sha256", "") == known.get("loss_mask_sha256", "")
-        if not is_same or (length == theirs and known.get("sequences_per_epoch") not in (None, max(1, per_epoch[name]))):
+        if not same_buckets(buckets.get(name), known.get("buckets")):  # those of sequences of another length are others too
+            faults.append(
+                f"sources.{name} draws on other buckets than the parent, whose reading cannot be gone on with; rename the corpus here or take those"
+            )
+        elif not is_same or (length == theirs and known.get("sequences_per_epoch") not in (None, max(1, per_epoch[name]))):
             faults.append(
                 f"corpora.{name} is another file, or cut into other sequences, than the parent's (or its parents'); rename it here or take that"
             )

@@ -237,6 +237,8 @@ def phase_notes(plan: Plan, phase: PhasePlan) -> list[str]:
         notes.append(f"The recipe's global batch CHANGES in this phase ({sizes}); --global-batch-size is the first.")
     if phase.stretches:
         notes.append("The recipe's shares MOVE within this phase; Megatron-LM's blend has one share for each corpus: the phase's mean.")
+    if bucketed := [name for name in phase.sources if "buckets" in plan.sources[name]]:
+        notes.append(f"Documents of {', '.join(bucketed)} are drawn by BUCKETS of a score; Megatron-LM draws all of them evenly.")
     if plan.assumed:
         notes.append("Sizes of corpora are ASSUMED; prepare them before you train.")
     return notes

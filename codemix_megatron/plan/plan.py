@@ -15,6 +15,7 @@ from codemix_megatron.plan.agreement import find_disagreements
 from codemix_megatron.plan.assumed import AssumedCorpus, assume_corpora
 from codemix_megatron.plan.batches import BatchShape, Run, position_after
 from codemix_megatron.plan.branch import BranchPoint, data_order, find_branch_point
+from codemix_megatron.plan.buckets import bucket_fault, bucket_totals, distinct_sequences, plan_buckets, share_seen
 from codemix_megatron.plan.cost import count_parameters, training_flops_per_token
 from codemix_megatron.plan.memory import fullest_stage, layers_of, memory_by_recompute
 from codemix_megatron.plan.phases import PhasePlan, drawn_before, first_position, plan_phases
@@ -142,13 +143,15 @@ def make_plan(
     data = (num_ranks or recipe.parallel.model_ranks * (recipe.parallel.data or 1)) // recipe.parallel.model_ranks
     if faults := share_faults(recipe, data):
         raise RecipeError(f"{'; '.join(faults)}; use another number of ranks or change the batch")
-    stored = {name: sequences_per_epoch(recipe, manifest) for name, manifest in manifests.items()}
+    buckets = plan_buckets(recipe, manifests)
+    stored = {n: distinct_sequences(buckets[n], "stored") if n in buckets else sequences_per_epoch(recipe, m) for n, m in manifests.items()}
     per_epoch = {name: math.ceil(count * recipe.sequences.corpus_share) for name, count in stored.items()}
+    per_epoch |= {name: distinct_sequences(of_source) for name, of_source in buckets.items()}
     sizes = {name: m.train_tokens for name, m in manifests.items()}
-    branch = branch or find_branch_point(recipe, manifests, per_epoch)
+    branch = branch or find_branch_point(recipe, manifests, per_epoch, buckets)
     refuse_endless(recipe, branch)
     phases = plan_phases(recipe, per_epoch, sizes, branch, vocab_size)
-    sources = total_sources(recipe, manifests, phases, per_epoch, branch)
+    sources = with_buckets(total_sources(recipe, manifests, phases, per_epoch, branch), buckets, recipe, branch)
     if recipe.sequences.corpus_share < 1:
         sources = {name: {**source, "stored_sequences": max(1, stored[name])} for name, source in sources.items()}
     length, batch = recipe.model.sequence_length, phases[0].batches[0][1]
@@ -260,6 +263,15 @@ def total_sources(
     return totals
 
 
+def with_buckets(sources: dict[str, dict], buckets: dict[str, dict], recipe: Recipe, branch: BranchPoint | None) -> dict[str, dict]:
+    """Return the sources with what is drawn of their buckets, where they have some."""
+    drawn = drawn_before(recipe, branch)
+    for name, of_source in buckets.items():
+        totals = bucket_totals(of_source, drawn[name] + sources[name]["sequences"])
+        sources[name] |= {"buckets": totals, "share_seen": share_seen(totals)}
+    return sources
+
+
 def guard_epochs(recipe: Recipe, sources: dict[str, dict], phases: list[PhasePlan]) -> list[str]:
     """Refuse sources that are too small or read more often than `max_epochs`; return warnings where the recipe takes that on."""
     faults, warnings = [], []
@@ -271,6 +283,10 @@ def guard_epochs(recipe: Recipe, sources: dict[str, dict], phases: list[PhasePla
                 f"corpora.{name}: {total['train_tokens']} training tokens do not fill one sequence of {recipe.model.sequence_length};"
                 " add documents or shorten model.sequence_length"
             )
+        elif drawing and "buckets" in total:
+            is_warned = recipe.corpora[name].beyond_max_epochs == "warn"
+            if found := bucket_fault(name, total, drawing, recipe.model.sequence_length, is_warned=is_warned):
+                (warnings if found[0] == "warning" else faults).append(found[1])
         elif drawing and total["epochs"] > limit and recipe.corpora[name].beyond_max_epochs == "warn":
             warnings.append(price_of_epochs(name, total["epochs"], limit))
         elif drawing and total["epochs"] > limit:

@@ -10,6 +10,7 @@ from codemix_megatron.recipe.filtering import filter_faults
 from codemix_megatron.recipe.moving_mixture import is_moving, moving_faults
 from codemix_megatron.recipe.names import name_fault
 from codemix_megatron.recipe.schema import FillInTheMiddle, Parallel, Recipe, as_plain, entry_share
+from codemix_megatron.recipe.sources import source_faults
 from codemix_megatron.redaction import redact, secret_in
 from codemix_megatron.trust import MEANINGS
 
@@ -31,6 +32,7 @@ def find_faults(recipe: Recipe) -> list[str]:
         *optimizer_faults(recipe),
         *corpus_faults(recipe),
         *phase_faults(recipe),
+        *source_faults(recipe.sources, recipe.corpora),
         *branch_faults(recipe),
         *evaluation_faults(recipe),
     ]

@@ -21,6 +21,7 @@ from codemix_megatron.recipe.published import with_published
 from codemix_megatron.recipe.quantity import parse_tokens
 from codemix_megatron.recipe.schema import NAMED_READERS, CorpusSpec, Phase, Recipe, as_plain
 from codemix_megatron.recipe.shapes import SHAPES
+from codemix_megatron.recipe.sources import Source
 
 __all__ = [
     "Faults",
@@ -207,6 +208,8 @@ def read_value(declared, hint, value, path: str, faults: Faults):
         return reader(value, path, faults)
     if reader == "corpora":
         return read_corpora(value, path, faults)
+    if reader == "sources":
+        return read_sources(value, path, faults)
     if reader == "phases":
         return read_phases(value, path, faults)
     if reader == "mixture":
@@ -271,6 +274,14 @@ def read_corpora(value, path: str, faults: Faults):
         faults.append(f"{path}: found {kind_of(value)}, needs a mapping of corpus names")
         return None
     return {str(name): read_block(CorpusSpec, spec, join(path, name), faults) for name, spec in value.items()}
+
+
+def read_sources(value, path: str, faults: Faults):
+    """Read the mapping name of a corpus -> Source."""
+    if not isinstance(value, dict):
+        faults.append(f"{path}: found {kind_of(value)}, needs a mapping such as {{code: {{by: quality, buckets: [0.5], epochs: [0, 2]}}}}")
+        return None
+    return {str(name): read_block(Source, spec, join(path, name), faults) for name, spec in value.items()}
 
 
 def read_rates(value, path: str, faults: Faults):

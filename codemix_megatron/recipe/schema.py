@@ -11,6 +11,7 @@ from codemix_megatron.recipe.conversations import Conversations
 from codemix_megatron.recipe.fields import says, tokens
 from codemix_megatron.recipe.filtering import FilterSpec
 from codemix_megatron.recipe.moving_mixture import is_moving
+from codemix_megatron.recipe.sources import Source
 
 __all__ = [
     "KINDS",
@@ -419,6 +420,7 @@ class Recipe:
     tokenizer: Tokenizer = says("tokenizer")
     corpora: dict[str, CorpusSpec] = says("name -> corpus", reader="corpora")
     phases: tuple[Phase, ...] = says("in order", reader="phases")
+    sources: dict[str, Source] = says("corpus -> how it is drawn on, where not evenly", factory=dict, reader="sources")
     sequences: Sequences = says("documents to sequences", factory=Sequences)
     checkpoint: CheckpointPolicy = says("saving", factory=CheckpointPolicy)
     faults: Faults = says("bad batches and loss spikes", factory=Faults)

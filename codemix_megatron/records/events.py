@@ -101,6 +101,9 @@ class StepEvent(RunEvent):
     loss: float = always("mean loss of the batch, nats per token", missing=nan)
     loss_per_source: dict[str, float] = always("source -> mean loss of its tokens", missing=dict)
     tokens_per_source: dict[str, int] = always("source -> tokens trained on so far", missing=dict)
+    tokens_per_bucket: dict[str, list[int]] | None = sometimes(
+        "source -> tokens trained on so far of each of its buckets, of sources with some"
+    )
     learned_per_source: dict[str, int] | None = sometimes(
         "source -> tokens of this step that counted in the loss: not those a loss mask hides, nor empty places"
     )

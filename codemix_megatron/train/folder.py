@@ -10,6 +10,7 @@ from codemix_megatron.checkpoint.loading import list_checkpoints
 from codemix_megatron.cores import available_cores
 from codemix_megatron.errors import CodemixError, RecipeError
 from codemix_megatron.plan.branch import other_data_order
+from codemix_megatron.plan.buckets import same_buckets
 from codemix_megatron.plan.plan import Plan
 from codemix_megatron.plan.run_recipe import read_run_recipe
 from codemix_megatron.recipe.reading import write_recipe
@@ -106,8 +107,11 @@ def check_corpora(run: RunFolder, plan: Plan, planned: dict, num_begun: int) -> 
     read = {name for phase in planned["phases"][:num_begun] for name, source in phase["sources"].items() if source["sequences"]}
     sources, files = planned["sources"], ("bin_sha256", "loss_mask_sha256")
     changed = [n for n in plan.sources if n in read and any(sources[n].get(f) != plan.sources[n].get(f) for f in files)]
+    changed += [n for n in plan.sources if n in read and not same_buckets(plan.sources[n].get("buckets"), sources[n].get("buckets"))]
     if changed:
-        raise RecipeError(f"{run}: corpora {', '.join(changed)} have changed since it began (checksums differ); use another --folder")
+        raise RecipeError(
+            f"{run}: corpora {', '.join(dict.fromkeys(changed))} have changed since it began (checksums or buckets differ); use another --folder"
+        )
 
 
 def open_run(run: RunFolder, recipe: Recipe, plan: Plan, num_ranks: int, device: str) -> RecipeChange | None:

@@ -148,6 +148,7 @@ class Training:
             loss=result.losses.mean,
             loss_per_source=result.losses.per_source(mixture.sources),
             tokens_per_source={name: int(count) for name, count in zip(mixture.sources, consumed, strict=True)},
+            tokens_per_bucket=self.tokens_per_bucket(),
             learned_per_source={name: int(count) for name, count in zip(mixture.sources, result.losses.tokens, strict=True) if count},
             learning_rate=rate,
             gradient_norm=result.gradient_norm,
@@ -157,6 +158,19 @@ class Training:
             model_flops_per_second=phase.flops_per_token * tokens / seconds,
         )
 
+    def tokens_per_bucket(self) -> dict[str, list[int]] | None:
+        """Return source -> tokens trained on so far of each of its buckets; None where no source has some."""
+        mixture = self.batches.mixture
+        counts = mixture.bucket_sequences(mixture.consumed(self.state.sequences_seen))
+        for step in self.steps_skipped():
+            for name, skipped in mixture.buckets_of(mixture.locate(self.positions(step))).items():
+                counts[name] = counts[name] - skipped
+        return {name: (of_buckets * self.plan.sequence_length).tolist() for name, of_buckets in counts.items()} or None
+
+    def steps_skipped(self) -> set[int]:
+        """Return the steps up to now whose batches were left out."""
+        return {step for first, last in self.state.skipped for step in range(first, min(last, self.state.step) + 1)}
+
     def positions(self, step: int) -> np.ndarray:
         """Return the positions of a step's global batch."""
         return np.arange(self.plan.sequences_at(step - 1), self.plan.sequences_at(step))
@@ -164,8 +178,7 @@ class Training:
     def sequences_skipped(self) -> np.ndarray:
         """Return how many sequences of each source were left out up to now."""
         mixture, counts = self.batches.mixture, np.zeros(len(self.batches.mixture.sources), dtype=np.int64)
-        steps = {step for first, last in self.state.skipped for step in range(first, min(last, self.state.step) + 1)}
-        for step in steps:
+        for step in self.steps_skipped():
             counts += np.bincount(mixture.locate(self.positions(step)).source, minlength=len(counts))
         return counts
 

@@ -41,6 +41,7 @@ def fixed_part(recipe: Recipe, plan: dict, num_begun: int) -> dict:
             "tokenizer": {"end_of_document": recipe.tokenizer.end_of_document},
             # Their order counts: it is that of the leaves of the tree that interleaves them.
             "corpora": {n: {"fill_in_the_middle": spec.fill_in_the_middle} for n, spec in recipe.corpora.items() if n in read},
+            "sources": {n: spec for n, spec in recipe.sources.items() if n in read},
             "sequences": recipe.sequences,
             "phases": recipe.phases[:num_begun],
         }
