@@ -16,7 +16,8 @@ EPILOG = """examples:
 
 Looks through folders for git repositories, exports of tickets (GitHub, GitLab, Jira; others by --map), pages (Confluence's HTML, Markdown, text) and
 notebooks, reads all of it, and writes DIR/corpora.yaml: the corpora block of a recipe, with counts by kind, language and licence, the personal data
-found, and what would be left out. Pages and tickets become DIR/wiki.jsonl and DIR/tickets.jsonl; the rest is read where it lies."""
+found, and what would be left out. Pages, tickets and markup in repositories become DIR/wiki.jsonl, tickets.jsonl and markup.jsonl; the rest is read
+where it lies."""
 
 
 def add_arguments(parser) -> None:
@@ -45,8 +46,7 @@ def run(arguments) -> None:
         raise RecipeError(f"{block}: there already; give another DIR")
     found = sort_files([Path(path).expanduser().resolve() for path in arguments.paths], is_mapped=form is not None)
     directory.mkdir(parents=True, exist_ok=True)
-    pages, tickets = convert(found, directory.resolve(), form)
-    corpora = found_corpora(found, pages, tickets)
+    corpora = found_corpora(found, *convert(found, directory.resolve(), form))
     if arguments.permissive:
         corpora = [permissive(corpus) for corpus in corpora]
     with progress_bar("corpora") as bar:
@@ -75,14 +75,15 @@ def mapping_of(pairs: list[str]) -> dict[str, str] | None:
     return form
 
 
-def convert(found, directory: Path, form) -> tuple[Path | None, Path | None]:
-    """Write pages and tickets as JSON lines; return their files, None where there are none."""
-    from codemix_megatron.corpus.company_folders import write_pages, write_tickets
+def convert(found, directory: Path, form) -> tuple[Path | None, Path | None, Path | None]:
+    """Write pages, tickets and the markup of repositories as JSON lines; return their files, None where there are none."""
+    from codemix_megatron.corpus.company_folders import write_markup, write_pages, write_tickets
 
-    pages, tickets = directory / "wiki.jsonl", directory / "tickets.jsonl"
+    pages, tickets, markup = directory / "wiki.jsonl", directory / "tickets.jsonl", directory / "markup.jsonl"
+    has_markup = bool(found.repositories) and write_markup(found.repositories, markup) > 0
     has_pages = bool(found.pages) and write_pages(found.pages, pages, found.left) > 0
     has_tickets = bool(found.tickets) and write_tickets(found.tickets, tickets, found.left, form) > 0
-    return pages if has_pages else None, tickets if has_tickets else None
+    return pages if has_pages else None, tickets if has_tickets else None, markup if has_markup else None
 
 
 def permissive(corpus):

@@ -13,14 +13,14 @@ from codemix_megatron.errors import CorpusError
 from codemix_megatron.filters.filters import load_filters
 from codemix_megatron.readers.documents import BadDocument
 from codemix_megatron.readers.inputs import find_inputs
-from codemix_megatron.readers.source_files import walk_folder
+from codemix_megatron.readers.source_files import is_wanted, walk_folder
 from codemix_megatron.readers.ticket_exports import TICKET_FORMS, TicketForm, form_of, read_tickets, thread_of
 from codemix_megatron.readers.wiki_pages import HTML_SUFFIXES, read_page
 from codemix_megatron.recipe.filtering import FilterSpec
 from codemix_megatron.recipe.schema import CorpusSpec
 from codemix_megatron.records.atomic import json_line, writing
 
-__all__ = ["Found", "Sorted", "found_corpora", "shares", "sort_files", "survey_corpus", "write_pages", "write_tickets"]
+__all__ = ["Found", "Sorted", "found_corpora", "shares", "sort_files", "survey_corpus", "write_markup", "write_pages", "write_tickets"]
 
 PAGE_SUFFIXES = (*HTML_SUFFIXES, ".md", ".markdown", ".rst", ".txt")
 TICKET_SUFFIXES = (".json", ".jsonl", ".ndjson")
@@ -122,7 +122,23 @@ def write_tickets(exports: list[Path], output: Path, left: Counter, form: Ticket
     return count
 
 
-def found_corpora(found: Sorted, pages: Path | None, tickets: Path | None, filters: dict | None = None) -> list[Found]:
+def write_markup(repositories: list[Path], output: Path) -> int:
+    """Write the markup of repositories as JSON lines, for no folder can be in two corpora. Return how many were written."""
+    count = 0
+    with writing(output) as handle:
+        for folder in repositories:
+            if not any(is_wanted(path, "markup") for path in walk_folder(folder)):
+                continue
+            for file in find_inputs(CorpusSpec(kind="markup", documents=(str(folder),)), where="markup"):
+                for document in file.read():
+                    if not isinstance(document, BadDocument):
+                        count += 1
+                        about = {"language": document.language, "license": document.licence, "source": folder.name}
+                        handle.write(json_line({"text": document.text, **about}))
+    return count
+
+
+def found_corpora(found: Sorted, pages: Path | None, tickets: Path | None, markup: Path | None, filters: dict | None = None) -> list[Found]:
     """Return the corpora of what was found, not counted yet."""
     personal = FilterSpec(personal_data=PERSONAL, **(filters or {}))
     code = FilterSpec(personal_data=PERSONAL, generated_by=True, **(filters or {}))
@@ -131,9 +147,10 @@ def found_corpora(found: Sorted, pages: Path | None, tickets: Path | None, filte
     if repositories:
         made += [
             Found("code", CorpusSpec(kind="code", documents=tuple(repositories), filters=code), "files of git repositories"),
-            Found("markup", CorpusSpec(kind="markup", documents=tuple(repositories), filters=code), "markup in the same repositories"),
             Found("commits", CorpusSpec(kind="code_adjacent", documents=tuple(f"git:{path}" for path in repositories), filters=personal), "their histories"),
         ]  # fmt: skip
+    if markup is not None:
+        made.append(Found("markup", CorpusSpec(kind="markup", documents=(str(markup),), filters=code), "markup in the same repositories"))
     if found.notebooks:
         made.append(
             Found(
