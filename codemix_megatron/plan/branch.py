@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-IDENTITY = ("bin_sha256", "loss_mask_sha256", "sequences_per_epoch")  # of a source in a plan: what its sequences are
+IDENTITY = ("bin_sha256", "loss_mask_sha256", "sequences_per_epoch", "buckets")  # of a source in a plan: what its sequences are
 
 
 @dataclass(frozen=True)
