@@ -6,7 +6,7 @@ import pytest
 import yaml
 from tiny_run import RECIPE, Tiny, make_documents
 
-pytestmark = [pytest.mark.distributed, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.distributed, pytest.mark.slow, pytest.mark.timeout(900)]
 BUCKETS = "sources.snippets={by: bytes, quantiles: [0.3, 0.7], epochs: [0, 1, 3]}"
 
 
