@@ -112,8 +112,8 @@ def write_tickets(exports: list[Path], output: Path, left: Counter, form: Ticket
     with writing(output) as handle:
         for path in exports:
             for record in read_tickets(path):
-                name = None if form else form_of(record)
-                thread = thread_of(record, form or TICKET_FORMS[name]) if form or name else None
+                known = form or TICKET_FORMS.get(form_of(record) or "")
+                thread = thread_of(record, known) if known else None
                 if thread is None:
                     left["ticket without a title"] += 1
                 else:

@@ -128,7 +128,9 @@ class PackedReader(SequenceReader):
         packings: Sequence[Packing | None] | None = None,
     ):
         super().__init__(manifests, sequence_length, rewriter, learn_across_documents=learn_across_documents)
-        self.packings = [pack(manifest, sequence_length) for manifest in manifests] if packings is None else list(packings)
+        self.packings: list[Packing | None] = (
+            [pack(manifest, sequence_length) for manifest in manifests] if packings is None else list(packings)
+        )
 
     def pieces(self, source: int, sequence: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (place in the row, token of the file) where each piece of a sequence begins."""

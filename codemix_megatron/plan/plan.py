@@ -274,7 +274,8 @@ def with_buckets(sources: dict[str, dict], buckets: dict[str, dict], recipe: Rec
 
 def guard_epochs(recipe: Recipe, sources: dict[str, dict], phases: list[PhasePlan]) -> list[str]:
     """Refuse sources that are too small or read more often than `max_epochs`; return warnings where the recipe takes that on."""
-    faults, warnings = [], []
+    faults: list[str] = []
+    warnings: list[str] = []
     for name, total in sources.items():
         limit = recipe.corpora[name].max_epochs
         drawing = {p.name: p.sources[name].tokens for p in phases if name in p.sources and p.sources[name].tokens}
