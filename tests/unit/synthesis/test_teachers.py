@@ -45,7 +45,7 @@ def test_a_local_model_gives_the_same_reply_for_the_same_seed(folder):
     teacher = FolderTeacher(folder)
     replies = [teacher.write(asked(seed)) for seed in (1, 2, 1)]
     assert replies[0] == replies[2] and replies[0].text != replies[1].text and teacher.name == "model"
-    assert replies[0].prompt_tokens == len(teacher.model.encode(STATEMENT)) and 0 < replies[0].completion_tokens <= 14
+    assert replies[0].prompt_tokens == len(teacher.model.encode(STATEMENT)) and replies[0].completion_tokens > 0
     long = teacher.write(Request("solution", STATEMENT * 40, 1, 0.8, 500))
     assert long.prompt_tokens == 48, "the end of a prompt that is too long, and half the window for the reply"
 
