@@ -10,12 +10,9 @@ from codemix_megatron.errors import RecipeError
 from codemix_megatron.mixture.buckets import Round, bucket_names, documents_in_buckets, readings
 from codemix_megatron.mixture.recipe_reader import source_buckets
 from codemix_megatron.plan.assumed import AssumedCorpus
-from codemix_megatron.plan.repetition import price_of_epochs
 from codemix_megatron.recipe.schema import Recipe
 
-__all__ = ["bucket_fault", "bucket_totals", "distinct_sequences", "plan_buckets", "round_of", "same_buckets", "share_seen"]
-
-ROUNDING = 0.01  # of a round, that whole batches may ask for beyond it
+__all__ = ["bucket_totals", "distinct_sequences", "plan_buckets", "round_of", "same_buckets", "share_seen"]
 
 
 def plan_buckets(recipe: Recipe, manifests: Mapping) -> dict[str, dict]:
@@ -80,19 +77,3 @@ def same_buckets(ours: dict | None, theirs: dict | None) -> bool:
     if ours is None or theirs is None:
         return ours is theirs
     return all(ours[key] == theirs[key] for key in ("digest", "stored", "sequences", "round"))
-
-
-def bucket_fault(name: str, source: dict, drawing: Mapping[str, int], length: int, *, is_warned: bool) -> tuple[str, str] | None:
-    """Return ("fault" or "warning", text) where more than a round of a source is asked for; None where not."""
-    buckets, whole, drawn = source["buckets"], sum(source["buckets"]["round"]), sum(source["buckets"]["drawn"])
-    if drawn <= whole * (1 + ROUNDING):
-        return None
-    most = max(range(len(buckets["drawn"])), key=lambda bucket: buckets["realised"][bucket])
-    if is_warned:
-        return "warning", price_of_epochs(f"{name} ({buckets['names'][most]})", buckets["realised"][most], buckets["epochs"][most])
-    listed = ", ".join(f"{phase} {tokens}" for phase, tokens in drawing.items())
-    return "fault", (
-        f"sources.{name}: {drawn * length} tokens are asked for ({listed}), a round of its buckets has {whole * length}: documents with"
-        f" {buckets['names'][most]} would be read {buckets['realised'][most]:.2f} times, sources.{name}.epochs says {buckets['epochs'][most]:g};"
-        f" lower its share, raise epochs, or take it on with corpora.{name}.beyond_max_epochs: warn"
-    )

@@ -15,7 +15,8 @@ from codemix_megatron.plan.agreement import find_disagreements
 from codemix_megatron.plan.assumed import AssumedCorpus, assume_corpora
 from codemix_megatron.plan.batches import BatchShape, Run, position_after
 from codemix_megatron.plan.branch import BranchPoint, data_order, find_branch_point
-from codemix_megatron.plan.buckets import bucket_fault, bucket_totals, distinct_sequences, plan_buckets, share_seen
+from codemix_megatron.plan.bucket_limits import bucket_fault
+from codemix_megatron.plan.buckets import bucket_totals, distinct_sequences, plan_buckets, share_seen
 from codemix_megatron.plan.cost import count_parameters, training_flops_per_token
 from codemix_megatron.plan.memory import fullest_stage, layers_of, memory_by_recompute
 from codemix_megatron.plan.phases import PhasePlan, drawn_before, first_position, plan_phases
