@@ -67,6 +67,19 @@ FAMILIES = {
     "smollm3": ("smollm3", {"no_rope_layer_interval": 2, "rope_parameters": DEFAULT}),
     "phi3": ("phi3", {"rope_parameters": DEFAULT}),
     "cohere2, window 16": ("cohere2", {"sliding_window": 16, "logit_scale": 0.25, "rope_parameters": DEFAULT}),
+    "olmoe": ("olmoe", {"num_experts": 8, "num_experts_per_tok": 3, "rope_parameters": DEFAULT}),
+    "mixtral": ("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 16, "rope_parameters": DEFAULT}),
+    "qwen3_moe": (
+        "qwen3_moe",
+        {
+            "num_experts": 8,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 96,
+            "norm_topk_prob": True,
+            "head_dim": 32,
+            "rope_parameters": DEFAULT,
+        },
+    ),
     "cohere": ("cohere", {"tie_word_embeddings": True, "logit_scale": 0.25, "rope_parameters": DEFAULT}),
 }
 

@@ -157,6 +157,7 @@ def run(rank: int, folder: str, job: dict, meeting: str) -> None:
             torch.save({"logits": logits[0].float(), "iteration": iteration}, job["logits"])
         if job["save"]:
             args.ckpt_format = job.get("save_format", job["format"])
+            args.use_dist_ckpt = args.ckpt_format != "torch"  # what its validation made of the format it loads
             models, optimizer = trained_once(models) if job.get("with_optimizer") else (models, None)
             checkpointing.save_checkpoint(7, models, optimizer, None, 0)
     torch.distributed.barrier()

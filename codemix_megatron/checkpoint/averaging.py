@@ -99,12 +99,12 @@ def write_mean(readers: list[ShardReader], weights: list[float], writer: ShardWr
     for done, (name, stored) in enumerate(newest.tensors.items()):
         is_moment = name.startswith(OPTIMIZER) and any(part in name for part in MOMENTS)
         kept_in = name if is_moment else moving_of(name) if moving else name if name.startswith(OPTIMIZER) else master_of(name, newest)
-        for layer, offsets in pieces(name, stored):
+        for place, offsets in pieces(name, stored):
             if is_moment:
-                mean = newest.read(name, layer).clone()  # a view would be saved with all it is a part of
+                mean = newest.read(name, place).clone()  # a view would be saved with all it is a part of
             else:
-                mean = mean_of(readers, weights, kept_in, layer).to(stored.dtype)
-            writer.add(name, stored.shape, offsets, mean if layer is None else mean[None])
+                mean = mean_of(readers, weights, kept_in, place).to(stored.dtype)
+            writer.add(name, stored.shape, offsets, mean[None] if place else mean)
         progress("tensors", done + 1, len(newest.tensors))
     for name in newest.objects:
         writer.copy_object(name, newest.read_object(name))
@@ -120,16 +120,16 @@ def master_of(name: str, reader: ShardReader) -> str:
     return next((master + name for master in MASTERS if master + name in reader.tensors), name)
 
 
-def pieces(name: str, stored: StoredTensor) -> Iterator[tuple[int | None, tuple[int, ...]]]:
-    """Yield (layer or None, offsets) of what is averaged at a time."""
+def pieces(name: str, stored: StoredTensor) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Yield (place in a stack of layers, offsets) of what is averaged at a time."""
     if LAYERS not in name or len(stored.shape) < 2:
-        yield None, (0,) * len(stored.shape)
+        yield (), (0,) * len(stored.shape)
         return
     for layer in range(stored.shape[0]):
-        yield layer, (layer, *[0] * (len(stored.shape) - 1))
+        yield (layer,), (layer, *[0] * (len(stored.shape) - 1))
 
 
-def mean_of(readers: list[ShardReader], weights: list[float], name: str, layer: int | None) -> torch.Tensor:
+def mean_of(readers: list[ShardReader], weights: list[float], name: str, place: tuple[int, ...]) -> torch.Tensor:
     """Return the weighted mean, summed in double precision and rounded once, to the precision it is stored in."""
     total: torch.Tensor | None = None
     equal = len(set(weights)) == 1
@@ -141,7 +141,7 @@ def mean_of(readers: list[ShardReader], weights: list[float], name: str, layer: 
                 else "the newest checkpoint does; leave it out with --steps"
             )
             raise CheckpointError(f"{reader.folder}: holds no {name}; {hint}", exit_code=2)
-        part = reader.read(name, layer).double()
+        part = reader.read(name, place).double()
         part = part if equal else part * weight
         total = part if total is None else total.add_(part)
     assert total is not None

@@ -88,26 +88,26 @@ class ShardReader:
             found = read_metadata(folder)
             self.tensors, self.objects = dict(stored_tensors(found)), dict(stored_objects(found))
 
-    def read(self, name: str, layer: int | None = None) -> torch.Tensor:
-        """Return a tensor, or one layer of a stack of them. Memory: the tensor and, where it is in parts, one part more."""
-        stored = self.tensors[name]
-        shape = stored.shape if layer is None else stored.shape[1:]
+    def read(self, name: str, place: tuple[int, ...] = ()) -> torch.Tensor:
+        """Return a tensor, or what is at a place of a stack of them: (layer,), (layer, expert).
+
+        Memory: the tensor and, where it is in parts, one part more.
+        """
+        stored, depth = self.tensors[name], len(place)
+        shape = stored.shape[depth:]
         whole, filled = None, 0
-        for offsets, sizes, *place in stored.parts:
-            if layer is not None:
-                if not offsets[0] <= layer < offsets[0] + sizes[0]:
-                    continue
-                part = self.read_part(name, sizes, *place)[layer - offsets[0]]
-                offsets = offsets[1:]
-            else:
-                part = self.read_part(name, sizes, *place)
+        for offsets, sizes, *lies in stored.parts:
+            if not all(first <= at < first + size for at, first, size in zip(place, offsets, sizes, strict=False)):
+                continue
+            part = self.read_part(name, sizes, *lies)[tuple(at - first for at, first in zip(place, offsets, strict=False))]
+            offsets = offsets[depth:]
             if tuple(part.shape) == shape:
                 return part
             whole = torch.empty(shape, dtype=stored.dtype) if whole is None else whole
             whole[tuple(slice(o, o + s) for o, s in zip(offsets, part.shape, strict=True))] = part
             filled += part.numel()
         if filled != math.prod(shape):
-            where = "" if layer is None else f" of layer {layer}"
+            where = "".join(f" of {what} {number}" for what, number in zip(("layer", "expert"), place, strict=False))
             raise ConversionError(f"{self.folder}: {name}{where} has {filled} of {math.prod(shape)} numbers; the checkpoint is incomplete")
         assert whole is not None
         return whole

@@ -14,13 +14,13 @@ from codemix_megatron.conversion.read_ahead import read_ahead
 from codemix_megatron.conversion.safetensors_files import TensorPlan
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.families.configuration import config_of_model
-from codemix_megatron.families.family import Family, Row
+from codemix_megatron.families.family import Family, Place, Row, places
 from codemix_megatron.families.registry import choose_family
 from codemix_megatron.recipe.schema import Model, as_plain
 from codemix_megatron.records.manifest import TokenizerCard
 from codemix_megatron.records.run_folder import RunFolder, step_of
 
-__all__ = ["CheckpointSource", "choose_checkpoint", "hugging_face_config", "model_defaults", "places", "resolved"]
+__all__ = ["CheckpointSource", "choose_checkpoint", "hugging_face_config", "model_defaults", "resolved"]
 
 
 def choose_checkpoint(run: RunFolder, step: int | None) -> Path:
@@ -31,15 +31,6 @@ def choose_checkpoint(run: RunFolder, step: int | None) -> Path:
         steps = ", ".join(str(step_of(p)) for p in there) or "none"
         raise ConversionError(f"{run.checkpoints}: no checkpoint{'' if step is None else f' of step {step}'}; there are steps {steps}")
     return chosen[0]
-
-
-def places(rows: tuple[Row, ...], num_layers: int) -> Iterator[tuple[Row, int | None]]:
-    """Yield (row, layer) in the order of the model, layer None for what is there once."""
-    once = [row for row in rows if not row.in_layers]
-    yield once[0], None
-    for layer in range(num_layers):
-        yield from ((row, layer) for row in rows if row.in_layers)
-    yield from ((row, None) for row in once[1:])
 
 
 class CheckpointSource:
@@ -83,8 +74,7 @@ class CheckpointSource:
         names: dict[Row, str] = {}
         for row in self.rows:
             name = next((n for n in row.stacked_names if n in there), None)
-            stack = (self.model.num_layers,) if row.in_layers else ()
-            wanted = (*stack, *self.dimensions.megatron_shape(row))
+            wanted = (*row.stack(self.model.num_layers, self.model.num_experts or 0), *self.dimensions.megatron_shape(row))
             if name is None:
                 faults.append(f"{row.stacked_names[-1]} is missing")
                 continue
@@ -100,28 +90,31 @@ class CheckpointSource:
     def hugging_face_plan(self, dtype: torch.dtype | None = None) -> TensorPlan:
         """Return name -> shape and dtype (default: the checkpoint's) of every tensor of the Hugging Face side, in the order of `tensors`."""
         return {
-            name.replace("*", str(layer)): (shape, dtype or self.dtype_of(row))
-            for row, layer in places(self.rows, self.model.num_layers)
-            for name, shape in zip(row.hugging_face, self.dimensions.hugging_face_shapes(row), strict=True)
+            name: (shape, dtype or self.dtype_of(row))
+            for row, place in self.places()
+            for name, shape in zip(row.names_at(place), self.dimensions.hugging_face_shapes(row), strict=True)
         }
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield (Hugging Face name, tensor), the next Megatron tensor being read meanwhile; then close the files, whatever happened."""
         try:
-            for row, layer, tensor in read_ahead(self.stored()):
-                for name, part in zip(row.hugging_face, self.dimensions.split(row, tensor), strict=True):
-                    yield name.replace("*", str(layer)), part
+            for row, place, tensor in read_ahead(self.stored()):
+                yield from zip(row.names_at(place), self.dimensions.split(row, tensor), strict=True)
         finally:
             self.shards.close()
 
-    def stored(self) -> Iterator[tuple[Row, int | None, torch.Tensor]]:
-        """Yield each tensor of Megatron's, layer by layer."""
-        for row, layer in places(self.rows, self.model.num_layers):
-            yield row, layer, self.read(row, layer)
+    def places(self) -> Iterator[tuple[Row, Place]]:
+        """Yield (row, place) of every matrix and vector of the model."""
+        return places(self.rows, self.model.num_layers, self.model.num_experts or 0)
 
-    def read(self, row: Row, layer: int | None) -> torch.Tensor:
-        """Return one tensor of Megatron's, or one layer of it."""
-        return self.shards.read(self.names[row], layer)
+    def stored(self) -> Iterator[tuple[Row, Place, torch.Tensor]]:
+        """Yield each tensor of Megatron's, layer by layer."""
+        for row, place in self.places():
+            yield row, place, self.read(row, place)
+
+    def read(self, row: Row, place: Place) -> torch.Tensor:
+        """Return one tensor of Megatron's, or one layer or expert of it."""
+        return self.shards.read(self.names[row], place)
 
     def find_fault(self) -> str | None:
         """Compare every file of the checkpoint with the card; return what is wrong, or None."""

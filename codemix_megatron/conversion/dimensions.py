@@ -24,6 +24,7 @@ class Dimensions:
             "query_key_value": sum(self.query_key_value),
             "gate_up": model.first_matrices * model.ffn_size,
             "feed_forward": model.ffn_size,
+            "experts": model.num_experts or 0,
         }
 
     def megatron_shape(self, row: Row) -> tuple[int, ...]:

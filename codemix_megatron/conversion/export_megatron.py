@@ -18,7 +18,7 @@ from codemix_megatron.conversion.safetensors_files import check_finite
 from codemix_megatron.conversion.shard_files import write_shards
 from codemix_megatron.conversion.tokenizer_files import check_tokenizer, write_tokenizer
 from codemix_megatron.errors import ConversionError
-from codemix_megatron.families.family import Row
+from codemix_megatron.families.family import Place, Row
 from codemix_megatron.megatron.importing import import_megatron
 from codemix_megatron.plan.megatron_arguments import model_arguments
 from codemix_megatron.recipe.schema import Batch, Model, Parallel, Recipe, Tokenizer
@@ -76,8 +76,8 @@ def write_release(source: CheckpointSource, folder: Path, common: dict, options:
         raise ConversionError(f"{source.checkpoint}: {fault}; choose another step with RUN@STEP")
     dtype = DTYPES.get(options.dtype or "")
 
-    def parts(row: Row, layer: int | None) -> Iterator[tuple[int, torch.Tensor]]:
-        tensor = source.read(row, layer)
+    def parts(row: Row, place: Place) -> Iterator[tuple[int, torch.Tensor]]:
+        tensor = source.read(row, place)
         tensor = tensor if dtype is None else tensor.to(dtype)
         check_finite(source.names[row], tensor)
         yield 0, tensor.contiguous()

@@ -1,5 +1,6 @@
 """Hugging Face folder -> a checkpoint that any layout trains on from. No ranks, no model in memory."""
 
+import itertools
 import math
 import shutil
 import tempfile
@@ -14,7 +15,7 @@ import torch
 import yaml
 
 from codemix_megatron.checkpoint.card import read_card, write_card
-from codemix_megatron.conversion.checkpoint_source import CheckpointSource, places
+from codemix_megatron.conversion.checkpoint_source import CheckpointSource
 from codemix_megatron.conversion.dimensions import Dimensions
 from codemix_megatron.conversion.model_files import keep_model_files, licence_of
 from codemix_megatron.conversion.publishing import publishing
@@ -24,7 +25,7 @@ from codemix_megatron.conversion.tokenizer_files import check_tokenizer, write_t
 from codemix_megatron.corpus.tokenizers import recipe_tokenizer
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.families.configuration import family_of_config, read_config
-from codemix_megatron.families.family import Family, Row
+from codemix_megatron.families.family import Family, Place, Row, places
 from codemix_megatron.megatron.importing import import_megatron
 from codemix_megatron.recipe.pretrained import PREFIX, pretrained_model
 from codemix_megatron.recipe.schema import Model, Parallel, Recipe, as_plain
@@ -68,7 +69,8 @@ def write_blocks(run: RunFolder, model: Model, parallel: Parallel, tokenizer: st
     blocks = {
         "initial_weights": str(run.path),
         "model": without_defaults(model),
-        "parallel": {"tensor": parallel.tensor, "pipeline": parallel.pipeline},
+        "parallel": {"tensor": parallel.tensor, "pipeline": parallel.pipeline}
+        | ({"sequence_parallel": True} if model.num_experts and parallel.tensor > 1 else {}),
         "tokenizer": {"path": tokenizer},
     }
     said = f"# The model's context is {model.sequence_length} tokens; sequence_length, what a training sequence has, may be less.\n"
@@ -177,27 +179,27 @@ def write_tensors(
     weights: SafetensorsFolder, family: Family, dimensions: Dimensions, folder: Path, options: ImportOptions
 ) -> dict[str, dict]:
     """Write the tensors of a safetensors folder; return the card's bytes and SHA-256 of each file."""
-    rows, num_layers = family.rows(dimensions.model.tie_embeddings, dimensions.model.linear_bias), dimensions.model.num_layers
-    dtypes = {row: row_dtype(weights, row, num_layers) for row in rows}
+    rows = family.rows(dimensions.model.tie_embeddings, dimensions.model.linear_bias)
+    dtypes = {row: row_dtype(weights, row, dimensions.model) for row in rows}
 
-    def parts(row: Row, layer: int | None) -> Iterator[tuple[int, torch.Tensor]]:
-        for first, part in parts_of(weights, dimensions, row, layer):
-            check_finite(" and ".join(name.replace("*", str(layer)) for name in row.hugging_face), part)
+    def parts(row: Row, place: Place) -> Iterator[tuple[int, torch.Tensor]]:
+        for first, part in parts_of(weights, dimensions, row, place):
+            check_finite(" and ".join(row.names_at(place)), part)
             yield first, part.to(dtypes[row])
 
     return write_shards(folder, rows, dimensions, parts, options.progress)
 
 
-def row_dtype(weights: SafetensorsFolder, row: Row, num_layers: int) -> torch.dtype:
+def row_dtype(weights: SafetensorsFolder, row: Row, model: Model) -> torch.dtype:
     """Return the dtype that holds all tensors of a row exactly: theirs, where they agree."""
-    names = [name.replace("*", str(layer)) for name in row.hugging_face for layer in range(num_layers if row.in_layers else 1)]
-    found = {dtype for name in names if (dtype := weights.dtype(name))}
+    there = itertools.product(*map(range, row.stack(model.num_layers, model.num_experts or 0)))
+    found = {dtype for place in there for name in row.names_at(place) if (dtype := weights.dtype(name))}
     return found.pop() if len(found) == 1 else torch.float32
 
 
-def parts_of(weights: SafetensorsFolder, dimensions: Dimensions, row: Row, layer: int | None):
+def parts_of(weights: SafetensorsFolder, dimensions: Dimensions, row: Row, place: Place):
     """Yield (first row, tensor) of one Megatron tensor: the parts it is stored in, none of them large."""
-    names = [name.replace("*", str(layer)) for name in row.hugging_face]
+    names = row.names_at(place)
     kind, length = row.dimensions[0], dimensions.megatron_shape(row)[0]
     if kind == "gate_up" and len(names) > 1:
         for number, name in enumerate(names):
@@ -219,9 +221,8 @@ def check_tensors(weights: SafetensorsFolder, model: Model, tokenizer: Tokenizer
     """Raise ConversionError naming each missing, misshapen, unreadable or unknown tensor of the folder."""
     family = family_of_config(read_config(weights.folder), weights.folder)
     dimensions, wanted, faults = Dimensions(model, model.ids(tokenizer.vocab_size)), {}, []
-    for row, layer in places(family.rows(model.tie_embeddings, model.linear_bias), model.num_layers):
-        for name, shape in zip(row.hugging_face, dimensions.hugging_face_shapes(row), strict=True):
-            wanted[name.replace("*", str(layer))] = shape
+    for row, place in places(family.rows(model.tie_embeddings, model.linear_bias), model.num_layers, model.num_experts or 0):
+        wanted |= dict(zip(row.names_at(place), dimensions.hugging_face_shapes(row), strict=True))
     for name, shape in wanted.items():
         if name not in weights.places:
             faults.append(f"{name} is missing")

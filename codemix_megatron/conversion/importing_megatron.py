@@ -19,7 +19,7 @@ from codemix_megatron.conversion.publishing import publishing
 from codemix_megatron.conversion.safetensors_files import check_finite
 from codemix_megatron.conversion.shard_files import write_shards
 from codemix_megatron.errors import ConversionError
-from codemix_megatron.families.family import Row
+from codemix_megatron.families.family import Place, Row
 from codemix_megatron.families.registry import choose_family
 from codemix_megatron.recipe.pretrained import fitting_model
 from codemix_megatron.recipe.schema import Model, as_plain
@@ -97,9 +97,9 @@ def write_checkpoint(
     """Stream weights into the run's first checkpoint and return its card; it appears complete under its final name."""
     arguments, dimensions = arguments_of(there), Dimensions(model, model.ids(tokenizer.vocab_size))
 
-    def parts(row: Row, layer: int | None) -> Iterator[tuple[int, torch.Tensor]]:
-        tensor, wanted = there.read(names[row], row, layer), dimensions.megatron_shape(row)
-        where = names[row] if layer is None else f"{names[row]} of layer {layer}"
+    def parts(row: Row, place: Place) -> Iterator[tuple[int, torch.Tensor]]:
+        tensor, wanted = there.read(names[row], row, place), dimensions.megatron_shape(row)
+        where = f"{names[row]} of layer {place[0]}" if place else names[row]
         if tuple(tensor.shape) != wanted:
             raise ConversionError(f"{there.folder}: {where} has shape {list(tensor.shape)}, its arguments make it {list(wanted)}")
         check_finite(f"{there.folder}: {where}", tensor)

@@ -13,7 +13,7 @@ import torch
 
 from codemix_megatron.checkpoint.foreign_pickle import load_foreign
 from codemix_megatron.errors import ConversionError
-from codemix_megatron.families.family import Row
+from codemix_megatron.families.family import Place, Row
 
 __all__ = ["LegacyCheckpoint", "is_legacy"]
 
@@ -86,8 +86,9 @@ class LegacyCheckpoint:
         """Return what a tensor is saved in."""
         return next(parts[0].dtype for (other, _), parts in self.parts.items() if other == name)
 
-    def read(self, name: str, row: Row, layer: int | None) -> torch.Tensor:
+    def read(self, name: str, row: Row, place: Place) -> torch.Tensor:
         """Return one tensor of the whole model."""
+        layer = place[0] if place else None
         parts = self.parts.get((name, layer), [])
         if len(parts) != self.tensor_ranks:
             raise ConversionError(f"{self.folder}: {name}{'' if layer is None else f' of layer {layer}'} is missing")

@@ -10,7 +10,7 @@ from codemix_megatron.checkpoint.foreign_pickle import load_foreign, load_foreig
 from codemix_megatron.checkpoint.torch_dist import METADATA, ShardReader
 from codemix_megatron.conversion.legacy_ranks import LegacyCheckpoint, is_legacy
 from codemix_megatron.errors import ConversionError
-from codemix_megatron.families.family import Row
+from codemix_megatron.families.family import Place, Row
 from codemix_megatron.records.atomic import read_json
 
 __all__ = ["MegatronCheckpoint", "open_megatron"]
@@ -34,7 +34,7 @@ class MegatronCheckpoint(Protocol):
     def dtype(self, name: str) -> torch.dtype:
         """Return what a tensor is saved in."""
 
-    def read(self, name: str, row: Row, layer: int | None) -> torch.Tensor:
+    def read(self, name: str, row: Row, place: Place) -> torch.Tensor:
         """Return one tensor of the whole model, padding of the vocabulary included."""
 
     def close(self) -> None:
@@ -92,20 +92,20 @@ class TorchDistCheckpoint:
             return load_foreign_object(self.shards.read_object(COMMON), f"{self.folder}, {COMMON}")
         return load_foreign(self.folder / "common.pt")
 
-    def stored(self, name: str, layer: int | None) -> tuple[str, int | None]:
-        """Return what a tensor is called here, and the layer to take of it."""
-        if name in self.shards.tensors or layer is None:
-            return name, layer
-        return name.replace(".layers.", f".layers.{layer}.", 1), None
+    def stored(self, name: str, place: Place) -> tuple[str, Place]:
+        """Return what a tensor is called here, and the place in it to take."""
+        if name in self.shards.tensors or not place:
+            return name, place
+        return name.replace(".layers.", f".layers.{place[0]}.", 1), place[1:]
 
     def dtype(self, name: str) -> torch.dtype:
         """Return what a tensor is saved in."""
-        found, _ = self.stored(name, 0 if ".layers." in name else None)
+        found, _ = self.stored(name, (0,) if ".layers." in name else ())
         return self.shards.tensors[found if found in self.shards.tensors else f"{found}_w"].dtype
 
-    def read(self, name: str, row: Row, layer: int | None) -> torch.Tensor:
+    def read(self, name: str, row: Row, place: Place) -> torch.Tensor:
         """Return one tensor of the whole model; gate and up may stand apart."""
-        found, of = self.stored(name, layer)
+        found, of = self.stored(name, place)
         if found in self.shards.tensors:
             return self.shards.read(found, of)
         if f"{found}_w" in self.shards.tensors and f"{found}_v" in self.shards.tensors:

@@ -15,6 +15,8 @@ OF_TRAINING = ("dropout", "fp8", "precision", "vocab_size", "vocab_padding_multi
 
 def namespace_of_model(model: Model, rows: int, where: Any) -> argparse.Namespace:
     """Return the arguments of a model whose embedding has so many rows; raises ConversionError naming each key they cannot say."""
+    if model.num_experts is not None:
+        raise ConversionError(f"{where}: a mixture of experts is not written for Megatron-LM; export it to Hugging Face")
     said = arguments_of_model(model)
     try:
         back = Model.from_plain(model_of_arguments(said, where))

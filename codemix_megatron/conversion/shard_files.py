@@ -6,16 +6,16 @@ from pathlib import Path
 import torch
 
 from codemix_megatron.checkpoint.torch_dist import ShardWriter
-from codemix_megatron.conversion.checkpoint_source import places
 from codemix_megatron.conversion.dimensions import Dimensions
 from codemix_megatron.conversion.read_ahead import read_ahead
-from codemix_megatron.families.family import Row
+from codemix_megatron.families.family import Place, Row, places
 from codemix_megatron.records.checksum import file_sha256
 
 __all__ = ["write_shards"]
 
-LINEARS = ("self_attention.linear_qkv", "self_attention.linear_proj", "mlp.linear_fc1", "mlp.linear_fc2")
-Parts = Callable[[Row, int | None], Iterator[tuple[int, torch.Tensor]]]
+LINEARS = ("self_attention.linear_qkv", "self_attention.linear_proj")
+OF_MLP = ("linear_fc1", "linear_fc2")
+Parts = Callable[[Row, Place], Iterator[tuple[int, torch.Tensor]]]
 
 
 def write_shards(
@@ -28,30 +28,42 @@ def write_shards(
 ) -> dict[str, dict]:
     """Write shards and metadata; return the card's bytes and SHA-256 of each file. `unsharded` is the content of common.pt.
 
-    `parts(row, layer)` yields (first row, tensor) of one Megatron tensor, or of one layer of it.
+    `parts(row, place)` yields (first row, tensor) of one Megatron tensor, or of one layer or expert of it.
     """
-    num_layers = dimensions.model.num_layers
-    total = sum(len(row.hugging_face) for row, _ in places(rows, num_layers))
+    model = dimensions.model
+    counts = model.num_layers, model.num_experts or 0
+    total = sum(len(row.hugging_face) for row, _ in places(rows, *counts))
     with ShardWriter(folder) as writer:
-        for done, row, layer, first, part in read_ahead(all_parts(rows, num_layers, parts)):
-            stack, at = ((), ()) if layer is None else ((num_layers,), (layer,))
-            offsets = (*at, first, *[0] * (part.dim() - 1))
-            shape = (*stack, *dimensions.megatron_shape(row))
-            writer.add(row.stacked_names[-1], shape, offsets, part if layer is None else part[None])
+        for done, row, place, first, part in read_ahead(all_parts(rows, counts, parts)):
+            offsets = (*place, first, *[0] * (part.dim() - 1))
+            shape = (*row.stack(*counts), *dimensions.megatron_shape(row))
+            writer.add(row.stacked_names[-1], shape, offsets, part.reshape(*[1] * len(place), *part.shape))
             progress("tensors", done, total)
-        for layer in range(num_layers):
-            for linear in LINEARS:  # Transformer Engine's room for FP8 statistics, empty; Megatron asks for it by name
-                writer.add_object(f"decoder.layers.{linear}._extra_state/shard_{layer}_{num_layers}", [None])
+        for name in extra_states(*counts):
+            writer.add_object(name, [None])
         known = writer.finish(unsharded)
     return {
         path.name: {"bytes": path.stat().st_size, "sha256": known.get(path.name) or file_sha256(path)} for path in sorted(folder.iterdir())
     }
 
 
-def all_parts(rows: tuple[Row, ...], num_layers: int, parts: Parts) -> Iterator[tuple[int, Row, int | None, int, torch.Tensor]]:
-    """Yield the parts of all tensors, each with how many of Hugging Face's tensors are done with it, this one included."""
+def extra_states(num_layers: int, num_experts: int) -> Iterator[str]:
+    """Yield the names of Transformer Engine's room for FP8 statistics, which is empty; Megatron asks for it by name."""
+    for layer in range(num_layers):
+        for linear in (*LINEARS, *([] if num_experts else [f"mlp.{name}" for name in OF_MLP])):
+            yield f"decoder.layers.{linear}._extra_state/shard_{layer}_{num_layers}"
+        for expert in range(num_experts):
+            for name in OF_MLP:
+                yield f"decoder.layers.mlp.experts.experts.{name}._extra_state/shard_{layer}.{expert}_{num_layers}.{num_experts}"
+
+
+def all_parts(rows: tuple[Row, ...], counts: tuple[int, int], parts: Parts) -> Iterator[tuple[int, Row, Place, int, torch.Tensor]]:
+    """Yield the parts of all tensors, each with how many of Hugging Face's tensors are done with it, this one included.
+
+    `counts` are the numbers of layers and experts.
+    """
     done = 0
-    for row, layer in places(rows, num_layers):
+    for row, place in places(rows, *counts):
         done += len(row.hugging_face)
-        for first, part in parts(row, layer):
-            yield done, row, layer, first, part
+        for first, part in parts(row, place):
+            yield done, row, place, first, part

@@ -40,19 +40,26 @@ MISSING_PARTS = {
     "gpt_bigcode": "learned absolute positions, LayerNorm with biases and GELU",
     "gpt_neox": "LayerNorm with biases, GELU and rotary positions over a part of each head",
     "gpt_oss": "a mixture of experts and attention sinks",
-    "granitemoe": "a mixture of experts",
+    "granitemoe": "a mixture of experts in Granite's block",
     "granitemoehybrid": "a mixture of experts and state-space layers",
-    "mixtral": "a mixture of experts",
     "olmo": "LayerNorm without weights",
-    "olmoe": "a mixture of experts and norms over whole queries and keys",
     "phi": "LayerNorm with biases, biases of linear layers and GELU",
     "phimoe": "a mixture of experts and longrope scaling",
-    "qwen2_moe": "a mixture of experts",
-    "qwen3_moe": "a mixture of experts",
+    "qwen2_moe": "experts that every token goes through",
 }
 
 # Keys of the model block that need not be whole numbers.
-NUMBERS = ("normalization_epsilon", "init_std", "logit_scale", "embedding_multiplier", "residual_multiplier", "attention_scale")
+NUMBERS = (
+    "normalization_epsilon",
+    "init_std",
+    "logit_scale",
+    "embedding_multiplier",
+    "residual_multiplier",
+    "attention_scale",
+    "expert_balance",
+)
+OR_NOTHING = ("expert_balance",)  # these may be 0
+YES_OR_NO = ("tie_embeddings", "linear_bias", "normalize_experts")
 
 
 def read_config(folder) -> dict:
@@ -82,6 +89,7 @@ def model_of_config(config: dict, where) -> dict:
     """Return the recipe's model block, `vocab_size` included; raises ConversionError naming all that cannot be converted."""
     family = family_of_config(config, where)
     faults: list[str] = []
+    config = config | {key: config[other] for key, other in family.aliases.items() if key not in config and other in config}
     model = dict(family.fixed) | read_shape(config, family, faults)
     for key, wanted in family.expected.items():
         if config.get(key, wanted) != wanted:
@@ -121,8 +129,10 @@ def misfit(key: str, value) -> str | None:
     """Return what a value of config.json should be when it cannot be that of a key; None stands for nothing said."""
     if value is None:
         return None
-    if key in ("tie_embeddings", "linear_bias"):
+    if key in YES_OR_NO:
         return None if isinstance(value, bool) else "true or false"
+    if key in OR_NOTHING and value == 0 and not isinstance(value, bool):
+        return None
     if key in NUMBERS:
         return None if is_number(value) else "a number above 0"
     return None if isinstance(value, int) and is_number(value) else "a whole number above 0"
@@ -206,7 +216,7 @@ def differing_rope(config: dict, parameters: dict, scaling: dict) -> bool:
 def config_of_model(family: Family, model: dict, vocab_size: int) -> dict:
     """Return config.json's content; `model` is the recipe's block with all defaults resolved."""
     config = {theirs: model[ours] for theirs, ours, _ in family.config} | family.expected | layer_kinds_of_model(family, model)
-    config |= {key: config[other] for key, other in family.same.items()}
+    config |= {key: config[other] for key, other in family.same.items()} | {other: config[key] for key, other in family.aliases.items()}
     if family.says_head_dim:
         config["head_dim"] = head_width(model)
     for name in family.inverted:

@@ -1,9 +1,26 @@
 """Family: one Hugging Face architecture as data. What its tensors and its config.json's keys are called on both sides."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["BIASES", "BLOCK", "MISSING", "OUTPUT_NORMED_BLOCK", "SHAPE", "Family", "Row", "layer", "row", "without"]
+__all__ = [
+    "BIASES",
+    "BLOCK",
+    "EXPERTS",
+    "MISSING",
+    "OUTPUT_NORMED_BLOCK",
+    "SHAPE",
+    "Family",
+    "Place",
+    "Row",
+    "layer",
+    "places",
+    "row",
+    "without",
+]
+
+Place = tuple[int, ...]  # of one matrix of a tensor that is stacked: (), (layer,) or (layer, expert)
 
 MISSING = object()  # as default of a key: config.json must have it
 
@@ -13,7 +30,7 @@ class Row:
     """One tensor of Megatron's and what it is on the Hugging Face side.
 
     `megatron` holds the names of the local and of the Transformer Engine layer spec, where they differ; `*` is
-    the layer. `dimensions` name the axes on Megatron's side; the first one says how the tensor is cut:
+    the layer, `#` the expert. `dimensions` name the axes on Megatron's side; the first one says how the tensor is cut:
     `vocabulary` has padding rows that Hugging Face has not, `query_key_value` holds three tensors interleaved by
     group, `gate_up` two one after the other; any other is the same tensor on both sides.
     """
@@ -28,9 +45,23 @@ class Row:
         return "*" in self.hugging_face[0]
 
     @property
+    def in_experts(self) -> bool:
+        """Whether every expert of every layer has one."""
+        return "#" in self.hugging_face[0]
+
+    @property
     def stacked_names(self) -> tuple[str, ...]:
-        """What checkpoints call it: there the layers of a tensor are one array."""
-        return tuple(name.replace(".*", "") for name in self.megatron)
+        """What checkpoints call it: there the layers of a tensor, and its experts, are one array."""
+        return tuple(name.replace(".*", "").replace(".#", "") for name in self.megatron)
+
+    def names_at(self, place: Place) -> list[str]:
+        """Return the names on the Hugging Face side of one of them."""
+        numbers = dict(zip("*#", map(str, place), strict=False))
+        return [name.replace("*", numbers.get("*", "")).replace("#", numbers.get("#", "")) for name in self.hugging_face]
+
+    def stack(self, num_layers: int, num_experts: int) -> tuple[int, ...]:
+        """Return the axes before those of one of them, in a checkpoint."""
+        return (num_layers, num_experts) if self.in_experts else (num_layers,) if self.in_layers else ()
 
 
 def row(megatron: str, hugging_face: str, dimensions: str) -> Row:
@@ -73,6 +104,19 @@ SHAPE = (
 )
 
 
+def places(rows: tuple[Row, ...], num_layers: int, num_experts: int = 0) -> Iterator[tuple[Row, Place]]:
+    """Yield (row, place) in the order of the model; a tensor that is there once has the place ()."""
+    once = [row for row in rows if not row.in_layers]
+    yield once[0], ()
+    for number in range(num_layers):
+        for row in rows:
+            if row.in_experts:
+                yield from ((row, (number, expert)) for expert in range(num_experts))
+            elif row.in_layers:
+                yield row, (number,)
+    yield from ((row, ()) for row in once[1:])
+
+
 def without(table: tuple, *hugging_face: str) -> tuple:
     """Return a table without the rows whose Hugging Face name ends so."""
     return tuple(r for r in table if not r.hugging_face[0].endswith(hugging_face))
@@ -85,7 +129,13 @@ BIASES = (
     layer("mlp.linear_fc1.bias", "mlp.gate_proj.bias mlp.up_proj.bias", "gate_up"),
     layer("mlp.linear_fc2.bias", "mlp.down_proj.bias", "hidden"),
 )
-# The same with norms of what attention and MLP give, and of all queries and all keys (OLMo 2 and 3).
+# A mixture of experts in place of one MLP.
+EXPERTS = (
+    layer("mlp.router.weight", "mlp.gate.weight", "experts hidden"),
+    layer("mlp.experts.experts.#.linear_fc1.weight", "mlp.experts.#.gate_proj.weight mlp.experts.#.up_proj.weight", "gate_up hidden"),
+    layer("mlp.experts.experts.#.linear_fc2.weight", "mlp.experts.#.down_proj.weight", "hidden feed_forward"),
+)
+# BLOCK with norms of what attention and MLP give, and of all queries and all keys (OLMo 2 and 3).
 OUTPUT_NORMED_BLOCK = (
     *without(BLOCK, "input_layernorm.weight", "post_attention_layernorm.weight"),
     layer("self_attention.q_layernorm.weight", "self_attn.q_norm.weight", "heads"),
@@ -107,6 +157,7 @@ class Family:
     fixed: dict = field(default_factory=dict)  # keys of `model` this family has no choice in, beside the recipe's defaults
     expected: dict = field(default_factory=dict)  # keys of config.json that must say this, or nothing
     rope_base: float = 10000.0  # when config.json is silent
+    aliases: dict[str, str] = field(default_factory=dict)  # keys of config.json that other versions and readers know by another name
     same: dict[str, str] = field(default_factory=dict)  # keys of config.json that must say what another one says
     inverted: tuple[str, ...] = ()  # keys of config.json that divide where the recipe's multiply
     full_attention_interval: int | None = (

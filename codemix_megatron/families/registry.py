@@ -10,18 +10,21 @@ from codemix_megatron.families.granite import GRANITE
 from codemix_megatron.families.layer_kinds import layer_kind_misfits
 from codemix_megatron.families.llama import LLAMA
 from codemix_megatron.families.mistral import MISTRAL
+from codemix_megatron.families.mixtral import MIXTRAL
 from codemix_megatron.families.olmo2 import OLMO2
 from codemix_megatron.families.olmo3 import OLMO3
+from codemix_megatron.families.olmoe import OLMOE
 from codemix_megatron.families.phi3 import PHI3
 from codemix_megatron.families.qwen2 import QWEN2
 from codemix_megatron.families.qwen3 import QWEN3
+from codemix_megatron.families.qwen3_moe import QWEN3_MOE
 from codemix_megatron.families.smollm3 import SMOLLM3
 from codemix_megatron.families.starcoder2 import STARCODER2
 from codemix_megatron.plugins import Plugin, PluginError, plugins_of
 
 __all__ = ["FAMILIES", "all_families", "choose_family"]
 
-EVERY = (LLAMA, MISTRAL, QWEN2, QWEN3, COHERE, OLMO2, OLMO3, STARCODER2, GRANITE, SMOLLM3, COHERE2, PHI3)
+EVERY = (LLAMA, MISTRAL, QWEN2, QWEN3, COHERE, OLMO2, OLMO3, STARCODER2, GRANITE, SMOLLM3, COHERE2, PHI3, OLMOE, QWEN3_MOE, MIXTRAL)
 FAMILIES = {family.model_type: family for family in EVERY}
 # Every family can say these, or config.json has no place for them.
 ANY_FAMILY = {"rope_base", "rope_scaling", "vocab_size", "vocab_padding_multiple", "precision", "dropout", "fp8"}

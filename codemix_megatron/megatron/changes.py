@@ -296,6 +296,21 @@ CHANGES_OF_ALL = (
         "layers take a norm of ours",
     ),
     Change(
+        "expert router",
+        "always",
+        "its scores name a function that only an import of Transformer Engine would bring, in experts that are computed without it",
+        (
+            Replaced(
+                f"{CORE}.transformer.moe.router:router_gating_linear",
+                f"{OURS}.router:router_scores",
+                ("(inp, weight, bias, router_dtype)",),
+                read_by=f"{CORE}.transformer.moe.router:Router.gating",
+            ),
+        ),
+        is_needed=True,
+        versions="<0.17",
+    ),
+    Change(
         "parallel block",
         "always",
         "attention and MLP side by side with one reduction: their linears are kept from communicating, as its shared experts' are",

@@ -4,6 +4,7 @@ import torch
 from megatron.core.transformer import TransformerConfig
 
 from codemix_megatron.errors import RecipeError
+from codemix_megatron.megatron.change import is_here, megatron_version
 from codemix_megatron.megatron.installing import is_active
 from codemix_megatron.megatron.switches import is_left_out
 from codemix_megatron.model.rotary import attention_scale, rotary_magnitude
@@ -14,6 +15,9 @@ from codemix_megatron.recipe.schema import Model, Parallel, Recipe
 __all__ = ["require_engines", "transformer_config"]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+WITH_EXPERTS = "<0.17"  # the versions of megatron-core whose experts were compared with transformers'
 
 
 def leave_as_is(weight: torch.Tensor) -> torch.Tensor:
@@ -44,12 +48,15 @@ def require_engines(recipe: Recipe, device: torch.device) -> None:
     model, transformer_engine = recipe.model, device.type == "cuda" and active_engines()["transformer_engine"]
     if model.fp8 != "off" and not transformer_engine:
         raise RecipeError(f"model.fp8: {model.fp8} needs Transformer Engine on CUDA; set model.fp8=off")
+    if model.num_experts is not None and not is_here(WITH_EXPERTS):
+        raise RecipeError(f"model.num_experts: experts are computed with megatron-core{WITH_EXPERTS}, {megatron_version()} is installed")
     local_only = {
         "norm_position": model.norm_position == "after",
         "qk_norm_width": model.qk_norm_width == "all",
         "normalization": model.normalization == "layernorm_with_bias",
         "activation": model.activation == "gelu",
         "linear_bias": model.linear_bias,
+        "num_experts": model.num_experts is not None,
     }
     if transformer_engine and (asked := [key for key, is_asked in local_only.items() if is_asked]):
         raise RecipeError(
@@ -76,6 +83,23 @@ def layout(parallel: Parallel) -> dict:
         "recompute_granularity": None if parallel.recompute == "none" else parallel.recompute,
         "recompute_method": "uniform" if parallel.recompute == "full" else None,
         "recompute_num_layers": 1 if parallel.recompute == "full" else None,
+    }
+
+
+def experts(model: Model) -> dict:
+    """Return the keys of megatron-core's configuration that make a mixture of experts; each tensor rank has a part of every expert."""
+    if model.num_experts is None:
+        return {}
+    return {
+        "num_moe_experts": model.num_experts,
+        "moe_ffn_hidden_size": model.ffn_size,
+        "moe_router_topk": model.experts_per_token,
+        # Softmax over all and then the largest; or the largest and softmax over them, whose weights add up to 1.
+        "moe_router_pre_softmax": not model.normalize_experts,
+        "moe_router_dtype": "fp32",
+        "moe_router_load_balancing_type": "aux_loss" if model.expert_balance else "none",
+        "moe_aux_loss_coeff": model.expert_balance,
+        "moe_token_dispatcher_type": "allgather",
     }
 
 
@@ -122,6 +146,7 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
         fp8=None if model.fp8 == "off" else "hybrid",  # e4m3 forward, e5m2 for gradients
         fp8_recipe="delayed" if model.fp8 == "off" else model.fp8,
         **layout(parallel),
+        **experts(model),
         bias_activation_fusion=transformer_engine,
         bias_dropout_fusion=on_cuda,
         apply_rope_fusion=transformer_engine,

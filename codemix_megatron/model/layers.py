@@ -131,7 +131,7 @@ def change_residuals(layer: ModuleSpec, config: TransformerConfig, model: Model,
 
 def local_layer(model: Model, norm: type) -> ModuleSpec:
     """Return a layer of Megatron's own linears with our norm, core attention and activation."""
-    is_swiglu = model.activation == "swiglu" and not is_left_out("SwiGLU")
+    activation = SwiGLU if model.activation == "swiglu" and not is_left_out("SwiGLU") else None
     linears = {"linear_fc1": ColumnParallelLinear, "linear_fc2": RowParallelLinear}
     attention = SelfAttentionSubmodules(
         linear_qkv=ColumnParallelLinear, core_attention=ModuleSpec(module=FlashAttention), linear_proj=RowParallelLinear
@@ -143,11 +143,20 @@ def local_layer(model: Model, norm: type) -> ModuleSpec:
         self_attention=ModuleSpec(module=SelfAttention, params={"attn_mask_type": AttnMaskType.causal}, submodules=attention),
         self_attn_bda=get_bias_dropout_add,
         pre_mlp_layernorm=norm,
-        mlp=mlp_of(MLPSubmodules(**linears, activation_func=SwiGLU if is_swiglu else None)),
+        mlp=experts_of(model, activation) if model.num_experts else mlp_of(MLPSubmodules(**linears, activation_func=activation)),
         mlp_bda=get_bias_dropout_add,
         sharded_state_dict_keys_map=KEYS_OF_NORMS,
     )
     return ModuleSpec(module=TransformerLayer, submodules=parts)
+
+
+def experts_of(model: Model, activation: type | None) -> ModuleSpec:
+    """Return megatron-core's mixture of experts, made of its own linears."""
+    from megatron.core.models.gpt.moe_module_specs import get_moe_module_spec
+
+    spec = get_moe_module_spec(use_te=False, num_experts=model.num_experts)
+    spec.submodules.experts.submodules.activation_func = activation
+    return spec
 
 
 def mlp_of(parts: MLPSubmodules) -> Any:

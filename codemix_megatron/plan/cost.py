@@ -21,10 +21,12 @@ class Parameters:
         return self.total - self.embedding
 
 
-def layer_matrices(model: Model) -> int:
-    """Return the matrix entries of one layer: query, key, value, output, gate, up, down."""
+def layer_matrices(model: Model, mlps: int | None = None) -> int:
+    """Return the matrix entries of one layer: query, key, value, output, router, gate, up, down; of all experts, or of `mlps` of them."""
     hidden, query, key_value = model.hidden_size, model.num_attention_heads * model.head_size, model.query_groups * model.head_size
-    return 2 * hidden * (query + key_value) + (model.first_matrices + 1) * hidden * model.ffn_size
+    experts = model.num_experts or 0
+    mlps = max(1, experts) if mlps is None else mlps
+    return 2 * hidden * (query + key_value) + experts * hidden + mlps * (model.first_matrices + 1) * hidden * model.ffn_size
 
 
 def layer_vectors(model: Model) -> int:
@@ -52,11 +54,11 @@ def count_parameters(model: Model, vocab_size: int) -> Parameters:
 
 
 def training_flops_per_token(model: Model, vocab_size: int) -> int:
-    """Count forward + backward: 6 per matrix entry (output layer included) and causal attention once.
+    """Count forward + backward: 6 per matrix entry that a token goes through (output layer included) and causal attention once.
 
     A token attends to half the sequence on average: scores and context take 2 x 2 x heads x sequence / 2
     forward, three times that with backward. Recomputation is not counted (model FLOPs, not hardware FLOPs).
     """
-    matrices = model.num_layers * layer_matrices(model) + model.padded_vocab_size(vocab_size) * model.hidden_size
+    matrices = model.num_layers * layer_matrices(model, model.mlps_per_token) + model.padded_vocab_size(vocab_size) * model.hidden_size
     attention = 6 * model.num_layers * model.num_attention_heads * model.head_size * model.sequence_length
     return 6 * matrices + attention

@@ -85,6 +85,7 @@ def model_arguments(recipe: Recipe, sequence_length: int) -> list[tuple]:
         *([("--kv-channels", model.head_dim)] if model.head_dim else []),
         *([("--add-qkv-bias",)] if model.qkv_bias else []),
         *([("--qk-layernorm",)] if model.qk_norm else []),
+        *expert_arguments(model),
         ("--seq-length", sequence_length),
         ("--max-position-embeddings", model.sequence_length),
         *([("--swiglu",)] if model.activation == "swiglu" else []),
@@ -104,6 +105,22 @@ def model_arguments(recipe: Recipe, sequence_length: int) -> list[tuple]:
         ("--make-vocab-size-divisible-by", model.vocab_padding_multiple // recipe.parallel.tensor),
         *([("--bf16",)] if model.precision == "bf16" else []),
         *([("--fp8-format", "hybrid"), ("--fp8-recipe", model.fp8)] if model.fp8 != "off" else []),
+    ]
+
+
+def expert_arguments(model: Model) -> list[tuple]:
+    """Return what makes a mixture of experts."""
+    if model.num_experts is None:
+        return []
+    return [
+        ("--num-experts", model.num_experts),
+        ("--moe-ffn-hidden-size", model.ffn_size),
+        ("--moe-router-topk", model.experts_per_token),
+        *([] if model.normalize_experts else [("--moe-router-pre-softmax",)]),
+        ("--moe-router-load-balancing-type", "aux_loss" if model.expert_balance else "none"),
+        ("--moe-aux-loss-coeff", plain_number(model.expert_balance)),
+        ("--moe-router-dtype", "fp32"),
+        ("--moe-token-dispatcher-type", "allgather"),
     ]
 
 

@@ -104,8 +104,10 @@ class StageArithmetic:
         """
         model, more = self.model, 1 if self.layers == "local" else 0
         query, key_value = model.num_attention_heads * model.head_size, model.query_groups * model.head_size
-        inner = (model.first_matrices + 1 + more) * model.ffn_size
+        inner = model.mlps_per_token * (model.first_matrices + 1 + more) * model.ffn_size
         split = (2 + more) * (query + key_value) + inner + (query + key_value if model.qk_norm else 0)
+        if model.num_experts:  # each token's copies for its experts, and what they give; probabilities and choice of all experts
+            split += 2 * model.mlps_per_token * model.hidden_size + 4 * model.num_experts
         if model.block == "sequential":
             return 4 * self.residual + split / self.parallel.tensor
         # The parallel block gathers its one norm's output once for all products.
@@ -125,7 +127,7 @@ class StageArithmetic:
     def backward_bytes(self) -> float:
         """Return what backward through one layer needs beside what is kept; with full recomputation all that the layer would keep."""
         model, tensor = self.model, self.parallel.tensor
-        gradients = (model.first_matrices + 1) * model.ffn_size / tensor * self.tokens * self.item
+        gradients = model.mlps_per_token * (model.first_matrices + 1) * model.ffn_size / tensor * self.tokens * self.item
         if self.layers == "transformer_engine":  # and the gradient of its largest matrix in fp32, before it is added
             gradients += (
                 3 * model.hidden_size * self.tokens * self.item + 4 * model.first_matrices * model.ffn_size * model.hidden_size / tensor

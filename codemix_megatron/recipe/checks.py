@@ -6,6 +6,7 @@ from codemix_megatron.plugins import find_plugin
 from codemix_megatron.recipe.batch_sizes import batch_size_faults
 from codemix_megatron.recipe.block_checks import block_faults
 from codemix_megatron.recipe.conversations import conversation_faults
+from codemix_megatron.recipe.expert_checks import expert_faults, expert_layout_faults
 from codemix_megatron.recipe.filtering import filter_faults
 from codemix_megatron.recipe.moving_mixture import is_moving, moving_faults
 from codemix_megatron.recipe.names import name_fault
@@ -28,6 +29,7 @@ def find_faults(recipe: Recipe) -> list[str]:
         *model_faults(recipe),
         *layout_faults(recipe),
         *fp8_faults(recipe),
+        *expert_layout_faults(recipe),
         *batch_faults(recipe),
         *optimizer_faults(recipe),
         *corpus_faults(recipe),
@@ -85,6 +87,8 @@ def model_faults(recipe: Recipe) -> list[str]:
             "sliding_window",
             "full_attention_interval",
             "no_rope_interval",
+            "num_experts",
+            "experts_per_token",
             "vocab_size",
             "vocab_padding_multiple",
         ],
@@ -101,7 +105,7 @@ def model_faults(recipe: Recipe) -> list[str]:
         faults.append(f"model.num_query_groups: {heads} attention heads do not divide into {groups} groups")
     if not 0 <= model.dropout < 1:
         faults.append(f"model.dropout: found {model.dropout}, must be at least 0 and below 1")
-    return faults + block_faults(model)
+    return faults + block_faults(model) + expert_faults(model)
 
 
 def layout_faults(recipe: Recipe) -> list[str]:

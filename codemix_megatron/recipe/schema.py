@@ -93,6 +93,18 @@ class Model:
         "every so many-th layer has no sliding window (OLMo 3, Cohere2 4); default: all have it", None
     )
     no_rope_interval: int | None = says("every so many-th layer has no rotary positions (SmolLM3, Cohere2 4); default: all have them", None)
+    num_experts: int | None = says(
+        "experts of each layer, each an MLP of ffn_hidden_size, of which a router chooses (OLMoE, Qwen3-MoE); default: one MLP for all",
+        None,
+    )
+    experts_per_token: int | None = says("experts that each token goes through", None)
+    normalize_experts: bool = says(
+        "the weights of a token's experts add up to 1 (Qwen3-MoE), or to what softmax over all leaves them", False
+    )
+    expert_balance: float = says(
+        "added to the loss of training in each layer: this times the experts' share of tokens x their mean probability, 1 when all are equal",
+        0.01,
+    )
     tie_embeddings: bool = says("share input and output embedding", True)
     logit_scale: float = says("logits are multiplied by this", 1.0)
     embedding_multiplier: float = says("embeddings are multiplied by this (Granite)", 1.0)
@@ -131,6 +143,11 @@ class Model:
     def head_size(self) -> int:
         """Width of one attention head."""
         return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def mlps_per_token(self) -> int:
+        """MLPs that each token goes through: one, or its experts."""
+        return self.experts_per_token or 1
 
     @property
     def first_matrices(self) -> int:

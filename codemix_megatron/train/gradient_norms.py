@@ -14,15 +14,16 @@ from codemix_megatron.recipe.transfer import is_embedding
 
 __all__ = ["KINDS_OF_WEIGHTS", "gradient_norms", "kind_of_weight"]
 
-KINDS_OF_WEIGHTS = ("embedding", "output", "query_key_value", "attention_output", "mlp_in", "mlp_out", "norms_and_biases")
-PARTS = {"linear_qkv.weight": 2, "linear_proj.weight": 3, "linear_fc1.weight": 4, "linear_fc2.weight": 5}
+KINDS_OF_WEIGHTS = ("embedding", "output", "query_key_value", "attention_output", "mlp_in", "mlp_out", "norms_and_biases", "router")
+PARTS = {"linear_qkv.weight": 2, "linear_proj.weight": 3, "linear_fc1.weight": 4, "linear_fc2.weight": 5, "router.weight": 7}
+NORMS_AND_BIASES = 6
 
 
 def kind_of_weight(name: str) -> int:
     """Return the place in KINDS_OF_WEIGHTS of a parameter of Megatron's."""
     if is_embedding(name):
         return 1 if name.endswith("output_layer.weight") else 0
-    return next((place for ending, place in PARTS.items() if name.endswith(ending)), len(KINDS_OF_WEIGHTS) - 1)
+    return next((place for ending, place in PARTS.items() if name.endswith(ending)), NORMS_AND_BIASES)
 
 
 def gradient_norms(chunks: list, optimizers: list) -> dict[str, float]:

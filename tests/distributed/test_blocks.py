@@ -21,7 +21,15 @@ RELATIVES = {"qkv_bias": True, "qk_norm": True, "head_dim": 32, "sliding_window"
 OUTPUT_NORMED = {"norm_position": "after", "qk_norm": True, "qk_norm_width": "all", "sliding_window": 8, "full_attention_interval": 2,
                  "no_rope_interval": 4, "embedding_multiplier": 2.0, "residual_multiplier": 0.5, "attention_scale": 0.3}  # fmt: skip
 BIASED = {"linear_bias": True, "activation": "gelu", "normalization": "layernorm_with_bias"}
-BLOCKS = {"sequential": {}, "parallel": PAPER, "relatives'": RELATIVES, "output-normed": OUTPUT_NORMED, "biased": BIASED}
+EXPERTS = {"num_experts": 4, "experts_per_token": 2, "expert_balance": 0.1, "qk_norm": True}
+BLOCKS = {
+    "sequential": {},
+    "parallel": PAPER,
+    "relatives'": RELATIVES,
+    "output-normed": OUTPUT_NORMED,
+    "biased": BIASED,
+    "experts'": EXPERTS,
+}
 LAYOUTS = {
     "tensor 2": {"tensor": 2},
     "tensor 2, sequence parallel": {"tensor": 2, "sequence_parallel": True},
@@ -33,8 +41,9 @@ LAYOUTS = {
     "tensor 2, recomputed layers": {"tensor": 2, "sequence_parallel": True, "recompute": "full"},
 }
 # Norms of 4.6 after a step of 0.01: the third step of the relatives is steep enough to blow up rounding a thousandfold.
-NORM_TOLERANCE = {"sequential": 1e-4, "parallel": 1e-4, "relatives'": 1e-3, "output-normed": 1e-4, "biased": 1e-4}
+NORM_TOLERANCE = {"sequential": 1e-4, "parallel": 1e-4, "relatives'": 1e-3, "output-normed": 1e-4, "biased": 1e-4, "experts'": 1e-4}
 LAYOUTS_OF_RELATIVES = ("tensor 2", "tensor 2, sequence parallel", "pipeline 2 x virtual 2")
+LAYOUTS_OF_EXPERTS = ("tensor 2, sequence parallel", "pipeline 2 x virtual 2", "data 2, overlapped", "tensor 2, recomputed layers")
 
 MASKED = {"masked": True, "optimizer": {"weight_decay": 0.0}}
 MASKED_LAYOUTS = ("tensor 2", "tensor 2, sequence parallel", "pipeline 2", "pipeline 2 x virtual 2", "data 2, overlapped")
@@ -42,6 +51,8 @@ MASKED_LAYOUTS = ("tensor 2", "tensor 2, sequence parallel", "pipeline 2", "pipe
 
 def layouts_of(block: str) -> list[str]:
     """Return the layouts a block is trained on."""
+    if block == "experts'":
+        return list(LAYOUTS_OF_EXPERTS)
     return list(LAYOUTS if block in ("sequential", "parallel") else LAYOUTS_OF_RELATIVES)
 
 

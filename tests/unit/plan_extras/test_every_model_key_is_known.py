@@ -30,6 +30,7 @@ OTHER = {  # another value of each key
     "residual_multiplier": 0.2, "attention_scale": 0.1,
     "tie_embeddings": False, "logit_scale": 0.5, "rope_base": 5e5, "rotary_interleaved": True,
     "rope_scaling": RopeScaling(kind="linear", factor=2.0), "normalization_epsilon": 1e-6, "init_std": 0.01, "dropout": 0.1,
+    "num_experts": 4, "experts_per_token": 3, "normalize_experts": True, "expert_balance": 0.1,
     "vocab_size": 6000, "vocab_padding_multiple": 64, "precision": "bf16", "fp8": "delayed",
 }  # fmt: skip
 NO_COST = "changes no count of numbers, products or bytes"
@@ -39,6 +40,8 @@ SILENT = {
     )
     | dict.fromkeys(("rope_base", "rotary_interleaved", "rope_scaling", "normalization_epsilon", "init_std", "normalization"), NO_COST)
     | {
+        "normalize_experts": NO_COST,
+        "expert_balance": NO_COST,
         "sliding_window": "attention is counted as if it saw all: an upper bound",
         "full_attention_interval": "attention is counted as if it saw all: an upper bound",
         "dropout": "masks are drawn again in backward",
@@ -50,7 +53,10 @@ SILENT = {
     )
     | {"vocab_size": "config.json has the tokenizer's ids or more, given by the caller"},
 }
-NEEDS = {"qk_norm_width": {"qk_norm": True}, "full_attention_interval": {"sliding_window": 16}}
+WITH_EXPERTS = {"num_experts": 8, "experts_per_token": 2, "qk_norm": True}
+EXPERT_KEYS = ("num_experts", "experts_per_token", "normalize_experts", "expert_balance")
+NEEDS = {key: {needed: value for needed, value in WITH_EXPERTS.items() if needed != key} for key in EXPERT_KEYS}
+NEEDS |= {"qk_norm_width": {"qk_norm": True}, "full_attention_interval": {"sliding_window": 16}}
 BY_PROPERTY = {"num_query_groups": "query_groups", "head_dim": "head_size", "ffn_hidden_size": "ffn_size",
                "vocab_size": "padded_vocab_size", "vocab_padding_multiple": "padded_vocab_size"}  # fmt: skip
 
