@@ -220,7 +220,9 @@ def parts_of(weights: SafetensorsFolder, dimensions: Dimensions, row: Row, place
 def check_tensors(weights: SafetensorsFolder, model: Model, tokenizer: TokenizerCard) -> None:
     """Raise ConversionError naming each missing, misshapen, unreadable or unknown tensor of the folder."""
     family = family_of_config(read_config(weights.folder), weights.folder)
-    dimensions, wanted, faults = Dimensions(model, model.ids(tokenizer.vocab_size)), {}, []
+    dimensions = Dimensions(model, model.ids(tokenizer.vocab_size))
+    wanted: dict[str, tuple[int, ...]] = {}
+    faults: list[str] = []
     for row, place in places(family.rows(model.tie_embeddings, model.linear_bias), model.num_layers, model.num_experts or 0):
         wanted |= dict(zip(row.names_at(place), dimensions.hugging_face_shapes(row), strict=True))
     for name, shape in wanted.items():
