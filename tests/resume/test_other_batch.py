@@ -1,27 +1,23 @@
 """A branch with other batches, or longer sequences, is what a plain PyTorch loop makes of its parent's checkpoint: weights, Adam's moments, data."""
 
-import json
-import shutil
-
 import numpy as np
 import pytest
 import torch
 import yaml
+from plain_llama import adamw, plain_llama
 from tiny_run import RECIPE
 from whole_checkpoint import tensors_of
 
-from codemix_megatron.checkpoint.card import read_card, write_card
-from codemix_megatron.checkpoint.torch_dist import ShardReader, ShardWriter
 from codemix_megatron.plan.plan import read_manifests
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.train.dataset import RunDataset
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 STEP, STEPS = 12, 4
-# What a branch off a trunk of 12 steps of 8 sequences of 64 tokens has instead: its keys, sequences in a batch, tokens in each, rotary base.
+# What a branch off a trunk of 12 steps of 8 sequences of 64 tokens has instead: its keys, sequences in a batch, tokens in each.
 BRANCHES = {
-    "wider": ({"batch": {"global_sequences": 16}}, 16, 64, 10000.0),
-    "longer": ({"model": {"sequence_length": 128, "rope_base": 50000.0}, "batch": {"global_sequences": 4}}, 4, 128, 50000.0),
+    "wider": ({"batch": {"global_sequences": 16}}, 16, 64),
+    "longer": ({"model": {"sequence_length": 128, "rope_base": 50000.0}, "batch": {"global_sequences": 4}}, 4, 128),
 }
 
 
@@ -35,7 +31,7 @@ def trunk(tiny):
 @pytest.fixture(scope="module", params=list(BRANCHES))
 def branch(tiny, trunk, request):
     """The name of a branch of 4 steps off the trunk."""
-    keys, batch, length, _ = BRANCHES[request.param]
+    keys, batch, length = BRANCHES[request.param]
     phase = {**RECIPE["phases"][1], "tokens": STEPS * batch * length}
     plain = {"name": request.param, **keys, "branch": {"run": "trunk-of-8", "step": STEP}, "phases": [phase]}
     path = tiny.folder / f"{request.param}.yaml"
@@ -45,44 +41,28 @@ def branch(tiny, trunk, request):
     return request.param
 
 
-def exported(tiny, prefix: str) -> dict[str, torch.Tensor]:
-    """Return tensors of the trunk's checkpoint in Hugging Face's layout: its weights, or moments dressed as weights."""
-    from safetensors.torch import load_file
-
-    source, name = (
-        tiny.folder / "trunk-of-8" / "checkpoints" / f"step-{STEP}",
-        "dressed-" + (prefix.split(".")[-2] if prefix else "weights"),
-    )
-    shutil.rmtree(tiny.folder / name, ignore_errors=True)
-    target = tiny.folder / name / "checkpoints" / f"step-{STEP}"
-    target.mkdir(parents=True)
-    for file in ("recipe.yaml", "plan.json", "environment.json"):
-        shutil.copy(tiny.folder / "trunk-of-8" / file, tiny.folder / name / file)
-    tensors, reader = tensors_of(source), ShardReader(source)
-    with ShardWriter(target) as writer:
-        for key in (k for k in tensors if not k.startswith("optimizer.")):
-            writer.add(key, tuple(tensors[key].shape), (0,) * tensors[key].dim(), tensors[prefix + key])
-        for key in reader.objects:
-            writer.copy_object(key, reader.read_object(key))
-        writer.finish()
-    card = read_card(source)
-    write_card(target, {**card, "files": {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in target.iterdir()}})
-    done = tiny.codemix_here("export", tiny.folder / name, tiny.folder / name / "out", "--no-parity")
-    assert done.returncode == 0, done.stderr
-    found = load_file(tiny.folder / name / "out" / "model.safetensors")
-    # The softmax goes over the rows that pad the embedding too; an export cuts them off.
-    return found | {"model.embed_tokens.weight": tensors[prefix + "embedding.word_embeddings.weight"]}
-
-
-def sha256(path) -> str:
-    from codemix_megatron.records.checksum import file_sha256
-
-    return file_sha256(path)
+def parents_values(tiny, branch: str, prefix: str) -> torch.nn.Module:
+    """Return transformers' Llama of the branch's model with the trunk's weights, or one moment of Adam's in their places."""
+    stored = tensors_of(tiny.folder / "trunk-of-8" / "checkpoints" / f"step-{STEP}")
+    values = {}
+    for key, tensor in stored.items():
+        name = key.removeprefix(prefix)
+        if not key.startswith(prefix) or name.startswith("optimizer."):
+            continue
+        if name.startswith("decoder.layers."):
+            name = name.replace("self_attention.linear_qkv.layer_norm_weight", "input_layernorm.weight")
+            name = name.replace("mlp.linear_fc1.layer_norm_weight", "pre_mlp_layernorm.weight")
+            values |= {name.replace("layers.", f"layers.{i}.", 1): part for i, part in enumerate(tensor)}
+        else:
+            values[name] = tensor
+    model = read_recipe(tiny.folder / f"{branch}.yaml").model
+    # The softmax goes over the rows that pad the embedding too.
+    return plain_llama(model, values, len(values["embedding.word_embeddings.weight"]))
 
 
 def rows_of(tiny, branch) -> list[torch.Tensor]:
     """Return each step's rows, read with numpy where the data order says: whole sequences of the branch's length, which follow in the file."""
-    _, batch, length, _ = BRANCHES[branch]
+    _, batch, length = BRANCHES[branch]
     dataset = RunDataset(tiny.folder / f"{branch}.yaml")
     manifests = read_manifests(read_recipe(tiny.folder / f"{branch}.yaml"))
     mixture = dataset.plan.mixture()
@@ -95,22 +75,14 @@ def rows_of(tiny, branch) -> list[torch.Tensor]:
 
 def replica_losses(tiny, branch) -> list[float]:
     """Train the branch's steps with transformers and torch's AdamW on the sequences that follow those the trunk has read."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    weights, first, second = (exported(tiny, prefix) for prefix in ("", "optimizer.state.exp_avg.", "optimizer.state.exp_avg_sq."))
-    config = json.loads((tiny.folder / "dressed-weights" / "out" / "config.json").read_text())
-    config |= {"rope_theta": BRANCHES[branch][3], "max_position_embeddings": BRANCHES[branch][2], "rope_parameters": None}
-    model = LlamaForCausalLM(LlamaConfig(**{**config, "vocab_size": len(weights["model.embed_tokens.weight"])}))
-    assert model.config.rope_theta == BRANCHES[branch][3]
-    model.load_state_dict(weights, strict=False)
-    named = dict(model.named_parameters())
-    groups = [
-        {"params": [p for p in named.values() if (p.dim() > 1) == is_matrix], "weight_decay": 0.1 * is_matrix}
-        for is_matrix in (True, False)
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.95), eps=1e-8)
-    for name, parameter in named.items():
-        optimizer.state[parameter] = {"step": torch.tensor(float(STEP)), "exp_avg": first[name].clone(), "exp_avg_sq": second[name].clone()}
+    model, first, second = (
+        parents_values(tiny, branch, prefix) for prefix in ("", "optimizer.state.exp_avg.", "optimizer.state.exp_avg_sq.")
+    )
+    optimizer = adamw(model, 0.1)
+    for parameter, mean, square in zip(model.parameters(), first.parameters(), second.parameters(), strict=True):
+        optimizer.state[parameter] = {
+            "step": torch.tensor(float(STEP)), "exp_avg": mean.detach().clone(), "exp_avg_sq": square.detach().clone(),
+        }  # fmt: skip
     losses = []
     for rows, event in zip(rows_of(tiny, branch), tiny.events(branch), strict=True):
         logits = model(rows[:, :-1]).logits
@@ -134,7 +106,7 @@ def test_losses_are_those_of_a_plain_loop_with_the_parents_moments(tiny, branch,
 
 
 def test_its_journal_counts_sequences_and_tokens_of_both(tiny, branch):
-    events, (_, batch, length, _) = tiny.events(branch), BRANCHES[branch]
+    events, (_, batch, length) = tiny.events(branch), BRANCHES[branch]
     assert [event["step"] for event in events] == [13, 14, 15, 16]
     assert [event["tokens"] for event in events] == [12 * 8 * 64 + n * batch * length for n in (1, 2, 3, 4)]
     assert all(event["tokens"] == event["sequences"] * length == sum(event["tokens_per_source"].values()) for event in events)
