@@ -71,6 +71,7 @@ CHANGES_BY_VERSION = (
                     " post_process=True, device=None, dtype=None, pg_collection=None, is_mtp_layer=False, name=None)",
                 ),
             ),
+            Mark(f"{CORE}.models.common.embeddings.rotary_pos_embedding:RotaryEmbedding.get_emb", "rotary_interleaved"),
             Mark(f"{HYBRID}.hybrid_block:HybridStack.forward", "final_norm"),
             Mark(f"{HYBRID}.hybrid_block:HybridStack.forward", "post_layer_norm"),
             Replaced(

@@ -36,7 +36,10 @@ def new_hybrid(layer: ModuleSpec, norm: type, parallel: Parallel, **options) -> 
     stages = parallel.pipeline * parallel.virtual_pipeline
     stage = Symbols.ATTENTION * (options["config"].num_layers // stages)
     stack = ModuleSpec(module=Stack, params={"norm": norm}, submodules=HybridStackSubmodules(attention_layer=layer))
-    return Hybrid(hybrid_stack_spec=stack, hybrid_layer_pattern=Symbols.PIPE.join([stage] * stages), **options)
+    model = Hybrid(hybrid_stack_spec=stack, hybrid_layer_pattern=Symbols.PIPE.join([stage] * stages), **options)
+    # HybridModel does not hand this on to its angles: pairs of neighbouring channels would be turned by the angles of others.
+    model.rotary_pos_emb.rotary_interleaved = options["config"].rotary_interleaved
+    return model
 
 
 class Stack(HybridStack):

@@ -23,6 +23,7 @@ JOBS = {
     "pipeline 2, virtual 2": {"parallel": {"pipeline": 2, "virtual_pipeline": 2}},
     "data 2, norms over all heads": {"parallel": {"data": 2}, "model": {"qk_norm": True, "qk_norm_width": "all", "norm_position": "after"}},
     "tensor 2, norms over all heads": {"parallel": {"tensor": 2}, "model": {"qk_norm": True, "qk_norm_width": "all"}},
+    "rotary pairs of neighbours": {"parallel": {"tensor": 2}, "model": {"rotary_interleaved": True, "block": "parallel"}},
     "muP": {"parallel": {"pipeline": 2}, "optimizer": {"transfer": "mup", "base_width": 32}},
     "parallel block, recomputed": {
         "parallel": {"tensor": 2, "recompute": "full"},
