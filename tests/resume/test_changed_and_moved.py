@@ -15,7 +15,7 @@ import yaml
 from tiny_run import PATIENCE_SECONDS, RECIPE, Tiny, clean_environment
 
 pytestmark = pytest.mark.distributed
-LONG = 24  # steps of the first phase
+LONG = 96  # steps of the first phase: far more than pass before a signal arrives
 THIRD = {"name": "third", "tokens": 4 * 512, "mixture": {"snippets": 1.0}, "learning_rate": {"peak": 1e-4}}
 
 

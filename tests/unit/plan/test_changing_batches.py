@@ -176,9 +176,9 @@ def test_corpus_that_only_a_grandparent_has_read_has_to_be_the_same_file():
     recipe = build_recipe(copy.deepcopy(RECIPE), directory="/nowhere")
     per_epoch = {name: source["sequences_per_epoch"] for name, source in parent["sources"].items()}
     same = {name: manifest(name, 100_000) for name in ("prose", "snippets")}
-    assert other_reading(recipe, between, same, per_epoch) == []
+    assert other_reading(recipe, between, same, per_epoch, {}) == []
     other = {**same, "snippets": replace(same["snippets"], bin_sha256="another")}
-    assert ["corpora.snippets is another file" in fault for fault in other_reading(recipe, between, other, per_epoch)] == [True]
-    assert len(other_reading(recipe, between, same, {**per_epoch, "snippets": 7})) == 1
+    assert ["corpora.snippets is another file" in fault for fault in other_reading(recipe, between, other, per_epoch, {})] == [True]
+    assert len(other_reading(recipe, between, same, {**per_epoch, "snippets": 7}, {})) == 1
     before = {**between, "branch": {**between["branch"], "files": {}}}  # as earlier versions wrote it
-    assert other_reading(recipe, before, other, per_epoch) == []
+    assert other_reading(recipe, before, other, per_epoch, {}) == []

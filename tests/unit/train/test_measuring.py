@@ -125,7 +125,7 @@ def test_held_out_windows_in_which_nothing_is_learned_have_no_loss():
         reader=SimpleNamespace(held_out=lambda source, limit, hides: np.zeros((1, 4))),
         recipe=SimpleNamespace(evaluation=SimpleNamespace(held_out_sequences=1)),
         engine=SimpleNamespace(score=lambda rows, source: Losses(sums * source, tokens * source)),
-        manifests=dict.fromkeys(["hidden", "learned"], SimpleNamespace(held_out_tokens=2, held_out_bytes=4)),
+        manifests=dict.fromkeys(["hidden", "learned"], SimpleNamespace(held_out_tokens=2, held_out_bytes=4, loss_mask_sha256="")),
         plan=SimpleNamespace(tokens_at=lambda step: 0),
         state=SimpleNamespace(step=4),
         beat=lambda *_, **__: None,
