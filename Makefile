@@ -40,7 +40,7 @@ swarm-demo: $(STAMP)  ## a swarm of two-phase mixtures of text and code, its bes
 		--objective "text bits_per_byte" --objective "code bits_per_byte" --directory runs/swarm-demo
 	$(BIN)/python benchmarks/swarm.py runs/swarm-demo
 
-test: $(STAMP)  ## all tests that need no GPU, about 20 minutes on two cores
+test: $(STAMP)  ## all tests that need no GPU, about 15 minutes on two cores
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(PYTEST) -m "not gpu and not slow"
 

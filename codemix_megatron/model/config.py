@@ -12,11 +12,9 @@ from codemix_megatron.parallel.device import active_engines
 from codemix_megatron.parallel.fusions import cross_entropy_kernel
 from codemix_megatron.recipe.schema import Model, Parallel, Recipe
 
-__all__ = ["require_engines", "transformer_config"]
+__all__ = ["WITH_EXPERTS", "require_engines", "transformer_config"]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
 WITH_EXPERTS = "<0.17"  # the versions of megatron-core whose experts were compared with transformers'
 
 
