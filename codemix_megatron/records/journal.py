@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from codemix_megatron.errors import CodemixError
+from codemix_megatron.records.appended_lines import end_last_line
 from codemix_megatron.records.atomic import UNENCODABLE, replace_text
 from codemix_megatron.records.event_lines import Event
 from codemix_megatron.records.events import RunEvent, event_of
@@ -41,23 +42,6 @@ class Journal:
         self.handle.flush()
         os.fsync(self.handle.fileno())
         self.handle.close()
-
-
-def end_last_line(path: Path) -> None:
-    """Cut a line off that a crash left torn, as readers leave it out: what is appended to it would be no JSON either."""
-    if not path.is_file() or path.stat().st_size == 0:
-        return
-    with open(path, "rb+") as handle:
-        handle.seek(-1, os.SEEK_END)
-        if handle.read(1) == b"\n":
-            return
-        handle.seek(0)
-        whole, _, last = handle.read().rpartition(b"\n")
-        try:
-            json.loads(last)
-            handle.write(b"\n")  # it lacks its end alone
-        except ValueError:
-            handle.truncate(len(whole) + 1 if whole else 0)
 
 
 def read_events(path) -> list[RunEvent]:

@@ -14,6 +14,7 @@ import orjson
 
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.inference.endpoints import ChatEndpoint
+from codemix_megatron.records.appended_lines import complete_lines, end_last_line
 from codemix_megatron.records.manifest import CorpusManifest
 from codemix_megatron.scoring.scoring_run import ScoredCorpus
 
@@ -86,13 +87,11 @@ def ask_for_labels(
 
 
 def known_documents(path) -> set[int]:
-    """Return the documents a file of labels has; a torn last line is cut off."""
+    """Return the documents a file of labels has; a torn last line is cut off, one that lacks its end alone is kept."""
     if not Path(path).is_file():
         return set()
-    whole, _, torn = Path(path).read_bytes().rpartition(b"\n")
-    if torn:
-        Path(path).write_bytes(whole + b"\n" if whole else b"")
-    return {record["document"] for record in map(orjson.loads, whole.splitlines()) if "document" in record}
+    end_last_line(Path(path))
+    return {record["document"] for record in map(orjson.loads, filter(None, complete_lines(path))) if "document" in record}
 
 
 def ask(endpoint: ChatEndpoint, text: str, language: str) -> int | None:

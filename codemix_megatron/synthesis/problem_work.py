@@ -3,12 +3,12 @@
 import ast
 import hashlib
 import json
-import os
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from codemix_megatron.records.appended_lines import complete_lines, end_last_line
 from codemix_megatron.sandbox.outcome import Limits
 from codemix_megatron.sandbox.running import Sandbox
 from codemix_megatron.synthesis.cross_check import cross_check
@@ -90,11 +90,9 @@ def read_outcomes(path: Path) -> dict[str, bool]:
     """Return the outcomes so far; what cannot be read is run again."""
     if not path.exists():
         return {}
-    whole, _, torn = path.read_bytes().rpartition(b"\n")
-    if torn:
-        os.truncate(path, len(whole) + 1 if whole else 0)
+    end_last_line(path)
     found = {}
-    for line in whole.split(b"\n"):
+    for line in complete_lines(path):
         try:
             key, passed = json.loads(line)
             found[key] = bool(passed)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from codemix_megatron.errors import CorpusError, EvaluationError
 from codemix_megatron.inference.endpoints import NoReplyError
+from codemix_megatron.records.appended_lines import complete_lines, end_last_line
 from codemix_megatron.synthesis.teachers import Request, Teacher
 
 __all__ = ["BudgetSpentError", "Reply", "ReplyLog"]
@@ -99,9 +100,8 @@ def read_replies(path: Path) -> dict[str, Reply]:
     """Return the replies so far; a torn last line is cut off. Raises CorpusError for a file that is no log."""
     if not path.exists():
         return {}
-    whole, _, torn = path.read_bytes().rpartition(b"\n")
     found = {}
-    for number, line in enumerate(whole.split(b"\n"), 1):
+    for number, line in enumerate(complete_lines(path), 1):
         if line:
             try:
                 record = json.loads(line)
@@ -109,6 +109,5 @@ def read_replies(path: Path) -> dict[str, Reply]:
                 found[request] = Reply(**record)
             except (ValueError, KeyError, TypeError, AttributeError) as fault:
                 raise CorpusError(f"{path}:{number}: no reply of a teacher ({fault}); fix or remove the line") from None
-    if torn:
-        os.truncate(path, len(whole) + 1 if whole else 0)
+    end_last_line(path)  # a file that is no log was left as it is
     return found

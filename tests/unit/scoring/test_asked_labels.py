@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from codemix_megatron.cli.main import main
+from codemix_megatron.scoring.labels import known_documents
 
 
 @pytest.fixture
@@ -51,3 +52,13 @@ def test_each_document_is_asked_about_once_and_replies_without_a_number_are_coun
     assert {record["label"] for record in records} == {1, 4}
     out = capsys.readouterr().out
     assert f"{len(records)} labels" in out and ("1 replies held no number" in out) == (len(records) == train - 1)
+
+
+def test_a_label_written_by_hand_whose_line_lacks_its_end_is_kept(tmp_path):
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text('{"document": 1, "label": 4}\n{"text": "of nowhere", "label": 0}\n{"document": 7, "label": 2}')
+    assert known_documents(labels) == {1, 7}
+    assert labels.read_text().splitlines()[-1] == '{"document": 7, "label": 2}' and labels.read_text().endswith("\n")
+    with open(labels, "a") as handle:
+        handle.write('{"document": 8, "lab')
+    assert known_documents(labels) == {1, 7} and labels.read_text().count("\n") == 3
