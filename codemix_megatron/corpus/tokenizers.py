@@ -332,8 +332,15 @@ def recipe_tokenizer(wanted: Tokenizer, path=None) -> DocumentTokenizer:
 
 
 def tokenizer_of(card: TokenizerCard) -> DocumentTokenizer:
-    """Load the tokenizer a corpus was made with, with the ids that begin and end its documents."""
+    """Load the tokenizer a corpus was made with, with the ids that begin and end its documents.
+
+    Raises CorpusError where another file has taken its place: its ids would be other text.
+    """
     tokenizer = load_tokenizer(card.path, special=SpecialTokens(in_documents=tuple(card.tokens_in_documents)))
+    if tokenizer.card.sha256 != card.sha256:
+        raise CorpusError(
+            f"{card.path}: not the file the corpus was made with (sha256 differs); put that back, or name it where a command has --tokenizer"
+        )
     tokenizer.card = replace(
         tokenizer.card, end_of_document_id=card.end_of_document_id, beginning_of_document_id=card.beginning_of_document_id
     )

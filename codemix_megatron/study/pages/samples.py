@@ -1,11 +1,10 @@
 """Documents of the corpora and texts of the models, as the pages show them."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from codemix_megatron.corpus.decoded_samples import decode_documents, draw_documents
 from codemix_megatron.corpus.indexed import IndexedReader
-from codemix_megatron.corpus.tokenizers import DocumentTokenizer, tokenizer_of
+from codemix_megatron.corpus.tokenizers import tokenizer_of
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.printable import printable
 from codemix_megatron.records.item_scores import ItemScores
@@ -40,9 +39,7 @@ class Generation:
 def sample_documents(name: str, manifest: CorpusManifest, count: int, seed: int) -> list[DocumentSample]:
     """Return the beginnings of documents drawn from a corpus; none where its files or its tokenizer are not there any more."""
     try:
-        reader, tokenizer = IndexedReader(manifest.prefix), known_tokenizer(manifest)
-        if tokenizer is None:
-            return []
+        reader, tokenizer = IndexedReader(manifest.prefix), tokenizer_of(manifest.tokenizer)
         drawn = decode_documents(reader, manifest, tokenizer, draw_documents(reader, manifest, count, seed))
         return [
             DocumentSample(
@@ -55,14 +52,6 @@ def sample_documents(name: str, manifest: CorpusManifest, count: int, seed: int)
         ]
     except (CodemixError, OSError):
         return []
-
-
-def known_tokenizer(manifest: CorpusManifest) -> DocumentTokenizer | None:
-    """Return the tokenizer of a corpus where its file still is the one the corpus was made with."""
-    if not Path(manifest.tokenizer.path).is_file():
-        return None
-    tokenizer = tokenizer_of(manifest.tokenizer)
-    return tokenizer if tokenizer.card.sha256 == manifest.tokenizer.sha256 else None
 
 
 def kept_generations(run: RunData, most: int) -> list[Generation]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codemix_megatron.corpus.tokenizers import END_OF_TEXT, load_tokenizer, train_tokenizer
+from codemix_megatron.corpus.tokenizers import END_OF_TEXT, load_tokenizer, tokenizer_of, train_tokenizer
 from codemix_megatron.errors import CorpusError
 
 TEXTS = {
@@ -205,3 +205,14 @@ def test_ids_are_counted_as_the_library_counts_them(shared_data, name):
     path = shared_data / "tokenizers" / name
     highest = max(Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True).values())
     assert load_tokenizer(path).vocab_size == highest + 1
+
+
+def test_another_file_in_the_place_of_a_corpus_tokenizer_is_refused(tmp_path, tokenizer_path):
+    """Its ids would be other text: scored, looked through for evaluation data and shown without a word."""
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(tokenizer_path.read_bytes())
+    card = load_tokenizer(path).card
+    assert tokenizer_of(card).card == card
+    train_tokenizer([f"other words {i}" for i in range(300)], 300, path)
+    with pytest.raises(CorpusError, match="not the file the corpus was made with"):
+        tokenizer_of(card)
