@@ -42,7 +42,6 @@ setup(
             "cli/*.yaml",
             "evaluate/suite_files/*.yaml",
             "evaluate/*.txt",
-            "study/pages/*.html",
             "study/pages/*.css",
             "study/pages/*.js",
         ],

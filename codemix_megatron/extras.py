@@ -20,6 +20,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {  # extra in setup.py -> modules it brings
     "parquet": ("pyarrow",),
     "wiki": ("bs4", "markdownify"),
     "frames": ("pandas",),
+    "score": ("ruff", "lizard", "tree_sitter_language_pack"),
     "scale": ("duckdb",),
     "ray": ("ray",),
 }

@@ -5,7 +5,7 @@ as Markdown, tickets as the threads that `issues:` reads.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -94,47 +94,55 @@ def sort_file(path: Path, found: Sorted, is_mapped: bool) -> None:
 
 def write_pages(pages: list[Path], output: Path, left: Counter) -> int:
     """Write pages as JSON lines of Markdown; count in `left` those that give none. Return how many were written."""
-    count = 0
-    with writing(output) as handle:
-        for path in pages:
-            page = read_page(path)
-            if isinstance(page, BadDocument):
-                left[f"page: {page.reason}"] += 1
-            else:
-                count += 1
-                handle.write(json_line({"text": page[1], "title": page[0], "language": "markdown", "source": str(path)}))
-    return count
+    return write_lines(markdown_of(pages, left), output)
+
+
+def markdown_of(pages: list[Path], left: Counter) -> Iterator[dict]:
+    """Yield the record of each page."""
+    for path in pages:
+        page = read_page(path)
+        if isinstance(page, BadDocument):
+            left[f"page: {page.reason}"] += 1
+        else:
+            yield {"text": page[1], "title": page[0], "language": "markdown", "source": str(path)}
 
 
 def write_tickets(exports: list[Path], output: Path, left: Counter, form: TicketForm | None = None) -> int:
     """Write tickets as JSON lines of threads, by a mapping or by what system they look to be of; count in `left` what is none."""
-    count = 0
-    with writing(output) as handle:
-        for path in exports:
-            for record in read_tickets(path):
-                known = form or TICKET_FORMS.get(form_of(record) or "")
-                thread = thread_of(record, known) if known else None
-                if thread is None:
-                    left["ticket without a title"] += 1
-                else:
-                    count += 1
-                    handle.write(json_line(thread))
-    return count
+    return write_lines(threads_of(exports, left, form), output)
+
+
+def threads_of(exports: list[Path], left: Counter, form: TicketForm | None) -> Iterator[dict]:
+    """Yield the thread of each ticket."""
+    for record in (record for path in exports for record in read_tickets(path)):
+        known = form or TICKET_FORMS.get(form_of(record) or "")
+        thread = thread_of(record, known) if known else None
+        if thread is None:
+            left["ticket without a title"] += 1
+        else:
+            yield thread
 
 
 def write_markup(repositories: list[Path], output: Path) -> int:
     """Write the markup of repositories as JSON lines, for no folder can be in two corpora. Return how many were written."""
+    return write_lines(markup_of(repositories), output)
+
+
+def markup_of(repositories: list[Path]) -> Iterator[dict]:
+    """Yield the record of each file of markup."""
+    for folder in repositories:
+        if any(is_wanted(path, "markup") for path in walk_folder(folder)):
+            inputs = find_inputs(CorpusSpec(kind="markup", documents=(str(folder),)), where="markup")
+            for document in (document for file in inputs for document in file.read() if not isinstance(document, BadDocument)):
+                yield {"text": document.text, "language": document.language, "license": document.licence, "source": folder.name}
+
+
+def write_lines(records: Iterable[dict], output: Path) -> int:
+    """Write records as JSON lines; return how many."""
     count = 0
     with writing(output) as handle:
-        for folder in repositories:
-            if not any(is_wanted(path, "markup") for path in walk_folder(folder)):
-                continue
-            for file in find_inputs(CorpusSpec(kind="markup", documents=(str(folder),)), where="markup"):
-                for document in file.read():
-                    if not isinstance(document, BadDocument):
-                        count += 1
-                        about = {"language": document.language, "license": document.licence, "source": folder.name}
-                        handle.write(json_line({"text": document.text, **about}))
+        for count, record in enumerate(records, 1):  # noqa: B007
+            handle.write(json_line(record))
     return count
 
 

@@ -19,6 +19,7 @@ from codemix_megatron.corpus.reencoding_check import RareIds, reencode_documents
 from codemix_megatron.corpus.score_table import check_score_table
 from codemix_megatron.corpus.tokenizers import DocumentTokenizer, tokenizer_of
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.records.checksum import file_sha256
 from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard, loss_mask_path, manifest_path
 
 __all__ = ["Checked", "check_corpus", "corpus_prefix"]
@@ -153,8 +154,7 @@ def check_tokens(
         checked.differs(f"{path}: sha256", digest.hexdigest(), checked.manifest.bin_sha256)
         index = Path(f"{checked.prefix}.idx")
         if index.is_file():
-            with open(index, "rb") as handle:
-                checked.differs(f"{index}: sha256", hashlib.file_digest(handle, "sha256").hexdigest(), checked.manifest.idx_sha256)
+            checked.differs(f"{index}: sha256", file_sha256(index), checked.manifest.idx_sha256)
 
 
 def blocks_of(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -252,8 +252,7 @@ def check_loss_mask(checked: Checked, manifest: CorpusManifest) -> None:
         return
     path = Path(loss_mask_path(checked.prefix))
     try:
-        with open(path, "rb") as handle:
-            checked.differs(f"{path}: sha256", hashlib.file_digest(handle, "sha256").hexdigest(), manifest.loss_mask_sha256)
+        checked.differs(f"{path}: sha256", file_sha256(path), manifest.loss_mask_sha256)
         checked.differs(f"{path}: bytes", path.stat().st_size, -(-manifest.num_tokens // 8))
         checked.differs(f"{manifest_path(checked.prefix)}: learned_tokens", manifest.learned_tokens, count_learned_bits(manifest))
     except OSError as fault:

@@ -15,7 +15,7 @@ from pathlib import Path
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.readers.streams import open_unpacked
 
-__all__ = ["Candidate", "Keys", "read_candidates"]
+__all__ = ["Candidate", "Keys", "numbered_lines", "read_candidates"]
 
 SOLUTION_KEYS = ("solutions", "solution", "canonical_solution", "code", "completion")
 TEST_KEYS = ("tests", "test", "test_list", "test_code")

@@ -12,6 +12,7 @@ import numpy as np
 
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.atomic import writing
+from codemix_megatron.records.checksum import file_sha256
 from codemix_megatron.records.manifest import CorpusManifest, read_remote_bytes, scores_path
 
 __all__ = ["check_score_table", "kept_scores", "read_score", "read_scores", "write_scores"]
@@ -27,10 +28,8 @@ def write_scores(manifest: CorpusManifest, columns: Mapping[str, np.ndarray], ma
     arrays = {name: pa.array(np.asarray(values, dtype=np.float64), mask=np.isnan(values)) for name, values in columns.items()}
     with writing(scores_path(manifest.prefix), "wb") as handle:
         parquet.write_table(pa.table(arrays), handle, compression="zstd")
-    with open(scores_path(manifest.prefix), "rb") as handle:
-        sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
     told = {name: {**made_by[name], **described(values)} for name, values in columns.items()}
-    written = replace(manifest, scores_sha256=sha256, scores=told)
+    written = replace(manifest, scores_sha256=file_sha256(scores_path(manifest.prefix)), scores=told)
     written.write()
     return written
 

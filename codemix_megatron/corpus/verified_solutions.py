@@ -19,6 +19,7 @@ from pathlib import Path
 from codemix_megatron.corpus.problems import Candidate, Keys, read_candidates
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.atomic import json_line, read_json, without_surrogates, write_json, writing
+from codemix_megatron.records.checksum import file_sha256
 from codemix_megatron.sandbox.outcome import Limits
 from codemix_megatron.sandbox.running import Sandbox
 
@@ -48,8 +49,7 @@ class Verification:
         """Return all that decides the outcomes."""
         digest = hashlib.sha256()
         for path in self.paths:
-            with open(path, "rb") as handle:
-                digest.update(hashlib.file_digest(handle, "sha256").digest())
+            digest.update(bytes.fromhex(file_sha256(path)))
         return {
             "version": VERSION,
             "problems": [str(path) for path in self.paths],

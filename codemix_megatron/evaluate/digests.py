@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["file_digest", "folder_digest", "named_files", "task_digest", "text_keys"]
+from codemix_megatron.records.checksum import file_sha256
+
+__all__ = ["folder_digest", "named_files", "task_digest", "text_keys"]
 
 SCORING_VERSION = 2  # raise it when the same inputs would give other scores
 KEY_CHARACTERS = 12
@@ -15,16 +17,10 @@ PATH = re.compile(r"[^\s'\"\[\]{},]*/[^\s'\"\[\]{},]+")
 NOT_THE_MODEL = {"README.md", "export.json", "training_args.bin"}
 
 
-def file_digest(path) -> str:
-    """Return the sha256 of a file."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def folder_digest(folder) -> str:
     """Return the digest of a model's folder: names and contents of the files in it that make the model."""
     paths = sorted(p for p in Path(folder).iterdir() if p.is_file() and p.name not in NOT_THE_MODEL)
-    return hashlib.sha256(json.dumps([(p.name, file_digest(p)) for p in paths]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([(p.name, file_sha256(p)) for p in paths]).encode()).hexdigest()
 
 
 def named_files(definition: Path, directory: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from codemix_megatron.corpus.tokenizers import tokenizer_of
 from codemix_megatron.errors import EvaluationError
-from codemix_megatron.evaluate.digests import file_digest
+from codemix_megatron.records.checksum import file_sha256
 from codemix_megatron.records.manifest import CorpusManifest
 
 __all__ = ["OtherTokenizer", "reader_of"]
@@ -18,7 +18,7 @@ def reader_of(model, manifest: CorpusManifest):
     """Return what reads a corpus's ids for a model: the model itself where the tokenizer is its own, else an OtherTokenizer."""
     folder = getattr(model, "folder", None)
     files = [Path(folder) / name for name in TOKENIZER_FILES] if folder is not None else []
-    if not files or any(path.is_file() and file_digest(path) == manifest.tokenizer.sha256 for path in files):
+    if not files or any(path.is_file() and file_sha256(path) == manifest.tokenizer.sha256 for path in files):
         return model
     return OtherTokenizer(model, manifest)
 

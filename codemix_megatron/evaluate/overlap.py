@@ -15,10 +15,11 @@ from codemix_megatron.analysis.estimates import estimate_mean
 from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.tokenizers import tokenizer_of
 from codemix_megatron.errors import CorpusError
-from codemix_megatron.evaluate.digests import file_digest, task_digest
+from codemix_megatron.evaluate.digests import task_digest
 from codemix_megatron.filters.contamination import SHORT_WORDS, ContaminationIndex, build_contamination_index, read_items
 from codemix_megatron.inference.progress import Progress, silent
 from codemix_megatron.records.atomic import read_json, write_json
+from codemix_megatron.records.checksum import file_sha256
 from codemix_megatron.records.item_scores import ItemScores
 from codemix_megatron.records.manifest import CorpusManifest
 from codemix_megatron.records.scores import TaskScore
@@ -38,7 +39,7 @@ def find_overlaps(
     Raises CorpusError for data that are no JSON lines: their items cannot be told from each other.
     """
     data = sorted(set(data))
-    names = {path: file_digest(path) for path in data}  # two suites may call their files the same
+    names = {path: file_sha256(path) for path in data}  # two suites may call their files the same
     digest = task_digest(
         "",
         ngram_words=NGRAM_WORDS,

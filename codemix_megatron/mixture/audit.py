@@ -7,6 +7,7 @@ journal and trackers count. In a window each of them holds a token. A packed seq
 so that the languages of a source add up to what the journal says of it, whatever the packing.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from codemix_megatron.mixture.packing import Packing
 from codemix_megatron.mixture.sequence_reader import SequenceReader
 from codemix_megatron.records.manifest import CorpusManifest
 
-__all__ = ["EMPTY", "DocumentLanguages", "audit", "count_buckets", "count_learned", "piece_ranges"]
+__all__ = ["EMPTY", "DocumentLanguages", "audit", "count_buckets", "count_learned", "read_ranges"]
 
 BATCH_POSITIONS = 1 << 16
 READ_TOKENS = 1 << 22
@@ -51,6 +52,16 @@ class DocumentLanguages:
         return (self.up_to(starts + lengths) - self.up_to(starts)).sum(axis=1)
 
 
+def trained_positions(first: int, end: int, skipped=(), at_a_time: int = BATCH_POSITIONS) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (position up to which all are done with these, positions) of [first, end), without the (first, end) ranges of `skipped`."""
+    for begin in range(first, end, at_a_time):
+        done = min(begin + at_a_time, end)
+        positions = np.arange(begin, done)
+        for low, high in skipped:
+            positions = positions[(positions < low) | (positions >= high)]
+        yield done, positions
+
+
 def audit(
     mixture: Mixture,
     manifests: list[CorpusManifest],
@@ -68,10 +79,7 @@ def audit(
     """
     languages = [DocumentLanguages(manifest) for manifest in manifests]
     totals = [[np.zeros(len(known.names) + 1, dtype=np.int64) for known in languages] for _ in range(mixture.num_phases)]
-    for first in range(mixture.first, sequences_seen, BATCH_POSITIONS):
-        positions = np.arange(first, min(first + BATCH_POSITIONS, sequences_seen))
-        for begin, end in skipped:
-            positions = positions[(positions < begin) | (positions >= end)]
+    for done, positions in trained_positions(mixture.first, sequences_seen, skipped):
         located = mixture.locate(positions)
         for phase in np.unique(located.phase):
             for source in np.unique(located.source[located.phase == phase]):
@@ -79,17 +87,14 @@ def audit(
                 starts, lengths = predicting_ranges(drawn, sequence_length, packings[source] if packings else None)
                 totals[phase][source][:-1] += languages[source].count(starts, lengths)
                 totals[phase][source][-1] += len(drawn) * sequence_length - lengths.sum()
-        progress(min(first + BATCH_POSITIONS, sequences_seen), sequences_seen)
+        progress(done, sequences_seen)
     return [[named_counts(known.names, counts) for known, counts in zip(languages, row, strict=True)] for row in totals]
 
 
 def count_buckets(mixture: Mixture, sequences_seen: int, skipped=()) -> dict[str, np.ndarray]:
     """Return source -> sequences read of each of its buckets, of sources with buckets, walking all positions."""
     totals: dict[str, np.ndarray] = {}
-    for first in range(mixture.first, sequences_seen, BATCH_POSITIONS) if mixture.streams.rounds else ():
-        positions = np.arange(first, min(first + BATCH_POSITIONS, sequences_seen))
-        for begin, end in skipped:
-            positions = positions[(positions < begin) | (positions >= end)]
+    for _, positions in trained_positions(mixture.first, sequences_seen, skipped) if mixture.streams.rounds else ():
         for name, counts in mixture.buckets_of(mixture.locate(positions)).items():
             totals[name] = totals.get(name, np.zeros_like(counts)) + counts
     return totals
@@ -100,16 +105,12 @@ def count_learned(
 ) -> list[list[int]]:
     """Return how many tokens counted in the loss, a row per phase and an entry per source, by reading every row again."""
     totals = np.zeros((mixture.num_phases, len(mixture.sources)), dtype=np.int64)
-    step = max(1, READ_TOKENS // reader.sequence_length)
-    for first in range(mixture.first, sequences_seen, step):
-        positions = np.arange(first, min(first + step, sequences_seen))
-        for begin, end in skipped:
-            positions = positions[(positions < begin) | (positions >= end)]
+    for done, positions in trained_positions(mixture.first, sequences_seen, skipped, max(1, READ_TOKENS // reader.sequence_length)):
         located = mixture.locate(positions)
         rows = reader.read(located.source, located.sequence, located.epoch)
         counted = (rows[:, 1:].astype(np.int32) >= 0).sum(axis=1)
         np.add.at(totals, (located.phase, located.source), counted)
-        progress(min(first + step, sequences_seen), sequences_seen)
+        progress(done, sequences_seen)
     return totals.tolist()
 
 
@@ -126,6 +127,13 @@ def predicting_ranges(sequences: np.ndarray, sequence_length: int, packing: Pack
     last_pieces = np.cumsum(packing.first[sequences + 1] - packing.first[sequences]) - 1
     lengths[last_pieces] -= 1
     return starts, lengths
+
+
+def read_ranges(sequences: np.ndarray, sequence_length: int, packing: Packing | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return (start, length) of the stretches of tokens that sequences hold, the last label's token included."""
+    if packing is None:
+        return sequences * sequence_length, np.full(len(sequences), sequence_length + 1)
+    return piece_ranges(packing, sequences)
 
 
 def piece_ranges(packing: Packing, sequences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

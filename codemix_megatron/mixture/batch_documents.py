@@ -3,7 +3,7 @@
 import numpy as np
 
 from codemix_megatron.corpus.indexed import IndexedReader
-from codemix_megatron.mixture.audit import piece_ranges
+from codemix_megatron.mixture.audit import read_ranges
 from codemix_megatron.mixture.mixture import Mixture
 from codemix_megatron.mixture.packing import Packing
 from codemix_megatron.mixture.remote import is_remote
@@ -29,10 +29,7 @@ def documents_at(
         if is_remote(manifest.prefix):
             continue
         drawn = located.sequence[located.source == source]
-        if packings and (packing := packings[source]) is not None:
-            starts, lengths = piece_ranges(packing, drawn)
-        else:
-            starts, lengths = drawn * sequence_length, np.full(len(drawn), sequence_length + 1)
+        starts, lengths = read_ranges(drawn, sequence_length, packings[source] if packings else None)
         ends = np.cumsum(np.asarray(IndexedReader(manifest.prefix).document_lengths[: manifest.train_documents], dtype=np.int64))
         first, last = np.searchsorted(ends, starts, side="right"), np.searchsorted(ends, starts + lengths - 1, side="right")
         numbers = {n for begin, end in zip(first.tolist(), last.tolist(), strict=True) for n in range(begin, end + 1)}

@@ -3,7 +3,7 @@
 import numpy as np
 
 from codemix_megatron.corpus.indexed import IndexedReader
-from codemix_megatron.mixture.audit import piece_ranges
+from codemix_megatron.mixture.audit import read_ranges
 from codemix_megatron.mixture.mixture import Mixture
 from codemix_megatron.mixture.packing import Packing
 from codemix_megatron.records.manifest import CorpusManifest
@@ -27,10 +27,7 @@ def documents_read(
         located = mixture.locate(np.arange(first, min(first + BATCH_POSITIONS, sequences_seen)))
         for source in np.unique(located.source):
             drawn = located.sequence[located.source == source]
-            if packings and (packing := packings[source]) is not None:
-                starts, lengths = piece_ranges(packing, drawn)
-            else:  # the label of a window's last token is read too
-                starts, lengths = drawn * sequence_length, np.full(len(drawn), sequence_length + 1)
+            starts, lengths = read_ranges(drawn, sequence_length, packings[source] if packings else None)
             np.add.at(changes[source], np.searchsorted(ends[source], starts, side="right"), 1)
             last = np.searchsorted(ends[source], starts + lengths - 1, side="right")
             np.add.at(changes[source], np.minimum(last + 1, len(ends[source])), -1)

@@ -1,5 +1,7 @@
 """The reader of a recipe's sequences: packed, windows, or by buckets; rewritten for infilling, with what is not learned hidden."""
 
+import numpy as np
+
 from codemix_megatron.mixture.buckets import bucket_packing, documents_in_buckets
 from codemix_megatron.mixture.fill_in_the_middle import middle_filler
 from codemix_megatron.mixture.packing import PackedReader, Packing, pack
@@ -7,7 +9,7 @@ from codemix_megatron.mixture.sequence_reader import SequenceReader
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.manifest import CorpusManifest
 
-__all__ = ["recipe_packings", "recipe_reader", "source_buckets"]
+__all__ = ["recipe_packings", "recipe_reader", "sequences_of_buckets"]
 
 
 def recipe_reader(recipe: Recipe, manifests: dict[str, CorpusManifest], *, rewrites: bool = True) -> SequenceReader:
@@ -26,15 +28,14 @@ def recipe_packings(recipe: Recipe, manifests: dict[str, CorpusManifest]) -> lis
     if not packs and not any(name in recipe.sources for name in manifests):
         return None
     return [
-        source_buckets(recipe, name, manifest)[0] if name in recipe.sources else pack(manifest, length) if packs else None
+        sequences_of_buckets(recipe, name, manifest)[0] if name in recipe.sources else pack(manifest, length) if packs else None
         for name, manifest in manifests.items()
     ]
 
 
-def source_buckets(recipe: Recipe, name: str, manifest: CorpusManifest) -> tuple[Packing, list[int]]:
-    """Return the sequences of a source's buckets, one bucket after the other, and how many each has."""
-    spec = recipe.sources[name]
+def sequences_of_buckets(recipe: Recipe, name: str, manifest: CorpusManifest) -> tuple[Packing, list[int], np.ndarray]:
+    """Return the sequences of a source's buckets, one bucket after the other, how many each has, and the bucket of each document."""
+    spec, best_fit = recipe.sources[name], recipe.sequences.packing == "best_fit"
     buckets = documents_in_buckets(manifest, spec, f"sources.{name}")
-    return bucket_packing(
-        manifest, buckets, len(spec.epochs) + 1, recipe.model.sequence_length, best_fit=recipe.sequences.packing == "best_fit"
-    )  # fmt: skip
+    packing, counts = bucket_packing(manifest, buckets, len(spec.epochs) + 1, recipe.model.sequence_length, best_fit=best_fit)
+    return packing, counts, buckets

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from codemix_megatron.errors import RecipeError
-from codemix_megatron.mixture.buckets import Round, bucket_names, documents_in_buckets, readings
-from codemix_megatron.mixture.recipe_reader import source_buckets
+from codemix_megatron.mixture.buckets import Round, bucket_names, readings
+from codemix_megatron.mixture.recipe_reader import sequences_of_buckets
 from codemix_megatron.plan.assumed import AssumedCorpus
 from codemix_megatron.recipe.schema import Recipe
 
@@ -31,8 +31,7 @@ def plan_buckets(recipe: Recipe, manifests: Mapping) -> dict[str, dict]:
 def buckets_of(recipe: Recipe, name: str, manifest) -> dict:
     """Return the buckets of one source."""
     spec = recipe.sources[name]
-    of_document = documents_in_buckets(manifest, spec, f"sources.{name}")
-    _, stored = source_buckets(recipe, name, manifest)
+    _, stored, of_document = sequences_of_buckets(recipe, name, manifest)
     sequences = [math.ceil(count * recipe.sequences.corpus_share) for count in stored]
     counts = [round(reading * count) for reading, count in zip(readings(spec), sequences, strict=True)]
     if not sum(counts):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from codemix_megatron.recipe.fields import says
@@ -168,7 +168,7 @@ PRESETS: dict[str, dict[str, object]] = {
 
 def with_presets(spec: FilterSpec) -> FilterSpec:
     """Return the filters with those of its presets filled in where nothing else is set."""
-    unset = {f.name: getattr(FilterSpec(), f.name) for f in fields(spec)}
+    unset = vars(FilterSpec())
     filled: dict[str, Any] = {
         name: value for preset in spec.presets for name, value in PRESETS[preset].items() if getattr(spec, name) == unset[name]
     }  # fmt: skip

@@ -270,18 +270,23 @@ def read_scalar(hint, value, path: str, faults: Faults):
 
 def read_corpora(value, path: str, faults: Faults):
     """Read the mapping name -> CorpusSpec."""
-    if not isinstance(value, dict) or not value:
+    if not value:
         faults.append(f"{path}: found {kind_of(value)}, needs a mapping of corpus names")
         return None
-    return {str(name): read_block(CorpusSpec, spec, join(path, name), faults) for name, spec in value.items()}
+    return read_blocks(CorpusSpec, value, path, faults, "of corpus names")
 
 
 def read_sources(value, path: str, faults: Faults):
     """Read the mapping name of a corpus -> Source."""
+    return read_blocks(Source, value, path, faults, "such as {code: {by: quality, buckets: [0.5], epochs: [0, 2]}}")
+
+
+def read_blocks(declared: type, value, path: str, faults: Faults, what: str):
+    """Read a mapping name -> block; `what` says in a fault which mapping it should be."""
     if not isinstance(value, dict):
-        faults.append(f"{path}: found {kind_of(value)}, needs a mapping such as {{code: {{by: quality, buckets: [0.5], epochs: [0, 2]}}}}")
+        faults.append(f"{path}: found {kind_of(value)}, needs a mapping {what}")
         return None
-    return {str(name): read_block(Source, spec, join(path, name), faults) for name, spec in value.items()}
+    return {str(name): read_block(declared, plain, join(path, name), faults) for name, plain in value.items()}
 
 
 def read_rates(value, path: str, faults: Faults):

@@ -7,29 +7,50 @@ from string import Template
 
 from codemix_megatron.report.blocks import NOT_DRAWN, Bullets, Card, Cell, Details, Figure, Missing, Paragraph, Report, Table
 
-__all__ = ["block_html", "page"]
+__all__ = ["block_html", "html_page", "page"]
 
 MOST_SIDE_BY_SIDE = 5  # columns from which rows become lists on a narrow screen
 
 
 def page(report: Report) -> str:
     """Return the HTML of a report."""
-    files = resources.files("codemix_megatron.report")
-    sections = [
-        f'<section id="{section.anchor}">\n<h2>{escape(section.title)}</h2>\n' + "\n".join(map(block_html, section.blocks)) + "\n</section>"
-        for section in report.sections
-    ]
-    return Template(files.joinpath("page.html").read_text(encoding="utf-8")).substitute(
-        title=escape(report.title),
+    return html_page(
+        report.title,
+        report.lead,
+        [(section.anchor, section.title, "\n".join(map(block_html, section.blocks))) for section in report.sections],
         eyebrow=escape(report.eyebrow),
-        lead=escape(report.lead),
-        status=escape(report.status),
-        status_tone=report.status_tone,
-        date=escape(report.date),
-        links="".join(f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in report.sections),
+        standing=f'<span class="status {report.status_tone}">{escape(report.status)}</span><span class="date">{escape(report.date)}</span>',
         cards='<div class="cards">\n' + "\n".join(map(card_html, report.cards.cards)) + "\n</div>" if report.cards else "",
-        sections="\n".join(sections),
-        style=files.joinpath("style.css").read_text(encoding="utf-8"),
+    )
+
+
+def html_page(
+    title: str,
+    lead: str,
+    sections: list[tuple[str, str, str]],
+    *,
+    eyebrow: str = "",
+    standing: str = "",
+    cards: str = "",
+    style: str = "",
+    scripts: str = "",
+    records: str = "the run",
+) -> str:
+    """Return a page of sections (anchor, title, HTML); title and lead are text, all else is HTML. `style` is added to that of reports."""
+    files = resources.files("codemix_megatron.report")
+    return Template(files.joinpath("page.html").read_text(encoding="utf-8")).substitute(
+        title=escape(title),
+        lead=escape(lead),
+        links="".join(f'<a href="#{anchor}">{escape(heading)}</a>' for anchor, heading, _ in sections),
+        sections="\n".join(
+            f'<section id="{anchor}">\n<h2>{escape(heading)}</h2>\n{html}\n</section>' for anchor, heading, html in sections
+        ),
+        eyebrow=eyebrow,
+        standing=standing,
+        cards=cards,
+        style=files.joinpath("style.css").read_text(encoding="utf-8") + style,
+        scripts=scripts,
+        records=records,
     )
 
 

@@ -24,7 +24,7 @@ from codemix_megatron.report.training_curves import training_seconds
 from codemix_megatron.report.verdicts import judge
 from codemix_megatron.report.wording import count, duration, flops_per_second, join_words, percent, plural, short_count
 
-__all__ = ["study_sections"]
+__all__ = ["study_sections", "variant_blocks"]
 
 
 def study_sections(view: StudyView) -> list[Section]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from codemix_megatron.errors import CorpusError
+from codemix_megatron.extras import require
 from codemix_megatron.recipe.languages import PROGRAMMING, canonical_language
 from codemix_megatron.scoring.scorer import Columns, Documents, empty_column
 
@@ -19,10 +19,8 @@ class FunctionComplexity:
     is_model = False
 
     def __init__(self) -> None:
-        try:
-            self.settings = {"by": f"lizard {importlib.metadata.version('lizard')}"}
-        except importlib.metadata.PackageNotFoundError:
-            raise CorpusError("lizard is not installed, which counts complexity: pip install 'codemix_megatron[score]'") from None
+        require("lizard", "--scores complexity")
+        self.settings = {"by": f"lizard {importlib.metadata.version('lizard')}"}
 
     def score(self, documents: Documents) -> Columns:
         """Return the columns."""

@@ -3,7 +3,6 @@
 The file is an .npz without pickles: weights, intercept, and as JSON what it was trained on. scikit-learn hashes and fits.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.atomic import writing
+from codemix_megatron.records.checksum import file_sha256
 from codemix_megatron.scoring.scorer import Columns, Documents, empty_column
 
 __all__ = ["LinearClassifier", "LinearModel", "train_linear"]
@@ -91,7 +91,7 @@ class LinearClassifier:
 
     def __init__(self, path, column: str = "quality"):
         self.model, self.columns = LinearModel.read(path), (column,)
-        self.settings = {"by": Path(path).name, "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16], **self.model.about}
+        self.settings = {"by": Path(path).name, "sha256": file_sha256(path)[:16], **self.model.about}
 
     def score(self, documents: Documents) -> Columns:
         """Return the column; an empty document has no number."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from codemix_megatron.errors import MACHINE_FAULT, CorpusError
+from codemix_megatron.extras import require
 from codemix_megatron.recipe.languages import canonical_language
 from codemix_megatron.scoring.scorer import Columns, Documents, empty_column
 
@@ -26,13 +27,11 @@ MEMORY_FOLDER = Path("/dev/shm")
 
 
 def find_ruff() -> str:
-    """Return the path of ruff; raises CorpusError where it is not installed."""
-    try:
-        from ruff import find_ruff_bin
+    """Return the path of ruff; raises CodemixError where it is not installed."""
+    require("ruff", "--scores lint")
+    from ruff import find_ruff_bin
 
-        return os.fspath(find_ruff_bin())
-    except (ImportError, FileNotFoundError):
-        raise CorpusError("ruff is not installed, which lints Python: pip install 'codemix_megatron[score]'") from None
+    return os.fspath(find_ruff_bin())
 
 
 class PythonLint:

@@ -6,7 +6,7 @@ import importlib.metadata
 import warnings
 from typing import Any
 
-from codemix_megatron.errors import CorpusError
+from codemix_megatron.extras import require
 from codemix_megatron.recipe.languages import canonical_language
 from codemix_megatron.scoring.scorer import Columns, Documents, empty_column
 
@@ -28,10 +28,8 @@ class ParseErrors:
     is_model = False
 
     def __init__(self) -> None:
-        try:
-            self.settings = {"by": f"ast, {PACKAGE} {importlib.metadata.version(PACKAGE)}"}
-        except importlib.metadata.PackageNotFoundError:
-            raise CorpusError(f"{PACKAGE} is not installed, which parses code: pip install 'codemix_megatron[score]'") from None
+        require("tree_sitter_language_pack", "--scores parse")
+        self.settings = {"by": f"ast, {PACKAGE} {importlib.metadata.version(PACKAGE)}"}
 
     def score(self, documents: Documents) -> Columns:
         """Return the columns; documents of languages without a grammar have none."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from codemix_megatron.records.checksum import file_sha256
 from codemix_megatron.scoring.scorer import Columns, Documents, empty_column
 
 __all__ = ["DocumentPerplexity", "folder_settings"]
@@ -44,6 +45,5 @@ def folder_settings(folder) -> dict:
     digest = hashlib.sha256()
     for path in sorted(Path(folder).iterdir()):
         if path.suffix in (".json", ".safetensors", ".bin"):
-            with open(path, "rb") as handle:
-                digest.update(path.name.encode() + hashlib.file_digest(handle, "sha256").digest())
+            digest.update(path.name.encode() + bytes.fromhex(file_sha256(path)))
     return {"by": Path(folder).resolve().name, "sha256": digest.hexdigest()[:16]}

@@ -23,6 +23,7 @@ from codemix_megatron.corpus.score_table import read_scores, write_scores
 from codemix_megatron.corpus.tokenizers import tokenizer_of
 from codemix_megatron.errors import MACHINE_FAULT, CorpusError
 from codemix_megatron.records.atomic import writing
+from codemix_megatron.records.checksum import file_sha256
 from codemix_megatron.records.manifest import CorpusManifest
 from codemix_megatron.scoring.document_bytes import DocumentBytes
 from codemix_megatron.scoring.scorer import Columns, Documents, Scorer
@@ -110,8 +111,7 @@ def refuse_twice(scorers: Sequence[Scorer]) -> None:
 
 def check_file(manifest: CorpusManifest) -> None:
     """Raise CorpusError when the corpus is not what its manifest says: a manifest written again would make it look as prepared."""
-    with open(f"{manifest.prefix}.bin", "rb") as handle:
-        found = hashlib.file_digest(handle, "sha256").hexdigest()
+    found = file_sha256(f"{manifest.prefix}.bin")
     if found != manifest.bin_sha256:
         raise CorpusError(
             f"{manifest.prefix}.bin: changed since it was prepared (sha256 {found[:12]}, its manifest says {manifest.bin_sha256[:12]});"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import orjson
 
+from codemix_megatron.corpus.problems import numbered_lines
 from codemix_megatron.errors import CorpusError
-from codemix_megatron.readers.streams import open_unpacked
 
 __all__ = ["Problem", "read_problems"]
 
@@ -47,18 +47,17 @@ def read_problems(paths: list[Path]) -> list[Problem]:
 
 def problems_of(path: Path) -> Iterator[Problem]:
     """Yield the problems of one file."""
-    with open_unpacked(path) as (lines, _):
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                try:
-                    record = orjson.loads(line)
-                    if not isinstance(record, dict):
-                        raise ValueError("not an object")
-                    yield problem_of(record, f"{path.name}:{number}")
-                except ValueError as fault:
-                    raise CorpusError(
-                        f"{path}:{number}: {fault}; each line needs a statement ({', '.join(STATEMENT_KEYS)}) or a seed"
-                    ) from None
+    for number, line in numbered_lines(path):
+        if line.strip():
+            try:
+                record = orjson.loads(line)
+                if not isinstance(record, dict):
+                    raise ValueError("not an object")
+                yield problem_of(record, f"{path.name}:{number}")
+            except ValueError as fault:
+                raise CorpusError(
+                    f"{path}:{number}: {fault}; each line needs a statement ({', '.join(STATEMENT_KEYS)}) or a seed"
+                ) from None
 
 
 def problem_of(record: dict, place: str) -> Problem:

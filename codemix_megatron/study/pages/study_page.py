@@ -7,7 +7,7 @@ from itertools import groupby
 from codemix_megatron.report.arms import group_arms
 from codemix_megatron.report.blocks import Cell, Table
 from codemix_megatron.report.page import block_html
-from codemix_megatron.report.study_tables import effect_table, reading_aid
+from codemix_megatron.report.study import variant_blocks
 from codemix_megatron.report.study_view import StudyView
 from codemix_megatron.report.wording import count, plural, short_count
 from codemix_megatron.study.pages.contents import StudyContents
@@ -18,37 +18,24 @@ from codemix_megatron.study.pages.samples import DocumentSample, Generation
 __all__ = ["study_sections"]
 
 
-def study_sections(contents: StudyContents, documents: list[DocumentSample], generations: list[Generation]) -> dict[str, tuple[str, str]]:
-    """Return anchor -> (title, HTML) of a study's sections."""
-    sections = {
-        "grid": ("Variants", grid(contents)),
-        "lineage": ("Lineage", f'<div class="scroll" tabindex="0" role="region" aria-label="lineage">{lineage_svg(contents)}</div>'),
-        "mixtures": ("Mixtures", mixture_explorer(contents)),
-        "corpora": ("Corpora", block_html(corpora_table(contents)) + document_cards(documents)),
-    }
-    if generations:
-        sections["generations"] = ("Generations", generation_cards(generations))
-    return {**sections, "recipes": ("Recipes", recipes(contents))}
+def study_sections(contents: StudyContents, documents: list[DocumentSample], generations: list[Generation]) -> list[tuple[str, str, str]]:
+    """Return (anchor, title, HTML) of a study's sections."""
+    lineage = f'<div class="scroll" tabindex="0" role="region" aria-label="lineage">{lineage_svg(contents)}</div>'
+    return [
+        ("grid", "Variants", grid(contents)),
+        ("lineage", "Lineage", lineage),
+        ("mixtures", "Mixtures", mixture_explorer(contents)),
+        ("corpora", "Corpora", block_html(corpora_table(contents)) + document_cards(documents)),
+        *([("generations", "Generations", generation_cards(generations))] if generations else []),
+        ("recipes", "Recipes", recipes(contents)),
+    ]
 
 
 def grid(contents: StudyContents) -> str:
-    """Return variants by measures with verdicts where there is a reference, else means alone."""
+    """Return variants by measures with verdicts, as the report has them, and where the report is."""
     view = StudyView(group_arms(contents.variants), contents.variants, contents.choices, contents.bases)
-    tables = []
-    for base in dict.fromkeys(base for _, base in view.pairs):
-        places = [place for place, (_, other) in enumerate(view.pairs) if other is base]
-        verdicts = {
-            (row, j): view.verdicts[place, j]
-            for row, place in enumerate(places)
-            for j in range(len(view.measures))
-            if (place, j) in view.verdicts
-        }
-        arms = [view.pairs[place][0] for place in places]
-        tables.append(effect_table(arms, base, view.measures, verdicts, reading_aid(view.verdicts), view.grey))
-    if view.alone:
-        tables.append(effect_table(view.alone, None, view.measures, {}, "No reference at the same point: nothing is compared."))
     links = '<p><a href="report/index.html">The whole report</a>, <a href="report/decision.html">the page to decide by</a></p>'
-    return links + "".join(map(block_html, tables))
+    return links + "".join(map(block_html, variant_blocks(view)))
 
 
 def mixture_explorer(contents: StudyContents) -> str:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from html import escape
 from importlib import resources
 from pathlib import Path
-from string import Template
 
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.records.atomic import replace_text
+from codemix_megatron.report.page import html_page
 from codemix_megatron.report.run_report import write_report_of
 from codemix_megatron.report.wording import join_words, plural, short_count
 from codemix_megatron.study.pages.contents import StudyContents, read_contents
@@ -45,17 +45,12 @@ def write_study(contents: StudyContents, folder: Path, samples: int, seed: int) 
     known = {name: manifest for name, manifest in contents.corpora.items() if manifest is not None}
     documents = [d for name, manifest in known.items() for d in (sample_documents(name, manifest, samples, seed) if samples else [])]
     generations = [g for run in contents.variants for g in (kept_generations(run, samples) if samples else [])]
-    sections = study_sections(contents, documents, generations)
-    body = "\n".join(f'<section id="{anchor}"><h2>{escape(title)}</h2>{html}</section>' for anchor, (title, html) in sections.items())
-    links = "".join(f'<a href="#{anchor}">{escape(title)}</a>' for anchor, (title, _) in sections.items())
-    lead = f"{plural(len(contents.variants), 'variant')} on {join_words(contents.corpora)}"
-    text = fill(
-        title=contents.name,
+    text = page_with_data(
+        contents.name,
+        f"{plural(len(contents.variants), 'variant')} on {join_words(contents.corpora)}",
+        study_sections(contents, documents, generations),
+        {"mixtures": mixtures_of(contents.variants)},
         eyebrow='<a href="../index.html">all studies</a>',
-        lead=lead,
-        links=links,
-        body=body,
-        data={"mixtures": mixtures_of(contents.variants)},
     )
     replace_text(folder / "index.html", text)
     return search_entries(contents, documents, generations)
@@ -88,23 +83,13 @@ def index_page(studies: list[StudyContents], found: list[dict]) -> str:
         for study in studies
     )
     search = '<label class="search" hidden>Search <input type="search" placeholder="variants, recipes, corpora, documents"></label><ol class="found"></ol>'
-    body = f'<section><h2>Studies</h2>{search}<div class="studies">{cards}</div></section>'
-    return fill(
-        title="Studies", eyebrow="", lead="What was tried, on which data, and what came of it", links="", body=body, data={"search": found}
-    )
+    sections = [("studies", "Studies", f'{search}<div class="studies">{cards}</div>')]
+    return page_with_data("Studies", "What was tried, on which data, and what came of it", sections, {"search": found})
 
 
-def fill(*, title: str, eyebrow: str, lead: str, links: str, body: str, data: dict) -> str:
-    """Return a page; `eyebrow`, `links` and `body` are HTML, the rest is text."""
-    here, reports = (resources.files(f"codemix_megatron.{room}") for room in ("study.pages", "report"))
-    read = lambda files, name: files.joinpath(name).read_text(encoding="utf-8")  # noqa: E731
-    return Template(read(here, "pages.html")).substitute(
-        title=escape(title),
-        eyebrow=eyebrow,
-        lead=escape(lead),
-        links=links,
-        body=body,
-        style=read(reports, "style.css") + read(here, "pages.css"),
-        script=read(here, "pages.js"),
-        data=json.dumps(data, ensure_ascii=False).replace("<", "\\u003c"),  # no text of a document ends the script
-    )
+def page_with_data(title: str, lead: str, sections: list[tuple[str, str, str]], data: dict, eyebrow: str = "") -> str:
+    """Return a page of sections (anchor, title, HTML) with the script of these pages and what it works on."""
+    read = lambda name: resources.files("codemix_megatron.study.pages").joinpath(name).read_text(encoding="utf-8")  # noqa: E731
+    plain = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # no text of a document ends the script
+    scripts = f'<script type="application/json" id="data">{plain}</script>\n<script>\n{read("pages.js")}</script>\n'
+    return html_page(title, lead, sections, eyebrow=eyebrow, style=read("pages.css"), scripts=scripts, records="the runs")

@@ -19,7 +19,7 @@ from codemix_megatron.mixture.buckets import Round, bucket_windows, documents_in
 from codemix_megatron.mixture.mixture import Mixture
 from codemix_megatron.mixture.packing import pack_documents
 from codemix_megatron.mixture.read_documents import documents_read
-from codemix_megatron.mixture.recipe_reader import recipe_packings, recipe_reader, source_buckets
+from codemix_megatron.mixture.recipe_reader import recipe_packings, recipe_reader, sequences_of_buckets
 from codemix_megatron.plan.branch import branch_from, data_order
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.reading import read_recipe
@@ -120,7 +120,7 @@ def test_rows_hold_documents_of_their_bucket_alone_and_all_of_its_tokens(scored,
     manifest = manifests["code"]
     reader, buckets = recipe_reader(recipe, manifests), documents_in_buckets(manifest, recipe.sources["code"], "sources.code")
     documents = [IndexedReader(manifest.prefix).document(i).tolist() for i in range(manifest.train_documents)]
-    _, per_bucket = source_buckets(recipe, "code", manifest)
+    _, per_bucket, _ = sequences_of_buckets(recipe, "code", manifest)
     starts = np.cumsum([0, *per_bucket])
     for bucket in range(4):
         numbers = np.arange(starts[bucket], starts[bucket + 1])
