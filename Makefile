@@ -36,7 +36,7 @@ install-languages: $(STAMP)  ## the data of suite languages: a package of 86 MB,
 
 .PHONY: swarm-demo
 swarm-demo: $(STAMP)  ## a swarm of two-phase mixtures of text and code, its best mixture trained, predictions beside measurements; ends with one line of JSON
-	$(BIN)/codemix swarm examples/swarm/recipe.yaml --runs 24 --prior even --strength 0.5,2 --explore 2 \
+	$(BIN)/codemix swarm examples/swarm/recipe.yaml --runs 24 --prior even --strength 0.5,2 --explore 16 \
 		--objective "text bits_per_byte" --objective "code bits_per_byte" --directory runs/swarm-demo
 	$(BIN)/python benchmarks/swarm.py runs/swarm-demo
 
