@@ -12,7 +12,7 @@ from codemix_megatron.plan.assumed import read_sizes
 from codemix_megatron.plan.devices import DEVICES, on_device
 from codemix_megatron.plan.difference import compare_plans, read_plan
 from codemix_megatron.plan.plan import find_corpora, make_plan
-from codemix_megatron.recipe.checks import ranks_fault
+from codemix_megatron.recipe.layout_checks import ranks_fault
 from codemix_megatron.recipe.quantity import parse_tokens
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.recipe.schema import Recipe

@@ -14,9 +14,10 @@ from codemix_megatron.corpus.training_sample import SAMPLE_BYTES, Sampled, keep_
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.filters.filters import filtered_inputs
 from codemix_megatron.readers.inputs import find_inputs
+from codemix_megatron.recipe.mixture_shares import flatten_mixture
 from codemix_megatron.recipe.quantity import parse_tokens
 from codemix_megatron.recipe.reading import read_recipe
-from codemix_megatron.recipe.schema import CorpusSpec, flatten_mixture
+from codemix_megatron.recipe.schema import CorpusSpec
 from codemix_megatron.records.atomic import write_json
 
 __all__ = ["add_arguments", "run"]

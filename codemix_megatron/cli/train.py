@@ -13,7 +13,7 @@ from codemix_megatron.launch.local import follow_ranks, start_ranks
 from codemix_megatron.placement import find_place
 from codemix_megatron.plan.branch import recorded_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
-from codemix_megatron.recipe.checks import ranks_fault
+from codemix_megatron.recipe.layout_checks import ranks_fault
 from codemix_megatron.recipe.pretrained import PREFIX
 from codemix_megatron.records.events import StopEvent
 from codemix_megatron.records.journal import read_events

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from codemix_megatron.errors import RecipeError
-from codemix_megatron.recipe.reading import Faults, parse_yaml, read_block
+from codemix_megatron.recipe.fault_lines import Faults
+from codemix_megatron.recipe.reading_blocks import read_block
+from codemix_megatron.recipe.yaml_text import parse_yaml
 
 __all__ = ["read_settings"]
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from codemix_megatron.recipe.reading import Faults, kind_of
+from codemix_megatron.recipe.fault_lines import Faults, kind_of
 from codemix_megatron.redaction import names_secret, secret_in
 
 __all__ = ["read_variables", "secret_variables", "texts_reader"]

@@ -21,7 +21,7 @@ from codemix_megatron.parallel.device import active_engines, choose_device, devi
 from codemix_megatron.parallel.limits import raise_limits
 from codemix_megatron.parallel.meeting import meet
 from codemix_megatron.placement import ALONE, find_place, threads_of_rank
-from codemix_megatron.recipe.checks import ranks_fault
+from codemix_megatron.recipe.layout_checks import ranks_fault
 from codemix_megatron.recipe.schema import Parallel
 
 __all__ = [

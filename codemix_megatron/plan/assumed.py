@@ -6,8 +6,8 @@ from pathlib import Path
 
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.recipe.quantity import parse_tokens
-from codemix_megatron.recipe.reading import parse_yaml
 from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.recipe.yaml_text import parse_yaml
 
 __all__ = ["AssumedCorpus", "AssumedTokenizer", "assume_corpora", "read_sizes"]
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from codemix_megatron.mixture.budget import apportion, apportion_moving, plan_batches
 from codemix_megatron.plan.branch import BranchPoint
 from codemix_megatron.plan.cost import training_flops_per_token
+from codemix_megatron.recipe.mixture_shares import flatten_mixture
 from codemix_megatron.recipe.moving_mixture import is_moving, stretches_of
-from codemix_megatron.recipe.schema import Phase, Recipe, as_plain, flatten_mixture
+from codemix_megatron.recipe.schema import Phase, Recipe, as_plain
 
 __all__ = ["PhasePlan", "SourcePlan", "drawn_before", "first_position", "plan_phases"]
 

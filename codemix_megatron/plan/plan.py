@@ -23,7 +23,7 @@ from codemix_megatron.plan.phases import PhasePlan, drawn_before, first_position
 from codemix_megatron.plan.rates import learning_rate_curve
 from codemix_megatron.plan.repetition import price_of_epochs, read_again_by_longer
 from codemix_megatron.plan.tokenizer_agreement import first_token_warnings
-from codemix_megatron.recipe.checks import share_faults
+from codemix_megatron.recipe.layout_checks import share_faults
 from codemix_megatron.recipe.schema import Recipe, as_plain
 from codemix_megatron.records.manifest import CorpusManifest
 

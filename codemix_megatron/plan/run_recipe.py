@@ -6,8 +6,9 @@ from pathlib import Path
 
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.recipe.pretrained import PREFIX
-from codemix_megatron.recipe.reading import apply_overrides, build_recipe, parse_yaml
+from codemix_megatron.recipe.reading import build_recipe
 from codemix_megatron.recipe.schema import Recipe
+from codemix_megatron.recipe.yaml_text import apply_overrides, parse_yaml
 from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.run_folder import RunFolder
 

@@ -12,7 +12,7 @@ from codemix_megatron.errors import RecipeError
 from codemix_megatron.plan.cost import count_parameters, layer_matrices, training_flops_per_token
 from codemix_megatron.plan.devices import DEVICES, ROOM_TO_SPARE, check_device
 from codemix_megatron.plan.memory import StageMemory, fullest_stage, item_bytes
-from codemix_megatron.recipe.checks import layout_faults, share_faults
+from codemix_megatron.recipe.layout_checks import layout_faults, share_faults
 from codemix_megatron.recipe.schema import Parallel, Recipe
 
 __all__ = ["Suggestion", "suggest_layouts"]

@@ -1,10 +1,10 @@
 """What a branch takes from its parent's recipe: all that it may not change, and what it does not say itself."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.recipe.moving_mixture import is_moving
+from codemix_megatron.recipe.yaml_text import parse_yaml
 
 __all__ = ["inherit_from_parent"]
 
@@ -14,7 +14,7 @@ BLOCKS = ("model", "batch", "optimizer", "tokenizer", "sequences")
 SINGLE = {"parallel": "distributed_optimizer", "evaluation": "held_out_share"}
 
 
-def inherit_from_parent(plain: dict, directory: Path, faults: list[str], parse_yaml: Callable[..., dict]) -> dict:
+def inherit_from_parent(plain: dict, directory: Path, faults: list[str]) -> dict:
     """Return the plain recipe of a branch with what it leaves out taken from the recipe in its parent's run folder.
 
     Corpora are taken over where a mixture names them. Other recipes come back as they are.

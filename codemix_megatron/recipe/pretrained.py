@@ -4,7 +4,8 @@ from pathlib import Path
 
 from codemix_megatron.errors import CodemixError, ConversionError
 from codemix_megatron.families.configuration import model_of_config, read_config
-from codemix_megatron.recipe.checks import layout_faults, model_faults
+from codemix_megatron.recipe.layout_checks import layout_faults
+from codemix_megatron.recipe.model_checks import model_faults
 from codemix_megatron.recipe.schema import Batch, Model, Parallel, Recipe, Tokenizer
 
 __all__ = ["PREFIX", "find_tokenizer", "fitting_model", "pretrained_model", "take_over_pretrained"]

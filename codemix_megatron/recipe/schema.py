@@ -1,16 +1,16 @@
 """What a recipe may say: one frozen dataclass per block of the YAML file.
 
-The comment beside a field is its documentation: `codemix doctor --recipe-keys` and the docs print it.
+The text beside a field is its documentation: `codemix doctor --recipe-keys` and the docs print it. The larger blocks have files of their own,
+`model.py`, `corpora.py`, `filtering.py`, `conversations.py` and `sources.py`; whoever uses a block imports it from here.
 """
 
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from codemix_megatron.recipe.batch_sizes import read_batch_sizes
-from codemix_megatron.recipe.conversations import Conversations
+from codemix_megatron.recipe.corpora import KINDS, NAMED_READERS, CorpusSpec, FillInTheMiddle, Repositories, Sequences, Tokenizer
 from codemix_megatron.recipe.fields import says, tokens
-from codemix_megatron.recipe.filtering import FilterSpec
-from codemix_megatron.recipe.moving_mixture import is_moving
+from codemix_megatron.recipe.model import Model, RopeScaling
 from codemix_megatron.recipe.sources import Source
 
 __all__ = [
@@ -36,131 +36,7 @@ __all__ = [
     "Tokenizer",
     "WhileTraining",
     "as_plain",
-    "entry_share",
-    "flatten_mixture",
 ]
-
-
-Kind = Literal["text", "code", "markup", "code_adjacent", "synthetic"]
-KINDS: tuple[str, ...] = get_args(Kind)
-NAMED_READERS = ("git", "issues", "repositories", "stackexchange")  # what may stand before a path of `documents`, with a colon
-
-
-@dataclass(frozen=True, kw_only=True)
-class RopeScaling:
-    """Rotary frequencies of a model whose context was stretched after its first training."""
-
-    kind: Literal["linear", "llama3", "yarn"] = says("all frequencies divided; only the slow ones, as in Llama 3.1; or by YaRN's ramp")
-    factor: float = says("slow frequencies are divided by this")
-    low_frequency_factor: float | None = says("llama3 only: slower than original_sequence_length / this is divided", None)
-    high_frequency_factor: float | None = says("llama3 only: faster than original_sequence_length / this is kept", None)
-    original_sequence_length: int | None = says("llama3 and yarn: context of the first training", None)
-    fast_rotations: float | None = says("yarn only: what turns so often in the first context is kept (beta_fast); default: 32", None)
-    slow_rotations: float | None = says("yarn only: what turns less often is divided (beta_slow); default: 1", None)
-    attention_factor: float | None = says("yarn only: queries and keys are multiplied by this; default: 1 + 0.1 ln(factor)", None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """A decoder with SwiGLU, rotary positions and grouped-query attention; Llama's block, its relatives' or the paper's.
-
-    `shape: 10m`, `50m`, `470m` or `2.8b` stands for all keys of a model of the paper's kind; keys beside it win.
-    """
-
-    num_layers: int = says("transformer layers")
-    hidden_size: int = says("width of the residual stream")
-    num_attention_heads: int = says("query heads")
-    sequence_length: int = says("tokens the model sees at once")
-    num_query_groups: int | None = says("key/value heads; default: one per query head", None)
-    head_dim: int | None = says("width of one attention head; default: hidden / heads", None)
-    ffn_hidden_size: int | None = says("inner width of the MLP; default: 8/3 hidden, rounded up to 64", None)
-    block: Literal["sequential", "parallel"] = says(
-        "attention then MLP, each with its norm, or both side by side on one norm: x + attention(norm(x)) + mlp(norm(x))", "sequential"
-    )
-    normalization: Literal["rmsnorm", "layernorm", "layernorm_with_bias"] = says(
-        "norm of layers and output; layernorm has a weight and no bias", "rmsnorm"
-    )
-    activation: Literal["swiglu", "gelu"] = says("of the MLP: SwiGLU, or GELU by its tanh form with one matrix before it", "swiglu")
-    linear_bias: bool = says("biases on all matrices of attention and MLP (StarCoder2, Granite Code)", False)
-    norm_position: Literal["before", "after"] = says(
-        "norm of what goes into attention and MLP, or of what comes out of them (OLMo 2: x + norm(attention(x)))", "before"
-    )
-    qkv_bias: bool = says("biases on query, key and value (Qwen2)", False)
-    qk_norm: bool = says("norm on each head of query and key (Qwen3)", False)
-    qk_norm_width: Literal["head", "all"] = says("qk_norm over each head by itself, or over all of query and all of key (OLMo 2)", "head")
-    sliding_window: int | None = says("tokens a token sees, itself included (Mistral 7B 0.1); default: all before it", None)
-    full_attention_interval: int | None = says(
-        "every so many-th layer has no sliding window (OLMo 3, Cohere2 4); default: all have it", None
-    )
-    no_rope_interval: int | None = says("every so many-th layer has no rotary positions (SmolLM3, Cohere2 4); default: all have them", None)
-    num_experts: int | None = says(
-        "experts of each layer, each an MLP of ffn_hidden_size, of which a router chooses (OLMoE, Qwen3-MoE); default: one MLP for all",
-        None,
-    )
-    experts_per_token: int | None = says("experts that each token goes through", None)
-    normalize_experts: bool = says(
-        "the weights of a token's experts add up to 1 (Qwen3-MoE), or to what softmax over all leaves them", False
-    )
-    expert_balance: float = says(
-        "added to the loss of training in each layer: this times the experts' share of tokens x their mean probability, 1 when all are equal",
-        0.01,
-    )
-    tie_embeddings: bool = says("share input and output embedding", True)
-    logit_scale: float = says("logits are multiplied by this", 1.0)
-    embedding_multiplier: float = says("embeddings are multiplied by this (Granite)", 1.0)
-    residual_multiplier: float = says("what attention and MLP add to the residual stream is multiplied by this (Granite)", 1.0)
-    attention_scale: float | None = says(
-        "scores of attention are multiplied by this (Granite); default: 1 / root of the head's width", None
-    )
-    rope_base: float = says("base of the rotary frequencies", 10000.0)
-    rotary_interleaved: bool = says("rotate neighbouring channels (Cohere, GPT-J) instead of halves (Llama)", False)
-    rope_scaling: RopeScaling | None = says("stretched rotary frequencies (Llama 3.1)", None)
-    normalization_epsilon: float = says("epsilon of the norms", 1e-5)
-    init_std: float = says("standard deviation of initial weights", 0.02)
-    dropout: float = says("share of activations and attention set to zero while training", 0.0)
-    vocab_size: int | None = says("ids the embedding has, where a public model has more than its tokenizer; default: the tokenizer's", None)
-    vocab_padding_multiple: int = says("embedding rows are padded to a multiple of this", 128)
-    precision: Literal["fp32", "bf16"] = says("dtype of weights in forward and backward", "fp32")
-    fp8: Literal["off", "tensorwise", "delayed"] = says("matrix products in FP8, by how they are scaled; needs Transformer Engine", "off")
-
-    @classmethod
-    def from_plain(cls, plain: dict) -> "Model":
-        """Return the model a checkpoint's card describes; cards of earlier versions lack newer keys."""
-        scaling = plain.get("rope_scaling")
-        return cls(**{**plain, "rope_scaling": RopeScaling(**scaling) if scaling else None})
-
-    @property
-    def query_groups(self) -> int:
-        """Key/value heads, default resolved."""
-        return self.num_query_groups or self.num_attention_heads
-
-    @property
-    def ffn_size(self) -> int:
-        """Inner width of the MLP, default resolved."""
-        return self.ffn_hidden_size or -(-8 * self.hidden_size // (3 * 64)) * 64
-
-    @property
-    def head_size(self) -> int:
-        """Width of one attention head."""
-        return self.head_dim or self.hidden_size // self.num_attention_heads
-
-    @property
-    def mlps_per_token(self) -> int:
-        """MLPs that each token goes through: one, or its experts."""
-        return self.experts_per_token or 1
-
-    @property
-    def first_matrices(self) -> int:
-        """Matrices into the MLP: gate and up, or one."""
-        return 2 if self.activation == "swiglu" else 1
-
-    def ids(self, tokenizer_ids: int) -> int:
-        """Return the ids the embedding has for a tokenizer of so many."""
-        return max(tokenizer_ids, self.vocab_size or 0)
-
-    def padded_vocab_size(self, vocab_size: int) -> int:
-        """Return the embedding rows for a tokenizer of `vocab_size` ids."""
-        return -(-self.ids(vocab_size) // self.vocab_padding_multiple) * self.vocab_padding_multiple
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,78 +114,6 @@ class Optimizer:
         "mup: rates, decay and init_std are those of a model of base_width and are scaled to this one's width", "none"
     )
     base_width: int | None = says("mup only: hidden_size of the model whose rates are given", None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tokenizer:
-    """One tokenizer for all corpora of a recipe."""
-
-    path: str = says("tokenizer.json (Hugging Face) or *.model (sentencepiece)")
-    train_vocab_size: int | None = says("train a byte-level BPE of this size from the corpora when `path` is missing", None)
-    end_of_document: str | None = says("token after each document; default: the tokenizer's own end of text", None)
-    beginning_of_document: str | None = says("token before each document, such as <s>; default: none", None)
-    tokens_in_documents: tuple[str, ...] = says("added tokens that become their ids where a document spells them out; others are text", ())
-
-
-@dataclass(frozen=True, kw_only=True)
-class FillInTheMiddle:
-    """Documents rewritten as prefix, suffix, middle while they are read (Bavarian et al. 2022); the corpus stays as it is."""
-
-    rate: float = says("share of documents that are rewritten", 0.5)
-    spm_share: float = says("share of these written suffix, prefix, middle instead of prefix, suffix, middle", 0.5)
-    languages: dict[str, float] = says("rate of documents in a language, instead of `rate`", factory=dict, reader="rates")
-    cut: Literal["character", "token"] = says("where documents are cut; sentencepiece models need token", "character")
-    sentinels: tuple[str, ...] = says("names of the tokens before prefix, middle, suffix; default: those of a family the tokenizer has", ())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Repositories:
-    """How the files of a repository become documents; beside `repositories:` in `documents`."""
-
-    order: Literal["imports", "path"] = says("what is imported first, or by path", "imports")
-    longest_bytes: int = says("most bytes of text in one document; a longer file is one by itself", 1 << 20)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusSpec:
-    """One corpus: documents in, PREFIX.bin and PREFIX.idx out."""
-
-    kind: Kind = says("which side of the mixture it is on", "text")
-    documents: tuple[str, ...] = says(
-        "files, folders, globs, URLs; git:, repositories:REPOSITORY, issues:FILE, stackexchange:POSTS.XML; python:text and python:code", ()
-    )
-    prefix: str | None = says(
-        "where .bin/.idx are; a URL (s3://...) is read through a local cache; default: corpora/NAME beside the recipe", None
-    )
-    text_key: str = says("key of the text in JSON lines, column of tables", "text")
-    language_key: str | None = says("key of the language; default: lang, language, programming_language", None)
-    licence_key: str | None = says("key of the licence; default: license, licence and those of The Stack", None)
-    origin_key: str | None = says("key of where a document is from; default: source, url, repo_name", None)
-    text_documents: Literal["file", "line", "paragraph"] = says("what is one document of a .txt file; blank lines part paragraphs", "file")
-    repositories: Repositories = says("files of a repository in one document", factory=Repositories)
-    shuffle: bool = says("write documents in an order drawn from the recipe's seed, not that of the input", False)
-    conversations: Conversations | None = says("records are conversations, of which answers are learned", None)
-    fill_in_the_middle: FillInTheMiddle | None = says("rewrite documents for infilling while they are read", None)
-    filters: FilterSpec = says("what is left out or masked", factory=FilterSpec)
-    max_epochs: float = says("most passes over its data in the whole recipe", 4.0)
-    beyond_max_epochs: Literal["refuse", "warn"] = says(
-        "what happens to a plan that reads it more often: refused, or told with its price", "refuse"
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sequences:
-    """How documents become sequences."""
-
-    packing: Literal["concatenate", "best_fit"] = says(
-        "windows over joined documents, or whole documents packed without cutting", "concatenate"
-    )
-    attention_within_documents: bool = says("tokens see only their own document", False)
-    learn_across_documents: bool = says("learn to write the first token of a document after the end of the one before it", True)
-    corpus_share: float = says(
-        "each corpus counts as this share of itself, so that a small run repeats it as often as a large one will; see codemix plan --simulate-tokens",
-        1.0,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -449,41 +253,6 @@ class Recipe:
         prefix = self.corpora[corpus].prefix
         assert prefix is not None, "read_recipe gives every corpus a prefix"
         return prefix
-
-
-def flatten_mixture(mixture: dict, phase_tokens: float, sizes: dict[str, int]) -> dict[str, float]:
-    """Return corpus -> share of the phase; groups are multiplied out, shares that move are the mean over the phase.
-
-    `phase_tokens` turns shares given as tokens into shares, `sizes` (corpus -> training tokens) is what
-    proportional mixtures go by: a corpus of n tokens gets a share proportional to n ** (1 / temperature).
-
-    >>> flatten_mixture({"text": 0.8, "code": {"share": 0.2, "mixture": {"web": 0.5, "markup": 0.5}}}, 100, {})
-    {'text': 0.8, 'web': 0.1, 'markup': 0.1}
-    >>> flatten_mixture({"proportional": "tokens", "temperature": 2, "corpora": ["a", "b"]}, 100, {"a": 1, "b": 9})
-    {'a': 0.25, 'b': 0.75}
-    """
-    if is_moving(mixture):
-        ends = [flatten_mixture(mixture[end], phase_tokens, sizes) for end in ("from", "to")]
-        return {name: sum(end.get(name, 0.0) for end in ends) / 2 for name in dict.fromkeys([*ends[0], *ends[1]])}
-    if "proportional" in mixture:
-        heights = {name: sizes[name] ** (1 / mixture["temperature"]) for name in mixture["corpora"]}
-        return {name: height / sum(heights.values()) for name, height in heights.items()}
-    shares: dict[str, float] = {}
-    for name, entry in mixture.items():
-        share = entry_share(entry, phase_tokens)
-        inner = entry.get("mixture") if isinstance(entry, dict) else None
-        # Tokens inside a group count against the group's tokens.
-        parts = flatten_mixture(inner, share * phase_tokens, sizes) if inner else {name: 1.0}
-        for corpus, part in parts.items():
-            shares[corpus] = shares.get(corpus, 0.0) + share * part
-    return shares
-
-
-def entry_share(entry, whole_tokens: float) -> float:
-    """Return the share of one entry of a mixture: a number, or given as share or tokens."""
-    if not isinstance(entry, dict):
-        return float(entry)
-    return float(entry["share"]) if "share" in entry else entry["tokens"] / whole_tokens if whole_tokens else 0.0
 
 
 def as_plain(value):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import yaml
 
+from codemix_megatron.recipe.pretrained import PREFIX
 from codemix_megatron.recipe.quantity import format_tokens
 
 __all__ = ["SIZES", "Start", "recipe_text", "study_text"]
@@ -106,7 +107,7 @@ def phases(start: Start) -> list[str]:
         first, last = (round(total * part) for part in PUBLIC_PARTS)
         return [
             "phases:",
-            *phase("continue", first, 0.1, "cosine", PEAK_OF_PUBLIC, PEAK_OF_PUBLIC / 5, start=f"hf:{start.model}"),
+            *phase("continue", first, 0.1, "cosine", PEAK_OF_PUBLIC, PEAK_OF_PUBLIC / 5, start=f"{PREFIX}{start.model}"),
             *phase("cooldown", last, 0.4, "linear", PEAK_OF_PUBLIC / 5, 1e-6),
         ]
     peak = SIZES[start.size].peak

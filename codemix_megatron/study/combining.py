@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import product
 
+from codemix_megatron.recipe.fault_lines import kind_of, nearest
 from codemix_megatron.recipe.names import name_fault
-from codemix_megatron.recipe.reading import kind_of, nearest
 
 __all__ = ["VARIANT", "Combination", "combine", "read_axes", "read_changes", "read_selection"]
 

@@ -21,8 +21,10 @@ from pathlib import Path
 
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.plan.devices import DEVICES
+from codemix_megatron.recipe.fault_lines import kind_of, nearest
 from codemix_megatron.recipe.names import name_fault
-from codemix_megatron.recipe.reading import build_recipe, kind_of, nearest, parse_yaml, set_at
+from codemix_megatron.recipe.reading import build_recipe
+from codemix_megatron.recipe.yaml_text import parse_yaml, set_at
 from codemix_megatron.study.combining import VARIANT, Combination, combine, read_axes, read_changes, read_selection
 from codemix_megatron.study.schema import Study, Variant
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from codemix_megatron.cli.study.progress import say
 from codemix_megatron.errors import CodemixError, RecipeError
 from codemix_megatron.recipe.quantity import format_tokens, parse_tokens
-from codemix_megatron.recipe.reading import parse_yaml, read_recipe
+from codemix_megatron.recipe.reading import read_recipe
+from codemix_megatron.recipe.yaml_text import parse_yaml
 from codemix_megatron.records.atomic import replace_text
 from codemix_megatron.study.ladder import RULES, Rung, ladder_study, rungs_of
 

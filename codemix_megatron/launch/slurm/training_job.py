@@ -11,7 +11,7 @@ from codemix_megatron.launch.slurm.job_environment import save_surroundings
 from codemix_megatron.launch.slurm.partition import refuse_beyond_limits
 from codemix_megatron.launch.slurm.script import Job, render_script
 from codemix_megatron.launch.slurm.site import Site
-from codemix_megatron.recipe.checks import ranks_fault
+from codemix_megatron.recipe.layout_checks import ranks_fault
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import read_json, replace_text, write_json
 from codemix_megatron.records.run_folder import RunFolder
@@ -22,9 +22,9 @@ __all__ = [
     "active_job",
     "counted",
     "hand_over",
-    "refuse_second",
     "nodes_for",
     "ranks_for",
+    "refuse_second",
     "render_training",
     "submit_training",
 ]

@@ -13,8 +13,9 @@ from codemix_megatron.analysis.law_proposals import rounded_shares
 from codemix_megatron.analysis.law_tables import MixtureTable
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.plan.plan import Plan, make_plan
-from codemix_megatron.recipe.reading import nearest
-from codemix_megatron.recipe.schema import Recipe, flatten_mixture
+from codemix_megatron.recipe.fault_lines import nearest
+from codemix_megatron.recipe.mixture_shares import flatten_mixture
+from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.study.swarm.settings import SwarmSettings
 
 __all__ = ["REUSED", "Space", "make_space"]

@@ -13,8 +13,9 @@ from codemix_megatron.errors import CorpusError
 from codemix_megatron.plan.agreement import find_disagreements
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.plan.tokenizer_agreement import vocabulary_of
-from codemix_megatron.recipe.reading import apply_overrides, build_recipe
+from codemix_megatron.recipe.reading import build_recipe
 from codemix_megatron.recipe.reading_documents import how_documents_are_read
+from codemix_megatron.recipe.yaml_text import apply_overrides
 
 PLAIN = {
     "name": "agreeing",

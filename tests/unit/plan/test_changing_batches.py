@@ -15,8 +15,9 @@ from codemix_megatron.mixture.budget import apportion_moving, plan_batches
 from codemix_megatron.plan.branch import branch_from, in_longer_sequences, other_reading, sequences_at
 from codemix_megatron.plan.plan import make_plan
 from codemix_megatron.plan.rates import step_rate
-from codemix_megatron.recipe.reading import apply_overrides, build_recipe
+from codemix_megatron.recipe.reading import build_recipe
 from codemix_megatron.recipe.schema import LearningRate
+from codemix_megatron.recipe.yaml_text import apply_overrides
 
 GROWING = "batch.global_sequences=[[0, 8], [2K, 16], [20K, 48]]"
 MOVING = "phases.0.mixture={from: {prose: 1.0, snippets: 0.0}, to: {prose: 0.1, snippets: 0.9}}"

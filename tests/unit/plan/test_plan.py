@@ -9,8 +9,9 @@ from tiny_run import RECIPE
 from codemix_megatron.errors import CorpusError, RecipeError
 from codemix_megatron.plan.cost import count_parameters, training_flops_per_token
 from codemix_megatron.plan.plan import make_plan, read_manifests
-from codemix_megatron.recipe.reading import apply_overrides, build_recipe
+from codemix_megatron.recipe.reading import build_recipe
 from codemix_megatron.recipe.schema import Model
+from codemix_megatron.recipe.yaml_text import apply_overrides
 from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
 
 CARD = TokenizerCard(type="none", path="", sha256="t", vocab_size=500, end_of_document_id=0)

@@ -5,7 +5,7 @@ import pytest
 from codemix_megatron.cli.main import main
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.plan.suggest import suggest_layouts
-from codemix_megatron.recipe.checks import layout_faults
+from codemix_megatron.recipe.layout_checks import layout_faults
 from codemix_megatron.recipe.schema import Batch, Model, Parallel, Recipe, Tokenizer
 from codemix_megatron.recipe.shapes import SHAPES
 

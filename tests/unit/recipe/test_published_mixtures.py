@@ -5,9 +5,9 @@ from tiny_run import RECIPE
 
 from codemix_megatron.cli.main import main
 from codemix_megatron.errors import RecipeError
+from codemix_megatron.recipe.mixture_shares import flatten_mixture
 from codemix_megatron.recipe.published import PUBLISHED
 from codemix_megatron.recipe.reading import build_recipe
-from codemix_megatron.recipe.schema import flatten_mixture
 
 
 def built(tmp_path, mixture: dict, **corpora):

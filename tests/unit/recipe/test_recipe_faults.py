@@ -8,9 +8,12 @@ import pytest
 from tiny_run import RECIPE
 
 from codemix_megatron.errors import RecipeError
-from codemix_megatron.recipe.checks import find_faults, ranks_fault
-from codemix_megatron.recipe.reading import apply_overrides, build_recipe, parse_yaml, read_recipe, write_recipe
-from codemix_megatron.recipe.schema import CorpusSpec, Optimizer, Parallel, Phase, Recipe, flatten_mixture
+from codemix_megatron.recipe.checks import find_faults
+from codemix_megatron.recipe.layout_checks import ranks_fault
+from codemix_megatron.recipe.mixture_shares import flatten_mixture
+from codemix_megatron.recipe.reading import build_recipe, read_recipe, write_recipe
+from codemix_megatron.recipe.schema import CorpusSpec, Optimizer, Parallel, Phase, Recipe
+from codemix_megatron.recipe.yaml_text import apply_overrides, parse_yaml
 
 
 def faults_of(*overrides, base=RECIPE) -> list[str]:

@@ -14,8 +14,8 @@ from codemix_megatron.cli.main import main
 from codemix_megatron.errors import STOPPED_EARLY, CodemixError
 from codemix_megatron.mixture.budget import apportion
 from codemix_megatron.plan.assumed import assume_corpora
+from codemix_megatron.recipe.mixture_shares import flatten_mixture
 from codemix_megatron.recipe.reading import build_recipe
-from codemix_megatron.recipe.schema import flatten_mixture
 from codemix_megatron.study.changes import graph_in
 from codemix_megatron.study.folder import open_study
 from codemix_megatron.study.study_file import read_study

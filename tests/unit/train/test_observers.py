@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from tiny_run import RECIPE
 
-from codemix_megatron.recipe.reading import apply_overrides, build_recipe
+from codemix_megatron.recipe.reading import build_recipe
+from codemix_megatron.recipe.yaml_text import apply_overrides
 from codemix_megatron.records.events import EndEvent, RollbackEvent, StepEvent, ValidationEvent
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.console import ConsoleLines

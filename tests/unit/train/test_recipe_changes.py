@@ -15,8 +15,9 @@ from codemix_megatron.mixture.mixture import DATA_ORDER
 from codemix_megatron.plan.branch import branch_from
 from codemix_megatron.plan.plan import make_plan
 from codemix_megatron.plan.run_recipe import read_run_recipe
-from codemix_megatron.recipe.reading import apply_overrides, build_recipe
+from codemix_megatron.recipe.reading import build_recipe
 from codemix_megatron.recipe.schema import CheckpointPolicy
+from codemix_megatron.recipe.yaml_text import apply_overrides
 from codemix_megatron.records.atomic import read_json, write_json
 from codemix_megatron.records.events import EndEvent, ReopenedEvent
 from codemix_megatron.records.journal import Journal, read_events
