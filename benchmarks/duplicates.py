@@ -52,7 +52,11 @@ def main() -> None:
         for row in measured:
             print(f"{count:12,} by {row['by']:7} {row['seconds']:8.1f} s {row['cpu_seconds']:8.1f} CPU-s, {row['peak_megabytes']:7,.0f} MB, "
                   f"{row['exact']:,} exact and {row['near']:,} near duplicates", flush=True)  # fmt: skip
-    print(json.dumps({"benchmark": "duplicates", "same_decisions": same, "cores": available_cores(), "rows": rows, **growth(rows)}))
+    print(
+        json.dumps(
+            {"benchmark": "duplicates", "same_decisions": same, "met": same, "cores": available_cores(), "rows": rows, **growth(rows)}
+        )
+    )
     sys.exit(0 if same else 1)
 
 

@@ -60,7 +60,7 @@ def main() -> None:
         print(f"{form:6} real {describe(real[form])}; made {describe(made[form])}")
     judged = [scores for form in TARGETS for scores in (real[form], made[form]) if scores["right"] + scores["missed"] >= LEAST_STRINGS]
     held = all(scores[name] >= LEAST for scores in judged for name in ("precision", "recall"))
-    print(json.dumps({"real": real, "made": made, "targets_held": held}))
+    print(json.dumps({"real": real, "made": made, "targets": {"precision": LEAST, "recall": LEAST}, "met": held}))
 
 
 def read_labels() -> dict[str, dict[str, bool]]:

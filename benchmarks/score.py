@@ -21,7 +21,7 @@ from codemix_megatron.scoring.parsing import ParseErrors
 from codemix_megatron.scoring.scoring_run import ScoredCorpus
 from codemix_megatron.scoring.text_shape import CommentShares, TextShape
 
-WANTED = 20.0
+WANTED, WAY = 20.0, "shape + comments"  # what is scored by default
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 PASSES = 3
 CHUNK_TOKENS = 1 << 21
@@ -60,8 +60,11 @@ def main() -> None:
         }
     for name, speed in speeds.items():
         print(f"{name:28} {speed:8.1f} MB per CPU-second{'' if speed >= WANTED else f'   below {WANTED:g}'}")
-    reaching = [name for name, speed in speeds.items() if speed >= WANTED]
-    print(json.dumps({"mb_per_cpu_second": {n: round(s, 1) for n, s in speeds.items()}, "at_least_20": reaching}))
+    print(
+        json.dumps(
+            {"mb_per_cpu_second": {n: round(s, 1) for n, s in speeds.items()}, "targets": {WAY: WANTED}, "met": speeds[WAY] >= WANTED}
+        )
+    )
 
 
 def make_corpus(folder: Path, documents: str) -> ScoredCorpus:

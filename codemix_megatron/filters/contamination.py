@@ -50,13 +50,18 @@ class ShortTexts:
         """The different beginnings, ascending."""
         return np.unique(self.heads)
 
+    @functools.cached_property
+    def bits(self) -> np.ndarray:
+        """A Bloom filter of the beginnings."""
+        return bloom_filter(self.heads)
+
     def found(self, words: np.ndarray) -> list[int]:
         """Return the places of the texts that stand, whole, among the words of a document."""
         if not len(self.hashes):
             return []
         runs = run_hashes(words, self.words)
-        heads = self.sorted_heads
-        places = np.flatnonzero(heads[np.minimum(np.searchsorted(heads, runs), len(heads) - 1)] == runs) if len(runs) else ()
+        heads, places = self.sorted_heads, places_in(self.bits, runs)
+        places = places[heads[np.minimum(np.searchsorted(heads, runs[places]), len(heads) - 1)] == runs[places]]
         met: dict[int, None] = {}
         for begin in map(int, places):
             for length in set(self.lengths[self.heads == runs[begin]].tolist()):
@@ -79,20 +84,8 @@ class ContaminationIndex:
 
     @functools.cached_property
     def bits(self) -> np.ndarray:
-        """A Bloom filter of two bits per run, in bytes: most runs of a document fail here, for less than a search."""
-        count = max(10, (len(self.hashes) * BITS_PER_RUN).bit_length())
-        flags = np.zeros(1 << count, dtype=bool)
-        flags[self.hashes & np.uint64(len(flags) - 1)] = True
-        flags[self.hashes >> np.uint64(64 - count)] = True
-        return np.packbits(flags, bitorder="little")
-
-    def may_hold(self, found: np.ndarray) -> np.ndarray:
-        """Return the runs that pass the Bloom filter."""
-        count = (len(self.bits) * 8).bit_length() - 1
-        for place in (lambda runs: runs & np.uint64((1 << count) - 1), lambda runs: runs >> np.uint64(64 - count)):
-            bit = place(found)
-            found = found[(self.bits[bit >> np.uint64(3)] >> (bit & np.uint64(7)).astype(np.uint8)) & np.uint8(1) == 1]
-        return found
+        """A Bloom filter of the runs."""
+        return bloom_filter(self.hashes)
 
     @property
     def sha256(self) -> str:
@@ -133,7 +126,8 @@ class ContaminationIndex:
 
     def shared_by(self, words: np.ndarray) -> np.ndarray:
         """Return the same for the words of one form of a text."""
-        found = self.may_hold(run_hashes(words, self.ngram_words))
+        runs = run_hashes(words, self.ngram_words)
+        found = runs[places_in(self.bits, runs)]
         whole = np.array(self.short.found(words), dtype=np.int64) + len(self.hashes)
         if not len(found) or not len(self.hashes):
             return whole
@@ -179,6 +173,27 @@ class ContaminationIndex:
                 return cls(stored["hashes"], stored["starts"], stored["items"], names, int(stored["ngram_words"]), short)
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as fault:
             raise CorpusError(f"{path}: no index of evaluation sets ({fault}); build it again, or name the sets themselves") from None
+
+
+def bloom_filter(hashes: np.ndarray) -> np.ndarray:
+    """Return a Bloom filter of two bits per hash, in bytes: most runs of a document fail here, for less than a search."""
+    count = max(10, (len(hashes) * BITS_PER_RUN).bit_length())
+    flags = np.zeros(1 << count, dtype=bool)
+    flags[hashes & np.uint64(len(flags) - 1)] = True
+    flags[hashes >> np.uint64(64 - count)] = True
+    return np.packbits(flags, bitorder="little")
+
+
+def places_in(bits: np.ndarray, runs: np.ndarray) -> np.ndarray:
+    """Return the places of the runs that pass a Bloom filter, ascending."""
+    count = (len(bits) * 8).bit_length() - 1
+    low = np.flatnonzero(bit_of(bits, runs & np.uint64((1 << count) - 1)))
+    return low[bit_of(bits, runs[low] >> np.uint64(64 - count)).astype(bool)]
+
+
+def bit_of(bits: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Return the bit at each place, 0 or 1."""
+    return (bits[place >> np.uint64(3)] >> (place & np.uint64(7)).astype(np.uint8)) & np.uint8(1)
 
 
 def load_contamination_index(spec: Decontamination) -> ContaminationIndex:

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import shutil
+import signal
 import subprocess
 import sys
 import termios
@@ -34,7 +35,8 @@ def whole(tiny):
 
 
 def lead_the_terminal() -> None:
-    """Make this process the leader of a session with its standard input as its terminal."""
+    """Make this process the leader of a session with its standard input as its terminal, which heeds SIGHUP though the tests run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
