@@ -51,7 +51,7 @@ def run(arguments) -> int:
         raise CodemixError(f"{target}: there already; give an empty or new --output")
     from codemix_megatron.checkpoint.averaging import average_checkpoints, weights_of_decay  # torch: after what is cheap to check
     from codemix_megatron.cli.consoles import Console
-    from codemix_megatron.cli.evaluate import progress_bars
+    from codemix_megatron.cli.progress_bars import progress_bars
 
     weights, step = weights_of_decay(len(checkpoints), arguments.decay), saved_step(checkpoints[-1])
     target.checkpoints.mkdir(parents=True, exist_ok=True)

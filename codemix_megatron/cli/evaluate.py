@@ -1,22 +1,22 @@
 """codemix evaluate: score an export and print the scores."""
 
-import math
 import sys
 from pathlib import Path
 
 from codemix_megatron.cli.evaluate_ranks import as_copies, on_ranks, ranks_progress
+from codemix_megatron.cli.evaluate_tables import print_scores
 from codemix_megatron.cli.json_output import add_json_option, print_json
+from codemix_megatron.cli.progress_bars import progress_bars
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.inference.offline import allow_network
 from codemix_megatron.inference.progress import silent
-from codemix_megatron.printable import printable
 from codemix_megatron.records.run_folder import RunFolder, step_of
 from codemix_megatron.records.scores import Scores
 from codemix_megatron.trust import PROGRAMS, TASK_CODE, add_trust_option
 from codemix_megatron.watch.rank import as_rank, launching_run
 from codemix_megatron.watch.rank_environment import is_a_rank
 
-__all__ = ["add_arguments", "print_scores", "run"]
+__all__ = ["add_arguments", "run"]
 
 EPILOG = """examples:
   codemix evaluate runs/demo                                       the newest export, as the recipe's evaluation block says
@@ -32,8 +32,6 @@ Suites are YAML files; `paper`, `small` and `languages` are built in (docs/evalu
 Every item's score is kept in scores/items: a stopped evaluation resumes at the task it was in, the same model is not scored
 twice on the same task, and reports compare runs item by item. Whether an accuracy is distinguishable from chance is decided by
 the exact binomial test at 5 % (other measures: two standard errors)."""
-
-TABLE_WIDTH = 110  # where the output is no terminal
 
 
 def add_arguments(parser) -> None:
@@ -241,107 +239,3 @@ def split_step(text: str) -> tuple[str, int | None]:
     if not step.isdigit():
         raise EvaluationError(f"{text}: {step!r} is not a step; write RUN@48")
     return path, int(step)
-
-
-def progress_bars(console):
-    """Return a context whose value takes (label, done, total) and keeps one bar for each label."""
-    from contextlib import contextmanager
-
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    @contextmanager
-    def showing():
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bars:
-            known = {}
-
-            def update(label: str, done: int, total: int) -> None:
-                if label not in known:
-                    known[label] = bars.add_task(label, total=total)
-                bars.update(known[label], completed=done, total=total)
-
-            yield update
-
-    return showing()
-
-
-def print_scores(scores) -> None:
-    """Print what was scored as tables."""
-    from rich.text import Text
-
-    from codemix_megatron.cli.consoles import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=TABLE_WIDTH)
-    trained = f": step {scores.step}, {scores.tokens} tokens trained on" if scores.tokens else ""
-    console.print(Text.assemble((printable(str(scores.model)), "bold"), trained), soft_wrap=True)
-    if scores.bits_per_byte:
-        console.print(compression_table(scores.bits_per_byte))
-    if scores.tasks:
-        console.print(task_table(scores.tasks))
-    if scores.aggregates:
-        console.print(aggregate_table(scores.aggregates))
-    if any(task.contaminated for task in scores.tasks):
-        console.print(contamination_table(scores.tasks))
-    elif any(task.contaminated == 0 for task in scores.tasks):
-        console.print("no item overlaps the training corpora", highlight=False)
-
-
-def compression_table(rows):
-    """Return the table of bits per byte."""
-    from rich.table import Table
-
-    table = Table("corpus", "bits per byte", "documents", "tokens", "bytes", title="held-out text, lower is better", title_justify="left")
-    right_align(table, 1)
-    for row in rows:
-        table.add_row(row.corpus, with_error(row.value, row.standard_error), str(row.documents), str(row.tokens), str(row.bytes))
-    return table
-
-
-def task_table(rows):
-    """Return the table of task scores."""
-    from rich.table import Table
-
-    table = Table("task", "metric", "value", "items", "chance", "against chance", title="tasks", title_justify="left")
-    right_align(table, 2, 5)
-    for row in rows:
-        chance = "" if row.floor is None else f"{row.floor:.3f}"
-        items = f"{row.items} ({row.cut} cut)" if row.cut else str(row.items)
-        table.add_row(row.task, row.metric, with_error(row.value, row.standard_error), items, chance, row.against_chance)
-    return table
-
-
-def contamination_table(rows):
-    """Return the table of scores with and without items that overlap the training corpora."""
-    from rich.table import Table
-
-    table = Table("task", "metric", "overlapping", "all items", "without them", title="items that were trained on", title_justify="left")
-    right_align(table, 2)
-    for row in rows:
-        if row.contaminated:
-            clean = "none is left" if row.clean_value is None else with_error(row.clean_value, row.clean_standard_error)
-            table.add_row(row.task, row.metric, f"{row.contaminated} of {row.items}", with_error(row.value, row.standard_error), clean)
-    return table
-
-
-def aggregate_table(rows):
-    """Return the table of means over tasks."""
-    from rich.table import Table
-
-    table = Table("suite", "mean", "value", "over", "not scored", title="means", title_justify="left")
-    right_align(table, 2, 3)
-    for row in rows:
-        table.add_row(row.suite, row.name, with_error(row.value, row.standard_error), ", ".join(row.parts), ", ".join(row.missing))
-    return table
-
-
-def right_align(table, start: int, stop: int | None = None) -> None:
-    """Align columns of numbers."""
-    for column in table.columns[start:stop]:
-        column.justify = "right"
-
-
-def with_error(value: float, error: float | None) -> str:
-    """Return `1.234 ± 0.012`, or the value alone where no error is known."""
-    return f"{value:.3f}" if error is None or math.isnan(error) else f"{value:.3f} ± {error:.3f}"

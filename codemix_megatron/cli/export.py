@@ -68,7 +68,7 @@ def run(arguments) -> int:
         return run_megatron(arguments, folder, step)
     manifests = [] if arguments.no_parity else known_manifests(folder)
     from codemix_megatron.cli.consoles import Console
-    from codemix_megatron.cli.evaluate import progress_bars
+    from codemix_megatron.cli.progress_bars import progress_bars
     from codemix_megatron.conversion.export import ExportOptions, export_run  # torch: after everything cheap was checked
 
     with progress_bars(Console(file=sys.stderr)) as progress:
@@ -95,7 +95,7 @@ def run_megatron(arguments, folder: RunFolder, step: int | None) -> int:
     if output is None:
         raise ConversionError("--to megatron: needs OUT, the folder that --load will name")
     from codemix_megatron.cli.consoles import Console
-    from codemix_megatron.cli.evaluate import progress_bars
+    from codemix_megatron.cli.progress_bars import progress_bars
     from codemix_megatron.conversion.export import ExportOptions
     from codemix_megatron.conversion.export_megatron import export_megatron
 

@@ -45,8 +45,8 @@ def run(arguments) -> int:
     model = pretrained_model(folder, parallel)
     tokenizer = load_tokenizer(find_tokenizer(folder), arguments.end_of_document)
     from codemix_megatron.cli.consoles import Console
-    from codemix_megatron.cli.evaluate import progress_bars
     from codemix_megatron.cli.export import describe_parity
+    from codemix_megatron.cli.progress_bars import progress_bars
     from codemix_megatron.conversion.importing import ImportOptions, import_model
 
     with progress_bars(Console(file=sys.stderr)) as progress:
@@ -62,7 +62,7 @@ def run(arguments) -> int:
 def run_megatron(folder: Path, target: RunFolder, parallel: Parallel, tokenizer: DocumentTokenizer) -> int:
     """Import Megatron-LM's checkpoint."""
     from codemix_megatron.cli.consoles import Console
-    from codemix_megatron.cli.evaluate import progress_bars
+    from codemix_megatron.cli.progress_bars import progress_bars
     from codemix_megatron.conversion.importing import ImportOptions
     from codemix_megatron.conversion.importing_megatron import import_megatron_checkpoint
 

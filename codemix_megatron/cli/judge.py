@@ -43,7 +43,7 @@ def add_arguments(parser) -> None:
 def run(arguments) -> int:
     """Answer, judge, count, and print the result."""
     from codemix_megatron.cli.consoles import Console
-    from codemix_megatron.cli.evaluate import progress_bars
+    from codemix_megatron.cli.progress_bars import progress_bars
     from codemix_megatron.evaluate.judging import Pair, judge_pairs, read_prompts, summarize
 
     check(arguments)

@@ -184,8 +184,8 @@ def convert_start(recipe, folder: RunFolder, say) -> None:
     """Convert the public model before the ranks start, so that none of them waits for it."""
     from codemix_megatron.checkpoint.card import read_card
     from codemix_megatron.cli.consoles import Console
-    from codemix_megatron.cli.evaluate import progress_bars
     from codemix_megatron.cli.export import describe_parity
+    from codemix_megatron.cli.progress_bars import progress_bars
     from codemix_megatron.conversion.importing import import_initial
 
     with progress_bars(Console(file=sys.stderr)) as progress:

@@ -7,16 +7,17 @@ looked at nothing, and prove nothing.
 
 import ast
 import builtins
-import importlib
 import os
 import signal
 import sys
 import types
 
+from codemix_megatron.sandbox.assertions import Counting, divided
 from codemix_megatron.sandbox.channel import Channel, ChannelEnded
 from codemix_megatron.sandbox.collecting import Untested, count_assertions_of_unittest, run_collected
-from codemix_megatron.sandbox.mutants import MUTANTS, Nothing, is_noticed
-from codemix_megatron.sandbox.stand_ins import OPERATIONS, Objects, ProgramExit, StandIn
+from codemix_megatron.sandbox.mutants import MUTANTS, is_noticed
+from codemix_megatron.sandbox.program_names import Module, Names, imported_module, lent
+from codemix_megatron.sandbox.stand_ins import OPERATIONS, Objects, ProgramExit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # `typing` itself takes too long to import for every program
@@ -24,12 +25,8 @@ if TYPE_CHECKING:  # `typing` itself takes too long to import for every program
 
 __all__ = ["Examination"]
 
-PROGRAM, TESTS = "program.py", "tests.py"
+TESTS = "tests.py"
 FAILED = ("wrong", "syntax error", "exception", "exit", "memory", "processes")
-# What tests compare with although only the program may have imported it: name -> (module, name in it).
-OWN = {name: (name, None) for name in ("math", "cmath", "statistics", "copy", "operator", "numpy")} | {
-    "np": ("numpy", None), "isclose": ("math", "isclose"), "deepcopy": ("copy", "deepcopy"), "approx": ("pytest", "approx"),
-}  # fmt: skip
 FRAME_FIELDS = ("f_", "tb_", "gi_", "cr_", "ag_", "co_", "func_", "im_")
 
 
@@ -212,118 +209,4 @@ def may_be_changed(value, name) -> bool:
     return is_of_tests(type(value)) and not is_test and may_be_read(value, name)
 
 
-def imported_module(name: str) -> types.ModuleType | None:
-    """Return a module, None where this interpreter has none of that name."""
-    try:
-        return __import__(name)
-    except ImportError:
-        return None
-
-
 ALLOWED: "dict[str, Any]" = {"call": may_be_called, "getattr": may_be_read, "setattr": may_be_changed}
-
-
-class Names(dict):
-    """The names of the tests; those they do not define are the program's, or with `make` what stands for it."""
-
-    def __init__(self, channel: Channel, names: set, make=None):
-        super().__init__()
-        self._channel, self._names, self._make = channel, names, make
-
-    def __missing__(self, name):
-        if name in OWN and name not in self._names and (module := imported_module(OWN[name][0])):
-            return getattr(module, OWN[name][1]) if OWN[name][1] else module
-        if name not in self._names:
-            raise KeyError(name)
-        return self._make() if self._make else fetched(self._channel, name)
-
-    def __contains__(self, name):
-        return super().__contains__(name) or name in self._names
-
-    def only_function(self) -> str | None:
-        """Return the name of the program's only function, None where it has none or several."""
-        found = [name for name in sorted(self._names) if is_function(self[name])]
-        return found[0] if len(found) == 1 else None
-
-
-def is_function(value) -> bool:
-    """Say whether a name of the program's is a function of its own."""
-    return isinstance(value, Nothing) or (isinstance(value, StandIn) and type(value).__name__ == "function")
-
-
-def lent(names: set, tests: ast.AST) -> set:
-    """Return the program's names that its tests see.
-
-    The name of a builtin, or of a module that answers are compared with, is the program's only where the tests use nothing
-    else of it: `abs` belongs to the tests that compare with it, `sum` to those that test a function called so.
-    """
-    used = {node.id for node in ast.walk(tests) if isinstance(node, ast.Name)} & names
-    if used - OWN.keys() - set(dir(builtins)):
-        return {name for name in names if name not in OWN and not hasattr(builtins, name)}
-    return names
-
-
-def fetched(channel: Channel, name: str):
-    """Return what the program has under a name; modules of the standard library are the tests' own."""
-    value = channel.ask("global", name)
-    called = value.__dict__.get("_module") if isinstance(value, StandIn) else None
-    if called and called.partition(".")[0] in (*sys.stdlib_module_names, "numpy"):
-        return importlib.import_module(called)
-    return value
-
-
-class Module(types.ModuleType):
-    """`__main__` as tests see it when they look it up: its names are theirs."""
-
-    def __init__(self, names: dict):
-        super().__init__("__main__")
-        object.__setattr__(self, "_held", names)
-
-    def __getattr__(self, name):
-        try:
-            return object.__getattribute__(self, "_held")[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-
-class Counting(ast.NodeTransformer):
-    """Puts a call before every assertion, and one at the beginning of every function."""
-
-    def visit_Assert(self, node):
-        return [located(call_of("__assertion__"), node), node]
-
-    def visit_FunctionDef(self, node):
-        self.generic_visit(node)
-        is_described = node.body and isinstance(node.body[0], ast.Expr) and isinstance(node.body[0].value, ast.Constant)
-        node.body.insert(1 if is_described else 0, located(call_of("__entered__", node.name), node))
-        return node
-
-    visit_AsyncFunctionDef = visit_FunctionDef
-
-
-def call_of(function: str, *arguments) -> ast.stmt:
-    """Return the statement that calls a function."""
-    return ast.Expr(ast.Call(ast.Name(function, ast.Load()), [ast.Constant(a) for a in arguments], []))
-
-
-def located(made: ast.stmt, node: ast.stmt) -> ast.stmt:
-    """Give a made statement the place of another."""
-    return ast.fix_missing_locations(ast.copy_location(made, node))
-
-
-def divided(text: str) -> tuple[str, str]:
-    """Divide a whole program into what is tested and its tests: all from the first assertion or test on."""
-    lines = text.splitlines(keepends=True)
-    for node in ast.parse(text, PROGRAM).body:
-        name = getattr(node, "name", "")
-        if isinstance(node, ast.Assert) or name.lower().startswith("test") or any(isinstance(inner, ast.Assert) for inner in loose(node)):
-            begin = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))]) - 1
-            return "".join(lines[:begin]), "\n" * begin + "".join(lines[begin:])
-    return text, ""
-
-
-def loose(node):
-    """Return the statements in a statement, but not those of functions and classes."""
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        return []
-    return ast.walk(node)

@@ -9,7 +9,17 @@ from codemix_megatron.errors import SandboxError
 
 __all__ = ["handed_over"]
 
-MODULES = ("values", "channel", "stand_ins", "mutants", "collecting", "serving", "examining")  # each needs those before it
+MODULES = (
+    "values",
+    "channel",
+    "stand_ins",
+    "mutants",
+    "collecting",
+    "serving",
+    "program_names",
+    "assertions",
+    "examining",
+)  # each needs those before it
 COMPILE = """import base64, json, marshal, sys
 sources = json.load(sys.stdin)
 codes = {name: compile(source, name, "exec", dont_inherit=True) for name, source in sources.items()}

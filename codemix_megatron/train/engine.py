@@ -1,7 +1,6 @@
 """The Megatron engine: model, optimizer, and one step of either training or scoring."""
 
 import math
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
-from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
+from megatron.core.optimizer import get_megatron_optimizer
 from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.utils import get_model_config
@@ -24,43 +23,16 @@ from codemix_megatron.train.batches import Batch, data_parallel_slice
 from codemix_megatron.train.forward import Documents, forward_step, micro_batches
 from codemix_megatron.train.garbage import ManualCollection
 from codemix_megatron.train.gradient_norms import gradient_norms
+from codemix_megatron.train.optimizer_config import fill_groups, optimizer_config
 from codemix_megatron.train.parameter_groups import parameter_groups
+from codemix_megatron.train.step_result import Losses, StepResult
 from codemix_megatron.train.timing import timed, wait_for_device
 from codemix_megatron.train.weight_average import begin_average, forget_average, update_average
 
-__all__ = ["Engine", "Losses", "StepResult"]
+__all__ = ["Engine"]
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 OPTIMIZER_SHARDING = {"distrib_optim_sharding_type": "fully_reshardable"}
-
-
-@dataclass(frozen=True)
-class Losses:
-    """Loss sums and token counts per source, float64 [sources], equal on every rank."""
-
-    sums: np.ndarray
-    tokens: np.ndarray
-
-    @property
-    def mean(self) -> float:
-        """Nats per token over all sources."""
-        return float(self.sums.sum() / max(1.0, self.tokens.sum()))
-
-    def per_source(self, names: list[str]) -> dict[str, float]:
-        """Return nats per token of each source that was seen."""
-        return {n: float(s / t) for n, s, t in zip(names, self.sums, self.tokens, strict=True) if t}
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one optimizer step gave, equal on every rank."""
-
-    losses: Losses
-    gradient_norm: float
-    is_finite: bool  # False: loss or gradients are not finite, and weights and moments were left as they are
-    stop_asked: bool  # on some rank
-    is_saving: bool  # some rank still writes an earlier checkpoint
-    gradient_norms: dict[str, float] | None = None  # by kind of weight, where they were asked for
 
 
 class Engine:
@@ -300,33 +272,6 @@ class Engine:
             restore_random_state(state["random_state"])
 
 
-def fill_groups(optimizers: list[torch.optim.Optimizer]) -> None:
-    """Give groups that another Adam has saved what this one asks of them: FusedAdam reads `bias_correction`, which ours does not save."""
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            for name, value in optimizer.defaults.items():
-                group.setdefault(name, value)
-
-
 def documents_of(recipe: Recipe, tokenizer: TokenizerCard, device: torch.device) -> Documents:
     """Return how documents are kept apart here."""
     return Documents(tokenizer.end_of_document_id, has_borders=device.type == "cuda" and recipe.model.precision == "bf16")
-
-
-def optimizer_config(recipe: Recipe, overlaps: bool) -> OptimizerConfig:
-    """Return megatron-core's optimizer configuration; rates are set each step."""
-    optimizer = recipe.optimizer
-    return OptimizerConfig(
-        optimizer="adam",
-        lr=recipe.phases[0].learning_rate.peak,
-        min_lr=0.0,
-        weight_decay=optimizer.weight_decay,
-        adam_beta1=optimizer.betas[0],
-        adam_beta2=optimizer.betas[1],
-        adam_eps=optimizer.epsilon,
-        clip_grad=optimizer.gradient_clip,
-        bf16=recipe.model.precision == "bf16",
-        params_dtype=torch.bfloat16 if recipe.model.precision == "bf16" else torch.float32,
-        use_distributed_optimizer=recipe.parallel.distributed_optimizer,
-        overlap_param_gather=overlaps,
-    )

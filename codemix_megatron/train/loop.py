@@ -14,8 +14,9 @@ from codemix_megatron.plan.rates import step_rate
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.events import PhaseEndEvent, RollbackEvent, RunEvent, SkippedEvent, StepEvent, WarningEvent
 from codemix_megatron.train.batches import Batches
-from codemix_megatron.train.engine import Engine, StepResult
+from codemix_megatron.train.engine import Engine
 from codemix_megatron.train.state import TrainState
+from codemix_megatron.train.step_result import StepResult
 
 __all__ = ["RunHooks", "Training"]
 

@@ -1,32 +1,26 @@
 """One rank's part in a run: join, resume, train, leave."""
 
 import gc
-import os
-import shutil
 import signal
 import time
-import uuid
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 from codemix_megatron.checkpoint.card import read_card
-from codemix_megatron.checkpoint.loading import clear_partial, load_checkpoint
+from codemix_megatron.checkpoint.loading import clear_partial
 from codemix_megatron.checkpoint.verifying import find_fault_together, newest_valid_together
 from codemix_megatron.conversion.model_files import carry_model_files
 from codemix_megatron.errors import STOPPED_EARLY, CheckpointError, CodemixError
 from codemix_megatron.mixture.batch_documents import documents_at
-from codemix_megatron.mixture.mixture import DATA_ORDER
 from codemix_megatron.mixture.packing import PackedReader
 from codemix_megatron.mixture.recipe_reader import recipe_reader
 from codemix_megatron.model.config import require_engines
 from codemix_megatron.parallel.device import active_kernels, slow_paths
 from codemix_megatron.parallel.ranks import Ranks, join_ranks, leave_ranks, on_main
-from codemix_megatron.placement import ALONE, find_place
 from codemix_megatron.plan.branch import other_data_order, recorded_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
-from codemix_megatron.recipe.schema import Parallel, Recipe, as_plain
+from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.events import (
     EndEvent,
     RecipeEvent,
@@ -41,9 +35,11 @@ from codemix_megatron.records.events import (
 from codemix_megatron.records.journal import read_events
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.batches import Batches
+from codemix_megatron.train.checkpoint_contents import card_of, load_into
 from codemix_megatron.train.checkpointer import Saves
 from codemix_megatron.train.corpus_files import CorpusFilesCheck
 from codemix_megatron.train.engine import Engine
+from codemix_megatron.train.first_heartbeat import begin_to_beat
 from codemix_megatron.train.folder import now, open_run
 from codemix_megatron.train.held_out_bits import held_out_bits
 from codemix_megatron.train.loop import Training
@@ -51,13 +47,11 @@ from codemix_megatron.train.measuring import Measuring
 from codemix_megatron.train.observers import Observer, open_observers
 from codemix_megatron.train.preflight import Preflight, check_nodes
 from codemix_megatron.train.profiling import Profiling
-from codemix_megatron.train.starting import find_parent, has_random_state, initial_checkpoint, rollbacks_until, settle_start
+from codemix_megatron.train.starting import find_parent, initial_checkpoint, rollbacks_until, settle_start
 from codemix_megatron.train.state import TrainState
 from codemix_megatron.train.stragglers import StragglerWatch
-from codemix_megatron.watch.heartbeat import HeartbeatWriter, end_when_hung
+from codemix_megatron.watch.heartbeat import HeartbeatWriter
 from codemix_megatron.watch.lease import Lease
-from codemix_megatron.watch.node_heartbeats import LEADERS, NodeSummary, node_folder, summary_seconds
-from codemix_megatron.watch.rank import report_failure
 from codemix_megatron.watch.rank_environment import start_id
 
 __all__ = ["train"]
@@ -81,28 +75,6 @@ def train(recipe: Recipe, run: RunFolder, score: Callable[..., dict] | None = No
         leave_ranks()
         heart.stop()
         lease.release()
-
-
-def begin_to_beat(parallel: Parallel, run: RunFolder, ranks: Ranks) -> HeartbeatWriter:
-    """Begin this rank's heartbeat; without a launching process that watches, the first and the last rank watch all nodes."""
-    followed, place = os.environ.get("CODEMIX_NOTES"), find_place() or ALONE
-    shared, token = (Path(followed), "") if followed else on_main(ranks, partial(fresh_folder, run.logs / "heartbeats"))
-    heart = HeartbeatWriter(shared if followed else node_folder(token), run.logs, ranks.rank, ranks.size, parallel.heartbeat_seconds)
-    heart.beat("starting", max(parallel.heartbeat_seconds, parallel.timeout_seconds))
-    if not followed:
-        seconds = summary_seconds(ranks.size // place.local_size, heart.state.tick_seconds)
-        if place.local_rank < LEADERS:
-            heart.at_stop.append(NodeSummary(Path(heart.path).parent, shared, place.local_rank == 0, seconds).stop)
-        if ranks.rank in (0, ranks.size - 1):
-            end_when_hung(shared, seconds, partial(report_failure, run))
-    return heart
-
-
-def fresh_folder(path: Path) -> tuple[Path, str]:
-    """Return the folder, empty, and a word that no other start has."""
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(parents=True)
-    return path, uuid.uuid4().hex[:12]
 
 
 class RankOfRun:
@@ -245,18 +217,7 @@ class RankOfRun:
     def load(self, checkpoint, with_optimizer: bool) -> None:
         """Fill model (and optimizer) from a checkpoint."""
         self.beat(f"loading {checkpoint}", is_slow=True)
-        card = read_card(checkpoint)
-        wanted = self.engine.sharded_state(
-            is_loading=True,
-            with_optimizer=with_optimizer,
-            with_random_state=with_optimizer and has_random_state(card, self.plan.layout),
-            with_average=card.get("weight_average", False),
-        )
-        loaded = load_checkpoint(checkpoint, wanted)
-        if not with_optimizer:
-            # Megatron adds the checkpoint's unsharded part unasked: Adam's groups, whose moments would then be uninitialised memory.
-            loaded.pop("optimizer", None)
-        self.engine.load_state(loaded)
+        load_into(self.engine, checkpoint, self.plan.layout, with_optimizer)
 
     def open_observers(self) -> None:
         """Open the observers; on_main carries their faults to all ranks."""
@@ -280,21 +241,7 @@ class RankOfRun:
     def save(self, wait: bool) -> None:
         """Save a checkpoint; with `wait` it is there when this returns, whatever the recipe says. Every rank calls this."""
         self.beat(f"the save of step {self.state.step}", is_slow=True)
-        card = {
-            "step": self.state.step,
-            "sequences_seen": self.state.sequences_seen,
-            "tokens": self.plan.tokens_at(self.state.step),
-            "data_order": DATA_ORDER,
-            "model": as_plain(self.recipe.model),
-            "tokenizer": asdict(self.manifests[self.names[0]].tokenizer),
-            "phase": self.plan.phase_at(self.state.step).name,
-            "hugging_face": self.origin,
-            "layout": self.plan.layout,
-            "random_state": True,
-            "weight_average": self.recipe.optimizer.average_decay is not None,
-            "train_state": asdict(self.state),
-            "at": now(),
-        }
+        card = card_of(self.recipe, self.plan, self.state, self.manifests[self.names[0]].tokenizer, self.origin)
         self.saves.begin(self.state.step, self.engine, card, wait)
 
     def finish_save(self) -> None:
@@ -330,18 +277,17 @@ class RankOfRun:
         """Score the suites that are asked for while training. Every rank calls this."""
         if self.score_model is None:
             return
-        began, step = time.monotonic(), self.state.step
+        began, step, tokens = time.monotonic(), self.state.step, self.plan.tokens_at(self.state.step)
 
         def progress(label: str, done: int, total: int) -> None:
             self.beat(f"scoring {label} after step {step}", is_slow=True)
 
         progress("suites", 0, 1)
-        here = self.engine.chunks, self.ranks.device, step, self.plan.tokens_at(step), progress
+        here = self.engine.chunks, self.ranks.device, step, tokens, progress
         found = self.score_model(self.recipe, self.run, *here, origin=self.origin)
         seconds = time.monotonic() - began
         self.scoring_seconds += seconds
         share = self.scoring_seconds / (time.monotonic() - self.began)
-        tokens = self.plan.tokens_at(step)
         self.emit(ScoresEvent(step=step, tokens=tokens, seconds=round(seconds, 3), share_of_time=round(share, 4), **found))
 
     def note_signal(self, number, frame) -> None:

@@ -17,11 +17,11 @@ from codemix_megatron.plan.devices import device_called
 from codemix_megatron.recipe.reading import build_recipe
 from codemix_megatron.records.events import PhaseEndEvent, StartEvent, StepEvent, ValidationEvent, WarningEvent
 from codemix_megatron.records.run_folder import RunFolder
-from codemix_megatron.train.engine import Losses
 from codemix_megatron.train.measuring import Measuring, per_part
 from codemix_megatron.train.observers import scalars
 from codemix_megatron.train.profiling import Profiling
 from codemix_megatron.train.run import RankOfRun
+from codemix_megatron.train.step_result import Losses
 from codemix_megatron.train.timing import StepClock, step_clock, timed
 
 CPU = Ranks(rank=0, size=4, local_rank=0, device=torch.device("cpu"), data=4, is_loss_stage=True, is_first_stage=True)
