@@ -40,7 +40,7 @@ from codemix_megatron.parallel import exchange, meeting
 from codemix_megatron.parallel import ranks as rank_module
 from codemix_megatron.parallel.limits import raise_limits
 from codemix_megatron.parallel.probe import Probe
-from codemix_megatron.placement import Place
+from codemix_megatron.placement import Placement
 from codemix_megatron.ports import reserve_port
 from codemix_megatron.recipe.schema import Observers
 from codemix_megatron.records.events import StepEvent
@@ -285,7 +285,7 @@ def rendezvous_cost(size: int, processes: int = 2) -> Cost:
             assert client.stdin
             client.stdin.write("go\n")
             client.stdin.flush()
-        store = meeting.meet(Place(0, size, 0, RANKS_PER_NODE, "torchrun"), timedelta(seconds=300))
+        store = meeting.meet(Placement(0, size, 0, RANKS_PER_NODE, "torchrun"), timedelta(seconds=300))
         told = [float(client.communicate(timeout=300)[0]) for client in clients]
         own = time.process_time() - began
         del store

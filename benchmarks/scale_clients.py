@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from codemix_megatron.parallel.limits import raise_limits
 from codemix_megatron.parallel.meeting import meet
-from codemix_megatron.placement import Place
+from codemix_megatron.placement import Placement
 
 RANKS_PER_NODE = 8
 WAIT = timedelta(seconds=300)
@@ -27,7 +27,7 @@ def main(first: int, last: int, size: int) -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()
-    places = [Place(rank, size, rank % RANKS_PER_NODE, RANKS_PER_NODE, "torchrun") for rank in range(first, last)]
+    places = [Placement(rank, size, rank % RANKS_PER_NODE, RANKS_PER_NODE, "torchrun") for rank in range(first, last)]
     spent: list[float] = []
     threads = [threading.Thread(target=meet_timed, args=(place, spent), daemon=True) for place in places]
     for thread in threads:
@@ -39,7 +39,7 @@ def main(first: int, last: int, size: int) -> None:
     sys.stdout.write(f"{sum(spent)}\n")
 
 
-def meet_timed(place: Place, spent: list[float]) -> None:
+def meet_timed(place: Placement, spent: list[float]) -> None:
     """Meet as one rank, and add the CPU seconds of this thread."""
     began = time.thread_time()
     meet(place, WAIT)

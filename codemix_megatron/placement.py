@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from codemix_megatron.errors import LaunchError
 
-__all__ = ["ALONE", "LAUNCHER_VARIABLES", "Place", "find_place", "meeting_address", "node_name", "threads_of_rank"]
+__all__ = ["ALONE", "LAUNCHER_VARIABLES", "Placement", "find_placement", "meeting_address", "node_name", "threads_of_rank"]
 
 INTERACTIVE_STEP = str(0xFFFFFFFB)  # Slurm's step of `salloc`, where LaunchParameters=use_interactive_step
 FIRST_PORT, NUM_PORTS = 20000, 12000  # below the ports that Linux hands out by itself
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """One rank among `size`, `local_size` of which share its machine."""
 
     rank: int
@@ -29,7 +29,7 @@ class Place:
     launcher: str
 
 
-ALONE = Place(0, 1, 0, 1, "nobody")
+ALONE = Placement(0, 1, 0, 1, "nobody")
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,16 @@ LAUNCHER_VARIABLES = (
 )  # fmt: skip
 
 
-def find_place(env: Mapping[str, str] = os.environ) -> Place | None:
+def find_placement(env: Mapping[str, str] = os.environ) -> Placement | None:
     """Return this process's place, or None when it is alone; raises LaunchError when the environment has only a part of it."""
     if TORCHRUN.rank in env:
-        return read_place(TORCHRUN, env)
+        return read_placement(TORCHRUN, env)
     is_step = is_slurm_rank(env)
     for names in MPIS:
         if names.rank in env and not (is_step and env[names.rank] == env.get("SLURM_PROCID")):
-            return read_place(names, env)
+            return read_placement(names, env)
     if is_step:
-        return slurm_place(env)
+        return slurm_placement(env)
     if "PMIX_RANK" in env and "SLURM_STEP_ID" not in env:
         raise LaunchError(
             f"PMIX_RANK is {env['PMIX_RANK']}, and nothing says how many ranks there are; export RANK=$PMIX_RANK, WORLD_SIZE and LOCAL_RANK"
@@ -75,7 +75,7 @@ def find_place(env: Mapping[str, str] = os.environ) -> Place | None:
     return None
 
 
-def read_place(names: Variables, env: Mapping[str, str]) -> Place:
+def read_placement(names: Variables, env: Mapping[str, str]) -> Placement:
     """Return the place that a launcher's variables describe; a machine is one's own where nothing is said of it."""
     size = number(names.size, env, names)
     rank = number(names.rank, env, names)
@@ -87,7 +87,7 @@ def read_place(names: Variables, env: Mapping[str, str]) -> Place:
     local_size = number(names.local_size, {names.local_size: str(1 if is_one_there else size), **env}, names)
     if not 0 <= rank < size:
         raise LaunchError(f"{names.rank} is {rank} and {names.size} {size}; ranks go from 0 to {size - 1}", exit_code=2)
-    return Place(rank, size, local_rank, local_size, names.launcher)
+    return Placement(rank, size, local_rank, local_size, names.launcher)
 
 
 def is_elsewhere(address: str) -> bool:
@@ -123,7 +123,7 @@ def step_tasks(env: Mapping[str, str]) -> int:
     return int(env.get("SLURM_STEP_NUM_TASKS") or env.get("SLURM_NTASKS") or 1)
 
 
-def slurm_place(env: Mapping[str, str]) -> Place:
+def slurm_placement(env: Mapping[str, str]) -> Placement:
     """Return the place of a task of srun; raises LaunchError when the environment does not say where ranks meet."""
     size = step_tasks(env)
     if size > 1 and ("MASTER_ADDR" not in env or "MASTER_PORT" not in env):
@@ -132,7 +132,7 @@ def slurm_place(env: Mapping[str, str]) -> Place:
             " where the site's default is --export=NONE",
             exit_code=2,
         )
-    return Place(int(env["SLURM_PROCID"]), size, int(env.get("SLURM_LOCALID", 0)), tasks_here(env, size), "srun")
+    return Placement(int(env["SLURM_PROCID"]), size, int(env.get("SLURM_LOCALID", 0)), tasks_here(env, size), "srun")
 
 
 def tasks_here(env: Mapping[str, str], size: int) -> int:
@@ -145,7 +145,7 @@ def tasks_here(env: Mapping[str, str], size: int) -> int:
     return counts[node] if node < len(counts) else int(env.get("SLURM_NTASKS_PER_NODE") or size)
 
 
-def meeting_address(place: Place, env: Mapping[str, str] = os.environ) -> tuple[str, int]:
+def meeting_address(place: Placement, env: Mapping[str, str] = os.environ) -> tuple[str, int]:
     """Return where ranks meet: MASTER_ADDR and MASTER_PORT, or a place on this machine that all ranks of one mpirun find by themselves."""
     try:
         if "MASTER_ADDR" in env and "MASTER_PORT" in env:
@@ -168,7 +168,7 @@ def node_name() -> str:
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
-def threads_of_rank(allowed_cores: int, place: Place, env: Mapping[str, str] = os.environ) -> int:
+def threads_of_rank(allowed_cores: int, place: Placement, env: Mapping[str, str] = os.environ) -> int:
     """Return how many threads a rank computes with: its cores where it was given some of its own, else its part of what ranks share.
 
     Slurm binds tasks (TaskPlugin affinity or cgroup), and so does mpirun; to divide a mask that is one rank's own would leave cores idle.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from codemix_megatron.cores import available_cores
 from codemix_megatron.launch.local import follow_ranks, start_ranks
-from codemix_megatron.placement import ALONE, find_place, threads_of_rank
+from codemix_megatron.placement import ALONE, find_placement, threads_of_rank
 from codemix_megatron.records.atomic import write_json
 from codemix_megatron.records.run_folder import RunFolder
 
@@ -63,7 +63,7 @@ def as_copies(function):
     from codemix_megatron.evaluate.wanted import Copies
     from codemix_megatron.parallel.meeting import meet
 
-    place, wait = find_place() or ALONE, datetime.timedelta(hours=2)  # objects only; programs may run long
+    place, wait = find_placement() or ALONE, datetime.timedelta(hours=2)  # objects only; programs may run long
     torch.set_num_threads(threads_of_rank(available_cores(), place))
     torch.distributed.init_process_group("gloo", store=meet(place, wait), rank=place.rank, world_size=place.size, timeout=wait)
     try:

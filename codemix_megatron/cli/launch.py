@@ -191,10 +191,10 @@ def print_elsewhere(arguments) -> None:
     """Check a training job and print what starts it on a cluster that is not Slurm's."""
     import yaml
 
-    from codemix_megatron.launch.elsewhere import read_place, render_elsewhere
+    from codemix_megatron.launch.elsewhere import read_destination, render_elsewhere
 
     recipe, folder = asked_run(arguments)
-    place = read_place(arguments.on, arguments.site)
+    place = read_destination(arguments.on, arguments.site)
     num_ranks = ranks_for(recipe, place, arguments.nodes)
     check_training(recipe, folder, num_ranks)
     rendered = render_elsewhere(place, recipe, Path(arguments.recipe).resolve(), folder, nodes_for(place, num_ranks), arguments.overrides)

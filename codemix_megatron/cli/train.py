@@ -10,7 +10,7 @@ from codemix_megatron.cli.asked_run import asked_run
 from codemix_megatron.errors import STOPPED_EARLY, LaunchError, RankCrashed
 from codemix_megatron.extras import require
 from codemix_megatron.launch.local import follow_ranks, start_ranks
-from codemix_megatron.placement import find_place
+from codemix_megatron.placement import find_placement
 from codemix_megatron.plan.branch import recorded_branch_point
 from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.layout_checks import ranks_fault
@@ -50,7 +50,7 @@ def add_arguments(parser) -> None:
 
 def run(arguments) -> int:
     """Train as one of several ranks, or start the ranks and follow them."""
-    if place := find_place():
+    if place := find_placement():
         if arguments.nproc not in (None, place.size):
             raise LaunchError(
                 f"--nproc {arguments.nproc}: this is rank {place.rank} of {place.size} ({place.launcher}); leave --nproc out to join"

@@ -10,10 +10,10 @@ from codemix_megatron.launch.skypilot.task import Machines, read_machines, rende
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.run_folder import RunFolder
 
-__all__ = ["read_place", "render_elsewhere"]
+__all__ = ["read_destination", "render_elsewhere"]
 
 
-def read_place(kind: str, path: str) -> Cluster | Machines:
+def read_destination(kind: str, path: str) -> Cluster | Machines:
     """Read the file that describes where a job is to run."""
     return read_cluster(path) if kind == "kubernetes" else read_machines(path)
 

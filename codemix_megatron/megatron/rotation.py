@@ -14,16 +14,16 @@ class Rotation(torch.autograd.Function):
         """Return the turned channels."""
         ctx.save_for_backward(cos, sin)
         ctx.interleaved = interleaved
-        return turn(channels, cos, sin, interleaved, 1)
+        return apply_rotary(channels, cos, sin, interleaved, 1)
 
     @staticmethod
     def backward(ctx, gradient: torch.Tensor):
         """Return the gradient of the channels."""
         cos, sin = ctx.saved_tensors
-        return turn(gradient, cos, sin, ctx.interleaved, -1), None, None, None
+        return apply_rotary(gradient, cos, sin, ctx.interleaved, -1), None, None, None
 
 
-def turn(channels: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, interleaved: bool, sign: int) -> torch.Tensor:
+def apply_rotary(channels: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, interleaved: bool, sign: int) -> torch.Tensor:
     """Return (a cos - b sin, b cos + a sin) for every pair (a, b), or with -sin where `sign` is -1."""
     # Products are rounded before they are added: fused, logits would end 4e-5 from those of Hugging Face instead of 0.
     turned = torch.mul(channels, cos, out=torch.empty_like(channels, memory_format=torch.contiguous_format))

@@ -26,7 +26,7 @@ class ParallelLayer(TransformerLayer):
     def __init__(self, config: TransformerConfig, *args, **kwargs):
         super().__init__(config, *args, **kwargs)
         for linear in (self.self_attention.linear_qkv, self.self_attention.linear_proj, self.mlp.linear_fc1, self.mlp.linear_fc2):
-            silence(linear)
+            disable_communication(linear)
 
     def forward(self, hidden_states: torch.Tensor, attention_mask=None, context=None, rotary_pos_emb=None, **others):
         """Map [sequence, batch, hidden] to the same; under sequence parallel this rank's part of the sequence."""
@@ -50,7 +50,7 @@ class ParallelLayer(TransformerLayer):
         return out_of_tensor_ranks(partial_sums, group=self.tp_group)
 
 
-def silence(linear: Any) -> None:
+def disable_communication(linear: Any) -> None:
     """Keep a column- or row-parallel linear from communicating; it returns what its own shard gives."""
     if hasattr(linear, "parallel_mode"):  # Transformer Engine
         linear.parallel_mode = None

@@ -15,7 +15,7 @@ import psutil
 import torch.distributed as dist
 
 from codemix_megatron.errors import LaunchError
-from codemix_megatron.placement import Place, meeting_address, node_name
+from codemix_megatron.placement import Placement, meeting_address, node_name
 
 __all__ = ["addresses_here", "check_addresses", "in_words", "resolved"]
 
@@ -24,7 +24,7 @@ VARIABLES = {"gloo": "GLOO_SOCKET_IFNAME", "nccl": "NCCL_SOCKET_IFNAME"}
 MAIN_ADDRESS, FAULT, TESTED = "main address", "address fault", "addresses are tested"
 
 
-def check_addresses(place: Place, store: dist.Store, backend: str, wait: datetime.timedelta) -> None:
+def check_addresses(place: Placement, store: dist.Store, backend: str, wait: datetime.timedelta) -> None:
     """Choose the interface gloo gives out where it would choose a loopback, and test that each node reaches the next one.
 
     Every rank calls this, after all of them have come to the store; a few requests of each. Raises LaunchError on all of them or none.
@@ -53,7 +53,7 @@ def report_first(store: dist.Store, fault: LaunchError) -> None:
     store.compare_set(FAULT, "", f"{fault.exit_code} {fault}")
 
 
-def own_address(place: Place, store: dist.Store, backend: str) -> str:
+def own_address(place: Placement, store: dist.Store, backend: str) -> str:
     """Return the address this node gives to others; where gloo would give out a loopback another interface is set for it."""
     there = addresses_here()
     if wanted := os.environ.get(VARIABLES[backend], ""):
@@ -108,7 +108,7 @@ def resolved(host: str) -> list[str]:
     return [text for text in texts if not ip_address(text).is_loopback]
 
 
-def address_of_main(place: Place, store: dist.Store, has_own: bool) -> str | None:
+def address_of_main(place: Placement, store: dist.Store, has_own: bool) -> str | None:
     """Return the main rank's address as this node has it, or as another node has it where the name is a loopback here."""
     if found := resolved(meeting_address(place)[0]):
         if place.local_rank == 0:

@@ -8,7 +8,7 @@ import torch
 
 from codemix_megatron.errors import LaunchError
 from codemix_megatron.parallel.fusions import cross_entropy_kernel, version_fault
-from codemix_megatron.placement import Place
+from codemix_megatron.placement import Placement
 
 __all__ = [
     "APEX_MODULES",
@@ -32,7 +32,7 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def device_of_rank(place: Place, visible: int) -> torch.device:
+def device_of_rank(place: Placement, visible: int) -> torch.device:
     """Return the GPU of a rank, out of those it sees: the one of its number, or the only one where each task was given its own.
 
     Slurm shows a task all GPUs of the job on its node, or with --gpus-per-task, --gpu-bind and the like its own alone, as number 0.

@@ -7,7 +7,7 @@ import socket
 import torch.distributed as dist
 
 from codemix_megatron.errors import LaunchError
-from codemix_megatron.placement import Place, meeting_address
+from codemix_megatron.placement import Placement, meeting_address
 from codemix_megatron.ports import listen_on
 
 __all__ = ["meet"]
@@ -15,7 +15,7 @@ __all__ = ["meet"]
 ALL_CAME = "all came"
 
 
-def meet(place: Place, wait: datetime.timedelta) -> dist.Store:
+def meet(place: Placement, wait: datetime.timedelta) -> dist.Store:
     """Return the store through which ranks find each other, once all of them have come to it.
 
     Each rank adds one to a count, and the last one says that all are there: the store answers a few requests of each rank, however
@@ -36,7 +36,7 @@ def meet(place: Place, wait: datetime.timedelta) -> dist.Store:
     return store
 
 
-def never_came(place: Place, store: dist.Store, wait: datetime.timedelta) -> LaunchError:
+def never_came(place: Placement, store: dist.Store, wait: datetime.timedelta) -> LaunchError:
     """Return the error of a rank that waited in vain; the main rank, whose store it is, asks which ranks are missing."""
     seconds, count = f"{wait.total_seconds():.0f} s", store.add("count", 0)
     if place.rank == 0:
@@ -48,7 +48,7 @@ def never_came(place: Place, store: dist.Store, wait: datetime.timedelta) -> Lau
     return LaunchError(f"rank {place.rank} of {place.size} could not join the others within {seconds}: {text}")
 
 
-def open_store(place: Place, wait: datetime.timedelta) -> dist.TCPStore:
+def open_store(place: Placement, wait: datetime.timedelta) -> dist.TCPStore:
     """Return a client of the store; the main rank serves it, on a port that what launched it may hold for it."""
     address, port = meeting_address(place)
     hosted = place.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"  # else torchrun has it already

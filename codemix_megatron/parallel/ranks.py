@@ -20,7 +20,7 @@ from codemix_megatron.parallel.cuda_environment import set_cuda_environment
 from codemix_megatron.parallel.device import active_engines, choose_device, device_of_rank, transformer_engine_fault
 from codemix_megatron.parallel.limits import raise_limits
 from codemix_megatron.parallel.meeting import meet
-from codemix_megatron.placement import ALONE, find_place, threads_of_rank
+from codemix_megatron.placement import ALONE, find_placement, threads_of_rank
 from codemix_megatron.recipe.layout_checks import ranks_fault
 from codemix_megatron.recipe.schema import Parallel
 
@@ -63,7 +63,7 @@ def join_ranks(parallel: Parallel, seed: int) -> Ranks:
     Every rank calls this. Raises LaunchError when the number of ranks does not fit the layout or
     the others do not come within `parallel.timeout_seconds`.
     """
-    place = find_place() or ALONE
+    place = find_placement() or ALONE
     rank, size, local_rank = place.rank, place.size, place.local_rank
     if fault := ranks_fault(parallel, size) or transformer_engine_fault():
         raise LaunchError(fault, exit_code=2)

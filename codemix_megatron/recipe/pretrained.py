@@ -13,7 +13,7 @@ __all__ = ["PREFIX", "find_tokenizer", "fitting_model", "pretrained_model", "tak
 PREFIX = "hf:"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tekken.json")
 # What a recipe may choose otherwise than config.json says.
-FREE = ("sequence_length", "init_std", "dropout", "precision", "fp8", "vocab_padding_multiple")
+MAY_DIFFER = ("sequence_length", "init_std", "dropout", "precision", "fp8", "vocab_padding_multiple")
 LARGEST_MULTIPLE = 128
 LONGEST_TAKEN_OVER = 8192  # a longer context is not taken for the length of training sequences
 
@@ -73,7 +73,7 @@ def take_over_pretrained(plain: dict, directory: Path, faults: list[str]) -> dic
         faults.append(f"initial_weights: {fault}")
         return plain
     if isinstance(given, dict):
-        differing = [key for key in given if key not in FREE and given[key] != theirs.get(key, usual(key))]
+        differing = [key for key in given if key not in MAY_DIFFER and given[key] != theirs.get(key, usual(key))]
         faults += [f"model.{key}: {given[key]} here, {theirs.get(key, usual(key))} in {folder}/config.json" for key in differing]
         faults += length_faults(given, theirs, folder)
         given = theirs | given

@@ -15,10 +15,10 @@ from codemix_megatron.records.events import CheckpointEvent, RunEvent
 from codemix_megatron.records.run_folder import RunFolder, saved_step
 from codemix_megatron.train.engine import Engine
 
-__all__ = ["Saves"]
+__all__ = ["Checkpointer"]
 
 
-class Saves:
+class Checkpointer:
     """At most one save is under way; the next one waits for it."""
 
     def __init__(

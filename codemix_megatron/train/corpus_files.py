@@ -34,7 +34,7 @@ class CorpusFilesCheck:
                 checksums |= {".loss_mask.bin": manifest.loss_mask_sha256} if manifest.loss_mask_sha256 else {}
                 for suffix, sha256 in checksums.items():
                     self.look_at(f"{name}{suffix}", Path(manifest.prefix + suffix), sha256, manifest_path(manifest.prefix))
-        self.digest, self.place = hashlib.sha256(), 0
+        self.digest, self.offset = hashlib.sha256(), 0
 
     def look_at(self, name: str, path: Path, sha256: str, manifest: Path) -> None:
         """Take a file as it is, or have it read."""
@@ -49,7 +49,7 @@ class CorpusFilesCheck:
     @property
     def bytes_left(self) -> int:
         """Bytes that have to be read."""
-        return sum(path.stat().st_size for _, path, _ in self.waiting) - self.place
+        return sum(path.stat().st_size for _, path, _ in self.waiting) - self.offset
 
     def go_on(self, seconds: float) -> bool:
         """Read on for about so long; return True when all is done and written down. Raises CorpusError naming every file that differs."""
@@ -70,11 +70,11 @@ class CorpusFilesCheck:
         name, path, sha256 = self.waiting[0]
         before = facts_of(path, sha256)
         with open(path, "rb") as handle:
-            handle.seek(self.place)
+            handle.seek(self.offset)
             block = handle.read(BLOCK_BYTES)
         self.digest.update(block)
-        self.place += len(block)
-        if block and self.place < before["bytes"]:
+        self.offset += len(block)
+        if block and self.offset < before["bytes"]:
             return
         if self.digest.hexdigest() == sha256:
             self.known[name] = before
@@ -84,7 +84,7 @@ class CorpusFilesCheck:
                 f" or prepare it again and begin in another --folder; `codemix verify-corpus {path.with_suffix('')}` names where"
             )
         self.waiting.pop(0)
-        self.digest, self.place = hashlib.sha256(), 0
+        self.digest, self.offset = hashlib.sha256(), 0
 
 
 def facts_of(path: Path, sha256: str) -> dict:

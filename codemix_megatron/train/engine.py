@@ -50,7 +50,7 @@ class Engine:
         config = optimizer_config(recipe, self.overlaps)
         groups = parameter_groups(recipe, config)
         self.optimizer = get_megatron_optimizer(config, self.chunks, config_overrides=groups, use_gloo_process_groups=False)
-        self.tells_norms = False  # of the next step, by kind of weight
+        self.reports_norms = False  # of the next step, by kind of weight
         self.average_decay = recipe.optimizer.average_decay
         if self.average_decay is not None:
             self.fill_moments()
@@ -107,7 +107,7 @@ class Engine:
         reports = self.run_schedule(batch, forward_only=False)
         self.optimizer.prepare_grads()
         gradient_norm = float(self.optimizer.get_grad_norm())
-        norms = gradient_norms(self.chunks, self.optimizers) if self.tells_norms else None
+        norms = gradient_norms(self.chunks, self.optimizers) if self.reports_norms else None
         losses, (is_bad, stop_asked, is_saving) = self.reduce(reports, (not math.isfinite(gradient_norm), stop_asked, is_saving))
         is_finite = math.isfinite(losses.mean) and not is_bad
         if is_finite:

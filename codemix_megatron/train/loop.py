@@ -101,7 +101,7 @@ class Training:
         self.hooks.beat(f"step {self.state.step + 1}, forward, backward and update", is_slow=self.is_first)
         self.is_first = False
         every = self.recipe.observers.gradient_norms_every_steps
-        self.engine.tells_norms = bool(every) and (self.state.step + 1) % every == 0
+        self.engine.reports_norms = bool(every) and (self.state.step + 1) % every == 0
         result = self.engine.train_step(batch, rate, self.hooks.stop_asked(), self.hooks.is_saving())
         if result.is_finite:
             self.advance()
@@ -203,7 +203,7 @@ class Training:
         if self.state.bad_in_a_row > allowed:
             self.hooks.finish_save()
             raise CodemixError(
-                f"step {step}: {reason}; sources not finite: {', '.join(sources) or 'none'}; documents of the batch: {few(documents)};"
+                f"step {step}: {reason}; sources not finite: {', '.join(sources) or 'none'}; documents of the batch: {format_documents(documents)};"
                 f" {self.state.bad_in_a_row} such batches in a row, faults.skip_bad_batches allows {allowed};"
                 " raise faults.skip_bad_batches to continue, or branch from an earlier step with a lower learning rate or other corpora",
                 exit_code=1,
@@ -244,7 +244,7 @@ class Training:
         return True
 
 
-def few(documents: dict[str, list[int]]) -> str:
+def format_documents(documents: dict[str, list[int]]) -> str:
     """Return the first documents of each source as text."""
     parts = []
     for source, numbers in documents.items():

@@ -36,10 +36,9 @@ from codemix_megatron.records.journal import read_events
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.batches import Batches
 from codemix_megatron.train.checkpoint_contents import card_of, load_into
-from codemix_megatron.train.checkpointer import Saves
+from codemix_megatron.train.checkpointer import Checkpointer
 from codemix_megatron.train.corpus_files import CorpusFilesCheck
 from codemix_megatron.train.engine import Engine
-from codemix_megatron.train.first_heartbeat import begin_to_beat
 from codemix_megatron.train.folder import now, open_run
 from codemix_megatron.train.held_out_bits import held_out_bits
 from codemix_megatron.train.loop import Training
@@ -47,6 +46,7 @@ from codemix_megatron.train.measuring import Measuring
 from codemix_megatron.train.observers import Observer, open_observers
 from codemix_megatron.train.preflight import Preflight, check_nodes
 from codemix_megatron.train.profiling import Profiling
+from codemix_megatron.train.rank_heartbeat import begin_heartbeat
 from codemix_megatron.train.starting import find_parent, initial_checkpoint, rollbacks_until, settle_start
 from codemix_megatron.train.state import TrainState
 from codemix_megatron.train.stragglers import StragglerWatch
@@ -66,22 +66,24 @@ def train(recipe: Recipe, run: RunFolder, score: Callable[..., dict] | None = No
     """
     ranks, lease = join_ranks(recipe.parallel, recipe.seed), Lease(run.path)
     on_main(ranks, lease.take)
-    heart = begin_to_beat(recipe.parallel, run, ranks)
+    heartbeat = begin_heartbeat(recipe.parallel, run, ranks)
     try:
-        heart.beat("comparing the nodes", max(recipe.parallel.heartbeat_seconds, recipe.parallel.timeout_seconds))
+        heartbeat.beat("comparing the nodes", max(recipe.parallel.heartbeat_seconds, recipe.parallel.timeout_seconds))
         preflight = check_nodes(recipe, run, ranks)
-        return RankOfRun(recipe, run, ranks, heart, lease, score).train(preflight)
+        return RankOfRun(recipe, run, ranks, heartbeat, lease, score).train(preflight)
     finally:
         leave_ranks()
-        heart.stop()
+        heartbeat.stop()
         lease.release()
 
 
 class RankOfRun:
     """What one rank holds while a run trains."""
 
-    def __init__(self, recipe: Recipe, run: RunFolder, ranks: Ranks, heart: HeartbeatWriter, lease: Lease, score: Callable | None = None):
-        self.recipe, self.run, self.ranks, self.heart = recipe, run, ranks, heart
+    def __init__(
+        self, recipe: Recipe, run: RunFolder, ranks: Ranks, heartbeat: HeartbeatWriter, lease: Lease, score: Callable | None = None
+    ):
+        self.recipe, self.run, self.ranks, self.heartbeat = recipe, run, ranks, heartbeat
         self.manifests = read_manifests(recipe)
         self.plan = make_plan(recipe, self.manifests, ranks.size, on_main(ranks, partial(recorded_branch_point, run)))
         require_engines(recipe, ranks.device)  # before the folder becomes a run
@@ -94,7 +96,7 @@ class RankOfRun:
         self.engine = Engine(recipe, self.manifests[self.names[0]].tokenizer, len(self.names), ranks)
         within_documents = recipe.sequences.attention_within_documents
         self.batches = Batches(self.plan.mixture(), self.reader, self.plan.batch_at, ranks, every_stage=within_documents)
-        self.saves = Saves(run, recipe.checkpoint, self.plan, ranks, self.emit, lease.check)
+        self.checkpointer = Checkpointer(run, recipe.checkpoint, self.plan, ranks, self.emit, lease.check)
         self.measuring, self.profiling = Measuring(recipe, ranks), Profiling(run, ranks)
         self.stragglers = StragglerWatch(recipe.observers, ranks)
         self.observers: list[Observer] = []
@@ -226,7 +228,7 @@ class RankOfRun:
     def beat(self, where: str, is_slow: bool = False) -> None:
         """Say what this rank does next; slow things may take as long as ranks wait for each other."""
         parallel = self.recipe.parallel
-        self.heart.beat(where, max(parallel.heartbeat_seconds, parallel.timeout_seconds if is_slow else 0))
+        self.heartbeat.beat(where, max(parallel.heartbeat_seconds, parallel.timeout_seconds if is_slow else 0))
 
     def emit(self, event: RunEvent) -> None:
         """Measure, and give the event to the observers; only the main rank has any. Every rank calls this."""
@@ -242,16 +244,16 @@ class RankOfRun:
         """Save a checkpoint; with `wait` it is there when this returns, whatever the recipe says. Every rank calls this."""
         self.beat(f"the save of step {self.state.step}", is_slow=True)
         card = card_of(self.recipe, self.plan, self.state, self.manifests[self.names[0]].tokenizer, self.origin)
-        self.saves.begin(self.state.step, self.engine, card, wait)
+        self.checkpointer.begin(self.state.step, self.engine, card, wait)
 
     def finish_save(self) -> None:
         """Wait for the save under way, if there is one. Every rank calls this."""
         self.beat("the end of a save", is_slow=True)
-        self.saves.finish()
+        self.checkpointer.finish()
 
     def is_saving(self) -> bool:
         """Say whether this rank still writes."""
-        return self.saves.is_writing
+        return self.checkpointer.is_writing
 
     def documents_at(self, positions) -> dict[str, list[int]]:
         """Return source -> documents of the sequences at positions of the run. Every rank calls this."""

@@ -19,7 +19,7 @@ from codemix_megatron.records.run_folder import CARD, RunFolder, step_of
 __all__ = ["check_start", "find_parent", "has_random_state", "initial_checkpoint", "rollbacks_until", "settle_start"]
 
 # What a run may choose otherwise than the weights it starts from.
-FREE = ("sequence_length", "init_std", "dropout", "precision", "fp8", "vocab_size", "vocab_padding_multiple")
+MAY_DIFFER = ("sequence_length", "init_std", "dropout", "precision", "fp8", "vocab_size", "vocab_padding_multiple")
 # And what a branch may change whose sequences are longer than its parent's: how far positions reach, and the rotary frequencies for it.
 LONGER = ("sequence_length", "rope_base", "rope_scaling")
 
@@ -67,7 +67,7 @@ def initial_checkpoint(recipe: Recipe, run: RunFolder | None) -> Path:
     if not found:
         raise CodemixError(f"initial_weights: {folder} is neither a checkpoint nor a run folder that has one")
     # Padding rows may differ: Megatron loads around them.
-    refuse_other_model(recipe, found[-1], "initial_weights", FREE)
+    refuse_other_model(recipe, found[-1], "initial_weights", MAY_DIFFER)
     refuse_other_tokenizer(recipe, found[-1], "initial_weights")
     return found[-1]
 

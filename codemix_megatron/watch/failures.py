@@ -53,7 +53,7 @@ class Failure:
         return self.known and self.exit_code == 2
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Rank, node and line."""
         return f"rank {self.rank} on {self.host}" + (f", {self.where}" if self.where else "")
 
@@ -63,8 +63,8 @@ class Failure:
         if self.is_users:
             return self.message
         if self.known:
-            return f"{self.message} ({self.place})"
-        return f"{self.place}: {'lost another rank, which left no word of its own: ' if self.is_secondary else ''}{self.message}"
+            return f"{self.message} ({self.location})"
+        return f"{self.location}: {'lost another rank, which left no word of its own: ' if self.is_secondary else ''}{self.message}"
 
 
 def describe_failure(fault: BaseException) -> Failure:

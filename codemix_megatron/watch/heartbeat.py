@@ -206,7 +206,7 @@ def describe(suspects: list[Sight]) -> str:
     if first.is_silent:
         what = f"not running any more (stopped, or its machine is gone) since {first.silent_seconds:.0f} s in {beat.where}"
     else:
-        what = f"stuck since {first.still_seconds:.0f} s in {beat.where}{place(Path(beat.stacks))}"
+        what = f"stuck since {first.still_seconds:.0f} s in {beat.where}{innermost_frames(Path(beat.stacks))}"
     return (
         f"{names} of {beat.size} ({beat.host}): {what};"
         f" stacks of the ranks are in {Path(beat.stacks).parent}/stacks-rank-*.txt;"
@@ -229,7 +229,7 @@ def is_waiting(stacks: Path) -> bool:
     return any(part in file for file, _, _ in main_thread(stacks) for part in WAITING)
 
 
-def place(stacks: Path) -> str:
+def innermost_frames(stacks: Path) -> str:
     """Return where a rank stands, as text to append: the innermost frame, and ours that led to it."""
     frames = main_thread(stacks)
     ours = [frame for frame in frames if "codemix_megatron" in frame[0]]

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from codemix_megatron.placement import find_place, node_name
+from codemix_megatron.placement import find_placement, node_name
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.watch.rank_environment import start_id
 
@@ -38,13 +38,13 @@ def node_log_path(run: RunFolder, node: str) -> Path:
 
 def merges_output() -> bool:
     """Say whether ranks of a node share a file: where there are many of them, or CODEMIX_RANK_LOGS says `node`."""
-    place, setting = find_place(), os.environ.get(SETTING)
+    place, setting = find_placement(), os.environ.get(SETTING)
     return place is not None and (setting == "node" or (setting != "rank" and place.size > MANY_RANKS))
 
 
 def join_node_log(run: RunFolder, rank: int) -> int | None:
     """Return a descriptor that leads into this node's file; None where that cannot be had, and the rank keeps a file of its own."""
-    place = find_place()
+    place = find_placement()
     try:
         folder = socket_folder(run)
         if place is not None and place.local_rank == 0:

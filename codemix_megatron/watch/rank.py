@@ -35,7 +35,7 @@ def as_rank(run: RunFolder | None, function):
         if run and failure.is_secondary and not failure.known:
             say_inside(traceback.format_exc())
             raise LaunchError(
-                f"{failure.place}: lost another rank; see {run.logs}/failures and rank-N.log beside it ({failure.message})"
+                f"{failure.location}: lost another rank; see {run.logs}/failures and rank-N.log beside it ({failure.message})"
             ) from None
         raise
     finally:

@@ -5,22 +5,22 @@ import re
 from contextlib import suppress
 
 from codemix_megatron.errors import LaunchError
-from codemix_megatron.placement import find_place, node_name
+from codemix_megatron.placement import find_placement, node_name
 
 __all__ = ["is_a_rank", "node_name", "own_rank", "start_id"]
 
 
 def is_a_rank() -> bool:
     """Say whether this process was started by torchrun, mpirun or srun as one of several ranks."""
-    return find_place() is not None
+    return find_placement() is not None
 
 
 def own_rank() -> int:
-    """Return this process's rank, 0 when it is alone or the environment has only a part of a place, which find_place refuses."""
+    """Return this process's rank, 0 when it is alone or the environment has only a part of a place, which find_placement refuses."""
     if (rank := os.environ.get("RANK", "")).isdigit():
         return int(rank)
     with suppress(LaunchError):
-        if place := find_place():
+        if place := find_placement():
             return place.rank
     return 0
 

@@ -119,7 +119,7 @@ def test_job_longer_than_its_partition_allows_is_refused(launcher, tiny):
     ],
 )
 def test_shell_of_slurm_is_no_rank(launcher, cluster, command, place):
-    code = "from codemix_megatron.placement import find_place; print(find_place())"
+    code = "from codemix_megatron.placement import find_placement; print(find_placement())"
     words = command.format(python=shlex.join([launcher.python, "-c", code]))
     done = cluster.run("script", "--quiet", "--return", "--command", words, "/dev/null")  # --pty wants a terminal
     assert done.returncode == 0 and place in done.stdout, done.stdout + done.stderr

@@ -3,7 +3,7 @@
 import pytest
 
 from codemix_megatron.errors import LaunchError
-from codemix_megatron.placement import ALONE, Place, find_place, meeting_address, threads_of_rank
+from codemix_megatron.placement import ALONE, Placement, find_placement, meeting_address, threads_of_rank
 
 OPEN_MPI = {  # mpirun (Open MPI) 4.1.4, -np 2, second process
     "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "1", "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
@@ -22,17 +22,17 @@ STEP = {  # srun --ntasks=12 over three nodes, on the second one
 
 @pytest.mark.parametrize("variables", [OPEN_MPI, MPICH, MVAPICH, {**DAEMON, **OPEN_MPI}, {**DAEMON, **MPICH}])
 def test_ranks_that_mpirun_started_know_their_place(variables):
-    place = find_place(variables)
+    place = find_placement(variables)
     assert (place.rank, place.size, place.local_rank, place.local_size) == (1, 2, 1, 2)
 
 
 @pytest.mark.parametrize("more", [{}, {"PMI_RANK": "6", "PMI_SIZE": "12"}, {"PMIX_RANK": "6", "PMIX_NAMESPACE": "slurm.pmix.7.0"}])
 def test_ranks_of_srun_know_their_place_whichever_mpi_it_offers(more):
-    assert find_place({**STEP, **more}) == Place(6, 12, 1, 5, "srun")
+    assert find_placement({**STEP, **more}) == Placement(6, 12, 1, 5, "srun")
 
 
 def test_tasks_of_each_node_are_counted_on_their_own():
-    assert find_place({**STEP, "SLURM_NODEID": "2"}).local_size == 2
+    assert find_placement({**STEP, "SLURM_NODEID": "2"}).local_size == 2
 
 
 @pytest.mark.parametrize(
@@ -47,11 +47,11 @@ def test_tasks_of_each_node_are_counted_on_their_own():
     ],
 )
 def test_command_in_a_shell_of_slurm_is_no_rank(variables):
-    assert find_place(variables) is None
+    assert find_placement(variables) is None
 
 
 def test_single_task_that_our_batch_script_started_is_a_rank():
-    assert find_place({**DAEMON, "CODEMIX_BATCH": "7.0"}) == Place(0, 1, 0, 1, "srun")
+    assert find_placement({**DAEMON, "CODEMIX_BATCH": "7.0"}) == Placement(0, 1, 0, 1, "srun")
 
 
 @pytest.mark.parametrize(
@@ -68,35 +68,35 @@ def test_single_task_that_our_batch_script_started_is_a_rank():
 )
 def test_half_a_place_is_refused_with_what_is_missing(variables, said):
     with pytest.raises(LaunchError, match=said.replace("$", r"\$")) as refused:
-        find_place(variables)
+        find_placement(variables)
     assert refused.value.exit_code == 2
 
 
 def test_ranks_of_one_mpirun_on_one_machine_meet_without_being_told_where():
     first, second = ({**OPEN_MPI, "OMPI_COMM_WORLD_RANK": rank} for rank in "01")
-    assert meeting_address(find_place(first), first) == meeting_address(find_place(second), second)
+    assert meeting_address(find_placement(first), first) == meeting_address(find_placement(second), second)
     other = {**OPEN_MPI, "PMIX_NAMESPACE": "1281163266"}
-    assert meeting_address(find_place(other), other) != meeting_address(find_place(first), first)
+    assert meeting_address(find_placement(other), other) != meeting_address(find_placement(first), first)
 
 
 def test_ranks_of_mpirun_on_several_machines_need_to_be_told():
     spread = {**OPEN_MPI, "OMPI_COMM_WORLD_LOCAL_SIZE": "1", "OMPI_COMM_WORLD_LOCAL_RANK": "0"}
     with pytest.raises(LaunchError, match="mpirun -x MASTER_ADDR -x MASTER_PORT"):
-        meeting_address(find_place(spread), spread)
+        meeting_address(find_placement(spread), spread)
     told = {**spread, "MASTER_ADDR": "node1", "MASTER_PORT": "20000"}
-    assert meeting_address(find_place(told), told) == ("node1", 20000)
+    assert meeting_address(find_placement(told), told) == ("node1", 20000)
 
 
 @pytest.mark.parametrize(
     ("cores", "place", "variables", "threads"),
     [
-        (4, Place(3, 8, 3, 8, "srun"), {"SLURM_CPUS_PER_TASK": "4", "SLURM_CPUS_ON_NODE": "32"}, 4),  # bound by TaskPlugin
-        (32, Place(3, 8, 3, 8, "srun"), {"SLURM_CPUS_PER_TASK": "4", "SLURM_CPUS_ON_NODE": "32"}, 4),  # not bound
-        (4, Place(3, 8, 3, 8, "srun"), {"SLURM_CPUS_ON_NODE": "32"}, 4),
-        (32, Place(3, 8, 3, 8, "srun"), {"SLURM_CPUS_ON_NODE": "32"}, 4),
-        (2, Place(3, 8, 3, 8, "srun"), {"SLURM_CPUS_PER_TASK": "4"}, 2),
-        (16, Place(3, 8, 3, 8, "torchrun"), {}, 2),
-        (3, Place(3, 8, 3, 8, "torchrun"), {}, 1),
+        (4, Placement(3, 8, 3, 8, "srun"), {"SLURM_CPUS_PER_TASK": "4", "SLURM_CPUS_ON_NODE": "32"}, 4),  # bound by TaskPlugin
+        (32, Placement(3, 8, 3, 8, "srun"), {"SLURM_CPUS_PER_TASK": "4", "SLURM_CPUS_ON_NODE": "32"}, 4),  # not bound
+        (4, Placement(3, 8, 3, 8, "srun"), {"SLURM_CPUS_ON_NODE": "32"}, 4),
+        (32, Placement(3, 8, 3, 8, "srun"), {"SLURM_CPUS_ON_NODE": "32"}, 4),
+        (2, Placement(3, 8, 3, 8, "srun"), {"SLURM_CPUS_PER_TASK": "4"}, 2),
+        (16, Placement(3, 8, 3, 8, "torchrun"), {}, 2),
+        (3, Placement(3, 8, 3, 8, "torchrun"), {}, 1),
         (6, ALONE, {}, 6),
     ],
 )
@@ -106,7 +106,7 @@ def test_rank_computes_with_the_cores_it_was_given(cores, place, variables, thre
 
 def test_rank_that_mpirun_bound_to_cores_of_its_own_uses_all_of_them(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 16)
-    place = Place(0, 4, 0, 4, "Open MPI")
+    place = Placement(0, 4, 0, 4, "Open MPI")
     assert [threads_of_rank(cores, place, {}) for cores in (4, 16, 1)] == [4, 4, 1]
 
 
@@ -114,6 +114,6 @@ def test_rank_that_mpirun_bound_to_cores_of_its_own_uses_all_of_them(monkeypatch
 def test_pod_of_the_training_operator_is_a_machine_of_its_own(address, local_size):
     """It sets these four alone; several ranks of one machine have LOCAL_RANK from whatever started them."""
     set_there = {"RANK": "3", "WORLD_SIZE": "4", "MASTER_ADDR": address, "MASTER_PORT": "23456"}
-    place = find_place(set_there)
+    place = find_placement(set_there)
     assert (place.rank, place.size, place.local_rank, place.local_size) == (3, 4, 0, local_size)
-    assert find_place({**set_there, "LOCAL_RANK": "3"}).local_size == 4
+    assert find_placement({**set_there, "LOCAL_RANK": "3"}).local_size == 4

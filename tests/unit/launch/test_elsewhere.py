@@ -13,7 +13,7 @@ from codemix_megatron.errors import LaunchError, RecipeError
 from codemix_megatron.launch.kubernetes.cluster import read_cluster
 from codemix_megatron.launch.kubernetes.manifest import job_name
 from codemix_megatron.launch.skypilot.task import read_machines
-from codemix_megatron.placement import find_place
+from codemix_megatron.placement import find_placement
 
 KUBERNETES = "1.34"
 CLUSTER = {
@@ -122,7 +122,7 @@ def test_pods_of_the_training_operator_know_their_place(rendered, cluster, rank)
     """As its controller sets it: WORLD_SIZE and RANK of pods, the master's address and port (pkg/controller.v1/pytorch/envvar.go)."""
     master, worker = pods_of(rendered("kubernetes", {**cluster, "kind": "PyTorchJob"}, "--nodes", "2"))
     operator = {"MASTER_ADDR": "away-master-0", "MASTER_PORT": "29500", "WORLD_SIZE": "2", "RANK": str(rank), "PYTHONUNBUFFERED": "1"}
-    place = find_place({**environment_of(worker if rank else master), **operator})
+    place = find_placement({**environment_of(worker if rank else master), **operator})
     assert (place.rank, place.size, place.local_rank, place.local_size) == (rank, 2, 0, 1)
     for pod in (master, worker):
         assert pod["containers"][0]["name"] == "pytorch" and pod["containers"][0]["ports"][0]["name"] == "pytorchjob-port"
@@ -130,7 +130,7 @@ def test_pods_of_the_training_operator_know_their_place(rendered, cluster, rank)
 
 def test_pods_of_a_job_set_know_their_place(rendered, cluster):
     (pod,) = pods_of(rendered("kubernetes", cluster, "--nodes", "2"))
-    place = find_place({**environment_of(pod), "RANK": "1"})  # the index of the completion, from the pod's annotation
+    place = find_placement({**environment_of(pod), "RANK": "1"})  # the index of the completion, from the pod's annotation
     assert (place.rank, place.size, place.local_rank, place.local_size) == (1, 2, 0, 1)
     index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
     assert [e["valueFrom"]["fieldRef"]["fieldPath"] for e in pod["containers"][0]["env"] if e["name"] == "RANK"] == [index]
@@ -203,7 +203,7 @@ def test_nodes_of_sky_pilot_join_by_what_it_tells_them(rendered, tmp_path, ranks
     words = done.stdout.split("words: ")[1]
     if ranks == 1:
         assert {k: found[k] for k in ("MASTER_ADDR", "MASTER_PORT")} == {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}
-        place = find_place(found)
+        place = find_placement(found)
         assert (place.rank, place.size, place.local_rank, place.local_size) == (1, 2, 0, 1) and words.startswith(
             "-m codemix_megatron train "
         )

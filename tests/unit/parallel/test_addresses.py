@@ -10,7 +10,7 @@ import torch.distributed as dist
 from codemix_megatron.errors import LaunchError
 from codemix_megatron.parallel import addresses
 from codemix_megatron.parallel.addresses import check_addresses
-from codemix_megatron.placement import Place
+from codemix_megatron.placement import Placement
 
 WAIT = datetime.timedelta(seconds=10)
 HERE = {"eth0": "10.77.0.11", "ib0": "10.99.0.11"}
@@ -28,7 +28,7 @@ def debian(monkeypatch):
 
 
 def test_loopback_of_a_nodes_own_name_is_not_given_out(debian):
-    assert addresses.own_address(Place(1, 2, 0, 1, "srun"), dist.HashStore(), "gloo") == "10.77.0.11"
+    assert addresses.own_address(Placement(1, 2, 0, 1, "srun"), dist.HashStore(), "gloo") == "10.77.0.11"
     assert os.environ.pop("GLOO_SOCKET_IFNAME") == "eth0"
 
 
@@ -36,7 +36,7 @@ def test_main_rank_learns_its_address_from_the_others(debian, monkeypatch):
     monkeypatch.setattr(addresses, "resolved", lambda host: [])
     store = dist.HashStore()
     store.set(addresses.MAIN_ADDRESS, "10.77.0.11")
-    assert addresses.own_address(Place(0, 2, 0, 1, "srun"), store, "gloo") == "10.77.0.11"
+    assert addresses.own_address(Placement(0, 2, 0, 1, "srun"), store, "gloo") == "10.77.0.11"
     assert os.environ.pop("GLOO_SOCKET_IFNAME") == "eth0"
 
 
@@ -64,7 +64,7 @@ def together(num_nodes: int, own: dict[int, str], monkeypatch) -> list[str]:
     def node(rank: int) -> None:
         by_thread[threading.get_ident()] = own.get(rank, "127.0.0.1")
         try:
-            check_addresses(Place(rank, num_nodes, 0, 1, "srun"), store, "gloo", WAIT)
+            check_addresses(Placement(rank, num_nodes, 0, 1, "srun"), store, "gloo", WAIT)
         except LaunchError as fault:
             said[rank] = str(fault)
 

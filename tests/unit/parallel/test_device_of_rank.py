@@ -4,9 +4,9 @@ import pytest
 
 from codemix_megatron.errors import LaunchError
 from codemix_megatron.parallel.device import device_of_rank
-from codemix_megatron.placement import Place
+from codemix_megatron.placement import Placement
 
-PLACE = Place(11, 16, 3, 8, "srun")
+PLACE = Placement(11, 16, 3, 8, "srun")
 
 
 def test_rank_takes_the_gpu_of_its_number_among_all_of_its_node():

@@ -163,9 +163,9 @@ def test_gradient_norms_by_kind_of_weight_are_plain_pytorchs(start):
         kind: math.sqrt(sum(float(w.grad.square().sum()) for name, w in model.named_parameters() if any(part in name for part in named)))
         for kind, named in parts.items()
     }
-    engine.tells_norms = True
+    engine.reports_norms = True
     result = engine.train_step(Batch(rows, torch.zeros(len(rows), dtype=torch.int64)), RATE)
     assert result.gradient_norms == pytest.approx(expected, rel=1e-4)
     assert math.hypot(*result.gradient_norms.values()) == pytest.approx(result.gradient_norm, rel=1e-5)
-    engine.tells_norms = False
+    engine.reports_norms = False
     assert engine.train_step(Batch(rows, torch.zeros(len(rows), dtype=torch.int64)), RATE).gradient_norms is None

@@ -7,29 +7,29 @@ from functools import partial
 from pathlib import Path
 
 from codemix_megatron.parallel.ranks import Ranks, on_main
-from codemix_megatron.placement import ALONE, find_place
+from codemix_megatron.placement import ALONE, find_placement
 from codemix_megatron.recipe.schema import Parallel
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.watch.heartbeat import HeartbeatWriter, end_when_hung
 from codemix_megatron.watch.node_heartbeats import LEADERS, NodeSummary, node_folder, summary_seconds
 from codemix_megatron.watch.rank import report_failure
 
-__all__ = ["begin_to_beat"]
+__all__ = ["begin_heartbeat"]
 
 
-def begin_to_beat(parallel: Parallel, run: RunFolder, ranks: Ranks) -> HeartbeatWriter:
+def begin_heartbeat(parallel: Parallel, run: RunFolder, ranks: Ranks) -> HeartbeatWriter:
     """Begin this rank's heartbeat; without a launching process that watches, the first and the last rank watch all nodes."""
-    followed, place = os.environ.get("CODEMIX_NOTES"), find_place() or ALONE
+    followed, place = os.environ.get("CODEMIX_NOTES"), find_placement() or ALONE
     shared, token = (Path(followed), "") if followed else on_main(ranks, partial(fresh_folder, run.logs / "heartbeats"))
-    heart = HeartbeatWriter(shared if followed else node_folder(token), run.logs, ranks.rank, ranks.size, parallel.heartbeat_seconds)
-    heart.beat("starting", max(parallel.heartbeat_seconds, parallel.timeout_seconds))
+    heartbeat = HeartbeatWriter(shared if followed else node_folder(token), run.logs, ranks.rank, ranks.size, parallel.heartbeat_seconds)
+    heartbeat.beat("starting", max(parallel.heartbeat_seconds, parallel.timeout_seconds))
     if not followed:
-        seconds = summary_seconds(ranks.size // place.local_size, heart.state.tick_seconds)
+        seconds = summary_seconds(ranks.size // place.local_size, heartbeat.state.tick_seconds)
         if place.local_rank < LEADERS:
-            heart.at_stop.append(NodeSummary(Path(heart.path).parent, shared, place.local_rank == 0, seconds).stop)
+            heartbeat.at_stop.append(NodeSummary(Path(heartbeat.path).parent, shared, place.local_rank == 0, seconds).stop)
         if ranks.rank in (0, ranks.size - 1):
             end_when_hung(shared, seconds, partial(report_failure, run))
-    return heart
+    return heartbeat
 
 
 def fresh_folder(path: Path) -> tuple[Path, str]:
