@@ -21,6 +21,12 @@ study-seeds: $(STAMP)  ## four shares of code with three seeds each, scored and 
 	$(BIN)/codemix study run examples/studies/mini-seeds.yaml
 	$(BIN)/codemix study report runs/mini-seeds
 
+SIZES_DIRECTORY ?= runs/sizes
+.PHONY: study-sizes
+study-sizes: $(STAMP)  ## five shares of code at two sizes with three seeds each, in bits per byte; half an hour on two cores, the same command resumes it
+	$(BIN)/codemix study run examples/studies/sizes.yaml --directory $(SIZES_DIRECTORY)
+	$(BIN)/codemix study report $(SIZES_DIRECTORY)
+
 # A folder with mbpp.train.jsonl, mbpp.test.jsonl and humaneval.jsonl.
 EVAL ?= eval
 .PHONY: study-synthetic

@@ -25,7 +25,8 @@ EPILOG = """examples:
   codemix merge recipe.yaml                                                          # when all shards are done
 
 Documents are .jsonl files (.gz and .zst too), Parquet, Arrow, text files, notebooks, folders of sources,
-git:REPOSITORY, issues:FILE, stackexchange:POSTS.XML, python:text and python:code; globs and URLs of them.
+git:REPOSITORY, issues:FILE, stackexchange:POSTS.XML, python:text, python:code and
+python:code-without-docstrings; globs and URLs of them.
 Exact duplicates and empty texts are left out; PREFIX.manifest.json lists what and where.
 A corpus is prepared again only when its documents, the tokenizer or the held-out share have changed.
 Stopped or killed, the same command goes on where it was: parts that are done are not done again. Any number

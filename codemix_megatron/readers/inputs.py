@@ -99,7 +99,7 @@ def inputs_of(named: str, spec: CorpusSpec, say: Say = silent) -> list[InputFile
         return list(glob_inputs(str(path), spec, say))
     raise CorpusError(
         f"{named}: nothing is there; give a file, a folder, a glob such as data/*.jsonl, a URL, git:REPOSITORY, repositories:FOLDER,"
-        " python:text or python:code"
+        " python:text, python:code or python:code-without-docstrings"
     )
 
 

@@ -1,12 +1,18 @@
-"""The corpora every machine has: `python:code` and `python:text`, the standard library of the running Python."""
+"""The corpora every machine has, of the standard library of the running Python.
+
+`python:code` is its sources as they stand, `python:text` their docstrings and the topics of `help()`. A held-out document of that text therefore stands
+in the sources too; `python:code-without-docstrings` has none of it, for studies that ask what code does to text.
+"""
 
 import functools
 import sys
 import sysconfig
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.readers.docstring_removal import without_docstrings
 from codemix_megatron.readers.documents import BadDocument, Document, InputFile, Position, check_text
 from codemix_megatron.readers.source_files import read_docstrings, read_source, walk_folder
 
@@ -17,15 +23,19 @@ SKIPPED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages
 
 
 def find_library_inputs(what: str) -> list[InputFile]:
-    """Return the inputs of `python:code` or `python:text`; raises CorpusError for any other word."""
-    if what not in ("python:code", "python:text"):
-        raise CorpusError(f"{what}: no such corpus; python:code and python:text are built in")
-    root = Path(sysconfig.get_path("stdlib"))
-    reader = read_source if what == "python:code" else read_library_docstrings
+    """Return the inputs of one of the corpora named above; raises CorpusError for any other word."""
+    readers = {
+        "python:code": read_source,
+        "python:code-without-docstrings": read_bare_source,
+        "python:text": read_library_docstrings,
+    }
+    if what not in readers:
+        raise CorpusError(f"{what}: no such corpus; python:code, python:code-without-docstrings and python:text are built in")
+    root, reader = Path(sysconfig.get_path("stdlib")), readers[what]
     inputs = [library_file(path, root, reader) for path in walk_folder(root) if is_library_source(path.relative_to(root))]
     if not inputs:
         raise CorpusError(f"{what}: {root} holds no .py files; this Python was installed without its sources, use another one")
-    return inputs if what == "python:code" else [topics_input(), *inputs]
+    return [topics_input(), *inputs] if what == "python:text" else inputs
 
 
 def is_library_source(path: Path) -> bool:
@@ -36,6 +46,22 @@ def is_library_source(path: Path) -> bool:
 def library_file(path: Path, root: Path, reader) -> InputFile:
     """Return one file as input; its stamp is the Python version, so that equal installations are equal."""
     return InputFile(path, f"python:{path.relative_to(root).as_posix()}", path.stat().st_size, sys.version, reader)
+
+
+def read_bare_source(path: Path, name: str, position: Position) -> Iterator[Document | BadDocument]:
+    """Yield one module without its docstrings; one that does not parse is left out."""
+    for found in read_source(path, name, position):
+        yield found if isinstance(found, BadDocument) else bare(found)
+
+
+def bare(document: Document) -> Document | BadDocument:
+    """Return a module without its docstrings, or why nothing is left of it."""
+    try:
+        text = without_docstrings(document.text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return BadDocument(document.identity, "Python that does not parse", harmless=True)
+    left = check_text(text, document.identity)
+    return left if isinstance(left, BadDocument) else replace(document, text=text)
 
 
 @functools.lru_cache(maxsize=4096)

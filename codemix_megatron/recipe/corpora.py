@@ -50,7 +50,9 @@ class CorpusSpec:
 
     kind: Kind = says("which side of the mixture it is on", "text")
     documents: tuple[str, ...] = says(
-        "files, folders, globs, URLs; git:, repositories:REPOSITORY, issues:FILE, stackexchange:POSTS.XML; python:text and python:code", ()
+        "files, folders, globs, URLs; git:, repositories:REPOSITORY, issues:FILE, stackexchange:POSTS.XML; python:text,"
+        " python:code and python:code-without-docstrings",
+        (),
     )
     prefix: str | None = says(
         "where .bin/.idx are; a URL (s3://...) is read through a local cache; default: corpora/NAME beside the recipe", None

@@ -9,8 +9,16 @@ from codemix_megatron.plan.difference import compare_plans
 from codemix_megatron.recipe.presets import preset_files
 from codemix_megatron.study.presets import study_files
 
-NO_RECIPES = ("studies/paper", "studies/mini", "studies/mini-seeds", "studies/synthetic", "studies/solutions-suite", "paper/sizes")
-BY_HAND = {"studies/mini-seeds.yaml", "studies/synthetic.yaml", "studies/solutions-suite.yaml"}
+NO_RECIPES = (
+    "studies/paper",
+    "studies/mini",
+    "studies/mini-seeds",
+    "studies/sizes",
+    "studies/synthetic",
+    "studies/solutions-suite",
+    "paper/sizes",
+)
+BY_HAND = {"studies/mini-seeds.yaml", "studies/sizes.yaml", "studies/synthetic.yaml", "studies/solutions-suite.yaml"}
 FOUND = (str(path.relative_to(EXAMPLES).with_suffix("")) for path in EXAMPLES.rglob("*.yaml"))
 RECIPES = sorted(name for name in FOUND if name not in NO_RECIPES)
 

@@ -3,7 +3,9 @@
 import gzip
 import json
 import os
+import re
 import sys
+from pathlib import Path
 
 import pytest
 import zstandard
@@ -14,6 +16,8 @@ from codemix_megatron.readers.documents import BadDocument, Document
 from codemix_megatron.readers.inputs import find_inputs
 from codemix_megatron.readers.source_files import docstrings_of
 from codemix_megatron.recipe.schema import CorpusSpec
+
+SOME = re.compile(r"python:(json/|[a-c][a-d])")
 
 
 def read_all(*documents, kind="text", **more) -> list[Document | BadDocument]:
@@ -216,7 +220,7 @@ def test_spec_that_names_nothing_is_an_error_with_its_key(tmp_path, named, messa
 
 @pytest.mark.parametrize("named", ["python:tests", "python:"])
 def test_unknown_built_in_corpus_is_an_error(named):
-    with pytest.raises(CorpusError, match="python:code and python:text are built in"):
+    with pytest.raises(CorpusError, match="python:code, python:code-without-docstrings and python:text are built in"):
         read_all(named)
 
 
@@ -246,6 +250,31 @@ def test_standard_library_text_is_topics_and_docstrings():
     (docstrings,) = next(file for file in inputs if file.name == "python:json/decoder.py").read()
     assert "Simple JSON" in docstrings.text
     assert "def decode(" not in docstrings.text
+
+
+def test_sources_without_docstrings_share_no_documentation_with_the_text():
+    """Thirteen words in a row, as decontamination counts. base64 keeps its help in a string that it formats."""
+    text = {document.identity: runs(document.text) for document in read_modules("python:text")}
+
+    def sharing(named: str) -> set[str]:
+        modules = [document for document in read_modules(named) if document.identity in text]
+        assert len(modules) > 5
+        return {Path(document.identity).name for document in modules if runs(document.text) & text[document.identity]}
+
+    assert sharing("python:code") > {"base64.py", "bdb.py", "calendar.py", "decoder.py"}
+    assert sharing("python:code-without-docstrings") == {"base64.py"}
+
+
+def read_modules(named: str) -> list[Document]:
+    """Return json and some modules with early names, as one of the corpora of the standard library has them."""
+    files = [file for file in find_inputs(CorpusSpec(kind="code", documents=(named,)), where="x") if SOME.match(file.name)]
+    return [document for file in files for document in file.read() if isinstance(document, Document)]
+
+
+def runs(text: str) -> set[tuple[str, ...]]:
+    """Return all runs of thirteen words."""
+    words = re.findall(r"[^\W_]+", text.lower())
+    return {tuple(words[start : start + 13]) for start in range(len(words) - 12)}
 
 
 def test_fingerprint_follows_names_sizes_and_times_but_not_the_folder(tmp_path):

@@ -142,6 +142,15 @@ def test_mini_study_of_seeds_repeats_four_shares_three_times_on_one_rank_each():
     assert not any(variant.points for variant in study.variants), "seeds are repetitions and no conditions"
 
 
+def test_study_of_sizes_reads_nothing_twice_and_has_models_far_apart():
+    plan = plan_of_study("sizes", text=886_000, code=3_400_000)
+    plans = plan.plans.values()
+    assert len(plans) == 5 * 2 * 3 and {p.layout["ranks"] for p in plans} == {1} and len({p.tokens for p in plans}) == 1
+    assert max(source["epochs"] for p in plans for source in p.sources.values()) < 1
+    small, large = sorted({p.parameters["total"] for p in plans})
+    assert large > 4 * small
+
+
 def test_data_seeds_of_a_cooldown_share_its_trunk_and_are_no_conditions(tmp_path):
     path = write_study(tmp_path, lambda study: study.update(axes={"phases.cooldown.data_seed": [1, 2, 3]}))
     graph = build_graph(read_study(path))
