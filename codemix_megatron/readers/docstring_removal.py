@@ -28,6 +28,7 @@ def docstrings(tree: ast.Module, begins: list[int]) -> Iterator[tuple[int, int, 
     for node in ast.walk(tree):
         if isinstance(node, OWNERS) and ast.get_docstring(node, clean=False) is not None:
             said = node.body[0]
+            assert said.end_lineno is not None and said.end_col_offset is not None, "ast.parse writes both"
             first, last = begins[said.lineno - 1] + said.col_offset, begins[said.end_lineno - 1] + said.end_col_offset
             yield first, last, is_needed(node)
 
