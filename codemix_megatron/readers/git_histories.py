@@ -114,7 +114,7 @@ def borrowed_objects(repository) -> Iterator[str]:
     """Give the folder of an empty bare repository that finds the objects of another, and nothing else of it."""
     objects = git_path(repository, "objects").absolute()
     own_alternates = objects / "info/alternates"
-    lines = own_alternates.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if own_alternates.exists() else []
+    lines = own_alternates.read_text(encoding="utf-8", errors="surrogateescape").split("\n") if own_alternates.exists() else []
     form = run_git(repository, "rev-parse", "--show-object-format").decode().strip()
     with tempfile.TemporaryDirectory(prefix="codemix-git-") as folder:
         run_git(repository, "init", "--quiet", "--bare", "--template=", f"--object-format={form}", folder)

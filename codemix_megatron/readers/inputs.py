@@ -23,7 +23,7 @@ from codemix_megatron.readers.json_lines import (
     read_json_value,
     read_text_lines,
 )
-from codemix_megatron.readers.licence_texts import licence_of_folder
+from codemix_megatron.readers.licence_texts import nearest_licence
 from codemix_megatron.readers.notebooks import read_notebook
 from codemix_megatron.readers.plugin_readers import inputs_of_plugin, reader_plugin
 from codemix_megatron.readers.record_documents import ConversationKeys, RecordKeys
@@ -48,7 +48,7 @@ from codemix_megatron.recipe.schema import CorpusSpec
 
 __all__ = ["READING_VERSION", "find_inputs"]
 
-READING_VERSION = 3  # count up when the same files would give other documents
+READING_VERSION = 4  # count up when the same files would give other documents
 POSTS = "posts.xml"
 
 
@@ -144,14 +144,6 @@ def folder_inputs(folder: Path, spec: CorpusSpec, say: Say = silent) -> list[Inp
         )
         for path in chosen
     ]
-
-
-def nearest_licence(folder: Path, top: Path, known: dict[Path, str | None]) -> str | None:
-    """Return the licence a folder or one around it names, up to the folder that was named."""
-    if folder not in known:
-        own = licence_of_folder(folder)
-        known[folder] = own or (nearest_licence(folder.parent, top, known) if folder != top else None)
-    return known[folder]
 
 
 def remote_inputs(url: str, spec: CorpusSpec, say: Say = silent) -> list[InputFile]:

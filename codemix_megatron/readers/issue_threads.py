@@ -11,11 +11,13 @@ from collections.abc import Iterator
 
 from codemix_megatron.readers.documents import BadDocument, Document, Position, Span, check_text
 from codemix_megatron.readers.json_lines import parse_record, placed_lines
-from codemix_megatron.readers.record_documents import first_word
+from codemix_megatron.readers.record_documents import first_word, licence_at
 
 __all__ = ["read_issue_threads", "thread_text"]
 
-MENTION = re.compile(r"(?<![\w@/.])@([A-Za-z0-9](?:[A-Za-z0-9-]{0,38}))")
+MENTION = re.compile(
+    r"(?<![\w@/.])@([A-Za-z0-9](?:[A-Za-z0-9-]{0,38}))([\w.-]{0,200}\w)?"
+)  # GitHub's name, and how one of GitLab may go on
 # Logins that are as well words of every thread; they are replaced behind an @ only.
 WORDS = (
     "admin android apache async auth azure bash beta black build cache chrome class client cloud code core data debian debug default demo "
@@ -42,7 +44,7 @@ def read_issue_threads(
         else:
             is_pull = any(record.get(key) for key in ("pull_request", "diff", "patch", "merged_at", "mergedAt", "headRefName"))
             origin = first_word(record, ("repository", "repo_name", "repo", "html_url", "url"))
-            language, licence = "pull request" if is_pull else "issue", first_word(record, ("license", "licence"))
+            language, licence = "pull request" if is_pull else "issue", licence_at(record, ("license", "licence"))
             yield check_text(thread_text(record), place, language=language, licence=licence, origin=origin, kind=kind)
 
 
@@ -72,15 +74,23 @@ def full_names(entries: list, speakers: dict[str, str]) -> dict[str, str]:
         name = author.get("name") if isinstance(author, dict) else None
         number = speakers.get((login(entry) or "").lower()) if name else None
         if isinstance(name, str) and number and len(name.strip()) >= SHORTEST_BARE_NAME and name.strip().lower() not in COMMON_WORDS:
-            names[name.strip().lower()] = number
+            names[in_small_letters(name.strip())] = number
     return names
+
+
+def in_small_letters(text: str) -> str:
+    """Return a text in lower case, as long as it was: a few capitals, such as the Turkish I with its dot, have longer small letters and stay."""
+    lowered = text.lower()
+    if len(lowered) == len(text):
+        return lowered
+    return "".join(small if len(small := character.lower()) == 1 else character for character in text)
 
 
 def without_bare_names(text: str, names: dict[str, str]) -> str:
     """Return a text with the names of people replaced where they stand as words of their own; in one pass, however many speak."""
-    lowered = text.lower()
-    if not names or len(lowered) != len(text):
+    if not names:
         return text
+    lowered = in_small_letters(text)
     import ahocorasick_rs
 
     listed = list(names)
@@ -106,4 +116,7 @@ def numbered(speaker: str, speakers: dict[str, str]) -> str:
 
 def renamed(speakers: dict[str, str], mention: re.Match) -> str:
     """Return a mention of somebody who speaks in the thread by number, any other as it stands: it may be a decorator."""
-    return f"@{speakers[mention[1].lower()]}" if mention[1].lower() in speakers else mention[0]
+    name, rest = mention[1].lower(), mention[2] or ""
+    if name + rest.lower() in speakers:
+        return f"@{speakers[name + rest.lower()]}"
+    return f"@{speakers[name]}{rest}" if name in speakers else mention[0]

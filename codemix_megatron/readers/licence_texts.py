@@ -13,7 +13,7 @@ from pathlib import Path
 from codemix_megatron.readers.licences import UNKNOWN_LICENCE, all_of
 from codemix_megatron.recipe.languages import ADJACENT, MARKUP, PROGRAMMING, by_suffix
 
-__all__ = ["is_licence_file", "licence_of_folder", "licence_of_text"]
+__all__ = ["LICENCE_FOLDERS", "is_licence_file", "licence_of_folder", "licence_of_text", "nearest_licence"]
 
 FILE_NAME = re.compile(r"(?:licen[cs]es?|copying|unlicense)(?:[-_.].*)?", re.IGNORECASE)
 PROSE_SUFFIXES = (".txt", ".md", ".markdown", ".rst", ".html", ".htm")
@@ -68,6 +68,14 @@ def licence_of_folder(folder: Path) -> str | None:
         return all_of([licence for path in files if (licence := licence_of_file(path))])
     except OSError:
         return UNKNOWN_LICENCE if folder.is_dir() else None
+
+
+def nearest_licence(folder: Path, top: Path, known: dict[Path, str | None]) -> str | None:
+    """Return the licence a folder or one around it names, up to the folder that was named; `known` are those found before."""
+    if folder not in known:
+        own = licence_of_folder(folder)
+        known[folder] = own or (nearest_licence(folder.parent, top, known) if folder != top else None)
+    return known[folder]
 
 
 def licence_of_file(path: Path) -> str | None:

@@ -18,6 +18,8 @@ PERMISSIVE = frozenset(PERMISSIVE_NAMES.split())
 WORD = re.compile(r"[()/,;]|[^\s()/,;]+")
 ALL_WORDS, CHOICE_WORD, EXCEPTION_WORD = ("and", "/", ",", ";"), "or", "with"
 NOTES = ("docs",)  # words that narrow a name down to what is in it anyway
+# What may stand in parentheses behind a name; any other note may take back what the licence grants: `MIT (non-commercial use)`.
+HARMLESS_NOTE_WORDS = frozenset(["expat", "federal", "government", "us", "work", "works"])
 MOST_GROUPS = 50  # parentheses inside parentheses; an expression of more is nobody's
 
 
@@ -112,10 +114,10 @@ class Expression:
         return self.words[begin : self.at]
 
     def pass_note(self) -> None:
-        """Pass over what stands in parentheses behind a name, such as `(US federal)`."""
+        """Pass over what stands in parentheses behind a name, such as `(US federal)`; ValueError for a note that may limit it."""
         while not self.next_is(")"):
-            if self.at_end or self.words[self.at] == "(":
-                raise ValueError("a parenthesis is missing")
+            if self.at_end or self.words[self.at] not in HARMLESS_NOTE_WORDS:
+                raise ValueError("a note of unknown words, or a parenthesis is missing")
             self.at += 1
 
 

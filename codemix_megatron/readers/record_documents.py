@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from codemix_megatron.readers.conversations import COLUMNS, ConversationRule, conversation_document
 from codemix_megatron.readers.documents import BadDocument, Document, check_text
+from codemix_megatron.readers.licences import all_of
 from codemix_megatron.recipe.languages import ADJACENT, MARKUP, canonical_language
 from codemix_megatron.recipe.schema import KINDS, CorpusSpec
 
-__all__ = ["ConversationKeys", "RecordKeys", "first_word", "kind_of_language", "record_document"]
+__all__ = ["ConversationKeys", "RecordKeys", "first_word", "kind_of_language", "licence_at", "record_document"]
 
 MISSING = object()
 ADJACENT_WORDS = ("commit", "notebook", "issue", "pull request", "stackexchange")
@@ -56,7 +57,7 @@ def record_document(record: dict, place: str, keys: RecordKeys, *, encodable: bo
     kind = record.get("kind")
     about = {
         "language": language,
-        "licence": first_word(record, keys.licence),
+        "licence": licence_at(record, keys.licence),
         "origin": first_word(record, keys.origin),
         "kind": kind if kind in KINDS else kind_of_language(language, keys.corpus_kind) if language else None,
     }
@@ -90,7 +91,7 @@ def value_at(record: dict, key: str) -> object:
 
 
 def first_word(record: dict, keys: tuple[str, ...]) -> str | None:
-    """Return what the first of the keys holds that holds a word, or several: a file under all of a repository's licences."""
+    """Return what the first of the keys holds that holds a word, or several."""
     for key in keys:
         value = value_at(record, key)
         if value is None or value is MISSING:
@@ -99,4 +100,15 @@ def first_word(record: dict, keys: tuple[str, ...]) -> str | None:
             return value
         if isinstance(value, list) and value and all(isinstance(word, str) for word in value):
             return " AND ".join(value)
+    return None
+
+
+def licence_at(record: dict, keys: tuple[str, ...]) -> str | None:
+    """Return the licence of a record; of several, as for a file under all of a repository's licences, each holds as a whole."""
+    for key in keys:
+        value = value_at(record, key)
+        if isinstance(value, list) and len(value) > 1 and all(isinstance(word, str) for word in value):
+            return all_of(value)
+        if found := first_word(record, (key,)):
+            return found
     return None

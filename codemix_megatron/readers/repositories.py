@@ -15,8 +15,9 @@ from pathlib import Path
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.readers.documents import BadDocument, Document, InputFile, Position, Turn
 from codemix_megatron.readers.import_order import imports_first
-from codemix_megatron.readers.licence_texts import licence_of_folder
-from codemix_megatron.readers.source_files import is_wanted, read_source, walk_folder
+from codemix_megatron.readers.licence_texts import LICENCE_FOLDERS, is_licence_file, nearest_licence
+from codemix_megatron.readers.licences import UNKNOWN_LICENCE, all_of
+from codemix_megatron.readers.source_files import LARGEST_SOURCE_BYTES, is_wanted, read_source, walk_folder
 from codemix_megatron.recipe.schema import CorpusSpec
 
 __all__ = ["FILE_SEPARATOR", "REPOSITORY_NAME", "TREE_STAMP", "read_repository", "repository_input", "tree_stamp"]
@@ -38,11 +39,16 @@ def repository_input(folder: Path, spec: CorpusSpec) -> InputFile:
 
 
 def tree_stamp(folder: Path, kind: str) -> str:
-    """Return what tells a folder as it stands from itself changed: its files with their sizes and times."""
+    """Return what tells a folder as it stands from itself changed: sources and licences by content, for times may be set back and copied.
+
+    Of a file that is too large to be read the size is enough.
+    """
     digest = hashlib.sha256()
     for path in walk_folder(folder):
-        status = path.stat()
-        digest.update(f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
+        if is_wanted(path, kind) or is_licence_file(path) or path.parent.name in LICENCE_FOLDERS:
+            size = path.stat().st_size
+            digest.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode("utf-8", "surrogateescape"))
+            digest.update(path.read_bytes() if size <= LARGEST_SOURCE_BYTES else b"")
     return f"{TREE_STAMP}{kind}:{digest.hexdigest()}"
 
 
@@ -52,10 +58,11 @@ def read_repository(
     """Yield the files of a repository, as many in each document as fit; those that give no text by themselves with their reason."""
     folder = Path(path)
     files: dict[str, Document] = {}
-    licence = licence_of_folder(folder)
+    licences: dict[Path, str | None] = {}
     for source in walk_folder(folder):
         if is_wanted(source, kind):
             inside = source.relative_to(folder).as_posix()
+            licence = nearest_licence(source.parent, folder, licences)
             for document in read_source(source, inside, Position(), kind=kind, licence=licence):
                 if isinstance(document, BadDocument):
                     yield document
@@ -91,14 +98,20 @@ def joined(name: str, place: str, files: list[tuple[str, Document]]) -> Document
         text = document.text if document.text.endswith("\n") else f"{document.text}\n"
         turns += [Turn(FILE_SEPARATOR, True, True), Turn(f"{inside}\n", True, False), Turn(text, True, False)]
         languages[document.language or ""] += len(text)
-    licences = {document.licence for _, document in files}
     return replace(
         files[0][1],
         text="".join(turn.text for turn in turns),
         identity=place,
         language=languages.most_common(1)[0][0] or None,
-        licence=licences.pop() if len(licences) == 1 else " AND ".join(sorted(licence for licence in licences if licence)) or None,
+        licence=licence_of_all([document.licence for _, document in files]),
         origin=name,
         kind=None,
         turns=tuple(turns),
     )
+
+
+def licence_of_all(licences: list[str | None]) -> str | None:
+    """Return the licence of several files together: all of theirs hold, and a file that names none makes it unknown; None where none names one."""
+    if not any(licences):
+        return None
+    return all_of(sorted({licence or UNKNOWN_LICENCE for licence in licences}))

@@ -13,12 +13,14 @@ from typing import Any
 from codemix_megatron.readers.documents import BadDocument, Document, Position, check_text, decode_file, decode_line
 from codemix_megatron.readers.encodings import is_binary
 from codemix_megatron.readers.licence_texts import is_licence_file
+from codemix_megatron.readers.licences import all_of
 from codemix_megatron.readers.record_documents import kind_of_language
 from codemix_megatron.readers.source_languages import LANGUAGES, language_of
 from codemix_megatron.readers.streams import PACKED_SUFFIXES, open_unpacked, plain_suffix
 from codemix_megatron.recipe.languages import FILE_NAMES
 
 __all__ = [
+    "LARGEST_SOURCE_BYTES",
     "PROSE_SUFFIXES",
     "docstrings_of",
     "is_wanted",
@@ -120,7 +122,8 @@ class IgnoreRules:
     def read(self, folder: Path, path: Path) -> None:
         """Take up the rules of one file, for the paths below `folder`."""
         try:
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            # git ends lines at line feeds alone: a name may hold what Python too takes for a line's end.
+            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
         except OSError:
             return
         from pathspec import GitIgnoreSpec
@@ -163,13 +166,13 @@ def read_source(
 
 
 def told_source(document: Document, path, kind: str | None) -> Document:
-    """Return a source with its language, kind and the licence it names itself."""
-    tag = SPDX.search(document.text[:HEAD_CHARACTERS])
+    """Return a source with its language, kind and the licence it names itself; where it names several, all hold."""
+    tags = [found.rstrip(" -") for found in SPDX.findall(document.text[:HEAD_CHARACTERS])]
     language = language_of(path, document.text)
     return replace(
         document,
         language=language,
-        licence=tag[1].rstrip(" -") if tag else document.licence,
+        licence=all_of(tags) or document.licence,
         kind=kind_of_language(language, kind) if language and kind else None,
     )
 

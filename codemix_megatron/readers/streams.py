@@ -1,15 +1,14 @@
 """Input files as binary streams, wherever they lie and however they are packed."""
 
-import bz2
 import gzip
 import io
-import lzma
 import re
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
 from codemix_megatron.errors import MACHINE_FAULT, CodemixError, CorpusError
+from codemix_megatron.readers.packed_streams import ZstandardFrames, bzip2_streams, xz_streams
 from codemix_megatron.readers.read_ranges import HashedFile, RangeHash
 from codemix_megatron.redaction import with_variables
 
@@ -17,10 +16,8 @@ __all__ = ["PACKED_SUFFIXES", "is_url", "open_input", "open_unpacked", "plain_su
 
 PACKED_SUFFIXES = (".gz", ".zst", ".bz2", ".xz")
 BUFFER_BYTES = 1 << 20
-PACKED_BYTES = 4096  # of Zstandard at a time: four bytes may hold a block of 128 KiB
 HARMLESS_BYTES, MOST_EXPANSION = 256 << 20, 500
 REMOTE_BLOCK_BYTES = 8 << 20
-LARGEST_WINDOW_BYTES = 1 << 31  # what `zstd --ultra --long=31` writes
 
 
 def is_url(path) -> bool:
@@ -64,7 +61,7 @@ def open_input(path, hashed: RangeHash | None = None):
             io.BufferedReader(raw, BUFFER_BYTES) as stream,
         ):
             yield stream
-    except (CodemixError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError):
+    except (CodemixError, EOFError, zlib.error, gzip.BadGzipFile):
         raise
     except Exception as fault:  # every store has errors of its own
         raise CorpusError(f"{path}: cannot be read ({type(fault).__name__}: {fault}); try again", exit_code=MACHINE_FAULT) from fault
@@ -82,30 +79,15 @@ def open_unpacked(path, hashed: RangeHash | None = None):
                 with gzip.GzipFile(fileobj=raw) as stream:
                     yield io.BufferedReader(Unpacking(stream, raw, path), BUFFER_BYTES), raw
             elif without_query(path).lower().endswith(".bz2"):
-                with Bzip2File(raw) as stream:
-                    yield io.BufferedReader(Unpacking(stream, raw, path), BUFFER_BYTES), raw
+                yield io.BufferedReader(Unpacking(bzip2_streams(raw), raw, path), BUFFER_BYTES), raw
             elif without_query(path).lower().endswith(".xz"):
-                with lzma.LZMAFile(raw) as stream:
-                    yield io.BufferedReader(Unpacking(stream, raw, path), BUFFER_BYTES), raw
+                yield io.BufferedReader(Unpacking(xz_streams(raw), raw, path), BUFFER_BYTES), raw
             elif without_query(path).lower().endswith(".zst"):
                 yield io.BufferedReader(Unpacking(ZstandardFrames(raw), raw, path), BUFFER_BYTES), raw
             else:
                 yield raw, raw
-        except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as fault:
+        except (EOFError, gzip.BadGzipFile, zlib.error) as fault:
             raise CorpusError(f"{path}: damaged archive ({fault}); copy it again or take it out of `documents`") from None
-
-
-class Bzip2File(bz2.BZ2File):
-    """A .bz2 file that says so when it is damaged; the library's error is that of a file the system cannot read."""
-
-    def readinto(self, b) -> int:
-        """Fill a buffer; EOFError where the data are none."""
-        try:
-            return super().readinto(b)
-        except OSError as fault:
-            if fault.errno is not None:
-                raise
-            raise EOFError(str(fault)) from None
 
 
 class Unpacking(io.RawIOBase):
@@ -127,39 +109,4 @@ class Unpacking(io.RawIOBase):
                 f"{self.path}: {self.num_bytes >> 20} MiB from the first {self.raw.tell() >> 10} KiB of it; no archive of documents expands more"
                 f" than {MOST_EXPANSION}-fold. Take it out of `documents`, or unpack it and look"
             )
-        return size
-
-
-class ZstandardFrames(io.RawIOBase):
-    """The content of all frames of a .zst file; unlike the library's own reader it notices a frame that was cut off."""
-
-    def __init__(self, raw):
-        import zstandard
-
-        self.raw, self.fault, self.content = raw, zstandard.ZstdError, b""
-        self.decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW_BYTES)
-        self.frame, self.is_inside = self.decompressor.decompressobj(), False
-
-    def readable(self) -> bool:
-        """Say yes."""
-        return True
-
-    def readinto(self, buffer) -> int:
-        """Fill a buffer with content; 0 at the end, EOFError in the middle of a frame."""
-        while not self.content:
-            packed = self.frame.unused_data if self.frame.eof else b""
-            if self.frame.eof:
-                self.frame, self.is_inside = self.decompressor.decompressobj(), False
-            packed = packed or self.raw.read(PACKED_BYTES)
-            if not packed:
-                if self.is_inside:
-                    raise EOFError("it ends in the middle of a frame")
-                return 0
-            try:
-                self.content, self.is_inside = self.frame.decompress(packed), True
-            except self.fault as fault:
-                raise EOFError(str(fault)) from None
-        size = min(len(buffer), len(self.content))
-        buffer[:size] = self.content[:size]
-        self.content = self.content[size:]
         return size

@@ -1,5 +1,6 @@
 """Licences: whole texts, several of them, riders, and expressions against a list; judged by what packages say of themselves."""
 
+import json
 import re
 from importlib import metadata
 from pathlib import Path
@@ -111,6 +112,7 @@ def test_exceptions_are_told_from_riders(apache):
     [
         ("(MIT)", True), ("MIT AND (GPL-2.0 OR BSD-3-Clause)", True), ("MIT AND (GPL-2.0 OR AGPL-3.0)", False), ("MIT OR", False),
         ("((MIT", False), ("MIT)", False), ("MIT MIT", False), ("LicenseRef-unknown", False), ("MIT AND LicenseRef-unknown", False),
+        ("MIT (non-commercial use only)", False), ("Apache-2.0 (GPL-3.0 parts)", False), ("MIT (Expat)", True),
         ("Apache-2.0, MIT", True), ("MIT; GPL-3.0", False), ("", False), ("OR", False), ("(" * 3000 + "MIT" + ")" * 3000, False),
     ],
 )  # fmt: skip
@@ -134,6 +136,29 @@ def test_only_and_plain_names_are_the_same_licence():
 )  # fmt: skip
 def test_tag_of_a_source_counts_inside_a_comment(tmp_path, text, licence):
     assert licences(tmp_path, {"a.py": text}) == {"a.py": licence}
+
+
+def test_all_tags_of_a_source_hold(tmp_path):
+    text = "# SPDX-License-Identifier: MIT\n# SPDX-License-Identifier: GPL-2.0-only OR MIT\n# SPDX-License-Identifier: MIT\nx = 1\n"
+    assert licences(tmp_path, {"a.py": text}) == {"a.py": "MIT AND (GPL-2.0-only OR MIT)"}
+
+
+@pytest.mark.parametrize(
+    ("several", "kept"),
+    [
+        (["MIT", "Apache-2.0"], True), (["MIT OR GPL-2.0-only", "LicenseRef-own"], False), (["MIT OR GPL-2.0-only", "BSD-3-Clause"], True),
+        (["LicenseRef-own", "GPL-2.0-only OR MIT"], False), (["GPL-2.0-only OR MIT"], True),
+    ],
+)  # fmt: skip
+def test_each_of_the_licences_a_record_lists_holds_as_a_whole(tmp_path, several, kept):
+    """`A OR B` and `C` are `(A OR B) AND C`; without the parentheses A alone would do."""
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps({"text": "x = 1", key: several}) + "\n" for key in ("license", "max_stars_repo_licenses"))
+    )
+    found = [d for f in find_inputs(CorpusSpec(kind="code", documents=(str(tmp_path / "a.jsonl"),)), where="x") for d in f.read()]
+    assert [is_permissive(document.licence) for document in found] == [kept, kept]
+    every = all(any(word in ("MIT", "Apache-2.0", "BSD-3-Clause") for word in one.split(" OR ")) for one in several)
+    assert every == kept, "each of the list has to be permissive"
 
 
 def test_change_of_a_licence_file_is_a_change_of_the_documents(tmp_path):

@@ -361,6 +361,18 @@ def test_bare_logins_and_names_of_those_who_speak_are_replaced_and_words_are_not
     )
 
 
+def test_names_are_replaced_whatever_letters_stand_beside_them_and_however_a_forge_spells_logins():
+    """A capital I with a dot has a small letter of two characters; GitLab's logins hold dots and underscores."""
+    thread = {
+        "title": "\u0130stanbul build", "user": {"login": "ilker.oz", "name": "\u0130lker \u00d6z"}, "body": "hi",
+        "comments": [{"author": {"login": "max_foo"}, "body": "\u0130lker \u00d6z, @ilker.oz and @max_foo. See ilker.oz, @pytest.fixture"}],
+    }  # fmt: skip
+    assert thread_text(thread) == (
+        "Title: \u0130stanbul build\n\nusername_0: hi\n\n"
+        "username_1: username_0, @username_0 and @username_1. See username_0, @pytest.fixture\n"
+    )
+
+
 POSTS = """<?xml version="1.0" encoding="utf-8"?>
 <posts>
   <row Id="4" PostTypeId="1" AcceptedAnswerId="9" Score="5" Body="&lt;p&gt;How do I sort&#xA;a list?&lt;/p&gt;&#xA;&lt;pre&gt;&lt;code&gt;a = [2,&#xA;     1]&lt;/code&gt;&lt;/pre&gt;" Title="Sort &amp;amp; more" Tags="&lt;python&gt;" ContentLicense="CC BY-SA 3.0" />
@@ -453,6 +465,14 @@ def test_source_tree_leaves_out_what_git_ignores(tmp_path):
     }  # fmt: skip
     assert {d.origin for d in good(read(tmp_path / "sub"))} == {"top.py", "x.gen.py"}, "rules above a folder hold inside it"
     assert len(read(tmp_path / "build")) == 1, "a folder that is named is read"
+
+
+def test_ignored_names_end_at_line_feeds_alone(tmp_path):
+    """Judged by git: what Python besides takes for the end of a line is part of a name."""
+    tree(tmp_path, {".gitignore": "a\u2028b.py\nc\x0cd.py\r\ne.py\r\n", **{f"{name}.py": f"x = '{name}'\n" for name in "abde"}})
+    git(tmp_path, "init", "-q")
+    listed = subprocess.check_output(["git", "-C", tmp_path, "ls-files", "--others", "--exclude-standard"], text=True).split()
+    assert {d.origin for d in good(read(tmp_path))} == {name for name in listed if name.endswith(".py")} == {"a.py", "b.py", "d.py"}
 
 
 def test_sources_carry_the_licence_of_their_folder_or_their_own(tmp_path):

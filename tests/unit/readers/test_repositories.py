@@ -1,11 +1,13 @@
 """Whole repositories: files of one document in the order Python itself would import them, with paths that the tokenizer's tokens part."""
 
 import json
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from licence_samples import GPL_NOTICE, MIT
 
 from codemix_megatron.corpus.corpus_check import check_corpus
 from codemix_megatron.corpus.indexed import IndexedReader
@@ -14,7 +16,9 @@ from codemix_megatron.corpus.tokenizers import load_tokenizer, train_tokenizer
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.mixture.fill_in_the_middle import documents_of
 from codemix_megatron.readers.import_order import imports_first
-from codemix_megatron.recipe.schema import Repositories
+from codemix_megatron.readers.inputs import find_inputs
+from codemix_megatron.readers.licences import licence_allowed
+from codemix_megatron.recipe.schema import CorpusSpec, Repositories
 
 FILES = {
     "app.py": "import tools.deep as deep\nfrom tools import first, second\n\n",
@@ -107,6 +111,43 @@ def test_without_such_tokens_comments_carry_the_paths_and_length_divides(reposit
     paths = [line.removeprefix("# file: ") for text in texts for line in text.splitlines() if line.startswith("# file: ")]
     assert paths == sorted(name for name, text in FILES.items() if text)
     assert not check_corpus(manifest.prefix).differences
+
+
+def test_the_licences_of_all_files_hold_and_a_file_without_one_makes_them_unknown(tmp_path):
+    """Files of a repository in one document count as the same files read one by one do."""
+
+    def licence(*files):
+        folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        for name, text in files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        (inputs,) = find_inputs(CorpusSpec(kind="code", documents=(f"repositories:{folder}",)), where="x")
+        (document,) = inputs.read()
+        return document.licence
+
+    tagged = [(f"{n}.py", f"# SPDX-License-Identifier: {name}\n") for n, name in enumerate(("MIT OR GPL-2.0-only", "Proprietary-1.0"))]
+    assert licence(*tagged) == "(MIT OR GPL-2.0-only) AND Proprietary-1.0"
+    assert not licence_allowed(licence(*tagged), ("permissive",)), "the choice of one file is none of the other"
+    assert licence(tagged[0], ("bare.py", "x = 1\n")) == "LicenseRef-unknown AND (MIT OR GPL-2.0-only)"
+    assert licence(("bare.py", "x = 1\n")) is None
+    vendored = [("LICENSE", MIT), ("a.py", "x = 1\n"), ("vendor/COPYING", GPL_NOTICE), ("vendor/b.py", "y = 2\n")]
+    assert licence(*vendored) == "GPL-3.0-or-later AND MIT", "a folder's own licence counts for what is in it"
+    assert licence(*vendored[:2], vendored[3]) == "MIT"
+
+
+def test_another_repository_of_the_same_names_sizes_and_times_is_another(repository, prepared):
+    """As archives that can be made again give all files one time, and as `cp -p` keeps it."""
+    source = repository / "alone.py"
+    os.utime(source, (1, 1))
+    first, _ = prepared("<repo_name>", "<file_sep>")
+    source.write_text("ALONE = 2\n")
+    os.utime(source, (1, 1))
+    second, tokenizer = prepared("<repo_name>", "<file_sep>")
+    assert "ALONE = 2\n" in tokenizer.decode(IndexedReader(second.prefix).document(0)) and second.bin_sha256 != first.bin_sha256
+    os.utime(source)
+    (repository / "picture.png").write_bytes(b"\x89PNG")
+    third, _ = prepared("<repo_name>", "<file_sep>")
+    assert third.created_at == second.created_at, "a time alone and a file nobody reads change nothing"
 
 
 def test_a_changed_repository_prepares_again_and_what_is_none_is_refused(repository, prepared, tmp_path):

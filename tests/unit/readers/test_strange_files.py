@@ -5,6 +5,8 @@ import gzip
 import json
 import lzma
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pyarrow
@@ -98,6 +100,22 @@ def test_packed_files_are_read_and_cut_ones_are_errors(tmp_path, pack):
     assert texts(tree(tmp_path / "t", {f"a.txt{suffix}": pack(b"prose")}) / f"a.txt{suffix}") == ["prose"] == texts(tmp_path / "t")
     for damage in (lambda data: data[:-40], lambda data: b"no archive at all", lambda data: data[:600] + b"\0" * 60 + data[660:]):
         path.write_bytes(damage(pack(lines)))
+        with pytest.raises(CorpusError, match="damaged archive"):
+            read(path)
+
+
+@pytest.mark.parametrize(("tool", "suffix", "padding"), [("bzip2", ".bz2", b""), ("xz", ".xz", b"\0" * 8)])
+def test_every_stream_of_an_archive_counts_and_a_damaged_beginning_of_one_is_no_end(tmp_path, tool, suffix, padding):
+    """Python's own readers of both take a stream whose first byte is damaged for the end of the file; judged by the tools that made them."""
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed")
+    halves = [b"".join(json.dumps({"text": f"{half} {i}"}).encode() + b"\n" for i in range(50)) for half in "ab"]
+    first, second = (subprocess.run([tool, "-c"], input=half, capture_output=True, check=True).stdout for half in halves)
+    path = tree(tmp_path, {f"a.jsonl{suffix}": first + padding + second + padding}) / f"a.jsonl{suffix}"
+    unpacked = subprocess.run([tool, "-dc", str(path)], capture_output=True, check=True).stdout
+    assert texts(path) == [json.loads(line)["text"] for line in unpacked.split(b"\n")[:-1]] and len(texts(path)) == 100
+    for damaged in (first + b"\xff" + second[1:], first + second[:-30], first + second + b"waste", b""):
+        path.write_bytes(damaged)
         with pytest.raises(CorpusError, match="damaged archive"):
             read(path)
 
