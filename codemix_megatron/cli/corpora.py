@@ -60,7 +60,7 @@ def run(arguments) -> None:
             f"{', '.join(arguments.paths)}: no repository, page, ticket or notebook with text in it; left: {dict(found.left)}"
         )
     block.write_text(corpora_block(corpora, found.left), encoding="utf-8")
-    tell(corpora, found.left, block)
+    print_found(corpora, found.left, block)
 
 
 def mapping_of(pairs: list[str]) -> dict[str, str] | None:
@@ -93,7 +93,7 @@ def permissive(corpus):
     return corpus
 
 
-def tell(corpora, left, block: Path) -> None:
+def print_found(corpora, left, block: Path) -> None:
     """Print a row for each corpus, and what is left out."""
     from rich.table import Table
 

@@ -38,7 +38,7 @@ def try_site(path: str, wait_seconds: float, say) -> int:
     say(f"job {job.id}: two nodes x {site.ranks_on_a_node} ranks, {STEPS} steps of a toy, in {folder}")
     if not wait_for(job.id, wait_seconds, say):
         return 1
-    return tell(RunFolder(folder / "run"), job.log, site, say)
+    return report_trial(RunFolder(folder / "run"), job.log, site, say)
 
 
 def prepare_toy(folder: Path, ranks: int) -> Path:
@@ -84,7 +84,7 @@ def wait_for(job: str, seconds: float, say) -> bool:
         time.sleep(POLL_SECONDS)
 
 
-def tell(run: RunFolder, log: Path, site: Site, say) -> int:
+def report_trial(run: RunFolder, log: Path, site: Site, say) -> int:
     """Say what the run's records mean for the site."""
     events = read_events(run.journal)
     ends = Attempts.of(run).ended

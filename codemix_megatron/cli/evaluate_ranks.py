@@ -14,7 +14,7 @@ from codemix_megatron.records.run_folder import RunFolder
 __all__ = ["as_copies", "on_ranks", "ranks_progress"]
 
 PROGRESS = "CODEMIX_EVALUATION_PROGRESS"  # the file in which the main rank reports its progress
-TELL_EVERY_SECONDS = 0.5
+REPORT_EVERY_SECONDS = 0.5
 
 
 def on_ranks(folder: RunFolder, words: list[str], num_ranks: int, progress) -> None:
@@ -45,13 +45,13 @@ def ranks_progress():
     """Return the function to which the main rank reports its progress."""
     path, last = Path(os.environ[PROGRESS]) if PROGRESS in os.environ else None, 0.0
 
-    def tell(label: str, done: int, total: int) -> None:
+    def report(label: str, done: int, total: int) -> None:
         nonlocal last
-        if path is not None and (done == total or time.monotonic() - last > TELL_EVERY_SECONDS):
+        if path is not None and (done == total or time.monotonic() - last > REPORT_EVERY_SECONDS):
             last = time.monotonic()
             write_json(path, [label, done, total])
 
-    return tell
+    return report
 
 
 def as_copies(function):

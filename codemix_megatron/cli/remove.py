@@ -40,13 +40,13 @@ def run(arguments) -> None:
     documents = find_documents(prefix, arguments.origin, arguments.document)
     manifest = CorpusManifest.read(prefix)
     for folder in arguments.run_folders:
-        print(tell(RunFolder.existing(folder), manifest, documents))
+        print(documents_read(RunFolder.existing(folder), manifest, documents))
     if arguments.output:
         made = remove_documents(prefix, [document.document for document in documents], arguments.output)
         print(f"{made.prefix}.bin: {made.num_documents:,} documents, {made.num_tokens:,} tokens; {len(documents):,} documents removed")
 
 
-def tell(folder: RunFolder, manifest: CorpusManifest, documents: Sequence[DocumentOrigin]) -> str:
+def documents_read(folder: RunFolder, manifest: CorpusManifest, documents: Sequence[DocumentOrigin]) -> str:
     """Return a line that says how many of the documents a run has read."""
     met = {
         document.document

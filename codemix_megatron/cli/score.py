@@ -123,10 +123,10 @@ def score(arguments, manifests) -> None:
             workers = arguments.workers or available_cores()
             written.append(score_corpus(manifest, scorers, workers, lambda tokens: bar.advance(task, tokens)))
     for manifest in written:
-        tell(manifest)
+        print_columns(manifest)
 
 
-def tell(manifest) -> None:
+def print_columns(manifest) -> None:
     """Print a line for each column: how many documents have it, and how it is spread."""
     import numpy as np
     from rich.table import Table

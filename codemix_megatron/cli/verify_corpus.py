@@ -43,11 +43,11 @@ def run(arguments) -> int:
         print_json([{name: value for name, value in vars(checked).items() if name != "manifest"} for checked in found])
     else:
         for checked in found:
-            tell(checked)
+            print_checked(checked)
     return 1 if any(checked.differences for checked in found) else 0
 
 
-def tell(checked: Checked) -> None:
+def print_checked(checked: Checked) -> None:
     """Print the verdict on one corpus."""
     verdict = f"{len(checked.differences)} differences" if checked.differences else "as it should be"
     print(f"{checked.prefix}: {checked.documents:,} documents, {checked.tokens:,} tokens: {verdict}")

@@ -25,7 +25,7 @@ __all__ = ["Found", "Sorted", "found_corpora", "shares", "sort_files", "survey_c
 PAGE_SUFFIXES = (*HTML_SUFFIXES, ".md", ".markdown", ".rst", ".txt")
 TICKET_SUFFIXES = (".json", ".jsonl", ".ndjson")
 PERSONAL = ("email", "ip", "key")
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 @dataclass
@@ -176,7 +176,7 @@ def found_corpora(found: Sorted, pages: Path | None, tickets: Path | None, marku
     return made
 
 
-def survey_corpus(corpus: Found, tell: Tell = lambda name: None) -> Found:
+def survey_corpus(corpus: Found, progress: Progress = lambda name: None) -> Found:
     """Count what a corpus would hold and leave out, by reading all of it; entries without a document of its kind are taken out."""
     filters, kept = load_filters(corpus.spec.filters), []
     for named in corpus.spec.documents:
@@ -187,7 +187,7 @@ def survey_corpus(corpus: Found, tell: Tell = lambda name: None) -> Found:
             continue
         kept.append(named)
         for file in inputs:
-            tell(file.name)
+            progress(file.name)
             for document in file.read():
                 count(corpus, document if isinstance(document, BadDocument) else filters.apply(document))
     corpus.spec = replace(corpus.spec, documents=tuple(kept))

@@ -37,7 +37,7 @@ DECIDERS = {
     "duckdb": (find_duplicates_by_duckdb, find_near_duplicates_by_duckdb),
     "ray": (find_duplicates_by_ray, find_near_duplicates_by_ray),
 }
-KEPT, REPEATED, NEARLY_REPEATED, SHARED = range(4)  # fates of a document; from SHARED on two for each other corpus, exact and near
+KEPT, REPEATED, NEARLY_REPEATED, SHARED = range(4)  # statuses of a document; from SHARED on two for each other corpus, exact and near
 
 
 @dataclass
@@ -57,15 +57,15 @@ class Finishing:
 
     def __post_init__(self):
         self.starts = np.cumsum([0, *(part.num_documents for part in self.parts)])
-        self.fate = np.full(int(self.starts[-1]), KEPT, dtype=np.uint8)
-        self.held_out = np.zeros(len(self.fate), dtype=bool)
-        self.numbers = np.full(len(self.fate), -1, dtype=np.int64)  # of documents written, in the corpus
+        self.status = np.full(int(self.starts[-1]), KEPT, dtype=np.uint8)
+        self.held_out = np.zeros(len(self.status), dtype=bool)
+        self.numbers = np.full(len(self.status), -1, dtype=np.int64)  # of documents written, in the corpus
         self.num_written = 0
 
     @property
     def kept(self) -> np.ndarray:
         """Say of each document whether it is written."""
-        return self.fate == KEPT
+        return self.status == KEPT
 
     @property
     def encoder(self) -> EncoderCard:
@@ -85,7 +85,7 @@ class Finishing:
         """Decide which documents are kept and which of them are held out, and count both."""
         if not self.every_document:
             digests = (records["digest"] for _, records in self.blocks())
-            self.fate[DECIDERS[self.duplicates_by][0](digests, len(self.fate), self.folder.path)] = REPEATED
+            self.status[DECIDERS[self.duplicates_by][0](digests, len(self.status), self.folder.path)] = REPEATED
             self.drop_shared()
             if self.near_duplicates:
                 self.drop_near_duplicates(self.near_duplicates)
@@ -97,7 +97,7 @@ class Finishing:
         self.dropped.places = {reason: name_lines(places) for reason, places in self.dropped.places.items()}
         for number, records in self.blocks():
             rows = self.rows(number)
-            kept = self.fate[rows] == KEPT
+            kept = self.status[rows] == KEPT
             self.held_out[rows] = rule.holds_each(records["digest"]) & kept
             self.counts.add(self.parts[number].groups, records[kept], self.held_out[rows][kept])
 
@@ -116,8 +116,8 @@ class Finishing:
         for place, other in enumerate(self.others):
             digests = other.digests()
             for number, records in self.blocks():
-                fate = self.fate[self.rows(number)]
-                fate[digests.holds_each(records["digest"]) & (fate == KEPT)] = SHARED + 2 * place
+                status = self.status[self.rows(number)]
+                status[digests.holds_each(records["digest"]) & (status == KEPT)] = SHARED + 2 * place
 
     def drop_near_duplicates(self, spec: NearDuplicates) -> None:
         """Drop documents nearly alike to one that comes before them or stands in another corpus, exact copies left aside."""
@@ -132,31 +132,31 @@ class Finishing:
                         assert signatures is not None
                         handle.write(signatures[begin : begin + COPIED_SIGNATURES].tobytes())
                 for number, _ in self.blocks():
-                    handle.write(self.signatures(number, spec)[self.fate[self.rows(number)] == KEPT])
+                    handle.write(self.signatures(number, spec)[self.status[self.rows(number)] == KEPT])
             together = np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.empty(0, dtype=np.uint8)
             original = DECIDERS[self.duplicates_by][1](together, spec, num_fixed, self.folder.path)[num_fixed:]
         finally:
             path.unlink(missing_ok=True)
-        kept = np.flatnonzero(self.fate == KEPT)
-        self.fate[kept[original >= num_fixed]] = NEARLY_REPEATED
+        kept = np.flatnonzero(self.status == KEPT)
+        self.status[kept[original >= num_fixed]] = NEARLY_REPEATED
         of_others = np.flatnonzero((original >= 0) & (original < num_fixed))
-        self.fate[kept[of_others]] = SHARED + 1 + 2 * np.searchsorted(ends, original[of_others], side="right")
+        self.status[kept[of_others]] = SHARED + 1 + 2 * np.searchsorted(ends, original[of_others], side="right")
 
     def signatures(self, number: int, spec: NearDuplicates) -> np.ndarray:
         """Return the signatures of the documents of a part, uint8 [documents, permutations]."""
         return np.fromfile(self.folder.file(number, "signatures"), dtype=np.uint8).reshape(-1, spec.permutations)
 
     def reasons(self) -> Iterator[tuple[int, str]]:
-        """Yield the fates of documents that are not kept, and how they are counted."""
+        """Yield the statuses of documents that are not kept, and how they are counted."""
         yield from ((REPEATED, DUPLICATE), (NEARLY_REPEATED, NEAR_DUPLICATE))
         for place, other in enumerate(self.others):
             yield from ((SHARED + 2 * place, f"{DUPLICATE} of {other.name}"), (SHARED + 1 + 2 * place, f"{NEAR_DUPLICATE} of {other.name}"))
 
     def drop_repeated(self, number: int) -> None:
         """Count the documents of a part that are not kept."""
-        fates = self.fate[self.rows(number)]
-        for fate, reason in self.reasons() if (fates != KEPT).any() else ():
-            repeated = np.flatnonzero(fates == fate)
+        statuses = self.status[self.rows(number)]
+        for status, reason in self.reasons() if (statuses != KEPT).any() else ():
+            repeated = np.flatnonzero(statuses == status)
             if len(repeated):
                 places = [self.folder.identity(number, row, self.files[number]) for row in repeated[:PLACES_KEPT].tolist()]
                 self.dropped.add_many(reason, len(repeated), places)
@@ -168,7 +168,7 @@ class Finishing:
         """
         total, num_held, lowest, highest = 0, 0, None, None
         for number, records in self.blocks():
-            digests = records["digest"][self.fate[self.rows(number)] == KEPT]
+            digests = records["digest"][self.status[self.rows(number)] == KEPT]
             if not len(digests):
                 continue
             fractions = held_out_fractions(digests)
@@ -313,6 +313,6 @@ class Finishing:
 
     def interleave(self, writer: IndexedWriter, partitions: int) -> None:
         """Write documents 0, n, 2n, ..., then 1, n + 1, ...: the order in which Megatron's tool joins n partitions."""
-        ordinals = np.arange(len(self.fate)) % partitions
+        ordinals = np.arange(len(self.status)) % partitions
         for partition in range(partitions):
             self.write_in_order(writer, ordinals == partition)

@@ -139,7 +139,7 @@ def check_damage(finishing: Finishing, max_bad_share: float, listed: Path) -> No
     dropped = finishing.dropped
     for reason, count in dropped.counts.items():
         print(f"left out {count} ({reason}): {', '.join(dropped.places[reason])}")
-    met = len(finishing.fate) + dropped.counts.total()
+    met = len(finishing.status) + dropped.counts.total()
     if dropped.num_damaged > max_bad_share * met:
         raise CorpusError(
             f"{dropped.num_damaged} of {met} lines are damaged, more than --max-bad-share {max_bad_share:g} allows"

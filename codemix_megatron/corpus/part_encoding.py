@@ -98,13 +98,13 @@ class PartProgress:
                     yield batch
                     batch, characters = [], 0
                     read = sum(done.num_bytes for done in self.files[:index]) + min(position.bytes_read, file.num_bytes)
-                    told = self.tell(advance, told, read)
+                    told = self.report_progress(advance, told, read)
             self.part.inputs.append(reading.finish())
         if batch:
             yield batch
-        self.tell(advance, told, sum(file.num_bytes for file in self.files))
+        self.report_progress(advance, told, sum(file.num_bytes for file in self.files))
 
-    def tell(self, advance: Advance, told: np.ndarray, num_bytes: int) -> np.ndarray:
+    def report_progress(self, advance: Advance, told: np.ndarray, num_bytes: int) -> np.ndarray:
         """Report what came since the last time."""
         now = np.array([num_bytes, self.part.num_documents, self.part.num_tokens])
         advance(*(now - told).tolist())

@@ -60,14 +60,14 @@ class WorkerPool:
                 sender.close()
             while any(process.is_alive() for process in self.processes):
                 connection.wait([process.sentinel for process in self.processes if process.is_alive()], SECONDS_BETWEEN_LOOKS)
-                before = self.tell(advance, before)
+                before = self.report_progress(advance, before)
                 self.raise_failure()
             self.raise_failure()
-            self.tell(advance, before)
+            self.report_progress(advance, before)
         finally:
             self.end()
 
-    def tell(self, advance: Advance, before: list[int]) -> list[int]:
+    def report_progress(self, advance: Advance, before: list[int]) -> list[int]:
         """Report what all workers did since the last time."""
         now = [sum(self.told[i::3]) for i in range(3)]
         if now != before:

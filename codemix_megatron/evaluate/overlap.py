@@ -27,7 +27,7 @@ from codemix_megatron.records.scores import TaskScore
 __all__ = ["NGRAM_WORDS", "find_overlaps", "with_clean_values"]
 
 NGRAM_WORDS = 13
-TELL_EVERY = 500  # documents
+REPORT_EVERY = 500  # documents
 
 
 def find_overlaps(
@@ -82,7 +82,7 @@ def matched_runs(index: ContaminationIndex, corpora: dict[str, CorpusManifest], 
         reader, tokenizer = IndexedReader(manifest.prefix), tokenizer_of(manifest.tokenizer)
         for number in range(manifest.train_documents):
             met.append(index.shared_runs(tokenizer.decode(tokenizer.without_ends(reader.document(number)))))
-            if number % TELL_EVERY == 0 or number + 1 == manifest.train_documents:
+            if number % REPORT_EVERY == 0 or number + 1 == manifest.train_documents:
                 progress(f"contamination: {name}", number + 1, manifest.train_documents)
                 met = [np.unique(np.concatenate(met))]
     return np.unique(np.concatenate(met))

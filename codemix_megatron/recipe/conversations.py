@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from codemix_megatron.recipe.fields import says
+from codemix_megatron.recipe.fields import option
 
 __all__ = ["OF_TOKENIZER", "PLAIN", "Conversations", "conversation_faults"]
 
@@ -14,11 +14,11 @@ PLAIN, OF_TOKENIZER = "plain", "tokenizer"
 class Conversations:
     """Records are conversations: messages, prompt and completion, or Dolly's and Alpaca's columns."""
 
-    template: str = says(
+    template: str = option(
         "plain; tokenizer: the chat template beside the recipe's tokenizer; or a file that holds one (.jinja, tokenizer_config.json)", PLAIN
     )
-    learn: Literal["answers", "everything"] = says("tokens that are learned; answers end with what ends their turn", "answers")
-    system: str | None = says("a system message for conversations that have none", None)
+    learn: Literal["answers", "everything"] = option("tokens that are learned; answers end with what ends their turn", "answers")
+    system: str | None = option("a system message for conversations that have none", None)
 
 
 def conversation_faults(spec: Conversations | None, path: str, *, rewrites: bool) -> list[str]:

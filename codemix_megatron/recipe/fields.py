@@ -2,10 +2,10 @@
 
 from dataclasses import field
 
-__all__ = ["says", "tokens"]
+__all__ = ["option", "tokens"]
 
 
-def says(help_text: str, default=..., *, factory=None, reader=None):
+def option(help_text: str, default=..., *, factory=None, reader=None):
     """Declare a field with its help; `reader` is a special reading of its value: a name, or a function of value, path and faults."""
     metadata = {"help": help_text, "reader": reader}
     if factory is not None:
@@ -17,4 +17,4 @@ def says(help_text: str, default=..., *, factory=None, reader=None):
 
 def tokens(help_text: str, default=...):
     """Declare a field that holds a token count such as 1.5M."""
-    return says(help_text, default, reader="tokens")
+    return option(help_text, default, reader="tokens")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from codemix_megatron.recipe.fields import says
+from codemix_megatron.recipe.fields import option
 
 __all__ = [
     "PERSONAL_DATA",
@@ -29,45 +29,45 @@ LONG_LINE_LANGUAGES = ("html", "json", "markdown", "roff", "rst", "latex", "text
 class LineLength:
     """StarCoder's filter of data, bundles and minified code, by the length of lines in characters."""
 
-    mean: float = says("longest mean of a document", 100.0)
-    longest: int = says("longest line of a document", 1000)
-    except_languages: tuple[str, ...] = says("languages in which long lines are usual", LONG_LINE_LANGUAGES)
+    mean: float = option("longest mean of a document", 100.0)
+    longest: int = option("longest line of a document", 1000)
+    except_languages: tuple[str, ...] = option("languages in which long lines are usual", LONG_LINE_LANGUAGES)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NearDuplicates:
     """MinHash signatures of word shingles, compared by locality-sensitive hashing; of documents alike the first stays."""
 
-    similarity: float = says("Jaccard similarity of two documents' shingles from which they count as copies", 0.7)
-    shingle_words: int = says("words that make one shingle", 5)
-    permutations: int = says("hashes of a signature; memory and time go with it", 128)
+    similarity: float = option("Jaccard similarity of two documents' shingles from which they count as copies", 0.7)
+    shingle_words: int = option("words that make one shingle", 5)
+    permutations: int = option("hashes of a signature; memory and time go with it", 128)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decontamination:
     """Drops documents that share n-grams with evaluation sets."""
 
-    against: tuple[str, ...] = says("evaluation sets: JSON lines, text files, globs, or an index built from them (.npz)")
-    ngram_words: int = says("words of a run that counts as shared", 13)
-    short_words: int = says("words from which an item shorter than such a run is looked for, as a whole; 0 looks for none", 8)
-    most_shared: int = says("shared runs a document may hold", 0)
-    keys: tuple[str, ...] = says("keys of the items that count; default: all", ())
+    against: tuple[str, ...] = option("evaluation sets: JSON lines, text files, globs, or an index built from them (.npz)")
+    ngram_words: int = option("words of a run that counts as shared", 13)
+    short_words: int = option("words from which an item shorter than such a run is looked for, as a whole; 0 looks for none", 8)
+    most_shared: int = option("shared runs a document may hold", 0)
+    keys: tuple[str, ...] = option("keys of the items that count; default: all", ())
 
 
 @dataclass(frozen=True, kw_only=True)
 class PersonalPattern:
     """A form of personal data of one's own: what the pattern finds becomes <NAME>."""
 
-    name: str = says("what is counted and, in capitals, the mask; letters, digits and underscores")
-    pattern: str = says("regular expression as RE2 reads it: no look-around, no references back")
+    name: str = option("what is counted and, in capitals, the mask; letters, digits and underscores")
+    pattern: str = option("regular expression as RE2 reads it: no look-around, no references back")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PersonalRecogniser:
     """A form of personal data that an installed package recognises: what it finds becomes <NAME>."""
 
-    name: str = says("what is counted and, in capitals, the mask; letters, digits and underscores")
-    recogniser: str = says("name of a recogniser among the plugins")
+    name: str = option("what is counted and, in capitals, the mask; letters, digits and underscores")
+    recogniser: str = option("name of a recogniser among the plugins")
 
 
 OWN_FORMS: dict[frozenset[str], type[PersonalPattern] | type[PersonalRecogniser]] = {
@@ -132,30 +132,30 @@ def text_of(fault: Exception) -> str:
 class FilterSpec:
     """Filters of one corpus, applied in this order; each is off until it is named."""
 
-    presets: tuple[Literal["paper", "starcoder"], ...] = says(
+    presets: tuple[Literal["paper", "starcoder"], ...] = option(
         "paper: max_floats 1000, hexadecimal, top_level_domains, generated_by; starcoder: line_length, alphabet_share 0.25", ()
     )
-    languages: tuple[str, ...] = says("languages kept: names, or paper_code (25) and paper_markup (10 formats)", ())
-    licences: tuple[str, ...] = says("licences kept: SPDX names, or permissive; a document without one is dropped", ())
-    min_characters: int | None = says("shortest document", None)
-    max_characters: int | None = says("longest document", None)
-    max_floats: int | None = says("most floating-point numbers in a document", None)
-    hexadecimal: bool = says("drop documents that contain 0x", False)
-    top_level_domains: bool = says("drop lists of top-level domains", False)
-    generated_by: bool = says("drop documents with `generated by` in their first 400 characters", False)
-    line_length: LineLength | None = says("drop documents with long lines", None)
-    alphabet_share: float | None = says("least share of letters among the characters of a document", None)
-    plugins: dict[str, dict] = says("filters that installed packages add, NAME: {settings}", factory=dict, reader=read_plugins)
-    decontamination: Decontamination | None = says("drop documents that share n-grams with evaluation sets", None)
-    text_languages: tuple[str, ...] = says("natural languages kept, as codes of ISO 639 such as en; any keeps and names all", ())
-    personal_data: tuple[str | PersonalPattern | PersonalRecogniser, ...] = says(
+    languages: tuple[str, ...] = option("languages kept: names, or paper_code (25) and paper_markup (10 formats)", ())
+    licences: tuple[str, ...] = option("licences kept: SPDX names, or permissive; a document without one is dropped", ())
+    min_characters: int | None = option("shortest document", None)
+    max_characters: int | None = option("longest document", None)
+    max_floats: int | None = option("most floating-point numbers in a document", None)
+    hexadecimal: bool = option("drop documents that contain 0x", False)
+    top_level_domains: bool = option("drop lists of top-level domains", False)
+    generated_by: bool = option("drop documents with `generated by` in their first 400 characters", False)
+    line_length: LineLength | None = option("drop documents with long lines", None)
+    alphabet_share: float | None = option("least share of letters among the characters of a document", None)
+    plugins: dict[str, dict] = option("filters that installed packages add, NAME: {settings}", factory=dict, reader=read_plugins)
+    decontamination: Decontamination | None = option("drop documents that share n-grams with evaluation sets", None)
+    text_languages: tuple[str, ...] = option("natural languages kept, as codes of ISO 639 such as en; any keeps and names all", ())
+    personal_data: tuple[str | PersonalPattern | PersonalRecogniser, ...] = option(
         "mask email addresses, public ip addresses, key: keys and passwords, phone numbers, iban accounts, {name, pattern} of your own,"
         " {name, recogniser} of a plugin",
         (),
         reader=read_personal_data,
     )
-    near_duplicates: NearDuplicates | None = says("drop documents nearly alike to an earlier one", None)
-    apart_from: tuple[str, ...] = says(
+    near_duplicates: NearDuplicates | None = option("drop documents nearly alike to an earlier one", None)
+    apart_from: tuple[str, ...] = option(
         "corpora whose documents are dropped: names of corpora before it in the recipe, `earlier` for all of them, or prefixes", ()
     )
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from codemix_megatron.recipe.fields import says
+from codemix_megatron.recipe.fields import option
 
 __all__ = ["Model", "RopeScaling"]
 
@@ -12,14 +12,14 @@ __all__ = ["Model", "RopeScaling"]
 class RopeScaling:
     """Rotary frequencies of a model whose context was stretched after its first training."""
 
-    kind: Literal["linear", "llama3", "yarn"] = says("all frequencies divided; only the slow ones, as in Llama 3.1; or by YaRN's ramp")
-    factor: float = says("slow frequencies are divided by this")
-    low_frequency_factor: float | None = says("llama3 only: slower than original_sequence_length / this is divided", None)
-    high_frequency_factor: float | None = says("llama3 only: faster than original_sequence_length / this is kept", None)
-    original_sequence_length: int | None = says("llama3 and yarn: context of the first training", None)
-    fast_rotations: float | None = says("yarn only: what turns so often in the first context is kept (beta_fast); default: 32", None)
-    slow_rotations: float | None = says("yarn only: what turns less often is divided (beta_slow); default: 1", None)
-    attention_factor: float | None = says("yarn only: queries and keys are multiplied by this; default: 1 + 0.1 ln(factor)", None)
+    kind: Literal["linear", "llama3", "yarn"] = option("all frequencies divided; only the slow ones, as in Llama 3.1; or by YaRN's ramp")
+    factor: float = option("slow frequencies are divided by this")
+    low_frequency_factor: float | None = option("llama3 only: slower than original_sequence_length / this is divided", None)
+    high_frequency_factor: float | None = option("llama3 only: faster than original_sequence_length / this is kept", None)
+    original_sequence_length: int | None = option("llama3 and yarn: context of the first training", None)
+    fast_rotations: float | None = option("yarn only: what turns so often in the first context is kept (beta_fast); default: 32", None)
+    slow_rotations: float | None = option("yarn only: what turns less often is divided (beta_slow); default: 1", None)
+    attention_factor: float | None = option("yarn only: queries and keys are multiplied by this; default: 1 + 0.1 ln(factor)", None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,61 +29,65 @@ class Model:
     `shape: 10m`, `50m`, `470m` or `2.8b` stands for all keys of a model of the paper's kind; keys beside it win.
     """
 
-    num_layers: int = says("transformer layers")
-    hidden_size: int = says("width of the residual stream")
-    num_attention_heads: int = says("query heads")
-    sequence_length: int = says("tokens the model sees at once")
-    num_query_groups: int | None = says("key/value heads; default: one per query head", None)
-    head_dim: int | None = says("width of one attention head; default: hidden / heads", None)
-    ffn_hidden_size: int | None = says("inner width of the MLP; default: 8/3 hidden, rounded up to 64", None)
-    block: Literal["sequential", "parallel"] = says(
+    num_layers: int = option("transformer layers")
+    hidden_size: int = option("width of the residual stream")
+    num_attention_heads: int = option("query heads")
+    sequence_length: int = option("tokens the model sees at once")
+    num_query_groups: int | None = option("key/value heads; default: one per query head", None)
+    head_dim: int | None = option("width of one attention head; default: hidden / heads", None)
+    ffn_hidden_size: int | None = option("inner width of the MLP; default: 8/3 hidden, rounded up to 64", None)
+    block: Literal["sequential", "parallel"] = option(
         "attention then MLP, each with its norm, or both side by side on one norm: x + attention(norm(x)) + mlp(norm(x))", "sequential"
     )
-    normalization: Literal["rmsnorm", "layernorm", "layernorm_with_bias"] = says(
+    normalization: Literal["rmsnorm", "layernorm", "layernorm_with_bias"] = option(
         "norm of layers and output; layernorm has a weight and no bias", "rmsnorm"
     )
-    activation: Literal["swiglu", "gelu"] = says("of the MLP: SwiGLU, or GELU by its tanh form with one matrix before it", "swiglu")
-    linear_bias: bool = says("biases on all matrices of attention and MLP (StarCoder2, Granite Code)", False)
-    norm_position: Literal["before", "after"] = says(
+    activation: Literal["swiglu", "gelu"] = option("of the MLP: SwiGLU, or GELU by its tanh form with one matrix before it", "swiglu")
+    linear_bias: bool = option("biases on all matrices of attention and MLP (StarCoder2, Granite Code)", False)
+    norm_position: Literal["before", "after"] = option(
         "norm of what goes into attention and MLP, or of what comes out of them (OLMo 2: x + norm(attention(x)))", "before"
     )
-    qkv_bias: bool = says("biases on query, key and value (Qwen2)", False)
-    qk_norm: bool = says("norm on each head of query and key (Qwen3)", False)
-    qk_norm_width: Literal["head", "all"] = says("qk_norm over each head by itself, or over all of query and all of key (OLMo 2)", "head")
-    sliding_window: int | None = says("tokens a token sees, itself included (Mistral 7B 0.1); default: all before it", None)
-    full_attention_interval: int | None = says(
+    qkv_bias: bool = option("biases on query, key and value (Qwen2)", False)
+    qk_norm: bool = option("norm on each head of query and key (Qwen3)", False)
+    qk_norm_width: Literal["head", "all"] = option("qk_norm over each head by itself, or over all of query and all of key (OLMo 2)", "head")
+    sliding_window: int | None = option("tokens a token sees, itself included (Mistral 7B 0.1); default: all before it", None)
+    full_attention_interval: int | None = option(
         "every so many-th layer has no sliding window (OLMo 3, Cohere2 4); default: all have it", None
     )
-    no_rope_interval: int | None = says("every so many-th layer has no rotary positions (SmolLM3, Cohere2 4); default: all have them", None)
-    num_experts: int | None = says(
+    no_rope_interval: int | None = option(
+        "every so many-th layer has no rotary positions (SmolLM3, Cohere2 4); default: all have them", None
+    )
+    num_experts: int | None = option(
         "experts of each layer, each an MLP of ffn_hidden_size, of which a router chooses (OLMoE, Qwen3-MoE); default: one MLP for all",
         None,
     )
-    experts_per_token: int | None = says("experts that each token goes through", None)
-    normalize_experts: bool = says(
+    experts_per_token: int | None = option("experts that each token goes through", None)
+    normalize_experts: bool = option(
         "the weights of a token's experts add up to 1 (Qwen3-MoE), or to what softmax over all leaves them", False
     )
-    expert_balance: float = says(
+    expert_balance: float = option(
         "added to the loss of training in each layer: this times the experts' share of tokens x their mean probability, 1 when all are equal",
         0.01,
     )
-    tie_embeddings: bool = says("share input and output embedding", True)
-    logit_scale: float = says("logits are multiplied by this", 1.0)
-    embedding_multiplier: float = says("embeddings are multiplied by this (Granite)", 1.0)
-    residual_multiplier: float = says("what attention and MLP add to the residual stream is multiplied by this (Granite)", 1.0)
-    attention_scale: float | None = says(
+    tie_embeddings: bool = option("share input and output embedding", True)
+    logit_scale: float = option("logits are multiplied by this", 1.0)
+    embedding_multiplier: float = option("embeddings are multiplied by this (Granite)", 1.0)
+    residual_multiplier: float = option("what attention and MLP add to the residual stream is multiplied by this (Granite)", 1.0)
+    attention_scale: float | None = option(
         "scores of attention are multiplied by this (Granite); default: 1 / root of the head's width", None
     )
-    rope_base: float = says("base of the rotary frequencies", 10000.0)
-    rotary_interleaved: bool = says("rotate neighbouring channels (Cohere, GPT-J) instead of halves (Llama)", False)
-    rope_scaling: RopeScaling | None = says("stretched rotary frequencies (Llama 3.1)", None)
-    normalization_epsilon: float = says("epsilon of the norms", 1e-5)
-    init_std: float = says("standard deviation of initial weights", 0.02)
-    dropout: float = says("share of activations and attention set to zero while training", 0.0)
-    vocab_size: int | None = says("ids the embedding has, where a public model has more than its tokenizer; default: the tokenizer's", None)
-    vocab_padding_multiple: int = says("embedding rows are padded to a multiple of this", 128)
-    precision: Literal["fp32", "bf16"] = says("dtype of weights in forward and backward", "fp32")
-    fp8: Literal["off", "tensorwise", "delayed"] = says("matrix products in FP8, by how they are scaled; needs Transformer Engine", "off")
+    rope_base: float = option("base of the rotary frequencies", 10000.0)
+    rotary_interleaved: bool = option("rotate neighbouring channels (Cohere, GPT-J) instead of halves (Llama)", False)
+    rope_scaling: RopeScaling | None = option("stretched rotary frequencies (Llama 3.1)", None)
+    normalization_epsilon: float = option("epsilon of the norms", 1e-5)
+    init_std: float = option("standard deviation of initial weights", 0.02)
+    dropout: float = option("share of activations and attention set to zero while training", 0.0)
+    vocab_size: int | None = option(
+        "ids the embedding has, where a public model has more than its tokenizer; default: the tokenizer's", None
+    )
+    vocab_padding_multiple: int = option("embedding rows are padded to a multiple of this", 128)
+    precision: Literal["fp32", "bf16"] = option("dtype of weights in forward and backward", "fp32")
+    fp8: Literal["off", "tensorwise", "delayed"] = option("matrix products in FP8, by how they are scaled; needs Transformer Engine", "off")
 
     @classmethod
     def from_plain(cls, plain: dict) -> "Model":

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-from codemix_megatron.recipe.fields import says
+from codemix_megatron.recipe.fields import option
 
 __all__ = ["Source", "source_faults"]
 
@@ -12,11 +12,11 @@ __all__ = ["Source", "source_faults"]
 class Source:
     """Documents of a corpus in buckets by a score, each read more or less often than the others; the corpus stays as it is."""
 
-    by: str = says("column of the corpus's scores, see codemix score")
-    buckets: tuple[float, ...] = says("scores that part the buckets, rising; a document at a border is in the higher one", ())
-    quantiles: tuple[float, ...] = says("or shares of the corpus's tokens that part them, from the lowest score on", ())
-    epochs: tuple[float, ...] = says("how often each bucket is read in a round, from the lowest score on: one number more than borders")
-    unscored: float | None = says("the same for documents without the score; default: there may be none", None)
+    by: str = option("column of the corpus's scores, see codemix score")
+    buckets: tuple[float, ...] = option("scores that part the buckets, rising; a document at a border is in the higher one", ())
+    quantiles: tuple[float, ...] = option("or shares of the corpus's tokens that part them, from the lowest score on", ())
+    epochs: tuple[float, ...] = option("how often each bucket is read in a round, from the lowest score on: one number more than borders")
+    unscored: float | None = option("the same for documents without the score; default: there may be none", None)
 
 
 def source_faults(sources: dict[str, Source], corpora) -> list[str]:

@@ -112,10 +112,10 @@ class LiveTable:
             before = self.before.get(name, ("waiting", "waiting"))
             for what, old, new in zip((name, f"scores of {name}"), before, (now.state, now.score), strict=True):
                 if new != old and new not in ("", "waiting"):
-                    self.tell(what, new, now)
+                    self.print_change(what, new, now)
             self.before[name] = (now.state, now.score or "waiting")
 
-    def tell(self, what: str, state: str, now: Standing) -> None:
+    def print_change(self, what: str, state: str, now: Standing) -> None:
         """Print one change."""
         step = f" at step {now.steps_done} of {now.steps}" if state in ("stopped", "failed") and now.steps_done else ""
         loss = f", loss {now.loss:.3f}" if state == "done" and now.loss is not None and what == now.segment else ""

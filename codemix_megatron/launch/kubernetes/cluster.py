@@ -6,7 +6,7 @@ from typing import Literal
 
 from codemix_megatron.launch.settings_file import read_settings
 from codemix_megatron.launch.variables import read_variables, secret_variables, texts_reader
-from codemix_megatron.recipe.fields import says
+from codemix_megatron.recipe.fields import option
 
 __all__ = ["Cluster", "Volume", "read_cluster"]
 
@@ -20,36 +20,36 @@ read_labels = texts_reader("a mapping of texts, such as {node.kubernetes.io/inst
 class Volume:
     """Storage that all pods see; recipe, corpora and runs lie in it under the paths they have here."""
 
-    mount: str = says("absolute path, the same here and in the pods")
-    claim: str | None = says("PersistentVolumeClaim to mount there (ReadWriteMany)", None)
-    host_path: str | None = says("folder of every node to mount there", None)
-    read_only: bool = says("only read it", False)
+    mount: str = option("absolute path, the same here and in the pods")
+    claim: str | None = option("PersistentVolumeClaim to mount there (ReadWriteMany)", None)
+    host_path: str | None = option("folder of every node to mount there", None)
+    read_only: bool = option("only read it", False)
 
 
 @dataclass(frozen=True)
 class Cluster:
     """One cluster, or one part of it."""
 
-    image: str = says("container image with this package, such as registry/codemix:1")
-    kind: Literal["JobSet", "PyTorchJob"] = says("JobSet (jobset.x-k8s.io), or PyTorchJob of Kubeflow's training operator", "JobSet")
-    namespace: str | None = says("namespace of the job", None)
-    volumes: tuple[Volume, ...] = says("storage that all pods see", ())
-    nodes: int | None = says("nodes, one pod each (default: the fewest that hold the recipe's layout)", None)
-    ranks_per_node: int | None = says("ranks in each pod (default: one per GPU, or one)", None)
-    gpus_per_node: int = says("GPUs of each pod", 0)
-    gpu_resource: str = says("what the cluster calls them", "nvidia.com/gpu")
-    cpus_per_node: str | None = says("CPUs of each pod, as Kubernetes writes them: 16, 500m", None)
-    memory_per_node: str | None = says("memory of each pod: 256Gi", None)
-    shared_memory: str = says("size of /dev/shm, which NCCL and loaders use", "16Gi")
-    environment: dict[str, str] = says("environment variables to set", factory=dict, reader=read_variables)
-    secrets: tuple[str, ...] = says("Secrets whose keys become environment variables", ())
-    network_interface: str | None = says("interface for NCCL and gloo (default: eth0's address, as found)", None)
-    node_selector: dict[str, str] = says("labels that nodes must have", factory=dict, reader=read_labels)
-    queue: str | None = says("Kueue's queue", None)
-    service_account: str | None = says("service account of the pods", None)
-    save_seconds: int = says("seconds between the signal to leave and the kill (terminationGracePeriodSeconds)", 300)
-    max_restarts: int = says("times a failed job is started again from its last checkpoint", 10)
-    python: str = says("interpreter in the image", "python")
+    image: str = option("container image with this package, such as registry/codemix:1")
+    kind: Literal["JobSet", "PyTorchJob"] = option("JobSet (jobset.x-k8s.io), or PyTorchJob of Kubeflow's training operator", "JobSet")
+    namespace: str | None = option("namespace of the job", None)
+    volumes: tuple[Volume, ...] = option("storage that all pods see", ())
+    nodes: int | None = option("nodes, one pod each (default: the fewest that hold the recipe's layout)", None)
+    ranks_per_node: int | None = option("ranks in each pod (default: one per GPU, or one)", None)
+    gpus_per_node: int = option("GPUs of each pod", 0)
+    gpu_resource: str = option("what the cluster calls them", "nvidia.com/gpu")
+    cpus_per_node: str | None = option("CPUs of each pod, as Kubernetes writes them: 16, 500m", None)
+    memory_per_node: str | None = option("memory of each pod: 256Gi", None)
+    shared_memory: str = option("size of /dev/shm, which NCCL and loaders use", "16Gi")
+    environment: dict[str, str] = option("environment variables to set", factory=dict, reader=read_variables)
+    secrets: tuple[str, ...] = option("Secrets whose keys become environment variables", ())
+    network_interface: str | None = option("interface for NCCL and gloo (default: eth0's address, as found)", None)
+    node_selector: dict[str, str] = option("labels that nodes must have", factory=dict, reader=read_labels)
+    queue: str | None = option("Kueue's queue", None)
+    service_account: str | None = option("service account of the pods", None)
+    save_seconds: int = option("seconds between the signal to leave and the kill (terminationGracePeriodSeconds)", 300)
+    max_restarts: int = option("times a failed job is started again from its last checkpoint", 10)
+    python: str = option("interpreter in the image", "python")
 
     @property
     def ranks_on_a_node(self) -> int:

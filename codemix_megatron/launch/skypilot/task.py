@@ -8,7 +8,7 @@ from typing import Any
 from codemix_megatron.launch.joined_ranks import MASTER_PORT, NodeCommand
 from codemix_megatron.launch.settings_file import read_settings
 from codemix_megatron.launch.variables import read_variables, secret_variables, texts_reader
-from codemix_megatron.recipe.fields import says
+from codemix_megatron.recipe.fields import option
 
 __all__ = ["Machines", "read_machines", "render_task"]
 
@@ -20,25 +20,25 @@ NODES, NODE_RANK, MASTER = "$SKYPILOT_NUM_NODES", "$SKYPILOT_NODE_RANK", "$MASTE
 class Machines:
     """What machines a task asks for, and what is done on them first."""
 
-    accelerators: str | None = says("accelerators of each node, as H100:8", None)
-    infra: str | None = says("where to look, as aws/us-east-1, k8s or slurm (default: wherever there are some)", None)
-    instance_type: str | None = says("kind of machine, instead of its accelerators", None)
-    image_id: str | None = says("image, such as docker:registry/codemix:1", None)
-    cpus: str | None = says("CPUs of each node: 16, or 16+", None)
-    memory: str | None = says("GiB of memory of each node: 256, or 256+", None)
-    disk_size: int | None = says("GB of each node's disk", None)
-    use_spot: bool = says("take machines that may be taken away; `sky jobs launch` starts again from the last checkpoint", False)
-    nodes: int | None = says("nodes (default: the fewest that hold the recipe's layout)", None)
-    ranks_per_node: int | None = says("ranks on each node (default: one per accelerator, or one)", None)
-    file_mounts: dict[str, str] = says(
+    accelerators: str | None = option("accelerators of each node, as H100:8", None)
+    infra: str | None = option("where to look, as aws/us-east-1, k8s or slurm (default: wherever there are some)", None)
+    instance_type: str | None = option("kind of machine, instead of its accelerators", None)
+    image_id: str | None = option("image, such as docker:registry/codemix:1", None)
+    cpus: str | None = option("CPUs of each node: 16, or 16+", None)
+    memory: str | None = option("GiB of memory of each node: 256, or 256+", None)
+    disk_size: int | None = option("GB of each node's disk", None)
+    use_spot: bool = option("take machines that may be taken away; `sky jobs launch` starts again from the last checkpoint", False)
+    nodes: int | None = option("nodes (default: the fewest that hold the recipe's layout)", None)
+    ranks_per_node: int | None = option("ranks on each node (default: one per accelerator, or one)", None)
+    file_mounts: dict[str, str] = option(
         "path on the nodes -> bucket or folder; recipe, corpora and runs have to be in one",
         factory=dict,
         reader=texts_reader("a mapping of paths, such as {/data: s3://mine/data}"),
     )
-    environment: dict[str, str] = says("environment variables to set", factory=dict, reader=read_variables)
-    secrets: tuple[str, ...] = says("variables whose values `sky launch --secret NAME` gives", ())
-    setup: tuple[str, ...] = says("lines of bash that install what is needed, once for each node", ())
-    python: str = says("interpreter on the nodes", "python")
+    environment: dict[str, str] = option("environment variables to set", factory=dict, reader=read_variables)
+    secrets: tuple[str, ...] = option("variables whose values `sky launch --secret NAME` gives", ())
+    setup: tuple[str, ...] = option("lines of bash that install what is needed, once for each node", ())
+    python: str = option("interpreter on the nodes", "python")
 
     @property
     def ranks_on_a_node(self) -> int:

@@ -7,7 +7,7 @@ from typing import Literal
 from codemix_megatron.launch.settings_file import read_settings
 from codemix_megatron.launch.variables import read_variables, secret_variables
 from codemix_megatron.plugins import plugin_file
-from codemix_megatron.recipe.fields import says
+from codemix_megatron.recipe.fields import option
 from codemix_megatron.redaction import names_secret, secret_in
 
 __all__ = ["MEMORY", "Apptainer", "Container", "Resources", "Site", "read_site"]
@@ -23,88 +23,92 @@ BIND = re.compile(r"[^:\s,]+(:[^:\s,]+){0,2}")
 class Container:
     """The image that srun starts each rank in, through the pyxis plug-in and enroot."""
 
-    image: str = says("path of a .sqsh file, or an image such as nvcr.io#nvidia/pytorch:25.10-py3")
-    mounts: tuple[str, ...] = says("host paths seen inside, SOURCE:DESTINATION[:FLAGS]; recipe, corpora and runs have to be among them", ())
-    workdir: str | None = says("working directory inside", None)
-    writable: bool = says("let programs inside write to the image's own files (lost at the end)", False)
-    mount_home: bool = says("see the home directory inside", False)
+    image: str = option("path of a .sqsh file, or an image such as nvcr.io#nvidia/pytorch:25.10-py3")
+    mounts: tuple[str, ...] = option(
+        "host paths seen inside, SOURCE:DESTINATION[:FLAGS]; recipe, corpora and runs have to be among them", ()
+    )
+    workdir: str | None = option("working directory inside", None)
+    writable: bool = option("let programs inside write to the image's own files (lost at the end)", False)
+    mount_home: bool = option("see the home directory inside", False)
 
 
 @dataclass(frozen=True)
 class Apptainer:
     """The image that each rank runs in by Apptainer (Singularity), which needs no plug-in of Slurm's."""
 
-    image: str = says("path of a .sif file or a sandbox folder, or an address such as docker://nvcr.io/nvidia/pytorch:25.10-py3")
-    binds: tuple[str, ...] = says(
+    image: str = option("path of a .sif file or a sandbox folder, or an address such as docker://nvcr.io/nvidia/pytorch:25.10-py3")
+    binds: tuple[str, ...] = option(
         "host paths seen inside, SOURCE[:DESTINATION[:FLAGS]]; recipe, corpora and runs have to be among them", ()
     )
-    workdir: str | None = says("working directory inside", None)
-    writable: bool = says("let programs inside write to the image's own files (in memory, lost at the end)", False)
-    mount_home: bool = says("see the home directory inside", False)
-    program: str = says("command that runs images", "apptainer")
-    options: tuple[str, ...] = says("further options of `apptainer exec`, such as --rocm", ())
+    workdir: str | None = option("working directory inside", None)
+    writable: bool = option("let programs inside write to the image's own files (in memory, lost at the end)", False)
+    mount_home: bool = option("see the home directory inside", False)
+    program: str = option("command that runs images", "apptainer")
+    options: tuple[str, ...] = option("further options of `apptainer exec`, such as --rocm", ())
 
 
 @dataclass(frozen=True)
 class Resources:
     """What one kind of job asks for otherwise than the site's other jobs; what is left out is the site's."""
 
-    partition: str | None = says("partition to submit to", None)
-    account: str | None = says("account that is charged", None)
-    qos: str | None = says("quality of service", None)
-    cpus_per_rank: int | None = says("cores for each task or rank", None)
-    memory_per_node: str | None = says("memory to ask for, as sbatch --mem takes it", None)
-    memory_per_rank: str | None = says("memory for each task or rank, such as 16G", None)
-    time_limit_hours: float | None = says("hours a job may take before it is queued again", None)
-    gpus_per_node: int | None = says("GPUs of a node; 0 asks for none", None)
-    gpu_type: str | None = says("kind of GPU", None)
-    sbatch: tuple[str, ...] | None = says("further options of sbatch, in the place of the site's", None)
+    partition: str | None = option("partition to submit to", None)
+    account: str | None = option("account that is charged", None)
+    qos: str | None = option("quality of service", None)
+    cpus_per_rank: int | None = option("cores for each task or rank", None)
+    memory_per_node: str | None = option("memory to ask for, as sbatch --mem takes it", None)
+    memory_per_rank: str | None = option("memory for each task or rank, such as 16G", None)
+    time_limit_hours: float | None = option("hours a job may take before it is queued again", None)
+    gpus_per_node: int | None = option("GPUs of a node; 0 asks for none", None)
+    gpu_type: str | None = option("kind of GPU", None)
+    sbatch: tuple[str, ...] | None = option("further options of sbatch, in the place of the site's", None)
 
 
 @dataclass(frozen=True)
 class Site:
     """One cluster, or one part of it."""
 
-    partition: str | None = says("partition to submit to (default: the cluster's)", None)
-    account: str | None = says("account that is charged", None)
-    qos: str | None = says("quality of service", None)
-    nodes: int | None = says("nodes of a training job (default: the fewest that hold the recipe's layout)", None)
-    spare_nodes: int = says("nodes a training job may have in addition: a start that failed is started again on them, in the same job", 0)
-    gpus_per_node: int = says("GPUs to ask for on each node; 0 asks for none", 0)
-    gpu_type: str | None = says("kind of GPU to ask for, as the cluster names it: h100, a100", None)
-    gpu_bind: str | None = says(
+    partition: str | None = option("partition to submit to (default: the cluster's)", None)
+    account: str | None = option("account that is charged", None)
+    qos: str | None = option("quality of service", None)
+    nodes: int | None = option("nodes of a training job (default: the fewest that hold the recipe's layout)", None)
+    spare_nodes: int = option("nodes a training job may have in addition: a start that failed is started again on them, in the same job", 0)
+    gpus_per_node: int = option("GPUs to ask for on each node; 0 asks for none", 0)
+    gpu_type: str | None = option("kind of GPU to ask for, as the cluster names it: h100, a100", None)
+    gpu_bind: str | None = option(
         "which GPUs each rank sees, as srun --gpu-bind takes it: closest, single:1 (default: all of its node)", None
     )
-    ranks_per_node: int | None = says("ranks on each node (default: one per GPU, or one)", None)
-    cpus_per_rank: int | None = says("cores for each rank", None)
-    memory_per_node: str | None = says("memory to ask for, as sbatch --mem takes it: 64G, or 0 for all", None)
-    memory_per_rank: str | None = says("memory for each rank, such as 64G, in the place of memory_per_node", None)
-    time_limit_hours: float | None = says(
+    ranks_per_node: int | None = option("ranks on each node (default: one per GPU, or one)", None)
+    cpus_per_rank: int | None = option("cores for each rank", None)
+    memory_per_node: str | None = option("memory to ask for, as sbatch --mem takes it: 64G, or 0 for all", None)
+    memory_per_rank: str | None = option("memory for each rank, such as 64G, in the place of memory_per_node", None)
+    time_limit_hours: float | None = option(
         "hours a job may take before it saves, leaves and is queued again (default: the partition's)", None
     )
-    save_seconds: int = says("seconds before the limit at which a job begins to save and leave", 300)
-    max_starts_without_progress: int = says("starts in a row that may end without a new checkpoint before the job is given up", 3)
-    exclude: tuple[str, ...] = says("nodes never to run on", ())
-    exclude_bad_nodes: bool = says("leave out, on the next start, a node on which a rank failed first", True)
-    modules: tuple[str, ...] = says("environment modules to load", ())
-    environment: dict[str, str] = says("environment variables to set", factory=dict, reader=read_variables)
-    network_interface: str | None = says("interface for NCCL and gloo, such as ib0 or eth0", None)
-    setup: tuple[str, ...] = says("lines of bash before anything else, such as source /opt/conda/bin/activate mine", ())
-    stage_directory: str = says(
+    save_seconds: int = option("seconds before the limit at which a job begins to save and leave", 300)
+    max_starts_without_progress: int = option("starts in a row that may end without a new checkpoint before the job is given up", 3)
+    exclude: tuple[str, ...] = option("nodes never to run on", ())
+    exclude_bad_nodes: bool = option("leave out, on the next start, a node on which a rank failed first", True)
+    modules: tuple[str, ...] = option("environment modules to load", ())
+    environment: dict[str, str] = option("environment variables to set", factory=dict, reader=read_variables)
+    network_interface: str | None = option("interface for NCCL and gloo, such as ib0 or eth0", None)
+    setup: tuple[str, ...] = option("lines of bash before anything else, such as source /opt/conda/bin/activate mine", ())
+    stage_directory: str = option(
         "folder on a disk of each node's own, where `codemix launch --stage` unpacks the ranks' environment", "/tmp"
     )
-    python: str | None = says("interpreter of the ranks (default: that of codemix launch; python in a container)", None)
-    batch_python: str | None = says(
+    python: str | None = option("interpreter of the ranks (default: that of codemix launch; python in a container)", None)
+    batch_python: str | None = option(
         "interpreter of the batch script itself, outside of any container (default: that of codemix launch)", None
     )
-    sbatch: tuple[str, ...] = says("further options of sbatch, such as --reservation=mine", ())
-    srun: tuple[str, ...] = says("further options of srun, such as --mpi=none", ())
-    container: Container | None = says("container to run ranks in, by pyxis", None)
-    apptainer: Apptainer | None = says("container to run ranks in, by Apptainer", None)
-    prepare: Resources | None = says("what jobs that prepare corpora ask for otherwise, such as a partition without GPUs", None)
-    evaluate: Resources | None = says("what jobs that score ask for otherwise (and export, where there is no block of its own)", None)
-    export: Resources | None = says("what jobs that export ask for otherwise; with it exports have a job of their own, without a GPU", None)
-    study_run: Resources | None = says("what training jobs of a study ask for otherwise", None)
+    sbatch: tuple[str, ...] = option("further options of sbatch, such as --reservation=mine", ())
+    srun: tuple[str, ...] = option("further options of srun, such as --mpi=none", ())
+    container: Container | None = option("container to run ranks in, by pyxis", None)
+    apptainer: Apptainer | None = option("container to run ranks in, by Apptainer", None)
+    prepare: Resources | None = option("what jobs that prepare corpora ask for otherwise, such as a partition without GPUs", None)
+    evaluate: Resources | None = option("what jobs that score ask for otherwise (and export, where there is no block of its own)", None)
+    export: Resources | None = option(
+        "what jobs that export ask for otherwise; with it exports have a job of their own, without a GPU", None
+    )
+    study_run: Resources | None = option("what training jobs of a study ask for otherwise", None)
 
     @property
     def ranks_on_a_node(self) -> int:
@@ -174,9 +178,9 @@ def word_faults(site: Site) -> list[str]:
     for name in ("modules", "exclude"):
         faults += [f"{name}[{i}]: found {word!r}, must be one word" for i, word in enumerate(getattr(site, name)) if len(word.split()) != 1]
     for name in ("sbatch", "srun"):
-        for i, option in enumerate(getattr(site, name)):
-            if not option.startswith("-") or "\n" in option:
-                faults.append(f"{name}[{i}]: found {option!r}, must be one option that begins with -")
+        for i, word in enumerate(getattr(site, name)):
+            if not word.startswith("-") or "\n" in word:
+                faults.append(f"{name}[{i}]: found {word!r}, must be one option that begins with -")
     return faults
 
 
