@@ -1,8 +1,8 @@
 """Laws fitted to the runs of a table, the error of each on runs it has not seen, the choice among them, and prediction intervals.
 
 The error is taken twice: within what was tried (folds of runs, all runs of one mixture in the same fold) and out of it (the mixtures
-farthest from their mean left out, then the largest size). Laws whose errors cannot be distinguished are averaged. Intervals are split
-conformal ones over the errors on runs not seen, in units of what those nearby were (Lei et al. 2018, arXiv 1604.04173, section 5.2).
+farthest from their mean left out, then the largest size). Laws whose errors cannot be distinguished are averaged. Intervals are of the
+errors on runs not seen (law_intervals.py).
 """
 
 from dataclasses import dataclass, field, replace
@@ -11,6 +11,7 @@ import numpy as np
 
 from codemix_megatron.analysis.law_form import Form
 from codemix_megatron.analysis.law_forms import EXTRAPOLATING, FORMS, USUAL, make_form
+from codemix_megatron.analysis.law_intervals import HeldOutSpread
 from codemix_megatron.analysis.law_tables import MixtureTable
 from codemix_megatron.errors import CorpusError
 
@@ -22,7 +23,7 @@ OUTER_SHARE = 0.2  # of the runs, those farthest from the mean mixture, left out
 LEAST_OUTER = 3
 SEED = 20240820
 COVERAGE = 0.9
-LEAST_NEAR = 5
+DOUBT = 1.645  # standard errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,15 @@ class Law:
         """Say whether no form of it predicts runs it has not seen better than the mean of the others does."""
         return all(form.error.relative >= 1 for form in self.forms)
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Say whether its errors cannot be told from those of the mean of the other runs: squared, paired, one-sided at 5 %."""
+        fold_of = self.forms[0].fold_of
+        means = np.array([self.values[fold_of != fold].mean() for fold in fold_of])
+        predicted = np.mean([form.predicted for form in self.forms], axis=0)
+        gain = (means - self.values) ** 2 - (predicted - self.values) ** 2
+        return bool(gain.mean() < DOUBT * gain.std(ddof=1) / np.sqrt(len(gain)))
+
     def at_sizes(self, sizes: np.ndarray | None) -> "Law":
         """Return the law as it may be asked at sizes [sizes]: beyond those of the runs only forms that extrapolate are left.
 
@@ -110,26 +120,10 @@ class Law:
 
     def interval(self, shares: np.ndarray, sizes: np.ndarray | None = None, coverage: float = COVERAGE) -> tuple[np.ndarray, np.ndarray]:
         """Return (low, high) [points] between which a new run's value lies with this probability."""
-        errors = np.abs(np.mean([form.predicted for form in self.forms], axis=0) - self.values)
-        rank = min(len(errors), int(np.ceil(coverage * (len(errors) + 1)))) - 1
-        relative = np.sort(errors / self.usual_error(errors, self.shares, self.size_values, is_known=True))[rank]
-        middle = self.predict(shares, sizes)
-        half = relative * self.usual_error(errors, np.atleast_2d(shares), sizes, is_known=False)
+        errors = np.mean([form.predicted for form in self.forms], axis=0) - self.values
+        spread = HeldOutSpread(errors, coordinates(self.shares, self.size_values))
+        middle, half = self.predict(shares, sizes), spread.half_width(coordinates(np.atleast_2d(shares), sizes), coverage)
         return middle - half, middle + half
-
-    def usual_error(self, errors: np.ndarray, shares: np.ndarray, sizes: np.ndarray | None, is_known: bool) -> np.ndarray:
-        """Return how large errors are near points [points]: the mean over the nearest runs, that of all mixed in; 1 for few runs.
-
-        Near by square roots of shares (Hellinger's distance) and logarithms of sizes; `is_known` leaves each run itself out.
-        """
-        near = len(errors) // 8
-        if near < LEAST_NEAR:
-            return np.ones(len(shares))
-        ours, theirs = coordinates(shares, sizes), coordinates(self.shares, self.size_values)
-        distance = ((ours[:, None] - theirs) ** 2).sum(axis=-1)
-        if is_known:
-            np.fill_diagonal(distance, np.inf)
-        return errors[np.argpartition(distance, near, axis=1)[:, :near]].mean(axis=1) + 0.25 * errors.mean()
 
 
 def coordinates(shares: np.ndarray, sizes: np.ndarray | None) -> np.ndarray:
@@ -157,13 +151,16 @@ def known_rows(table: MixtureTable, metric: str) -> tuple[MixtureTable, np.ndarr
 
 
 def fit_forms(table: MixtureTable, metric: str, kinds: tuple[str, ...] = KINDS) -> list[FittedForm]:
-    """Fit forms to one metric over all runs that have it, with their errors on runs not seen; the best first."""
+    """Fit forms to one metric over all runs that have it, with their errors on runs not seen; the best first.
+
+    None that is no better than the mean stands before one that is, whatever its error out of range.
+    """
     table, values = known_rows(table, metric)
     x, fold_of = features(table.shares, table.size_values), folds_of(table)
     outer = outer_runs(table)
     kinds = possible_kinds(table, kinds, len(values))
     fitted = [fit_form(kind, len(table.domains), x, values, fold_of, outer) for kind in kinds]
-    return sorted(fitted, key=lambda form: form.error.combined)
+    return sorted(fitted, key=lambda form: (form.error.relative >= 1, form.error.combined))
 
 
 def possible_kinds(table: MixtureTable, kinds: tuple[str, ...], runs: int) -> tuple[str, ...]:

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
+from codemix_megatron.analysis.law_measurements import Found, columns_of, listed, measurements_of
 from codemix_megatron.analysis.law_tables import MixtureTable
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.atomic import read_json
-from codemix_megatron.records.event_lines import of_kind
-from codemix_megatron.records.events import RunEvent, StepEvent, ValidationEvent
-from codemix_megatron.records.journal import read_events
-from codemix_megatron.records.run_folder import RunFolder, saved_step, step_of
-from codemix_megatron.records.scores import Scores
+from codemix_megatron.records.events import StepEvent
+from codemix_megatron.records.journal import read_events, surviving
+from codemix_megatron.records.run_folder import RunFolder
 
 __all__ = ["RunRow", "TableOfRuns", "find_runs", "table_of_runs"]
 
@@ -22,12 +21,12 @@ BEFORE = "before"  # the phase of a parent whose folder is gone: only its totals
 
 @dataclass(frozen=True, kw_only=True)
 class RunRow:
-    """What one run's records say: phases of the whole chain in order, each (name, tokens per source)."""
+    """What one run's records say of the step it was measured after: phases of the whole chain in order, each (name, tokens per source)."""
 
     name: str
     path: Path
     phases: list[tuple[str, dict[str, int]]]
-    metrics: dict[str, float]
+    measured: Found
     parameters: int
     tokens: int
     trunk: str = ""  # folder and step that it goes on from
@@ -42,42 +41,48 @@ class TableOfRuns:
 
 
 def find_runs(folders) -> list[RunFolder]:
-    """Return the run folders among those given and directly under them; raises CorpusError where there is none."""
-    found = []
+    """Return the run folders among those given and directly under them, each once; raises CorpusError where there is none."""
+    found: dict[Path, RunFolder] = {}
     for folder in map(Path, folders):
         candidates = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())] if folder.is_dir() else []
-        found += [RunFolder(path) for path in candidates if (path / "journal.jsonl").is_file() and (path / "plan.json").is_file()]
+        runs = [path for path in candidates if (path / "journal.jsonl").is_file() and (path / "plan.json").is_file()]
+        found = {path.resolve(): RunFolder(path) for path in runs} | found
     if not found:
         raise CorpusError(f"{', '.join(map(str, folders))}: no run folders there")
-    return found
+    return [*found.values()]
 
 
 def table_of_runs(runs: list[RunFolder]) -> TableOfRuns:
     """Return one row per run: realised shares of all tokens, parameters and tokens, and every main score of the newest evaluation.
 
-    Where a run has no scores, its last held-out bits per byte while training stand in.
+    Where some run is not evaluated, held-out bits per byte are those that all runs measured while training. Shares, tokens and scores are
+    of one step, whatever the run has trained since.
     """
-    rows = [row for row in map(row_of, runs) if row is not None]
+    found = [row_of(run) for run in runs]
+    rows = [row for row in found if row is not None]
     if not rows:
         raise CorpusError("none of the runs has both trained and been measured; run `codemix evaluate` on them")
     domains = list(dict.fromkeys(name for row in rows for _, tokens in row.phases for name in tokens))
-    metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
     names = [row.name for row in rows]
+    names = [name if names.count(name) == 1 else str(row.path) for name, row in zip(names, rows, strict=True)]
+    columns, notes = columns_of(names, [row.measured for row in rows])
     sizes = np.array([[row.parameters, row.tokens] for row in rows], dtype=float)
     varying = [i for i in range(2) if len(set(sizes[:, i])) > 1]
     phases, shares = phases_and_shares(rows, domains)
     table = MixtureTable(
-        runs=[name if names.count(name) == 1 else str(row.path) for name, row in zip(names, rows, strict=True)],
+        runs=names,
         domains=[f"{phase}/{name}" for phase in phases for name in domains] if phases else domains,
         shares=shares,
-        metrics=metrics,
-        values=np.array([[row.metrics.get(name, np.nan) for name in metrics] for row in rows]),
+        metrics=[*columns],
+        values=np.array([*columns.values()]).T,
         sizes=tuple(("size_parameters", "size_tokens")[i] for i in varying),
         size_values=sizes[:, varying] if varying else None,
         phases=phases,
         trunks=tuple(row.trunk for row in rows),
     )
-    return TableOfRuns(table=table, notes=notes_on(rows, phases))
+    if left_out := [run.path.name for run, row in zip(runs, found, strict=True) if row is None]:
+        notes.append(f"{len(left_out)} of {len(runs)} runs have not trained or not been measured and are left out: {listed(left_out)}")
+    return TableOfRuns(table=table, notes=[*notes, *notes_on(rows, phases)])
 
 
 def notes_on(rows: list[RunRow], phases: tuple[str, ...]) -> list[str]:
@@ -113,9 +118,9 @@ def phases_and_shares(rows: list[RunRow], domains: list[str]) -> tuple[tuple[str
 def row_of(run: RunFolder) -> RunRow | None:
     """Return what one run's records say, None when it has not trained or measured anything."""
     events = read_events(run.journal)
-    steps = of_kind(events, StepEvent)
-    metrics = metrics_of(run, events)
-    if not steps or not metrics:
+    measured = measurements_of(run, events)
+    steps = [event for event in surviving(events, StepEvent) if measured is not None and event.step <= measured.step]
+    if measured is None or not measured.found or not steps:
         return None
     plan = read_json(run.plan)
     branch = plan.get("branch")
@@ -123,7 +128,7 @@ def row_of(run: RunFolder) -> RunRow | None:
         name=plan.get("name", run.path.name),
         path=run.path,
         phases=phases_of(run, plan, steps),
-        metrics=metrics,
+        measured=measured.found,
         parameters=plan.get("parameters", {}).get("total", 1),
         tokens=steps[-1].tokens,
         trunk=f"{branch['run']}@{branch['step']}" if branch else "",
@@ -148,19 +153,7 @@ def phases_of(run: RunFolder, plan: dict, steps: list[StepEvent]) -> list[tuple[
 def parent_phases(branch: dict, consumed: dict[str, int]) -> list[tuple[str, dict[str, int]]]:
     """Return the phases of the parent up to the step that was branched from; one of totals only where its folder is gone."""
     parent = RunFolder(branch["run"])
-    steps = [event for event in of_kind(read_events(parent.journal), StepEvent) if event.step <= branch["step"]]
+    steps = [event for event in surviving(read_events(parent.journal), StepEvent) if event.step <= branch["step"]]
     if not steps or not parent.plan.is_file():
         return [(BEFORE, {name: count for name, count in consumed.items() if count})]
     return phases_of(parent, read_json(parent.plan), steps)
-
-
-def metrics_of(run: RunFolder, events: list[RunEvent]) -> dict[str, float]:
-    """Return the newest scores by name."""
-    files = sorted((p for p in run.scores.glob("step-*.json") if step_of(p.stem) is not None), key=lambda p: saved_step(p.stem))
-    if files:
-        scores = Scores.read(files[-1])
-        found = {f"{b.corpus} bits_per_byte": b.value for b in scores.bits_per_byte}
-        found |= {f"{a.suite} {a.name}": a.value for a in scores.aggregates}
-        return found | {f"{t.task} {t.metric}": t.value for t in scores.tasks if t.is_main}
-    validations = of_kind(events, ValidationEvent)
-    return {f"{name} bits_per_byte": value for name, value in validations[-1].bits_per_byte.items()} if validations else {}

@@ -76,7 +76,8 @@ def fit_views(table: MixtureTable, metric: str, kinds: tuple[str, ...], over: st
     if not table.phases or over == "totals":
         totals = table.totals()
         fitted = fit_forms(totals, metric, kinds)
-        return Fit(metric=metric, law=choose_law(totals, metric, fitted), table=totals, views={"totals": fitted}, used="totals")
+        law = choose_law(totals, metric, fitted)
+        return Fit(metric=metric, law=law, table=totals, views={"totals": fitted}, used="totals", notes=doubts(law))
     views, notes = {}, []
     try:
         views["phases"] = fit_forms(table, metric, kinds)
@@ -92,7 +93,7 @@ def fit_views(table: MixtureTable, metric: str, kinds: tuple[str, ...], over: st
         if not views:
             raise
     is_over_phases = "phases" in views and (
-        over == "phases" or "totals" not in views or views["phases"][0].error.combined <= views["totals"][0].error.combined
+        over == "phases" or "totals" not in views or is_no_worse(views["phases"][0], views["totals"][0])
     )
     used = "phases" if is_over_phases else "totals"
     if used == "totals" and has_same_totals(table):
@@ -100,7 +101,22 @@ def fit_views(table: MixtureTable, metric: str, kinds: tuple[str, ...], over: st
             f"{metric}: over whole runs, though some share totals and differ in phases: their order made no difference that was found"
         )
     chosen = table if is_over_phases else table.totals()
-    return Fit(metric=metric, law=choose_law(chosen, metric, views[used]), table=chosen, views=views, used=used, notes=notes)
+    law = choose_law(chosen, metric, views[used])
+    return Fit(metric=metric, law=law, table=chosen, views=views, used=used, notes=[*notes, *doubts(law)])
+
+
+def doubts(law: Law) -> list[str]:
+    """Return what has to be said of a law that is better than the mean, and by no more than chance may be: of noise alone one in four is."""
+    if law.is_useless or not law.is_doubtful:
+        return []
+    return [f"{law.metric}: its law cannot be told from the mean of the runs, so what it proposes may be noise; train more mixtures"]
+
+
+def is_no_worse(one: FittedForm, other: FittedForm) -> bool:
+    """Say whether one form errs no more than another; out of range too only where both were asked there, which takes more runs over phases."""
+    if None in (one.error.outside, other.error.outside):
+        return one.error.relative <= other.error.relative
+    return one.error.combined <= other.error.combined
 
 
 def has_same_totals(table: MixtureTable) -> bool:
@@ -114,7 +130,7 @@ def has_same_totals(table: MixtureTable) -> bool:
 def propose_mixtures(fits: list[Fit], wish: Wish, notes: list[str]) -> list[Proposal]:
     """Return mixtures to try next; `notes` are added to. All objectives are seen over whole runs unless all are over phases."""
     fits = same_view(fits)
-    table = fits[0].table
+    table = measured_runs(fits)
     laws = [fit.law for fit in fits]
     size = asked_size(table, wish.at_sizes)
     laws = [law.at_sizes(size) for law in laws]
@@ -147,7 +163,7 @@ def propose_mixtures(fits: list[Fit], wish: Wish, notes: list[str]) -> list[Prop
             low=None if low is None else float(low[i]),
             high=None if high is None else float(high[i]),
             ranges=ranges_of(table, found) if purpose == "best" else {},
-            is_outside=wish.extrapolate and not is_within(row, table.shares),
+            is_outside=not is_within(row, table.shares),
             most_epochs=most_epochs(table, row, wish),
         )
         for i, (purpose, row) in enumerate(chosen.items())
@@ -170,6 +186,16 @@ def same_view(fits: list[Fit]) -> list[Fit]:
             fit = replace(fit, law=law, table=totals, used="totals")
         changed.append(fit)
     return changed
+
+
+def measured_runs(fits: list[Fit]) -> MixtureTable:
+    """Return the runs that have all objectives: what one that lacks them has tried is not known to a law."""
+    table = fits[0].table
+    values = table.values[:, [table.metrics.index(fit.metric) for fit in fits]]
+    known = np.flatnonzero(np.isfinite(values).all(axis=1))
+    if not len(known):
+        raise CorpusError(f"no run has all of {', '.join(fit.metric for fit in fits)}; propose them one by one")
+    return table.rows(known)
 
 
 def asked_size(table: MixtureTable, at_sizes: dict[str, int]) -> np.ndarray | None:
@@ -226,8 +252,11 @@ def note_edges(table: MixtureTable, found: Found, wish: Wish, notes: list[str]) 
     weights = np.repeat(table.shares.reshape(len(table.shares), number, -1).sum(axis=2).max(axis=0), len(table.domains) // number)
     low, high = table.shares.min(axis=0), table.shares.max(axis=0)
     for name, share, least, most, weight in zip(table.domains, best, low, high, weights, strict=True):
-        if most > least and share >= most - NEAR_EDGE * (most - least) and most < weight - 1e-6:
+        edge = NEAR_EDGE * (most - least)
+        if most > least and share >= most - edge and most < weight - 1e-6:
             notes.append(f"the best is at the largest share of {name} that was tried ({most:.2f}); more may be better: try it")
+        elif share <= least + edge and 1e-6 < least < most and len(table.domains) > 2 * number:  # of two, the other one has its largest
+            notes.append(f"the best is at the smallest share of {name} that was tried ({least:.2f}); less may be better: try it")
 
 
 def ranges_of(table: MixtureTable, found: Found) -> dict[str, tuple[float, float]]:

@@ -7,16 +7,18 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.records.appended_lines import end_last_line
 from codemix_megatron.records.atomic import UNENCODABLE, replace_text
 from codemix_megatron.records.event_lines import Event
-from codemix_megatron.records.events import RunEvent, event_of
+from codemix_megatron.records.events import RunEvent, StartEvent, event_of
 from codemix_megatron.redaction import redact
 
-__all__ = ["Journal", "cut_after", "read_events", "read_lines"]
+__all__ = ["Journal", "cut_after", "read_events", "read_lines", "surviving"]
+
+Kind = TypeVar("Kind", bound=RunEvent)
 
 
 class Journal:
@@ -47,6 +49,17 @@ class Journal:
 def read_events(path) -> list[RunEvent]:
     """Return all events of a run's journal that still count: see `read_lines`."""
     return [event_of(line) for line in read_lines(path)]
+
+
+def surviving(events: list[RunEvent], kind: type[Kind]) -> list[Kind]:
+    """Return the events of one kind without those that a resume from an earlier step made void."""
+    kept: dict[int, Kind] = {}
+    for event in events:
+        if isinstance(event, StartEvent):
+            kept = {step: old for step, old in kept.items() if step <= event.step}
+        elif isinstance(event, kind):
+            kept[event.step] = event
+    return [kept[step] for step in sorted(kept)]
 
 
 def read_lines(path) -> list[dict[str, Any]]:

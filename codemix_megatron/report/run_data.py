@@ -3,20 +3,17 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from codemix_megatron.errors import CodemixError, RecipeError
 from codemix_megatron.plan.run_recipe import read_run_recipe
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.atomic import read_json
-from codemix_megatron.records.events import RunEvent, StartEvent, StepEvent, ValidationEvent
-from codemix_megatron.records.journal import read_events
+from codemix_megatron.records.events import RunEvent, StepEvent, ValidationEvent
+from codemix_megatron.records.journal import read_events, surviving
 from codemix_megatron.records.run_folder import RunFolder, saved_step, step_of
 from codemix_megatron.records.scores import Scores
 
-__all__ = ["RunData", "read_run", "surviving"]
-
-Kind = TypeVar("Kind", bound=RunEvent)
+__all__ = ["RunData", "read_run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,14 +170,3 @@ def number_of(path: Path) -> int:
 def numbered(paths) -> list[Path]:
     """Keep the paths that are named after a step."""
     return [path for path in paths if step_of(path.name.removesuffix(".json")) is not None]
-
-
-def surviving(events: list[RunEvent], kind: type[Kind]) -> list[Kind]:
-    """Return the events of one kind without those that a resume from an earlier step made void."""
-    kept: dict[int, Kind] = {}
-    for event in events:
-        if isinstance(event, StartEvent):
-            kept = {step: old for step, old in kept.items() if step <= event.step}
-        elif isinstance(event, kind):
-            kept[event.step] = event
-    return [kept[step] for step in sorted(kept)]

@@ -1,9 +1,10 @@
 """Scores that were made while a run trained, as curves over tokens."""
 
 from codemix_megatron.records.events import ScoresEvent
+from codemix_megatron.records.journal import surviving
 from codemix_megatron.report.blocks import Figure, Paragraph
 from codemix_megatron.report.canvas import draw_figure, mark_interruptions, mark_phases, token_axis
-from codemix_megatron.report.run_data import RunData, surviving
+from codemix_megatron.report.run_data import RunData
 from codemix_megatron.report.wording import plural
 
 __all__ = ["score_curves", "score_curves_blocks"]
