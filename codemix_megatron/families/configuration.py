@@ -48,6 +48,9 @@ MISSING_PARTS = {
     "qwen2_moe": "experts that every token goes through",
 }
 
+# Keys that any config.json may have and that turn a decoder into something else: what they say of the models here.
+EVERYWHERE = {"is_causal": True, "use_bidirectional_attention": False}
+
 # Keys of the model block that need not be whole numbers.
 NUMBERS = (
     "normalization_epsilon",
@@ -91,8 +94,8 @@ def model_of_config(config: dict, where) -> dict:
     faults: list[str] = []
     config = config | {key: config[other] for key, other in family.aliases.items() if key not in config and other in config}
     model = dict(family.fixed) | read_shape(config, family, faults)
-    for key, wanted in family.expected.items():
-        if config.get(key, wanted) != wanted:
+    for key, wanted in (family.expected | EVERYWHERE).items():
+        if config.get(key, wanted) != wanted and (key not in EVERYWHERE or config[key] is not None):
             faults.append(f"{key} {config[key]!r}; only {wanted!r} can be read")
     for key, other in family.same.items():
         if config.get(key, False) != config.get(other, False):
@@ -102,6 +105,7 @@ def model_of_config(config: dict, where) -> dict:
     model["rope_base"], model["rope_scaling"] = read_rope(config, family, faults)
     if not faults and model.get("num_query_groups") is None:
         model["num_query_groups"] = model["num_attention_heads"]
+    refuse_other_heads(config, family, model, faults)
     if not faults and model.get("head_dim") in (None, model["hidden_size"] / model["num_attention_heads"]):
         model.pop("head_dim", None)
         if model["hidden_size"] % model["num_attention_heads"]:
@@ -109,6 +113,13 @@ def model_of_config(config: dict, where) -> dict:
     if faults:
         raise ConversionError(f"{where}/config.json: " + "\n  ".join(faults))
     return {key: value for key, value in model.items() if value is not None}
+
+
+def refuse_other_heads(config: dict, family: Family, model: dict, faults: list[str]) -> None:
+    """Heads of a width of their own, in a family whose models here have none: transformers builds them for any config.json that says so."""
+    width, is_read = config.get("head_dim"), any(key == "head_dim" for _, key, _ in family.config)
+    if not faults and not is_read and width not in (None, model["hidden_size"] / model["num_attention_heads"]):
+        faults.append(f"head_dim {width!r}; only hidden_size / num_attention_heads can be read of {family.model_type}")
 
 
 def read_shape(config: dict, family: Family, faults: list[str]) -> dict:
@@ -161,7 +172,16 @@ def read_rope(config: dict, family: Family, faults: list[str]) -> tuple[float, d
     if not family.scaled_rope:
         faults.append(f"rotary scaling {kind!r}; only default can be read of {family.model_type}")
         return float(base), None
+    refuse_two_contexts(config, rope, kind, faults)
     return float(base), read_scaling(rope, kind, faults)
+
+
+def refuse_two_contexts(config: dict, rope: dict, kind: str, faults: list[str]) -> None:
+    """Name a first context that stands beside the scaling and is another: transformers 5 takes that one, transformers 4 the scaling's."""
+    name = "original_max_position_embeddings"
+    beside = config.get(name)
+    if beside is not None and name in ROPE_SCALING[kind].values() and beside != rope.get(name):
+        faults.append(f"{name} {beside!r} beside {rope.get(name)!r} in the rotary scaling; keep the one that is right")
 
 
 def read_scaling(rope: dict, kind: str, faults: list[str]) -> dict:

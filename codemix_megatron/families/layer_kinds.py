@@ -87,6 +87,8 @@ def layer_kinds_of_model(family: Family, model: dict) -> dict:
     count, every = model["num_layers"], model.get("full_attention_interval")
     if family.full_attention_interval:
         windowed = bool(model["sliding_window"])
+        if not windowed:  # transformers asks for a width even where no layer has a window
+            said["sliding_window"] = next(default for _, ours, default in family.config if ours == "sliding_window")
         said["layer_types"] = [
             WINDOWED if windowed and not (every and (number + 1) % every == 0) else FULL for number in range(count)
         ]  # fmt: skip
