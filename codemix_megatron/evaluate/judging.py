@@ -19,6 +19,7 @@ import numpy as np
 from codemix_megatron.analysis.comparing import sign_test
 from codemix_megatron.analysis.length_control import control_length
 from codemix_megatron.errors import EvaluationError
+from codemix_megatron.records.appended_lines import complete_lines, end_last_line
 from codemix_megatron.records.win_rate import WinRate
 
 __all__ = ["Pair", "judge_pairs", "judge_prompt", "read_answers", "read_prompts", "read_verdict", "summarize", "unreadable_reply"]
@@ -127,6 +128,7 @@ def judge_pairs(
     template, log = judge_prompt(), Path(folder) / "replies.jsonl"
     log.parent.mkdir(parents=True, exist_ok=True)
     known = read_replies(log)
+    end_last_line(log)
     questions = {}
     for number, pair in enumerate(pairs):
         for order in ORDERS:
@@ -170,19 +172,13 @@ def preferred(reply: str, order: str) -> str | None:
 
 def read_replies(log: Path) -> dict[str, str]:
     """Return the replies so far; a torn last line is left out."""
-    if not log.exists():
-        return {}
     found = {}
-    for line in log.read_text(encoding="utf-8").split("\n"):  # splitlines would cut a reply with U+2028 or U+0085 in it
+    for line in complete_lines(log) if log.exists() else []:
         try:
             entry = json.loads(line)
             found[entry["question"]] = entry["reply"]
         except (ValueError, KeyError, TypeError):
             continue
-    torn = log.read_bytes()[-1:] not in (b"", b"\n")
-    if torn:
-        with open(log, "a", encoding="utf-8") as handle:
-            handle.write("\n")
     return found
 
 

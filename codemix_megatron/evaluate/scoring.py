@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from codemix_megatron.conversion.model_card import renew_model_card
@@ -108,16 +109,15 @@ def evaluate_subject(
 ) -> Scores:
     """Score all that is wanted; items go to FOLDER/items as tasks end, scores to `path`.
 
-    The same request for the same model returns the scores that are there. An evaluation that was stopped resumes at the
-    task it was in. Where there are several ranks all call this, and one of them `writes`.
+    The same request for the same model returns the scores that are there; what could not be scored then is tried again, for the reason may
+    be gone. An evaluation that was stopped resumes at the task it was in. Where there are several ranks all call this, and one of them `writes`.
     """
     started = time.monotonic()
     suites = [read_suite(name) for name in dict.fromkeys(wanted.suites) if name not in OWN_SUITES]  # one named twice counts once
     request = request_digest(subject, wanted, suites)
-    if path.is_file() and not force:
-        scores = Scores.read(path)
-        if scores.request == request:
-            return scores
+    before = Scores.read(path) if path.is_file() and not force else None
+    if before is not None and before.request == request and not before.not_scored:
+        return before
     scorer = Scorer(subject, wanted, ItemStore(folder / "items", force=force, writes=writes), folder, progress)
     scorer.score_own_suites()
     for suite in suites:
@@ -139,6 +139,8 @@ def evaluate_subject(
         versions=versions(),
         trusted=list(wanted.trust),
     )
+    if before is not None and replace(scores, seconds=before.seconds, versions=before.versions) == before:
+        return before
     if writes:
         scores.write(path)
     return scores

@@ -1,8 +1,10 @@
 """Files and folders that are complete or absent."""
 
+import fcntl
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,20 +38,55 @@ def partial_path(path) -> Path:
 
 @contextmanager
 def writing(path, mode: str = "w"):
-    """Open a file beside `path`; on success flush it to disk and rename it to `path`, else remove it."""
-    path, partial = Path(path), partial_path(path)
+    """Open a file beside `path`; on success flush it to disk and rename it to `path`, else remove it.
+
+    Of several that write one path at once each has a file of its own, and the last to end is what stays.
+    """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     encoding, errors = (None, None) if "b" in mode else ("utf-8", UNENCODABLE)
+    partial, descriptor = open_alone(partial_path(path))
     try:
-        with open(partial, mode, encoding=encoding, errors=errors) as handle:
+        with open(descriptor, mode, encoding=encoding, errors=errors) as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(partial, path)
+            os.replace(partial, path)  # while it is locked: nobody takes the file for one that was left behind
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def open_alone(partial: Path) -> tuple[Path, int]:
+    """Open an empty file that nobody else writes: what a process left behind there is taken over, one in use gets another name beside it."""
+    usual = partial
+    while True:
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        if not is_locked_elsewhere(descriptor) and is_at(partial, descriptor):
+            os.ftruncate(descriptor, 0)
+            return partial, descriptor
+        os.close(descriptor)
+        partial = usual.with_name(f"{usual.name.removesuffix('.partial')}.{uuid.uuid4().hex[:8]}.partial")
+
+
+def is_locked_elsewhere(descriptor: int) -> bool:
+    """Lock a file and say whether another one holds it; where a file system knows no locks, nobody is known to."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def is_at(path: Path, descriptor: int) -> bool:
+    """Say whether an open file still has this name: its writer may have ended, and renamed it, since it was opened."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

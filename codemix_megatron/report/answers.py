@@ -8,7 +8,7 @@ from codemix_megatron.report.measures import Measure
 from codemix_megatron.report.study_tables import effect_text
 from codemix_megatron.report.study_view import StudyView
 from codemix_megatron.report.verdicts import ONE_RUN, OTHER_BUDGET, OTHER_ITEMS, OTHER_SIZE, SAME_SEEDS, Verdict
-from codemix_megatron.report.wording import join_words, percent, plural, short_count
+from codemix_megatron.report.wording import distinct_percents, join_words, plural, short_count
 
 __all__ = ["answer_blocks", "describe_code"]
 
@@ -63,9 +63,8 @@ def describe_code(arm: Arm) -> str:
     """Say how much code each phase holds."""
     if not arm.phases:
         return "code not known"
-    if len(arm.phases) == 1:
-        return f"{percent(arm.phases[0].share, 0)} code"
-    return f"code {' → '.join(percent(phase.share, 0) for phase in arm.phases)}"
+    shares = distinct_percents([phase.share for phase in arm.phases])
+    return f"{shares[0]} code" if len(shares) == 1 else f"code {' → '.join(shares)}"
 
 
 def undecided_lines(view: StudyView) -> list[str]:

@@ -7,10 +7,10 @@ from codemix_megatron.report.arms import Arm
 from codemix_megatron.report.blocks import Cell, Section, Table
 from codemix_megatron.report.measures import Measure
 from codemix_megatron.report.run_data import RunData
-from codemix_megatron.report.study_tables import arm_name, effect_cell, mean_text
+from codemix_megatron.report.study_tables import arm_name, corrected, effect_cell, mean_text
 from codemix_megatron.report.study_view import StudyView
 from codemix_megatron.report.verdicts import ONE_RUN, OTHER_ITEMS, SAME_SEEDS, Verdict, decide, values_of
-from codemix_megatron.report.wording import ABSENT, percent, plural
+from codemix_megatron.report.wording import ABSENT, percent
 
 __all__ = ["base_sections", "judge_from_base"]
 
@@ -58,6 +58,6 @@ def base_table(base: RunData, view: StudyView) -> Table:
         rows.append([arm_name(arm), percent(arm.share, 0), *cells])
     caption = (
         f"Mean ± standard deviation over seeds; below it the difference from {base.name} as it was, in points of 100 or bits per byte, with the"
-        f" 95 % interval of a one-sample t test over seeds. Holm's correction over {plural(compared, 'comparison')}."
+        f" 95 % interval of a one-sample t test over seeds.{corrected(compared)}"
     )
     return Table(headings=["model", "code", *(measure.label for measure in measures)], rows=rows, caption=caption)

@@ -38,10 +38,10 @@ MOST_NAMES = 8
 USUAL = Choices()
 
 
-def compare_runs(runs: list[RunData], choices: Choices = USUAL, untrained: Sequence[RunData] = ()) -> Report:
-    """Return a report of several runs, taken together by arm; `untrained` are models that they start from."""
-    labels, arms = label_runs(runs), group_arms(runs)
-    view = StudyView(arms, runs, choices, untrained)
+def compare_runs(runs: list[RunData], choices: Choices = USUAL, untrained: Sequence[RunData] = (), view: StudyView | None = None) -> Report:
+    """Return a report of several runs, taken together by arm; `untrained` are models that they start from. A `view` of them is not made again."""
+    view = view or StudyView(group_arms(runs), runs, choices, untrained)
+    labels, arms = label_runs(runs), view.arms
     bases = list(dict.fromkeys(base for _, base in view.pairs))
     at = next((i for i, run in enumerate(runs) if bases and run is bases[0].first), 0)
     unlike = unlike_lines(runs, labels, at)

@@ -1,5 +1,7 @@
 """Compute-equivalent gain of each variant of a ladder: loss against FLOPs of the first one, read at equal loss."""
 
+from collections import Counter
+
 import numpy as np
 
 from codemix_megatron.analysis.compute_gain import ComputeGain, compute_gains
@@ -19,10 +21,13 @@ def compute_gain_sections(runs: list[RunData], measures: list[Measure]) -> list[
     variants = list(dict.fromkeys(run.variant for run in named))
     rows = []
     for measure in (measure for measure in measures if measure.unit == "bits per byte"):
-        curves = {variant: curve_of([run for run in named if run.variant == variant], measure) for variant in variants}
-        curves = {variant: curve for variant, curve in curves.items() if len(curve[0])}
-        reference, *others = curves or [None]
-        if reference is None or not others or len(np.unique(np.round(np.log(curves[reference][0]), 3))) < LEAST_AMOUNTS:
+        contents = Counter(measure.content(run) for run in named if measure.value(run) is not None)
+        usual = max(contents, key=lambda content: contents[content], default=None)
+        curves = {variant: curve_of([run for run in named if run.variant == variant], measure, usual) for variant in variants}
+        if not curves:
+            continue
+        reference, others = variants[0], [variant for variant in variants[1:] if len(curves[variant][0])]
+        if not len(curves[reference][0]) or not others or len(np.unique(np.round(np.log(curves[reference][0]), 3))) < LEAST_AMOUNTS:
             continue
         for variant in others:
             gains = compute_gains(curves[reference], curves[variant])
@@ -38,13 +43,13 @@ def compute_gain_sections(runs: list[RunData], measures: list[Measure]) -> list[
 
 
 def flops_of(run: RunData) -> float:
-    """Return the FLOPs of a run so far, parents included."""
-    return float((run.plan or {}).get("flops", {}).get("per_token", 0.0)) * run.tokens
+    """Return the FLOPs of a run until its scores, parents included."""
+    return float((run.plan or {}).get("flops", {}).get("per_token", 0.0)) * run.scored_tokens
 
 
-def curve_of(runs: list[RunData], measure: Measure) -> tuple[np.ndarray, np.ndarray]:
-    """Return (FLOPs, losses) of the runs that have the measure."""
-    points = [(flops_of(run), value) for run in runs if (value := measure.value(run)) is not None]
+def curve_of(runs: list[RunData], measure: Measure, content: object) -> tuple[np.ndarray, np.ndarray]:
+    """Return (FLOPs, losses) of the runs that were measured on this content."""
+    points = [(flops_of(run), value) for run in runs if (value := measure.value(run)) is not None and measure.content(run) == content]
     flops, losses = zip(*points, strict=True) if points else ((), ())
     return np.array(flops), np.array(losses)
 

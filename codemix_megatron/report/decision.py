@@ -8,13 +8,13 @@ from codemix_megatron.plan.devices import device_hours
 from codemix_megatron.report.arms import Arm
 from codemix_megatron.report.blocks import Cell, Paragraph, Section, Table
 from codemix_megatron.report.measures import Measure
-from codemix_megatron.report.study_tables import effect_text, mean_text, seeds_text
+from codemix_megatron.report.study_tables import corrected, effect_text, mean_text, seeds_text
 from codemix_megatron.report.study_view import StudyView
 from codemix_megatron.report.sweeps import find_kinds, find_sweeps
-from codemix_megatron.report.verdicts import Verdict, judge, values_of
-from codemix_megatron.report.wording import ABSENT, count, join_words, percent, plural, short_count
+from codemix_megatron.report.verdicts import Verdict, judge, scored_alike, values_of
+from codemix_megatron.report.wording import ABSENT, count, distinct_percents, join_words, short_count
 
-__all__ = ["Alternatives", "decision_lines", "decision_sections", "find_alternatives", "judge_alternatives"]
+__all__ = ["Alternatives", "Judged", "decision_lines", "decision_sections", "find_alternatives", "judge_alternatives", "judge_choices"]
 
 FLOPS_PER_PARAMETER = 6  # and token, where only the size of a run is known
 
@@ -29,10 +29,19 @@ class Alternatives:
     arms: tuple[Arm, ...]
 
 
+Judged = list[tuple[Alternatives, dict[int, dict[int, Verdict | None]]]]
+
+
+def judge_choices(view: StudyView) -> Judged:
+    """Return every choice of which something was scored, with its verdicts."""
+    judged = [(choice, judge_alternatives(choice, view)) for choice in find_alternatives(view)]
+    return [(choice, found) for choice, found in judged if any(found.values())]
+
+
 def find_alternatives(view: StudyView) -> list[Alternatives]:
     """Return every sweep over shares, then every comparison of kinds of code."""
     found = [
-        Alternatives("share of code", f"Code {sweep.where} ({sweep.line})", tuple(percent(s, 0) for s in sweep.shares), sweep.arms)
+        Alternatives("share of code", f"Code {sweep.where} ({sweep.line})", distinct_percents(sweep.shares), sweep.arms)
         for sweep in find_sweeps(view.arms)
     ]
     for arms in find_kinds(view.arms):
@@ -41,23 +50,19 @@ def find_alternatives(view: StudyView) -> list[Alternatives]:
     return found
 
 
-def decision_lines(view: StudyView) -> list[str]:
+def decision_lines(judged: Judged, view: StudyView) -> list[str]:
     """Say for each measure which share or kind is best, which are worse, and which cannot be told from it."""
     lines = []
-    for choice in find_alternatives(view):
-        found = judge_alternatives(choice, view)
-        if any(found.values()):
-            lines += [f"{choice.where}: {sentence(choice, view.measures[j], by_arm)}" for j, by_arm in found.items() if len(by_arm) > 1]
+    for choice, found in judged:
+        lines += [f"{choice.where}: {sentence(choice, view.measures[j], by_arm)}" for j, by_arm in found.items() if len(by_arm) > 1]
     return lines
 
 
-def decision_sections(view: StudyView) -> list[Section]:
+def decision_sections(judged: Judged, view: StudyView) -> list[Section]:
     """Return for each of them a table of what each alternative gives against the best one, none where nothing varies."""
     blocks: list = []
-    for choice in find_alternatives(view):
-        found = judge_alternatives(choice, view)
-        if any(found.values()):
-            blocks += [Paragraph(f"{choice.where}:"), choice_table(choice, view, found)]
+    for choice, found in judged:
+        blocks += [Paragraph(f"{choice.where}:"), choice_table(choice, view, found)]
     return [Section(title="Which share, which kind", anchor="decision", blocks=blocks)] if blocks else []
 
 
@@ -87,8 +92,9 @@ def judge_each(questions: list[tuple[Arm, Arm, Measure]], view: StudyView) -> li
 
 
 def best_of(arms: tuple[Arm, ...], measure: Measure) -> int | None:
-    """Return the place of the arm with the best mean, None where fewer than two have one."""
-    means = {i: fmean(values) for i, arm in enumerate(arms) if (values := values_of(measure, arm))}
+    """Return the place of the arm with the best mean among those that were scored alike, None where fewer than two were."""
+    alike = {id(arm) for arm in scored_alike(arms, measure)}
+    means = {i: fmean(values_of(measure, arm)) for i, arm in enumerate(arms) if id(arm) in alike}
     if len(means) < 2:
         return None
     return (max if measure.higher_is_better else min)(means, key=lambda i: means[i])
@@ -116,7 +122,7 @@ def choice_table(choice: Alternatives, view: StudyView, found: dict[int, dict[in
         cells = [choice_cell(measure, arm, found.get(j, {}), i) for j, measure in enumerate(view.measures)]
         rows.append([Cell(choice.names[i], below=f"{arm.label}, {seeds_text(arm)}"), *cells, *cost_cells(arm, view)])
     compared = sum(v is not None and v.adjusted is not None for by_arm in found.values() for v in by_arm.values())
-    caption = f"Mean ± standard deviation over seeds; below it the difference from the best. Holm's correction over {plural(compared, 'comparison')}."
+    caption = f"Mean ± standard deviation over seeds; below it the difference from the best.{corrected(compared)}"
     costs = cost_headings(view)
     return Table(headings=[choice.what, *(measure.label for measure in view.measures), *costs], rows=rows, caption=caption)
 

@@ -17,6 +17,9 @@ def filtered_measures(runs: list[RunData]) -> list[tuple[Measure, list[str]]]:
     scored, found = [run for run in runs if run.scores], []
     for suite, name in dict.fromkeys((mean.suite, mean.name) for run in scored for mean in run.scores[-1].aggregates):
         tasks = parts_of(scored, suite, name)
+        mains = [task for run in scored for known in tasks if (task := main_task(run, suite, known)) is not None]
+        if not all(task.higher_is_better for task in mains):
+            continue  # bits per byte know no chance
         kept = [task for task in tasks if all(is_above_chance(run, suite, task) for run in scored)]
         if kept:
             found.append(

@@ -9,7 +9,7 @@ from codemix_megatron.report.measures import Measure
 from codemix_megatron.report.paper import read_paper
 from codemix_megatron.report.roles import paper_variant
 from codemix_megatron.report.study_view import StudyView
-from codemix_megatron.report.verdicts import values_of
+from codemix_megatron.report.verdicts import unlike, values_of
 from codemix_megatron.report.wording import ABSENT, relative, signed
 
 __all__ = ["gain_blocks", "is_above_chance", "ratio_cell"]
@@ -40,7 +40,7 @@ def ratio_cell(measure: Measure, arm: Arm, base: Arm, paper: str) -> Cell:
     """Return our ratio, and the paper's below."""
     ours, theirs = values_of(measure, arm), values_of(measure, base)
     below = f"paper {paper}"
-    if not ours or not theirs or {measure.content(run) for run in arm.runs} != {measure.content(run) for run in base.runs}:
+    if not ours or not theirs or unlike(arm, base, measure):
         return Cell(ABSENT, below=below, tone="quiet")
     if not is_above_chance(measure, base):
         return Cell(f"{signed((fmean(ours) - fmean(theirs)) * measure.scale, 1)} points; base at chance", below=below, tone="quiet")

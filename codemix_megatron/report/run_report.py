@@ -13,6 +13,7 @@ from codemix_megatron.report.page import page
 from codemix_megatron.report.printing import write_pdf
 from codemix_megatron.report.run_data import RunData, read_run
 from codemix_megatron.report.sections import describe_run
+from codemix_megatron.report.study_view import StudyView
 
 __all__ = ["write_report", "write_report_of"]
 
@@ -31,10 +32,15 @@ def write_report(runs: list[RunFolder], output: Path | None = None, choices: Cho
     return write_report_of([read_run(run) for run in runs], Path(output or runs[0].report), choices)
 
 
-def write_report_of(data: list[RunData], folder: Path, choices: Choices = USUAL, bases: Sequence[RunData] = ()) -> Path:
-    """Write the report of runs that were read already into `folder`; return index.html's path. `bases` are models that runs start from."""
+def write_report_of(
+    data: list[RunData], folder: Path, choices: Choices = USUAL, bases: Sequence[RunData] = (), view: StudyView | None = None
+) -> Path:
+    """Write the report of runs that were read already into `folder`; return index.html's path.
+
+    `bases` are models that runs start from; a `view` of all these is not made again.
+    """
     is_one = len(data) == 1 and not bases
-    report = describe_run(data[0]) if is_one else compare_runs(data, choices, bases)
+    report = describe_run(data[0]) if is_one else compare_runs(data, choices, bases, view)
     texts = {"index.md": markdown(report)} | ({} if is_one else {"decision.html": page(decision_of(report))}) | {"index.html": page(report)}
     try:
         for figure in report.figures():

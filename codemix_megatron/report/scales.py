@@ -13,7 +13,7 @@ from codemix_megatron.report.palette import INK, SOFT, look_at
 from codemix_megatron.report.paper import read_paper
 from codemix_megatron.report.study_figures import describe_changes
 from codemix_megatron.report.study_view import StudyView
-from codemix_megatron.report.verdicts import Verdict, decide, values_of
+from codemix_megatron.report.verdicts import Verdict, decide, unlike, values_of
 from codemix_megatron.report.wording import plural, short_count
 
 __all__ = ["Scale", "find_scales", "judge_scales", "paper_scale", "scale_line", "scale_sections", "scale_sentences"]
@@ -41,19 +41,29 @@ class Scale:
 def find_scales(view: StudyView) -> list[Scale]:
     """Return every variant that stands at two sizes or more beside a reference of the same size and tokens."""
     groups: dict[tuple, list[tuple[Arm, Arm]]] = {}
+    axes = axes_of_size(view.arms)
     for arm, base in view.pairs:
         if arm is not base and arm.parameters and arm.budget == base.budget:
-            groups.setdefault((name_without_size(arm), arm.tokens), []).append((arm, base))
+            groups.setdefault((name_without_size(arm, axes), arm.tokens), []).append((arm, base))
     scales = [
         Scale(name, tokens, tuple(sorted(pairs, key=lambda pair: pair[0].parameters or 0))) for (name, tokens), pairs in groups.items()
     ]
     return [scale for scale in scales if len({arm.parameters for arm, _ in scale.pairs}) == len(scale.pairs) > 1]
 
 
-def name_without_size(arm: Arm) -> str:
-    """Return what an arm is called at every size: its variant, else its mixture phase by phase."""
+def axes_of_size(arms: list[Arm]) -> set[str]:
+    """Return the axes whose points differ in the number of parameters, and each of which has one."""
+    sizes: dict[str, dict[str, set[int | None]]] = {}
+    for arm in arms:
+        for axis, point in arm.first.points.items():
+            sizes.setdefault(axis, {}).setdefault(point, set()).add(arm.parameters)
+    return {axis for axis, found in sizes.items() if all(len(each) == 1 for each in found.values()) and len(set.union(*found.values())) > 1}
+
+
+def name_without_size(arm: Arm, axes: set[str]) -> str:
+    """Return what an arm is called at every size: its variant and its points on other axes than size, else its mixture phase by phase."""
     if arm.first.variant:
-        return arm.first.variant
+        return "-".join([arm.first.variant, *(point for axis, point in arm.first.points.items() if axis not in axes)])
     return " then ".join(" ".join(f"{name} {100 * share:.0f}%" for name, share in phase.mixture) for phase in arm.phases) or arm.label
 
 
@@ -75,7 +85,9 @@ def judge_scales(scales: list[Scale], measures: list[Measure]) -> dict[tuple[int
         (small, small_base), (large, large_base) = scale.pairs[0], scale.pairs[-1]
         for j, measure in enumerate(measures):
             groups = [values_of(measure, arm) for arm in (large, large_base, small, small_base)]
-            if all(groups) and len({measure.content(arm.first) for arm in (large, large_base, small, small_base)}) == 1:
+            contents = {measure.content(run) for arm in (large, large_base, small, small_base) for run in arm.runs if run.scores}
+            apart = unlike(large, large_base, measure) or unlike(small, small_base, measure)
+            if all(groups) and len(contents) == 1 and not apart:
                 found[i, j] = Verdict(effect_of_contrast(groups, (1, -1, -1, 1)), "")
     family = [place for place, verdict in found.items() if verdict.effect.is_decidable]
     for place, adjusted in zip(family, holm([found[place].effect.p_value for place in family]), strict=True):
@@ -116,11 +128,11 @@ def sentence_of(measure: Measure, effect: Effect) -> str:
 
 
 def scale_line(scale: Scale, measure: Measure) -> list[tuple[float, float, float | None]]:
-    """Return (parameters, change from the reference of the same size, standard error of it over seeds) where both are scored."""
+    """Return (parameters, change from the reference of the same size, reach of its interval over seeds) where both are scored alike."""
     points = []
     for arm, base in scale.pairs:
         ours, theirs = values_of(measure, arm), values_of(measure, base)
-        if ours and theirs:
+        if ours and theirs and not unlike(arm, base, measure):
             effect = effect_of_contrast((ours, theirs), (1, -1))
             reach = None if effect.high is None else (effect.high - effect.value) * measure.scale
             points.append((float(arm.parameters or 0), (fmean(ours) - fmean(theirs)) * measure.scale, reach))

@@ -15,7 +15,7 @@ from codemix_megatron.report.arms import Arm
 from codemix_megatron.report.blocks import Cell, Section, Table
 from codemix_megatron.report.measures import Measure
 from codemix_megatron.report.run_data import RunData
-from codemix_megatron.report.verdicts import values_of
+from codemix_megatron.report.verdicts import scored_alike, values_of
 from codemix_megatron.report.wording import ABSENT
 
 __all__ = ["Signal", "order_by_signal", "signal_of", "signal_sections"]
@@ -44,12 +44,8 @@ class Signal:
 
 
 def signal_of(measure: Measure, arms: list[Arm]) -> Signal:
-    """Return the signal of a measure over arms of one size and budget: the largest group of them."""
-    groups: dict[tuple, list[Arm]] = {}
-    for arm in arms:
-        if values_of(measure, arm):
-            groups.setdefault(arm.budget, []).append(arm)
-    alike = max(groups.values(), key=len, default=[])
+    """Return the signal of a measure over arms of one size, scored after as many tokens on the same items: the largest group of them."""
+    alike = scored_alike(arms, measure)
     means = [fmean(values_of(measure, arm)) for arm in alike]
     spread = stdev(means) if len(means) > 1 else None
     over_seeds = pool_noise([values_of(measure, arm) for arm in alike], "seeds")

@@ -7,7 +7,7 @@ from codemix_megatron.report.arms import Arm
 from codemix_megatron.report.base_models import base_sections
 from codemix_megatron.report.blocks import Bullets, Cell, Missing, Paragraph, Section, Table
 from codemix_megatron.report.compute_gains import compute_gain_sections
-from codemix_megatron.report.decision import decision_lines, decision_sections
+from codemix_megatron.report.decision import Judged, decision_lines, decision_sections, judge_choices
 from codemix_megatron.report.languages import language_sections
 from codemix_megatron.report.measures import task_measures
 from codemix_megatron.report.paper import PAPER_COLUMNS, read_paper
@@ -22,7 +22,7 @@ from codemix_megatron.report.study_view import StudyView
 from codemix_megatron.report.sweeps import find_kinds, find_sweeps
 from codemix_megatron.report.training_curves import training_seconds
 from codemix_megatron.report.verdicts import judge
-from codemix_megatron.report.wording import count, duration, flops_per_second, join_words, percent, plural, short_count
+from codemix_megatron.report.wording import count, distinct_percents, duration, flops_per_second, join_words, plural, short_count
 
 __all__ = ["study_sections", "variant_blocks"]
 
@@ -31,8 +31,9 @@ def study_sections(view: StudyView) -> list[Section]:
     """Return the sections that these arms have something to say for."""
     sections = []
     if view.measures:
-        sections.append(Section(title="What can be said", anchor="answers", blocks=first_screen(view)))
-        sections += decision_sections(view)
+        judged = judge_choices(view)
+        sections.append(Section(title="What can be said", anchor="answers", blocks=first_screen(view, judged)))
+        sections += decision_sections(judged, view)
         sections.append(Section(title="Variants", anchor="variants", blocks=variant_blocks(view)))
         sections += base_sections(view)
         sections += sweep_sections(view)
@@ -46,9 +47,9 @@ def study_sections(view: StudyView) -> list[Section]:
     return [*sections, Section(title="Cost", anchor="cost", blocks=cost_blocks(view.arms))]
 
 
-def first_screen(view: StudyView) -> list:
+def first_screen(view: StudyView, judged: Judged) -> list:
     """Return what can be said: sentences against the reference, on shares and kinds of code, on sizes; then all effects as a forest plot."""
-    lines = [*decision_lines(view), *scale_sentences(find_scales(view), view)]
+    lines = [*decision_lines(judged, view), *scale_sentences(find_scales(view), view)]
     has_effects = any(verdict.effect.low is not None for verdict in view.verdicts.values())
     return [*answer_blocks(view), *([Bullets(lines)] if lines else []), *([forest_figure(view)] if has_effects else [])]
 
@@ -123,7 +124,8 @@ def cooldown_sections(view: StudyView) -> list[Section]:
 
 def cooldown_line(sweep, view: StudyView) -> str:
     """Say which arms differ in one phase alone."""
-    arms = join_words(f"{arm.label} ({percent(share, 0)})" for share, arm in zip(sweep.shares, sweep.arms, strict=True))
+    shares = distinct_percents(sweep.shares)
+    arms = join_words(f"{arm.label} ({share})" for share, arm in zip(shares, sweep.arms, strict=True))
     return f"Code {sweep.where}, all else alike: {arms}."
 
 

@@ -11,7 +11,7 @@ from codemix_megatron.report.measures import Measure
 from codemix_megatron.report.palette import INK, SOFT, look_at
 from codemix_megatron.report.study_view import StudyView
 from codemix_megatron.report.sweeps import Sweep
-from codemix_megatron.report.verdicts import Verdict, values_of
+from codemix_megatron.report.verdicts import Verdict, unlike, values_of
 
 __all__ = ["describe_changes", "forest_figure", "mean_dot", "quality_figure", "sweep_figure"]
 
@@ -112,10 +112,12 @@ def draw_line(axes, sweep: Sweep, measure: Measure, place: int) -> None:
 
 
 def line_of(sweep: Sweep, measure: Measure) -> list[tuple[float, float, float | None]]:
-    """Return (share in percent, change from the least share, spread over seeds) of the arms that have been scored."""
-    points = []
+    """Return (share in percent, change from the least share, spread over seeds) of the arms that have been scored as that one."""
+    points: list[tuple[float, float, float | None]] = []
+    least = next((arm for arm in sweep.arms if values_of(measure, arm)), None)
     for share, arm in zip(sweep.shares, sweep.arms, strict=True):
-        if values := [value * measure.scale for value in values_of(measure, arm)]:
+        values = [value * measure.scale for value in values_of(measure, arm)]
+        if values and least is not None and not unlike(arm, least, measure):
             points.append((100 * share, fmean(values), stdev(values) if len(values) > 1 else None))
     return [(share, mean - points[0][1], spread) for share, mean, spread in points]
 

@@ -10,7 +10,7 @@ from codemix_megatron.report.measures import Measure
 from codemix_megatron.report.verdicts import Verdict, values_of
 from codemix_megatron.report.wording import ABSENT, join_words, percent, plural, signed
 
-__all__ = ["arm_name", "effect_cell", "effect_table", "effect_text", "mean_text", "reading_aid", "seeds_text"]
+__all__ = ["arm_name", "corrected", "effect_cell", "effect_table", "effect_text", "mean_text", "reading_aid", "seeds_text"]
 
 MOST_DIGITS = 8
 MINUS = "\u2212"
@@ -83,6 +83,13 @@ def effect_table(
     if hidden := [measure.label for measure in measures if measure.label in grey]:
         caption += f" Grey: {join_words(hidden)}, whose noise is too near their signal to decide between typical variants here."
     return Table(headings=["variant", "code", *(measure.label for measure in measures)], rows=rows, caption=caption)
+
+
+def corrected(comparisons: int) -> str:
+    """Return the sentence on Holm's correction that a caption ends with."""
+    if not comparisons:
+        return " Nothing could be tested, so there is no verdict: that takes several seeds of runs that were scored alike."
+    return f" Holm's correction over {plural(comparisons, 'comparison')}."
 
 
 def reading_aid(verdicts: dict[tuple[int, int], Verdict]) -> str:

@@ -31,6 +31,8 @@ __all__ = [
     "decide",
     "judge",
     "measured_noise",
+    "scored_alike",
+    "unlike",
     "values_of",
 ]
 
@@ -99,21 +101,34 @@ def compare_arms(arm: Arm, base: Arm, measure: Measure, arms: list[Arm], lend: b
     ours, theirs = values_of(measure, arm), values_of(measure, base)
     if not ours or not theirs:
         return None
-    plain = undecided(ours, theirs)
-    contents = {measure.content(run) for one in (arm, base) for run in one.runs if measure.value(run) is not None}
-    if len(contents) > 1:
-        return Verdict(plain, OTHER_ITEMS)
-    if arm.parameters != base.parameters:
-        return Verdict(plain, OTHER_SIZE)
-    budgets = {run.scored_tokens for one in (arm, base) for run in one.runs if measure.value(run) is not None}
-    if same_budget and len(budgets) > 1:
-        return Verdict(plain, OTHER_BUDGET)
+    if why := unlike(arm, base, measure, same_budget):
+        return Verdict(undecided(ours, theirs), why)
     effect = effect_of(arm, base, measure, ours, theirs, arms, lend)
     if effect.is_decidable:
         return Verdict(effect, "")
     if min(len(ours), len(theirs)) > 1:
         return Verdict(effect, SAME_SEEDS)
     return item_verdict(arm, base, measure, effect)
+
+
+def unlike(arm: Arm, base: Arm, measure: Measure, same_budget: bool = True) -> str:
+    """Return why two arms' scores are not to be compared: of other items, another size, after other tokens; nothing where they are."""
+    scored = [run for one in (arm, base) for run in one.runs if measure.value(run) is not None]
+    if len({measure.content(run) for run in scored}) > 1:
+        return OTHER_ITEMS
+    if arm.parameters != base.parameters:
+        return OTHER_SIZE
+    return OTHER_BUDGET if same_budget and len({run.scored_tokens for run in scored}) > 1 else ""
+
+
+def scored_alike(arms: Iterable[Arm], measure: Measure) -> list[Arm]:
+    """Return the largest group of arms whose scores may be compared with each other, the first of equal ones."""
+    groups: dict[tuple, list[Arm]] = {}
+    for arm in arms:
+        if scored := [run for run in arm.runs if measure.value(run) is not None]:
+            key = (arm.parameters, frozenset(run.scored_tokens for run in scored), frozenset(map(measure.content, scored)))
+            groups.setdefault(key, []).append(arm)
+    return max(groups.values(), key=len, default=[])
 
 
 def effect_of(arm: Arm, base: Arm, measure: Measure, ours, theirs, arms: list[Arm], lend: bool) -> Effect:

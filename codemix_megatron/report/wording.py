@@ -1,11 +1,13 @@
 """Numbers as a reader wants them."""
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 
 __all__ = [
     "count",
+    "distinct_percents",
     "duration",
     "flops_per_second",
     "join_words",
@@ -49,6 +51,20 @@ def signed(value: float, digits: int = 3) -> str:
 def percent(share: float | None, digits: int = 1) -> str:
     """Return a share as percent: 0.5 -> 50.0 %."""
     return ABSENT if share is None else f"{100 * share:.{digits}f}{THIN}%"
+
+
+def distinct_percents(shares: Sequence[float], most_digits: int = 3) -> tuple[str, ...]:
+    """Return shares as percents, with as many digits as keep them apart, and from reading as none.
+
+    >>> distinct_percents([0.0, 0.004, 0.25]) == ("0.0\u202f%", "0.4\u202f%", "25.0\u202f%")
+    True
+    """
+    told: tuple[str, ...] = ()
+    for digits in range(most_digits + 1):
+        told = tuple(percent(share, digits) for share in shares)
+        if len(set(told)) == len(set(shares)) and all(share == 0 or round(100 * share, digits) > 0 for share in shares):
+            break
+    return told
 
 
 def relative(value: float, reference: float, digits: int = 1) -> str:

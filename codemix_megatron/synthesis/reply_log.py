@@ -1,4 +1,7 @@
-"""Every reply as it came, so that nothing is asked twice: replies.jsonl, a line for each request, under the request's digest."""
+"""Every reply as it came, so that nothing is asked twice: replies.jsonl, a line for each request, under the request's digest.
+
+A request that got no text - no reply, a malformed or an empty one - is asked again by the next command, once.
+"""
 
 import hashlib
 import json
@@ -30,6 +33,11 @@ class Reply:
     completion_tokens: int = 0
     fault: str = ""
 
+    @property
+    def tokens(self) -> int:
+        """What it cost."""
+        return self.prompt_tokens + self.completion_tokens
+
 
 class ReplyLog:
     """Asks a teacher, and remembers; safe to use from several threads."""
@@ -37,7 +45,9 @@ class ReplyLog:
     def __init__(self, path: Path, teacher: Teacher, budget_tokens: int | None = None):
         self.path, self.teacher, self.budget = path, teacher, budget_tokens
         self.lock, self.failed_in_a_row, self.reserved = threading.Lock(), 0, 0
-        self.known = read_replies(path)
+        replies = read_replies(path)
+        self.known = {request: reply for request, reply in replies if reply.text.strip()}
+        self.tokens = sum(reply.tokens for _, reply in replies)  # that all replies have cost, those asked for again too
         self.asked = 0
         path.parent.mkdir(parents=True, exist_ok=True)
         self.handle = open(path, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the log
@@ -47,11 +57,6 @@ class ReplyLog:
         self.handle.flush()
         os.fsync(self.handle.fileno())
         self.handle.close()
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that all known replies have cost."""
-        return sum(reply.prompt_tokens + reply.completion_tokens for reply in list(self.known.values()))
 
     def digest(self, request: Request) -> str:
         """Return the name of a request."""
@@ -77,6 +82,7 @@ class ReplyLog:
                 self.reserved -= cost
         with self.lock:
             self.known[digest] = reply
+            self.tokens += reply.tokens
             self.handle.write(json.dumps({"request": digest, **asdict(reply)}) + "\n")
             self.handle.flush()
         return reply
@@ -96,17 +102,17 @@ class ReplyLog:
         return Reply(completion.text, completion.prompt_tokens, completion.completion_tokens)
 
 
-def read_replies(path: Path) -> dict[str, Reply]:
-    """Return the replies so far; a torn last line is cut off. Raises CorpusError for a file that is no log."""
+def read_replies(path: Path) -> list[tuple[str, Reply]]:
+    """Return (request, reply) of all lines so far, in their order; a torn last line is cut off. Raises CorpusError for a file that is no log."""
     if not path.exists():
-        return {}
-    found = {}
+        return []
+    found = []
     for number, line in enumerate(complete_lines(path), 1):
         if line:
             try:
                 record = json.loads(line)
                 request = record.pop("request")
-                found[request] = Reply(**record)
+                found.append((request, Reply(**record)))
             except (ValueError, KeyError, TypeError, AttributeError) as fault:
                 raise CorpusError(f"{path}:{number}: no reply of a teacher ({fault}); fix or remove the line") from None
     end_last_line(path)  # a file that is no log was left as it is

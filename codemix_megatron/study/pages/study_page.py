@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from html import escape
 from itertools import groupby
 
-from codemix_megatron.report.arms import group_arms
 from codemix_megatron.report.blocks import Cell, Table
 from codemix_megatron.report.page import block_html
 from codemix_megatron.report.study import variant_blocks
@@ -18,11 +17,13 @@ from codemix_megatron.study.pages.samples import DocumentSample, Generation
 __all__ = ["study_sections"]
 
 
-def study_sections(contents: StudyContents, documents: list[DocumentSample], generations: list[Generation]) -> list[tuple[str, str, str]]:
+def study_sections(
+    contents: StudyContents, view: StudyView, documents: list[DocumentSample], generations: list[Generation]
+) -> list[tuple[str, str, str]]:
     """Return (anchor, title, HTML) of a study's sections."""
     lineage = f'<div class="scroll" tabindex="0" role="region" aria-label="lineage">{lineage_svg(contents)}</div>'
     return [
-        ("grid", "Variants", grid(contents)),
+        ("grid", "Variants", grid(view)),
         ("lineage", "Lineage", lineage),
         ("mixtures", "Mixtures", mixture_explorer(contents)),
         ("corpora", "Corpora", block_html(corpora_table(contents)) + document_cards(documents)),
@@ -31,9 +32,8 @@ def study_sections(contents: StudyContents, documents: list[DocumentSample], gen
     ]
 
 
-def grid(contents: StudyContents) -> str:
+def grid(view: StudyView) -> str:
     """Return variants by measures with verdicts, as the report has them, and where the report is."""
-    view = StudyView(group_arms(contents.variants), contents.variants, contents.choices, contents.bases)
     links = '<p><a href="report/index.html">The whole report</a>, <a href="report/decision.html">the page to decide by</a></p>'
     return links + "".join(map(block_html, variant_blocks(view)))
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.records.atomic import replace_text
+from codemix_megatron.report.arms import group_arms
 from codemix_megatron.report.page import html_page
 from codemix_megatron.report.run_report import write_report_of
+from codemix_megatron.report.study_view import StudyView
 from codemix_megatron.report.wording import join_words, plural, short_count
 from codemix_megatron.study.pages.contents import StudyContents, read_contents
 from codemix_megatron.study.pages.mixtures import mixtures_of
@@ -41,14 +43,15 @@ def write_pages(folders: list, output: Path, *, samples: int, seed: int = 0, pro
 
 def write_study(contents: StudyContents, folder: Path, samples: int, seed: int) -> list[dict]:
     """Write a study's page and its report; return what a search should find of it."""
-    write_report_of(contents.variants, folder / "report", contents.choices, contents.bases)
+    view = StudyView(group_arms(contents.variants), contents.variants, contents.choices, contents.bases)
+    write_report_of(contents.variants, folder / "report", contents.choices, contents.bases, view)
     known = {name: manifest for name, manifest in contents.corpora.items() if manifest is not None}
     documents = [d for name, manifest in known.items() for d in (sample_documents(name, manifest, samples, seed) if samples else [])]
     generations = [g for run in contents.variants for g in (kept_generations(run, samples) if samples else [])]
     text = page_with_data(
         contents.name,
         f"{plural(len(contents.variants), 'variant')} on {join_words(contents.corpora)}",
-        study_sections(contents, documents, generations),
+        study_sections(contents, view, documents, generations),
         {"mixtures": mixtures_of(contents.variants)},
         eyebrow='<a href="../index.html">all studies</a>',
     )

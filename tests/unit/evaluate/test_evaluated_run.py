@@ -150,6 +150,31 @@ def test_a_stopped_evaluation_resumes_at_the_task_it_was_in(finished, prepared, 
     assert set(labels) == {"continuation_code", "which"}
 
 
+def test_what_could_not_be_scored_is_tried_again_for_the_reason_may_be_gone(finished, prepared, monkeypatch):
+    from codemix_megatron.evaluate import scorer
+
+    run = RunFolder(prepared / "again")
+    run.path.mkdir()
+    run.recipe.write_text(write_recipe(read_recipe(prepared / "recipe.yaml")))
+    save_export(run.export(9), prepared / "tokenizer.json", step=9)
+    real = scorer.write_suite
+
+    def without_text(folder, corpus, *words, **named):
+        if corpus == "text":
+            raise EvaluationError("corpus text: the disk is full")
+        return real(folder, corpus, *words, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scorer, "write_suite", without_text)
+        first = evaluate_export(run)
+        written = run.score_file(9).read_bytes()
+        assert "corpus text: the disk is full" in first.not_scored
+        assert evaluate_export(run) == first and run.score_file(9).read_bytes() == written, "it is full still: nothing is written anew"
+    second = evaluate_export(run)
+    assert "continuation_text" in {task.task for task in second.tasks} and "corpus text: the disk is full" not in second.not_scored
+    assert Scores.read(run.score_file(9)) == second and second.bits_per_byte == first.bits_per_byte
+
+
 def test_missing_exports_are_named(finished, prepared):
     run, _, _ = finished
     with pytest.raises(EvaluationError, match=r"no finished export of step 8; exported are the steps 7, 9; run `codemix export .*@8`"):

@@ -234,3 +234,19 @@ def test_reply_with_line_separators_of_unicode_is_kept(tmp_path):
     for _ in range(2):
         assert judge_pairs(PAIRS[:1], ask, "judge", tmp_path) == [("ours", "theirs")]
         assert len(asked) == 2
+
+
+def test_a_reply_that_a_crash_tore_within_a_letter_is_cut_off_and_asked_for_again(server, tmp_path):
+    """The log could not be read again: half of an ä is no UTF-8; and what was appended to a torn line was lost with it."""
+    judge = judge_of(server)
+    wanted = judge_pairs(PAIRS[:2], judge.ask, judge.name, tmp_path)
+    log = tmp_path / "replies.jsonl"
+    whole = log.read_bytes()
+    for torn in ('{"question": "x", "reply": "ä'.encode()[:-1], b'{"question"'):
+        log.write_bytes(whole + torn)
+        asked = len(server.requests)
+        assert judge_pairs(PAIRS[:2], judge.ask, judge.name, tmp_path) == wanted and len(server.requests) == asked
+        assert log.read_bytes() == whole
+    log.write_bytes(whole[:-1])  # it lacks its end alone
+    judge_pairs(PAIRS[:2], judge.ask, judge.name, tmp_path)
+    assert log.read_bytes() == whole

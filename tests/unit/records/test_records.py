@@ -24,6 +24,51 @@ def test_failed_writing_leaves_the_old_file_and_no_other(tmp_path):
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["file.txt"]
 
 
+def test_two_that_write_one_file_at_once_each_write_it_whole(tmp_path):
+    """The second truncated the first one's file and renamed it away: one of the two failed, and what stayed could be of both."""
+    path = tmp_path / "scores.json"
+    with writing(path) as first:
+        first.write("first, first half; ")
+        first.flush()
+        with writing(path) as second:
+            second.write("second")
+        assert path.read_text() == "second"
+        first.write("second half")
+    assert path.read_text() == "first, first half; second half"
+    with pytest.raises(RuntimeError), writing(path) as first:
+        first.write("third")
+        with writing(path, "wb") as second:
+            second.write(b"fourth")
+        raise RuntimeError
+    assert path.read_text() == "fourth" and [p.name for p in tmp_path.iterdir()] == ["scores.json"]
+
+
+def test_many_processes_write_one_file_and_it_is_always_one_of_theirs(tmp_path):
+    """Four processes, 60 times each; a reader never sees a part, nor a mixture, and nothing is left behind."""
+    import subprocess
+    import sys
+
+    path = tmp_path / "file"
+    code = (
+        "import sys; from codemix_megatron.records.atomic import writing\n"
+        "for _ in range(60):\n"
+        "    with writing(sys.argv[1]) as handle:\n"
+        "        for _ in range(20): handle.write(sys.argv[2] * 1000)\n"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code, str(path), letter]) for letter in "abcd"]
+    while any(each.poll() is None for each in running):
+        if path.is_file():
+            text = path.read_text()
+            assert len(text) == 20_000 and len(set(text)) == 1
+    assert [each.returncode for each in running] == [0, 0, 0, 0] and [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_a_killed_writer_left_is_taken_over(tmp_path):
+    (tmp_path / ".file.partial").write_text("what a killed process had written, longer than what follows")
+    replace_text(tmp_path / "file", "short")
+    assert (tmp_path / "file").read_text() == "short" and [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
 def journal_with(path, *steps):
     """Write step events."""
     journal = Journal(path)

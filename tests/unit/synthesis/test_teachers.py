@@ -9,9 +9,10 @@ from scripted_teacher import ScriptedTeacher
 
 from codemix_megatron.cli.main import main
 from codemix_megatron.corpus.tokenizers import train_tokenizer
-from codemix_megatron.errors import SandboxError
-from codemix_megatron.inference.endpoints import ChatEndpoint
+from codemix_megatron.errors import EvaluationError, SandboxError
+from codemix_megatron.inference.endpoints import ChatEndpoint, Completion, NoReplyError
 from codemix_megatron.sandbox.running import find_sandbox
+from codemix_megatron.synthesis.reply_log import ReplyLog
 from codemix_megatron.synthesis.teachers import EndpointTeacher, FolderTeacher, RateLimit, Request
 
 STATEMENT = "Return the sum of two numbers."
@@ -109,3 +110,35 @@ def test_an_endpoint_is_asked_no_more_often_than_requests_per_minute():
     assert unlimited.limit.seconds == 0
     teacher.server.shutdown()
     teacher.server.server_close()
+
+
+class FadingTeacher:
+    """Gives nothing at first: no reply, a malformed one, an empty one, blanks; then text. Each costs eight tokens where it comes at all."""
+
+    name = "fading"
+
+    def __init__(self, *replies):
+        self.replies, self.asked = list(replies), 0
+
+    def write(self, request):
+        self.asked += 1
+        reply = self.replies.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        return Completion(reply, 5, 3)
+
+
+@pytest.mark.parametrize("nothing", [NoReplyError("away"), EvaluationError("no chat completion"), "", " \n"])
+def test_a_request_that_got_no_text_is_asked_again_by_the_next_command_and_once(tmp_path, nothing):
+    path, request, text = tmp_path / "replies.jsonl", asked(1), "def add(a, b):\n    return a + b\n"
+    first = ReplyLog(path, FadingTeacher(nothing))
+    assert not first.reply(request).text.strip() and not first.reply(request).text.strip() and first.teacher.asked == 1
+    first.close()
+    second = ReplyLog(path, FadingTeacher(text))
+    assert second.reply(request).text == text and second.teacher.asked == 1
+    cost = 16 if isinstance(nothing, str) else 8
+    assert second.tokens == cost, "what the empty reply cost counts"
+    second.close()
+    third = ReplyLog(path, FadingTeacher())
+    assert third.reply(request).text == text and third.teacher.asked == 0 and third.tokens == cost
+    third.close()
