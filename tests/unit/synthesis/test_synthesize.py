@@ -122,10 +122,12 @@ def test_yields_are_as_the_teacher_scripted_them_and_ten_interruptions_change_no
         Killed.left = 1
     synthesize(synthesis_of(problems, suite, tmp_path / "cut"), asked_of(teacher), sandbox)
     assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
-    assert Counter(map(json.dumps, teacher.requests)).most_common(1)[0][1] == 1, "nothing is asked twice"
+    without_text = 2 * len(PROBLEMS)  # as the token counts above have it
+    more = [number for number in Counter(map(json.dumps, teacher.requests)).values() if number > 1]
+    assert len(more) <= without_text, "nothing that got text is asked twice"
     teacher.requests.clear()
     synthesize(synthesis_of(problems, suite, tmp_path / "cut"), asked_of(teacher), sandbox)
-    assert not teacher.requests and files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
+    assert len(teacher.requests) == without_text and files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
 
 
 def test_a_budget_ends_the_asking_before_it_is_passed_and_other_settings_are_refused(teacher, problems, suite, sandbox, tmp_path):
