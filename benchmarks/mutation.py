@@ -26,7 +26,10 @@ ROOMS = {  # what is changed, and the tests that should notice
         ["recipe/*checks.py", "recipe/reading*.py", "recipe/yaml_text.py", "recipe/schedule.py", "recipe/quantity.py"],
         ["tests/unit/recipe"],
     ),
-    "plan": (["plan/plan.py", "plan/branch.py", "plan/cost.py", "plan/difference.py"], ["tests/unit/plan", "tests/unit/plan_extras"]),
+    "plan": (
+        ["plan/plan.py", "plan/sources.py", "plan/branch.py", "plan/cost.py", "plan/difference.py"],
+        ["tests/unit/plan", "tests/unit/plan_extras"],
+    ),
     "analysis": (["analysis/estimates.py", "analysis/comparing.py", "analysis/aggregates.py"], ["tests/unit/analysis"]),
     "study": (["study/segments.py", "study/combining.py", "study/lanes.py", "study/planning.py"], ["tests/unit/study"]),
     "launch": (

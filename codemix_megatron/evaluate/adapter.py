@@ -21,55 +21,59 @@ def harness_model(model, progress: Progress = silent):
     """
     from lm_eval.api.model import TemplateLM
 
-    class ModelOfHarness(TemplateLM):
-        backend = "causal"
+    return type("HarnessModel", (Requests, TemplateLM), {})(model, progress)
 
-        def __init__(self):
-            super().__init__()
-            self.tokenizer, self.label, self.done, self.total = None, "", 0, 0
-            self.cut: set[str] = set()  # prompts that lost their beginning
-            self.encoded = lru_cache(CONTEXTS_KEPT)(lambda text, is_whole: tuple(model.encode(text, is_whole)))
 
-        def begin(self, label: str) -> None:
-            self.label, self.done, self.total = label, 0, 0
-            self.cut.clear()
+class Requests:
+    """What lm_eval asks of a model, answered by one of this package's; goes before lm_eval's own base class."""
 
-        def count(self, number: int) -> None:
-            self.done = min(self.total, self.done + number)
-            progress(self.label, self.done, self.total)
+    backend = "causal"
 
-        @property
-        def eot_token_id(self):
-            return model.end_id
+    def __init__(self, model, progress: Progress = silent):
+        super().__init__()
+        self.model, self.progress = model, progress
+        self.tokenizer, self.label, self.done, self.total = None, "", 0, 0
+        self.cut: set[str] = set()  # prompts that lost their beginning
+        self.encoded = lru_cache(CONTEXTS_KEPT)(lambda text, is_whole: tuple(self.model.encode(text, is_whole)))
 
-        @property
-        def prefix_token_id(self):
-            return model.prefix_id
+    def begin(self, label: str) -> None:
+        self.label, self.done, self.total = label, 0, 0
+        self.cut.clear()
 
-        @property
-        def max_length(self):
-            return model.max_length
+    def count(self, number: int) -> None:
+        self.done = min(self.total, self.done + number)
+        self.progress(self.label, self.done, self.total)
 
-        def tok_encode(self, string, add_special_tokens=None, **_):
-            return list(self.encoded(string, add_special_tokens is not False))
+    @property
+    def eot_token_id(self):
+        return self.model.end_id
 
-        def loglikelihood(self, requests, disable_tqdm=True):
-            return super().loglikelihood(requests, disable_tqdm=True)
+    @property
+    def prefix_token_id(self):
+        return self.model.prefix_id
 
-        def _loglikelihood_tokens(self, requests, **_):
-            self.total += len(requests)
-            pairs = [(context, continuation) for _, context, continuation in requests]
-            limit = model.max_length + 1  # the last token of a continuation is predicted, not read
-            self.cut |= {text[0] for text, context, continuation in requests if len(context) + len(continuation) > limit}
-            return [tuple(value) for value in log_likelihoods(model, pairs, self.count)]
+    @property
+    def max_length(self):
+        return self.model.max_length
 
-        def loglikelihood_rolling(self, requests, disable_tqdm=True):
-            return rolling(model, [request.args[0] for request in requests], self)
+    def tok_encode(self, string, add_special_tokens=None, **_):
+        return list(self.encoded(string, add_special_tokens is not False))
 
-        def generate_until(self, requests, disable_tqdm=True):
-            return continued(model, [request.args for request in requests], self)
+    def loglikelihood(self, requests, disable_tqdm=True):
+        return super().loglikelihood(requests, disable_tqdm=True)  # TemplateLM's, which cuts requests into tokens
 
-    return ModelOfHarness()
+    def _loglikelihood_tokens(self, requests, **_):
+        self.total += len(requests)
+        pairs = [(context, continuation) for _, context, continuation in requests]
+        limit = self.model.max_length + 1  # the last token of a continuation is predicted, not read
+        self.cut |= {text[0] for text, context, continuation in requests if len(context) + len(continuation) > limit}
+        return [tuple(value) for value in log_likelihoods(self.model, pairs, self.count)]
+
+    def loglikelihood_rolling(self, requests, disable_tqdm=True):
+        return rolling(self.model, [request.args[0] for request in requests], self)
+
+    def generate_until(self, requests, disable_tqdm=True):
+        return continued(self.model, [request.args for request in requests], self)
 
 
 def rolling(model, texts: list[str], counter) -> list[float]:

@@ -101,26 +101,49 @@ def experts(model: Model) -> dict:
     }
 
 
+def attention(model: Model, transformer_engine: bool) -> dict:
+    """Return the keys of megatron-core's configuration that say what attention computes beside its heads."""
+    return {
+        "kv_channels": model.head_size,
+        "add_qkv_bias": model.qkv_bias,
+        # By it Megatron sums gradients of norms over tensor ranks, which is right for those of each head only.
+        "qk_layernorm": model.qk_norm and model.qk_norm_width == "head",
+        "window_size": window_size(model),
+        "window_attn_skip_freq": model.full_attention_interval,
+        "no_rope_freq": layers_without_rope(model),
+        "rotary_interleaved": model.rotary_interleaved,
+        "softmax_scale": attention_scale(model, transformer_engine),
+    }
+
+
+def fusions(model: Model, on_cuda: bool, transformer_engine: bool) -> dict:
+    """Return the keys of megatron-core's configuration that choose kernels which do several things at once."""
+    cross_entropy = cross_entropy_kernel(on_cuda, transformer_engine, model.precision)
+    weight_gradient = is_active("weight gradients") or is_active("output layer's gradient")
+    return {
+        "bias_activation_fusion": transformer_engine,
+        "bias_dropout_fusion": on_cuda,
+        "apply_rope_fusion": transformer_engine,
+        "masked_softmax_fusion": False,  # attention never materialises scores, on either path
+        "persist_layer_norm": transformer_engine,
+        "cross_entropy_loss_fusion": cross_entropy is not None,
+        "cross_entropy_fusion_impl": cross_entropy or "native",
+        "gradient_accumulation_fusion": (on_cuda and active_engines()["fused_weight_gradient_mlp_cuda"]) or weight_gradient,
+    }
+
+
 def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfig:
     """Return the configuration of the recipe's model; fusions are switched by what is installed."""
     model, parallel = recipe.model, recipe.parallel
-    on_cuda, engines = device.type == "cuda", active_engines()
-    transformer_engine = on_cuda and engines["transformer_engine"]
+    on_cuda = device.type == "cuda"
+    transformer_engine = on_cuda and active_engines()["transformer_engine"]
     require_engines(recipe, device)
-    cross_entropy = cross_entropy_kernel(on_cuda, transformer_engine, model.precision)
     config = TransformerConfig(
         num_layers=model.num_layers,
         hidden_size=model.hidden_size,
         num_attention_heads=model.num_attention_heads,
         num_query_groups=model.query_groups,
-        kv_channels=model.head_size,
-        add_qkv_bias=model.qkv_bias,
-        # By it Megatron sums gradients of norms over tensor ranks, which is right for those of each head only.
-        qk_layernorm=model.qk_norm and model.qk_norm_width == "head",
-        window_size=window_size(model),
-        window_attn_skip_freq=model.full_attention_interval,
-        no_rope_freq=layers_without_rope(model),
-        softmax_scale=attention_scale(model, transformer_engine),
+        **attention(model, transformer_engine),
         ffn_hidden_size=model.ffn_size,
         normalization="RMSNorm" if model.normalization == "rmsnorm" else "LayerNorm",
         layernorm_epsilon=model.normalization_epsilon,
@@ -129,7 +152,6 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
         # A module of ours, see activation.py; this is Megatron's name for any module there.
         use_te_activation_func=model.activation == "swiglu" and not transformer_engine and not is_left_out("SwiGLU"),
         add_bias_linear=model.linear_bias,
-        rotary_interleaved=model.rotary_interleaved,
         hidden_dropout=model.dropout,
         attention_dropout=model.dropout,
         # initial.py fills all weights from (seed, name). Megatron's own initialisation still has to run, with
@@ -145,16 +167,7 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
         fp8_recipe="delayed" if model.fp8 == "off" else model.fp8,
         **layout(parallel),
         **experts(model),
-        bias_activation_fusion=transformer_engine,
-        bias_dropout_fusion=on_cuda,
-        apply_rope_fusion=transformer_engine,
-        masked_softmax_fusion=False,  # attention never materialises scores, on either path
-        persist_layer_norm=transformer_engine,
-        cross_entropy_loss_fusion=cross_entropy is not None,
-        cross_entropy_fusion_impl=cross_entropy or "native",
-        gradient_accumulation_fusion=(on_cuda and engines["fused_weight_gradient_mlp_cuda"])
-        or is_active("weight gradients")
-        or is_active("output layer's gradient"),
+        **fusions(model, on_cuda, transformer_engine),
         deterministic_mode=False,
     )
     for name, value in rotary_magnitude(model, transformer_engine).items():

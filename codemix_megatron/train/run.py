@@ -80,9 +80,7 @@ def train(recipe: Recipe, run: RunFolder, score: Callable[..., dict] | None = No
 class RankOfRun:
     """What one rank holds while a run trains."""
 
-    def __init__(
-        self, recipe: Recipe, run: RunFolder, ranks: Ranks, heartbeat: HeartbeatWriter, lease: Lease, score: Callable | None = None
-    ):
+    def __init__(self, recipe: Recipe, run: RunFolder, ranks: Ranks, heartbeat: HeartbeatWriter, lease: Lease, score: Callable | None):
         self.recipe, self.run, self.ranks, self.heartbeat = recipe, run, ranks, heartbeat
         self.manifests = read_manifests(recipe)
         self.plan = make_plan(recipe, self.manifests, ranks.size, on_main(ranks, partial(recorded_branch_point, run)))
