@@ -67,6 +67,21 @@ FAMILIES = {
     "smollm3": ("smollm3", {"no_rope_layer_interval": 2, "rope_parameters": DEFAULT}),
     "phi3": ("phi3", {"rope_parameters": DEFAULT}),
     "cohere2, window 16": ("cohere2", {"sliding_window": 16, "logit_scale": 0.25, "rope_parameters": DEFAULT}),
+    "gemma": ("gemma", {"head_dim": 32, "rope_parameters": DEFAULT}),
+    "gemma2, window 16": ("gemma2", {"sliding_window": 16, "head_dim": 32, "query_pre_attn_scalar": 20, "rope_parameters": DEFAULT}),
+    "gemma3, window 16": (
+        "gemma3_text",
+        {
+            "sliding_window": 16,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "head_dim": 32,
+            "query_pre_attn_scalar": 20,
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+                "sliding_attention": DEFAULT,
+            },
+        },
+    ),
     "olmoe": ("olmoe", {"num_experts": 8, "num_experts_per_tok": 3, "rope_parameters": DEFAULT}),
     "mixtral": ("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 16, "rope_parameters": DEFAULT}),
     "qwen3_moe": (
@@ -94,7 +109,7 @@ def make_model(name: str, folder, dtype=torch.float32, spread: float = 0.3, **ch
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **{**SHAPE, **own, **ids, **changes}), dtype=dtype)
     with torch.no_grad():
         for weight_name, weight in model.named_parameters():
-            weight.copy_(torch.randn_like(weight) * spread + (1 if "norm" in weight_name else 0))
+            weight.copy_(torch.randn_like(weight) * spread + (1 if "norm" in weight_name and "gemma" not in model_type else 0))
     model.save_pretrained(folder)
     tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, []))
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()

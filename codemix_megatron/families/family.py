@@ -7,6 +7,7 @@ from typing import Literal
 __all__ = [
     "BIASES",
     "BLOCK",
+    "BOTH_NORMED_BLOCK",
     "EXPERTS",
     "MISSING",
     "OUTPUT_NORMED_BLOCK",
@@ -143,6 +144,13 @@ OUTPUT_NORMED_BLOCK = (
     layer("self_attn_bda.norm.weight", "post_attention_layernorm.weight", "hidden"),
     layer("mlp_bda.norm.weight", "post_feedforward_layernorm.weight", "hidden"),
 )
+# BLOCK with norms of what attention and MLP get, and of what they give (Gemma 2 and 3).
+BOTH_NORMED_BLOCK = (
+    *without(BLOCK, "post_attention_layernorm.weight"),
+    layer("self_attn_bda.norm.weight", "post_attention_layernorm.weight", "hidden"),
+    layer("pre_mlp_layernorm.weight mlp.linear_fc1.layer_norm_weight", "pre_feedforward_layernorm.weight", "hidden"),
+    layer("mlp_bda.norm.weight", "post_feedforward_layernorm.weight", "hidden"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +168,8 @@ class Family:
     aliases: dict[str, str] = field(default_factory=dict)  # keys of config.json that other versions and readers know by another name
     same: dict[str, str] = field(default_factory=dict)  # keys of config.json that must say what another one says
     inverted: tuple[str, ...] = ()  # keys of config.json that divide where the recipe's multiply
+    inverse_squares: tuple[str, ...] = ()  # keys of config.json whose root divides where the recipe's multiply
+    scaled_embeddings: bool = False  # embeddings are multiplied by the root of the width, which no key says
     full_attention_interval: int | None = (
         None  # layer_types: every so many-th sees all, when config.json is silent; None: all layers are alike
     )
@@ -169,6 +179,7 @@ class Family:
     says_head_dim: bool = False  # config.json says the width of a head although it follows from others: other readers look for it
     scaled_rope: bool = True  # rotary frequencies may be scaled
     rope_by_layer_type: bool = False  # rope_parameters has one block for each kind of layer
+    window_rope_base: float | None = None  # of layers with a window, when config.json is silent; None: all layers rotate alike
 
     def rows(self, tie_embeddings: bool, linear_bias: bool = False) -> tuple[Row, ...]:
         """Return the rows of a model; with tied embeddings there is no output layer."""

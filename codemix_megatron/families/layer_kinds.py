@@ -2,7 +2,7 @@
 
 from codemix_megatron.families.family import Family
 
-__all__ = ["layer_kind_misfits", "layer_kinds_of_model", "read_layer_kinds"]
+__all__ = ["FULL", "WINDOWED", "layer_kind_misfits", "layer_kinds_of_model", "read_layer_kinds"]
 
 FULL, WINDOWED = "full_attention", "sliding_attention"
 

@@ -1,11 +1,15 @@
 """All families, and which one holds a model."""
 
 import functools
+import math
 
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.families.cohere import COHERE
 from codemix_megatron.families.cohere2 import COHERE2
 from codemix_megatron.families.family import Family
+from codemix_megatron.families.gemma import GEMMA
+from codemix_megatron.families.gemma2 import GEMMA2
+from codemix_megatron.families.gemma3 import GEMMA3
 from codemix_megatron.families.granite import GRANITE
 from codemix_megatron.families.layer_kinds import layer_kind_misfits
 from codemix_megatron.families.llama import LLAMA
@@ -24,7 +28,10 @@ from codemix_megatron.plugins import Plugin, PluginError, plugins_of
 
 __all__ = ["FAMILIES", "all_families", "choose_family"]
 
-EVERY = (LLAMA, MISTRAL, QWEN2, QWEN3, COHERE, OLMO2, OLMO3, STARCODER2, GRANITE, SMOLLM3, COHERE2, PHI3, OLMOE, QWEN3_MOE, MIXTRAL)
+EVERY = (
+    *(LLAMA, MISTRAL, QWEN2, QWEN3, COHERE, OLMO2, OLMO3, STARCODER2, GRANITE, SMOLLM3, COHERE2, PHI3, GEMMA, GEMMA2, GEMMA3),
+    *(OLMOE, QWEN3_MOE, MIXTRAL),
+)
 FAMILIES = {family.model_type: family for family in EVERY}
 # Every family can say these, or config.json has no place for them.
 ANY_FAMILY = {"rope_base", "rope_scaling", "vocab_size", "vocab_padding_multiple", "precision", "dropout", "fp8"}
@@ -73,7 +80,19 @@ def misfits(family: Family, model: dict, defaults: dict) -> list[str]:
     columns = {key for _, key, _ in family.config} | ANY_FAMILY
     columns |= {"full_attention_interval"} if family.full_attention_interval else set()
     columns |= {"no_rope_interval"} if family.without_rope != "none" else set()
+    columns |= {"window_rope_base"} if family.window_rope_base else set()
+    columns |= {"embedding_multiplier"} if family.scaled_embeddings else set()
     columns -= set() if family.scaled_rope else {"rope_scaling"}
     wanted = {key: family.fixed.get(key, defaults.get(key)) for key in model if key not in columns}
     found = [f"model.{key} is {model[key]!r}, {family.model_type} has {value!r}" for key, value in wanted.items() if model[key] != value]
-    return found + layer_kind_misfits(family, model)
+    return found + scale_misfits(family, model) + layer_kind_misfits(family, model)
+
+
+def scale_misfits(family: Family, model: dict) -> list[str]:
+    """Name the scales that a family derives from other numbers, where a model's are others."""
+    found, width, scale = [], model["hidden_size"], model.get("attention_scale")
+    if family.scaled_embeddings and not math.isclose(model.get("embedding_multiplier", 1.0), width**0.5):
+        found.append(f"model.embedding_multiplier is {model.get('embedding_multiplier', 1.0)}, {family.model_type} has {width**0.5!r}")
+    if family.inverse_squares and scale and not math.isclose(scale**-2, round(scale**-2), rel_tol=1e-9):
+        found.append(f"model.attention_scale is {scale}, {family.model_type} has 1 / root of a whole number")
+    return found

@@ -16,7 +16,7 @@ from codemix_megatron.megatron.switches import is_left_out
 from codemix_megatron.model.config import transformer_config
 from codemix_megatron.model.initial import initialize_weights
 from codemix_megatron.model.layers import layer_and_norm
-from codemix_megatron.model.rotary import scaled_frequencies
+from codemix_megatron.model.rotary import frequencies
 from codemix_megatron.recipe.schema import Model, Recipe
 from codemix_megatron.recipe.transfer import width_multiple
 
@@ -31,7 +31,7 @@ def build_model(recipe: Recipe, vocab_size: int, device: torch.device) -> list[t
     config = transformer_config(recipe, device)
     stages = recipe.parallel.virtual_pipeline
     chunks = [build_chunk(recipe, config, vocab_size, device, stage if stages > 1 else None) for stage in range(stages)]
-    initialize_weights(chunks, recipe.seed, recipe.model.init_std, recipe.model.num_layers, width_multiple(recipe))
+    initialize_weights(chunks, recipe.seed, recipe.model, width_multiple(recipe))
     if recipe.model.precision == "bf16":
         chunks = [Float16Module(config, chunk) for chunk in chunks]
     return chunks
@@ -48,9 +48,7 @@ def build_chunk(recipe: Recipe, config: TransformerConfig, vocab_size: int, devi
         chunk = new_chunk(recipe, config, vocab_size, device, stage)
     chunk.z_loss = recipe.optimizer.z_loss
     scale_embeddings_and_logits(chunk, recipe.model)
-    if recipe.model.rope_scaling:
-        unscaled, scaling = chunk.rotary_pos_emb.inv_freq, recipe.model.rope_scaling
-        chunk.rotary_pos_emb.inv_freq = scaled_frequencies(unscaled, scaling, recipe.model.rope_base)
+    chunk.rotary_pos_emb.inv_freq = frequencies(chunk.rotary_pos_emb.inv_freq, recipe.model)
     if is_active("embedding gradients"):
         share_gradients(chunk)
     return chunk.to(device)
@@ -96,9 +94,11 @@ def wide_norms_asked_for(config: TransformerConfig, model: Model) -> Iterator[No
 def scale_embeddings_and_logits(chunk: Any, model: Model) -> None:
     """Multiply what comes from the embedding and what goes into the output layer by constants, as Granite's and Cohere's models do.
 
-    Scaling what goes into the output layer scales the logits, at a fraction of their size.
+    And squeeze logits below a cap, as Gemma 2 does. Scaling what goes into the output layer scales the logits, at a fraction of their size.
     """
     if chunk.pre_process and model.embedding_multiplier != 1:
         chunk.embedding.register_forward_hook(lambda module, given, embedded: embedded * model.embedding_multiplier)
     if chunk.post_process and model.logit_scale != 1:
         chunk.output_layer.register_forward_pre_hook(lambda module, given: (given[0] * model.logit_scale, *given[1:]))
+    if chunk.post_process and (cap := model.logit_softcap) is not None:
+        chunk.output_layer.register_forward_hook(lambda module, given, out: (cap * torch.tanh(out[0] / cap), *out[1:]))

@@ -49,10 +49,13 @@ def require_engines(recipe: Recipe, device: torch.device) -> None:
     if model.num_experts is not None and not is_here(WITH_EXPERTS):
         raise RecipeError(f"model.num_experts: experts are computed with megatron-core{WITH_EXPERTS}, {megatron_version()} is installed")
     local_only = {
-        "norm_position": model.norm_position == "after",
+        "norm_position": model.norm_position != "before",
+        "zero_centered_norm": model.zero_centered_norm,
+        "attention_softcap": model.attention_softcap is not None,
+        "window_rope_base": model.window_rope_base is not None,
         "qk_norm_width": model.qk_norm_width == "all",
         "normalization": model.normalization == "layernorm_with_bias",
-        "activation": model.activation == "gelu",
+        "activation": model.activation != "swiglu",
         "linear_bias": model.linear_bias,
         "num_experts": model.num_experts is not None,
     }
@@ -60,6 +63,10 @@ def require_engines(recipe: Recipe, device: torch.device) -> None:
         raise RecipeError(
             f"model.{asked[0]}: {getattr(model, asked[0])} is computed by torch's layers only, not by Transformer Engine's; set"
             " CODEMIX_WITHOUT=transformer_engine"
+        )
+    if device.type == "cuda" and recipe.sequences.attention_within_documents and model.attention_softcap is not None:
+        raise RecipeError(
+            "sequences.attention_within_documents: no kernel keeps documents apart with model.attention_softcap; set it to false"
         )
     if transformer_engine and recipe.sequences.attention_within_documents and model.precision != "bf16":
         raise RecipeError(
@@ -147,7 +154,7 @@ def transformer_config(recipe: Recipe, device: torch.device) -> TransformerConfi
         ffn_hidden_size=model.ffn_size,
         normalization="RMSNorm" if model.normalization == "rmsnorm" else "LayerNorm",
         layernorm_epsilon=model.normalization_epsilon,
-        gated_linear_unit=model.activation == "swiglu",
+        gated_linear_unit=model.activation != "gelu",
         activation_func=torch.nn.functional.silu if model.activation == "swiglu" else gelu,
         # A module of ours, see activation.py; this is Megatron's name for any module there.
         use_te_activation_func=model.activation == "swiglu" and not transformer_engine and not is_left_out("SwiGLU"),

@@ -9,6 +9,7 @@ import torch
 from megatron.core.dist_checkpointing.mapping import ShardedTensor, ShardedTensorFactory
 
 from codemix_megatron.errors import CheckpointError
+from codemix_megatron.recipe.schema import Model
 from codemix_megatron.recipe.transfer import is_embedding, is_final_norm
 
 __all__ = ["initialize_weights", "sharded_tensors"]
@@ -31,14 +32,14 @@ def sharded_tensors(model_chunks) -> list[ShardedTensor]:
 
 
 @torch.no_grad()
-def initialize_weights(model_chunks, seed: int, std: float, num_layers: int, width_multiple: float = 1.0) -> None:
-    """Fill every parameter: norms with 1, biases with 0, matrices with N(0, std).
+def initialize_weights(model_chunks, seed: int, model: Model, width_multiple: float = 1.0) -> None:
+    """Fill every parameter: norms with what multiplies by 1, biases with 0, matrices with N(0, init_std).
 
     Matrices that write to the residual get std/sqrt(2 layers). For `width_multiple` see recipe/transfer.py.
     """
     shards = sharded_tensors(model_chunks)
     with ThreadPoolExecutor(max(1, min(torch.get_num_threads(), len(shards)))) as threads:  # each draws from a stream of its own
-        list(threads.map(partial(fill, seed=seed, std=std, num_layers=num_layers, width_multiple=width_multiple), shards))
+        list(threads.map(partial(fill, seed=seed, model=model, width_multiple=width_multiple), shards))
     filled = sum(shard.data.numel() for shard in shards)
     wanted = sum(p.numel() for chunk in model_chunks for p in chunk.parameters())
     if filled != wanted:
@@ -46,17 +47,17 @@ def initialize_weights(model_chunks, seed: int, std: float, num_layers: int, wid
 
 
 @torch.no_grad()
-def fill(shard: ShardedTensor, seed: int, std: float, num_layers: int, width_multiple: float) -> None:
+def fill(shard: ShardedTensor, seed: int, model: Model, width_multiple: float) -> None:
     """Fill one parameter."""
     if is_final_norm(shard.key):
-        shard.data.fill_(1.0 / width_multiple)
+        shard.data.fill_(1.0 / width_multiple - model.zero_centered_norm)
     elif shard.key.endswith(("norm.weight", "layer_norm_weight")):
-        shard.data.fill_(1.0)
+        shard.data.fill_(1.0 - model.zero_centered_norm)
     elif shard.key.endswith((".bias", "layer_norm_bias")):
         shard.data.zero_()
     else:
         is_residual_writer = shard.key.endswith(("linear_proj.weight", "linear_fc2.weight"))
-        scale = std / math.sqrt(2 * num_layers) if is_residual_writer else std
+        scale = model.init_std / math.sqrt(2 * model.num_layers) if is_residual_writer else model.init_std
         if not is_embedding(shard.key):
             scale /= math.sqrt(width_multiple)
         shard.data.copy_(own_part(shard, seed) * scale)

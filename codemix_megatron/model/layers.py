@@ -19,9 +19,11 @@ from megatron.core.transformer.utils import is_layer_window_attention
 from codemix_megatron.megatron.activation import SwiGLU
 from codemix_megatron.megatron.root_mean_square import normalize
 from codemix_megatron.megatron.switches import is_left_out
+from codemix_megatron.model.capped_attention import capped_attention
 from codemix_megatron.model.document_attention import attend_within_documents, transformer_engine_attention
 from codemix_megatron.model.parallel_block import ParallelLayer
 from codemix_megatron.model.residual import ResidualAdd
+from codemix_megatron.model.two_rotations import TwoRotations
 from codemix_megatron.model.wide_norm import KeyNorm, QueryNorm
 from codemix_megatron.parallel.device import active_engines
 from codemix_megatron.recipe.schema import Model
@@ -35,9 +37,11 @@ KEYS_OF_NORMS = {"input_layernorm.": "self_attention.linear_qkv.layer_norm_", "p
 class FlashAttention(MegatronModule):
     """Causal core attention through torch's scaled_dot_product_attention; scores are never materialised."""
 
-    def __init__(self, config, layer_number, attn_mask_type, attention_type, softmax_scale=None, cp_comm_type=None, pg_collection=None):
+    def __init__(
+        self, config, layer_number, attn_mask_type, attention_type, softmax_scale=None, cp_comm_type=None, pg_collection=None, softcap=None
+    ):
         super().__init__(config=config)
-        self.softmax_scale = softmax_scale
+        self.softmax_scale, self.softcap = softmax_scale, softcap
         self.dropout = config.attention_dropout
         is_windowed = is_layer_window_attention(config.window_size, config.window_attn_skip_freq, layer_number)
         self.window = config.window_size[0] + 1 if is_windowed else None
@@ -54,10 +58,11 @@ class FlashAttention(MegatronModule):
                 return attend_within_documents(query, key, value, packed_seq_params, dropout, self.softmax_scale, self.window)
         query, key, value = (t.permute(1, 2, 0, 3) for t in (query, key, value))
         mask = attention_mask if self.window is None else within_window(query.size(2), self.window, attention_mask, query.device)
-        options = {"is_causal": True} if mask is None else {"attn_mask": mask}
-        options |= {"dropout_p": dropout, "enable_gqa": query.size(1) != key.size(1)}
         with self.tensor_parallel_rng():
-            context = torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=self.softmax_scale, **options)
+            if self.softcap is None:
+                context = attend(query, key, value, mask, self.softmax_scale, dropout)
+            else:
+                context = capped_attention(query, key, value, mask, self.softmax_scale, self.softcap, dropout)
         batch, heads, sequence, size = context.shape
         return context.permute(2, 0, 1, 3).reshape(sequence, batch, heads * size)
 
@@ -65,6 +70,13 @@ class FlashAttention(MegatronModule):
         """Draw dropout from this tensor rank's own stream: its heads are others. Under sequence parallel the whole block does."""
         is_drawing = self.training and self.dropout > 0 and not self.config.sequence_parallel
         return get_cuda_rng_tracker().fork() if is_drawing else nullcontext()
+
+
+def attend(query, key, value, mask: torch.Tensor | None, scale: float | None, dropout: float) -> torch.Tensor:
+    """Return torch's own attention; without a mask a token sees all before it."""
+    options = {"is_causal": True} if mask is None else {"attn_mask": mask}
+    options |= {"dropout_p": dropout, "enable_gqa": query.size(1) != key.size(1)}
+    return torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=scale, **options)
 
 
 def within_window(length: int, window: int, mask: torch.Tensor | None, device: torch.device) -> torch.Tensor:
@@ -84,6 +96,14 @@ class RMSNorm(torch.nn.RMSNorm):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalize over the last dimension."""
         return normalize(x, self.weight, float(self.eps or 0)) if self.is_ours else super().forward(x)
+
+
+class ZeroCenteredRMSNorm(RMSNorm):
+    """RMSNorm that multiplies by 1 + weight, all in fp32 (Gemma)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalize over the last dimension."""
+        return normalize(x.float(), 1.0 + self.weight.float(), float(self.eps or 0)).to(x.dtype)
 
 
 class LayerNorm(torch.nn.LayerNorm):
@@ -106,7 +126,8 @@ class BiasedLayerNorm(torch.nn.LayerNorm):
 def layer_and_norm(config: TransformerConfig, model: Model, device: torch.device) -> tuple[ModuleSpec, type]:
     """Return the spec of a decoder layer, and the class of the norm behind the last one."""
     on_transformer_engine = device.type == "cuda" and active_engines()["transformer_engine"]
-    norm: type = {"rmsnorm": RMSNorm, "layernorm": LayerNorm, "layernorm_with_bias": BiasedLayerNorm}[model.normalization]
+    root_mean_square = ZeroCenteredRMSNorm if model.zero_centered_norm else RMSNorm
+    norm: type = {"rmsnorm": root_mean_square, "layernorm": LayerNorm, "layernorm_with_bias": BiasedLayerNorm}[model.normalization]
     if on_transformer_engine:
         layer, norm = transformer_engine_layer(model, norm)
     else:
@@ -119,9 +140,9 @@ def layer_and_norm(config: TransformerConfig, model: Model, device: torch.device
 
 
 def change_residuals(layer: ModuleSpec, config: TransformerConfig, model: Model, norm: type) -> None:
-    """Have a layer's two additions to the residual stream scaled, or normed there instead of before."""
-    is_after = model.norm_position == "after"
-    if is_after:
+    """Have a layer's two additions to the residual stream scaled, or normed there instead of before, or as well."""
+    is_after = model.norm_position in ("after", "both")
+    if model.norm_position == "after":
         layer.submodules.input_layernorm = layer.submodules.pre_mlp_layernorm = IdentityOp
     if is_after or model.residual_multiplier != 1:
         options = {"config": config, "norm": norm if is_after else None, "multiplier": model.residual_multiplier}
@@ -134,13 +155,19 @@ def local_layer(model: Model, norm: type) -> ModuleSpec:
     activation = SwiGLU if model.activation == "swiglu" and not is_left_out("SwiGLU") else None
     linears = {"linear_fc1": ColumnParallelLinear, "linear_fc2": RowParallelLinear}
     attention = SelfAttentionSubmodules(
-        linear_qkv=ColumnParallelLinear, core_attention=ModuleSpec(module=FlashAttention), linear_proj=RowParallelLinear
+        linear_qkv=ColumnParallelLinear,
+        core_attention=ModuleSpec(module=FlashAttention, params={"softcap": model.attention_softcap}),
+        linear_proj=RowParallelLinear,
     )
     if model.qk_norm:
         attention.q_layernorm, attention.k_layernorm = (norm, norm) if model.qk_norm_width == "head" else (QueryNorm, KeyNorm)
+    options: dict[str, Any] = {"attn_mask_type": AttnMaskType.causal}
+    module: type = SelfAttention
+    if model.window_rope_base is not None:
+        module, options = TwoRotations, {**options, "model": model}
     parts = TransformerLayerSubmodules(
         input_layernorm=norm,
-        self_attention=ModuleSpec(module=SelfAttention, params={"attn_mask_type": AttnMaskType.causal}, submodules=attention),
+        self_attention=ModuleSpec(module=module, params=options, submodules=attention),
         self_attn_bda=get_bias_dropout_add,
         pre_mlp_layernorm=norm,
         mlp=experts_of(model, activation) if model.num_experts else mlp_of(MLPSubmodules(**linears, activation_func=activation)),

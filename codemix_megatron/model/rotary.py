@@ -1,4 +1,4 @@
-"""Stretched rotary frequencies; megatron-core has Llama 3's with one set of factors only."""
+"""Stretched rotary frequencies, and those of layers that rotate by another base; megatron-core has Llama 3's with one set of factors only."""
 
 import math
 
@@ -6,7 +6,19 @@ import torch
 
 from codemix_megatron.recipe.schema import Model, RopeScaling
 
-__all__ = ["attention_scale", "rotary_magnitude", "scaled_frequencies"]
+__all__ = ["attention_scale", "frequencies", "rotary_magnitude", "scaled_frequencies"]
+
+
+def frequencies(plain: torch.Tensor, model: Model) -> torch.Tensor:
+    """Return a model's inverse frequencies of `plain` ones, [head size / 2]; with two bases, those of layers with a window behind the others'.
+
+    See two_rotations.py for how a layer takes its own.
+    """
+    scaled = scaled_frequencies(plain, model.rope_scaling, model.rope_base) if model.rope_scaling else plain
+    if model.window_rope_base is None:
+        return scaled
+    channels = torch.arange(0, 2 * len(plain), 2, dtype=torch.float32, device=plain.device)
+    return torch.cat([scaled, 1.0 / model.window_rope_base ** (channels / (2 * len(plain)))])
 
 
 def scaled_frequencies(frequencies: torch.Tensor, scaling: RopeScaling, base: float) -> torch.Tensor:

@@ -32,7 +32,7 @@ def layer_matrices(model: Model, mlps: int | None = None) -> int:
 def layer_vectors(model: Model) -> int:
     """Return the numbers of one layer that are in no matrix: norms, biases."""
     heads = model.num_attention_heads + 2 * model.query_groups
-    norms = (1 if model.block == "parallel" else 2) * norm_vector(model)
+    norms = (1 if model.block == "parallel" else 4 if model.norm_position == "both" else 2) * norm_vector(model)
     if model.qk_norm:
         normed = 2 if model.qk_norm_width == "head" else model.num_attention_heads + model.query_groups
         norms += normed * model.head_size

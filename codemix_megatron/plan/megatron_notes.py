@@ -56,6 +56,9 @@ def unknown_there(model: Model) -> dict[str, str]:
         "embedding_multiplier": "multiplier of embeddings",
         "residual_multiplier": "multiplier of residuals",
         "attention_scale": "scale of attention's scores",
+        "attention_softcap": "soft cap of attention's scores",
+        "logit_softcap": "soft cap of logits",
+        "window_rope_base": "rotary base of its own in layers with a window",
         "norm_position": "norm behind attention and MLP",
         "qk_norm_width": "norm over all queries and keys",
     }
@@ -69,6 +72,8 @@ def model_notes(recipe: Recipe, phase: PhasePlan) -> list[str]:
         notes.append(f"Megatron cuts documents at the ends of sequences; the recipe's packing {recipe.sequences.packing} is not there.")
     if recipe.model.block == "parallel":
         notes.append("Megatron-LM has no parallel block: it would train attention and MLP one after the other, which is ANOTHER MODEL.")
+    if recipe.model.activation == "geglu":
+        notes.append("Megatron-LM has no flag for GeGLU; the recipe's MLP has a gate: ANOTHER MODEL.")
     if recipe.model.activation == "gelu":
         notes.append("Megatron-LM's GELU is the tanh form only with --bias-gelu-fusion, its default; the recipe's is always.")
     if recipe.model.normalization == "layernorm":

@@ -109,7 +109,7 @@ class StageArithmetic:
         if model.num_experts:  # each token's copies for its experts, and what they give; probabilities and choice of all experts
             split += 2 * model.mlps_per_token * model.hidden_size + 4 * model.num_experts
         if model.block == "sequential":
-            return 4 * self.residual + split / self.parallel.tensor
+            return (6 if model.norm_position == "both" else 4) * self.residual + split / self.parallel.tensor
         # The parallel block gathers its one norm's output once for all products.
         return self.residual + model.hidden_size + split / self.parallel.tensor
 

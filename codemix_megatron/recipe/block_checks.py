@@ -6,7 +6,18 @@ from codemix_megatron.recipe.schema import Model, RopeScaling
 
 __all__ = ["block_faults"]
 
-SCALES = ("rope_base", "normalization_epsilon", "init_std", "logit_scale", "embedding_multiplier", "residual_multiplier", "attention_scale")
+SCALES = (
+    "rope_base",
+    "window_rope_base",
+    "normalization_epsilon",
+    "init_std",
+    "logit_scale",
+    "embedding_multiplier",
+    "residual_multiplier",
+    "attention_scale",
+    "attention_softcap",
+    "logit_softcap",
+)
 # Keys of rope_scaling beside its factor: those a kind must have, those it may have.
 NEEDED = {
     "linear": (),
@@ -27,7 +38,9 @@ def block_faults(model: Model) -> list[str]:
         faults += parallel_faults(model)
     if model.qk_norm_width == "all" and not model.qk_norm:
         faults.append("model.qk_norm_width: all, but there is no qk_norm; set qk_norm: true or leave it out")
-    return faults + interval_faults(model) + rope_scaling_faults(model.rope_scaling)
+    if model.zero_centered_norm and model.normalization != "rmsnorm":
+        faults.append(f"model.zero_centered_norm: not there with normalization {model.normalization}; set one of the two back")
+    return faults + interval_faults(model) + window_rope_faults(model) + rope_scaling_faults(model.rope_scaling)
 
 
 def parallel_faults(model: Model) -> list[str]:
@@ -35,7 +48,7 @@ def parallel_faults(model: Model) -> list[str]:
     there = {
         "qkv_bias": model.qkv_bias,
         "linear_bias": model.linear_bias,
-        "norm_position": model.norm_position == "after",
+        "norm_position": model.norm_position != "before",
         "residual_multiplier": model.residual_multiplier != 1,
     }
     return [f"model.{key}: not there in a parallel block; set one of the two back" for key, is_asked in there.items() if is_asked]
@@ -52,6 +65,19 @@ def interval_faults(model: Model) -> list[str]:
         faults.append("model.full_attention_interval: no layer has a window; set sliding_window or leave it out")
     if model.no_rope_interval and model.rope_scaling and model.rope_scaling.kind == "yarn":
         faults.append("model.no_rope_interval: yarn changes attention in every layer; leave one of the two out")
+    return faults
+
+
+def window_rope_faults(model: Model) -> list[str]:
+    """Check that layers may rotate by two bases."""
+    if model.window_rope_base is None:
+        return []
+    where, scaling = "model.window_rope_base", model.rope_scaling
+    faults = [] if model.sliding_window else [f"{where}: no layer has a window; set sliding_window or leave it out"]
+    if model.rotary_interleaved:
+        faults.append(f"{where}: not there with rotary_interleaved; set one of the two back")
+    if scaling is not None and scaling.kind == "yarn":
+        faults.append(f"{where}: yarn changes attention in every layer; leave one of the two out")
     return faults
 
 

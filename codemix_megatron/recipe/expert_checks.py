@@ -23,9 +23,9 @@ def expert_faults(model: Model) -> list[str]:
         faults.append(f"model.expert_balance: found {model.expert_balance}, must be at least 0")
     other = {
         "block": model.block == "parallel",
-        "activation": model.activation == "gelu",
+        "activation": model.activation != "swiglu",
         "linear_bias": model.linear_bias,
-        "norm_position": model.norm_position == "after",
+        "norm_position": model.norm_position != "before",
         "fp8": model.fp8 != "off",
     }
     return faults + [f"model.{key}: not there with num_experts; set one of the two back" for key, is_asked in other.items() if is_asked]

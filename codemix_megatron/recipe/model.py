@@ -42,10 +42,14 @@ class Model:
     normalization: Literal["rmsnorm", "layernorm", "layernorm_with_bias"] = option(
         "norm of layers and output; layernorm has a weight and no bias", "rmsnorm"
     )
-    activation: Literal["swiglu", "gelu"] = option("of the MLP: SwiGLU, or GELU by its tanh form with one matrix before it", "swiglu")
+    zero_centered_norm: bool = option("norms multiply by 1 + weight (Gemma)", False)
+    activation: Literal["swiglu", "geglu", "gelu"] = option(
+        "of the MLP: SwiGLU; GeGLU, which has GELU by its tanh form in place of SiLU (Gemma); or that GELU with one matrix before it",
+        "swiglu",
+    )
     linear_bias: bool = option("biases on all matrices of attention and MLP (StarCoder2, Granite Code)", False)
-    norm_position: Literal["before", "after"] = option(
-        "norm of what goes into attention and MLP, or of what comes out of them (OLMo 2: x + norm(attention(x)))", "before"
+    norm_position: Literal["before", "after", "both"] = option(
+        "norm of what goes into attention and MLP, of what comes out of them (OLMo 2: x + norm(attention(x))), or of both (Gemma)", "before"
     )
     qkv_bias: bool = option("biases on query, key and value (Qwen2)", False)
     qk_norm: bool = option("norm on each head of query and key (Qwen3)", False)
@@ -76,7 +80,15 @@ class Model:
     attention_scale: float | None = option(
         "scores of attention are multiplied by this (Granite); default: 1 / root of the head's width", None
     )
+    attention_softcap: float | None = option(
+        "scores of attention are squeezed below this by its tanh (Gemma 2); default: as they are", None
+    )
+    logit_softcap: float | None = option("logits are squeezed below this by its tanh (Gemma 2); default: as they are", None)
     rope_base: float = option("base of the rotary frequencies", 10000.0)
+    window_rope_base: float | None = option(
+        "base of the rotary frequencies in layers with a sliding window, which rope_scaling leaves alone (Gemma 3); default: as in all",
+        None,
+    )
     rotary_interleaved: bool = option("rotate neighbouring channels (Cohere, GPT-J) instead of halves (Llama)", False)
     rope_scaling: RopeScaling | None = option("stretched rotary frequencies (Llama 3.1)", None)
     normalization_epsilon: float = option("epsilon of the norms", 1e-5)
@@ -110,6 +122,11 @@ class Model:
         """Width of one attention head."""
         return self.head_dim or self.hidden_size // self.num_attention_heads
 
+    def has_window(self, layer_number: int) -> bool:
+        """Say whether a layer, counted from 1, has a sliding window, be it longer than a sequence."""
+        every = self.full_attention_interval
+        return self.sliding_window is not None and not (every and layer_number % every == 0)
+
     @property
     def mlps_per_token(self) -> int:
         """MLPs that each token goes through: one, or its experts."""
@@ -118,7 +135,7 @@ class Model:
     @property
     def first_matrices(self) -> int:
         """Matrices into the MLP: gate and up, or one."""
-        return 2 if self.activation == "swiglu" else 1
+        return 1 if self.activation == "gelu" else 2
 
     def ids(self, tokenizer_ids: int) -> int:
         """Return the ids the embedding has for a tokenizer of so many."""

@@ -20,6 +20,10 @@ RELATIVES = {"qkv_bias": True, "qk_norm": True, "head_dim": 32, "sliding_window"
 # What comes out of attention and MLP normed and scaled, queries and keys normed over the heads of all ranks, layers of two kinds.
 OUTPUT_NORMED = {"norm_position": "after", "qk_norm": True, "qk_norm_width": "all", "sliding_window": 8, "full_attention_interval": 2,
                  "no_rope_interval": 4, "embedding_multiplier": 2.0, "residual_multiplier": 0.5, "attention_scale": 0.3}  # fmt: skip
+# Normed on both sides of attention and MLP, layers with a window rotating by another base, scores and logits below a cap.
+BOTH_NORMED = {"norm_position": "both", "zero_centered_norm": True, "activation": "geglu", "qk_norm": True, "sliding_window": 8,
+               "full_attention_interval": 2, "rope_base": 1e6, "window_rope_base": 1e4, "embedding_multiplier": 8.0, "attention_softcap": 5.0,
+               "logit_softcap": 8.0}  # fmt: skip
 BIASED = {"linear_bias": True, "activation": "gelu", "normalization": "layernorm_with_bias"}
 EXPERTS = {"num_experts": 4, "experts_per_token": 2, "expert_balance": 0.1, "qk_norm": True}
 BLOCKS = {
@@ -27,6 +31,7 @@ BLOCKS = {
     "parallel": PAPER,
     "relatives'": RELATIVES,
     "output-normed": OUTPUT_NORMED,
+    "both-normed": BOTH_NORMED,
     "biased": BIASED,
     "experts'": EXPERTS,
 }
@@ -41,7 +46,15 @@ LAYOUTS = {
     "tensor 2, recomputed layers": {"tensor": 2, "sequence_parallel": True, "recompute": "full"},
 }
 # Norms of 4.6 after a step of 0.01: the third step of the relatives is steep enough to blow up rounding a thousandfold.
-NORM_TOLERANCE = {"sequential": 1e-4, "parallel": 1e-4, "relatives'": 1e-3, "output-normed": 1e-4, "biased": 1e-4, "experts'": 1e-4}
+NORM_TOLERANCE = {
+    "sequential": 1e-4,
+    "parallel": 1e-4,
+    "relatives'": 1e-3,
+    "output-normed": 1e-4,
+    "both-normed": 1e-4,
+    "biased": 1e-4,
+    "experts'": 1e-4,
+}
 LAYOUTS_OF_RELATIVES = ("tensor 2", "tensor 2, sequence parallel", "pipeline 2 x virtual 2")
 LAYOUTS_OF_EXPERTS = ("tensor 2, sequence parallel", "pipeline 2 x virtual 2", "data 2, overlapped", "tensor 2, recomputed layers")
 

@@ -38,7 +38,7 @@ for name, model in json.loads(sys.argv[2]).items():
         config = transformer_config(recipe, torch.device(device))
         config.use_cpu_initialization, config.gradient_accumulation_fusion = True, False
         gpt = new_chunk(recipe, config, 256, torch.device(device), None)
-        initialize_weights([gpt], recipe.seed, 0.02, recipe.model.num_layers)
+        initialize_weights([gpt], recipe.seed, recipe.model)
         layer = gpt.decoder.layers[0]
         found[f"{name}/{device}"] = {
             "shards": sorted([s.key, list(s.global_shape), list(s.global_offset), float(s.data.double().sum())] for s in sharded_tensors([gpt])),

@@ -27,7 +27,8 @@ OTHER = {  # another value of each key
     "ffn_hidden_size": 320, "block": "parallel", "normalization": "layernorm", "qkv_bias": True, "qk_norm": True, "sliding_window": 16,
     "activation": "gelu", "linear_bias": True,
     "norm_position": "after", "qk_norm_width": "all", "full_attention_interval": 2, "no_rope_interval": 2, "embedding_multiplier": 12.0,
-    "residual_multiplier": 0.2, "attention_scale": 0.1,
+    "residual_multiplier": 0.2, "attention_scale": 0.1, "zero_centered_norm": True, "attention_softcap": 50.0, "logit_softcap": 30.0,
+    "window_rope_base": 1e5,
     "tie_embeddings": False, "logit_scale": 0.5, "rope_base": 5e5, "rotary_interleaved": True,
     "rope_scaling": RopeScaling(kind="linear", factor=2.0), "normalization_epsilon": 1e-6, "init_std": 0.01, "dropout": 0.1,
     "num_experts": 4, "experts_per_token": 3, "normalize_experts": True, "expert_balance": 0.1,
@@ -38,9 +39,11 @@ SILENT = {
     "cost": dict.fromkeys(
         ("logit_scale", "embedding_multiplier", "residual_multiplier", "attention_scale", "norm_position", "no_rope_interval"), NO_COST
     )
+    | dict.fromkeys(("zero_centered_norm", "logit_softcap", "window_rope_base"), NO_COST)
     | dict.fromkeys(("rope_base", "rotary_interleaved", "rope_scaling", "normalization_epsilon", "init_std", "normalization"), NO_COST)
     | {
         "normalize_experts": NO_COST,
+        "attention_softcap": "scores of one layer, which are in memory then, are not counted: a lower bound",
         "expert_balance": NO_COST,
         "sliding_window": "attention is counted as if it saw all: an upper bound",
         "full_attention_interval": "attention is counted as if it saw all: an upper bound",
@@ -56,7 +59,8 @@ SILENT = {
 WITH_EXPERTS = {"num_experts": 8, "experts_per_token": 2, "qk_norm": True}
 EXPERT_KEYS = ("num_experts", "experts_per_token", "normalize_experts", "expert_balance")
 NEEDS = {key: {needed: value for needed, value in WITH_EXPERTS.items() if needed != key} for key in EXPERT_KEYS}
-NEEDS |= {"qk_norm_width": {"qk_norm": True}, "full_attention_interval": {"sliding_window": 16}}
+NEEDS |= {"qk_norm_width": {"qk_norm": True}, "full_attention_interval": {"sliding_window": 16},
+          "window_rope_base": {"sliding_window": 16}}  # fmt: skip
 BY_PROPERTY = {"num_query_groups": "query_groups", "head_dim": "head_size", "ffn_hidden_size": "ffn_size",
                "vocab_size": "padded_vocab_size", "vocab_padding_multiple": "padded_vocab_size"}  # fmt: skip
 

@@ -1,0 +1,155 @@
+"""How positions rotate: config.json's keys, old and new <-> the recipe's. Needs neither torch nor transformers."""
+
+import json
+import math
+from typing import Any
+
+from codemix_megatron.families.family import Family
+from codemix_megatron.families.layer_kinds import FULL, WINDOWED
+
+__all__ = ["is_number", "read_rope", "rope_of_model"]
+
+# Recipe's key in rope_scaling, Hugging Face's key; by kind.
+ROPE_SCALING = {
+    "linear": {"factor": "factor"},
+    "yarn": {"factor": "factor", "original_sequence_length": "original_max_position_embeddings"},
+    "llama3": {
+        "factor": "factor",
+        "low_frequency_factor": "low_freq_factor",
+        "high_frequency_factor": "high_freq_factor",
+        "original_sequence_length": "original_max_position_embeddings",
+    },
+}
+
+# Those that may be left out.
+OPTIONAL_SCALING = {
+    "yarn": {"fast_rotations": "beta_fast", "slow_rotations": "beta_slow", "attention_factor": "attention_factor"},
+}
+
+
+def is_number(value) -> bool:
+    """Say whether a value of JSON is a finite number above 0; JSON knows true and NaN."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def read_rope(config: dict, family: Family, faults: list[str]) -> dict:
+    """Return the keys of the model block that say how positions rotate."""
+    if family.window_rope_base is not None:
+        return read_two_ropes(config, family, faults)
+    base, scaling = read_base_and_scaling(rope_of_all_layers(config, family, faults), family, faults)
+    return {"rope_base": base, "rope_scaling": scaling}
+
+
+def read_two_ropes(config: dict, family: Family, faults: list[str]) -> dict:
+    """Return both bases of a family whose layers with a window have their own; config.json has two ways to write them, too."""
+    blocks = config.get("rope_parameters")
+    blocks = {FULL: {}, WINDOWED: {}} if blocks is None else blocks
+    if not isinstance(blocks, dict) or not all(isinstance(blocks.get(kind, {}), dict) for kind in (FULL, WINDOWED)):
+        faults.append(f"rope_parameters {blocks!r} has not a mapping for {FULL} and one for {WINDOWED}")
+        return {}
+    whole, near = (blocks.get(kind) or {} for kind in (FULL, WINDOWED))
+    base, scaling = read_base_and_scaling({**config, "rope_parameters": whole or None}, family, faults)
+    if (kind := near.get("rope_type", "default")) != "default":
+        faults.append(f"rotary scaling {kind!r} of {WINDOWED}; only default can be read")
+    own: Any = near.get("rope_theta", config.get("rope_local_base_freq", family.window_rope_base))
+    if not is_number(own):
+        faults.append(f"rope_theta {own!r} of {WINDOWED} is not a number above 0")
+        return {}
+    return {"rope_base": base, "rope_scaling": scaling, "window_rope_base": float(own)}
+
+
+def read_base_and_scaling(config: dict, family: Family, faults: list[str]) -> tuple[float, dict | None]:
+    """Return base and scaling of the rotary frequencies; config.json has three ways to write them."""
+    rope = rope_block(config, faults)
+    kind = rope.get("rope_type") or rope.get("type") or "default"
+    base = next(said for said in (rope.get("rope_theta"), config.get("rope_theta"), family.rope_base) if said is not None)
+    if not is_number(base):
+        faults.append(f"rope_theta {base!r} is not a number above 0")
+        base = family.rope_base
+    if rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)) != 1.0:
+        faults.append("partial_rotary_factor; only rotary positions over whole heads can be read")
+    if kind == "default":
+        return float(base), None
+    if not isinstance(kind, str) or kind not in ROPE_SCALING:
+        faults.append(f"rotary scaling {kind!r}; only default, {', '.join(ROPE_SCALING)} can be read")
+        return float(base), None
+    if not family.scaled_rope:
+        faults.append(f"rotary scaling {kind!r}; only default can be read of {family.model_type}")
+        return float(base), None
+    refuse_two_contexts(config, rope, kind, faults)
+    return float(base), read_scaling(rope, kind, faults)
+
+
+def refuse_two_contexts(config: dict, rope: dict, kind: str, faults: list[str]) -> None:
+    """Name a first context that stands beside the scaling and is another: transformers 5 takes that one, transformers 4 the scaling's."""
+    name = "original_max_position_embeddings"
+    beside = config.get(name)
+    if beside is not None and name in ROPE_SCALING[kind].values() and beside != rope.get(name):
+        faults.append(f"{name} {beside!r} beside {rope.get(name)!r} in the rotary scaling; keep the one that is right")
+
+
+def read_scaling(rope: dict, kind: str, faults: list[str]) -> dict:
+    """Return the recipe's rope_scaling of one kind."""
+    optional = {ours: theirs for ours, theirs in OPTIONAL_SCALING.get(kind, {}).items() if rope.get(theirs) is not None}
+    for name in (*ROPE_SCALING[kind].values(), *optional.values()):
+        if name not in rope:
+            faults.append(f"rotary scaling {kind}: {name} is missing")
+        elif not is_number(rope[name]):
+            faults.append(f"rotary scaling {kind}: {name} {rope[name]!r} is not a number above 0")
+    if kind == "yarn" and rope.get("truncate", True) is not True:
+        faults.append(f"rotary scaling yarn: truncate {rope['truncate']!r}; only a ramp between whole channels can be read")
+    scaling = {"kind": kind} | {ours: rope.get(theirs) for ours, theirs in (ROPE_SCALING[kind] | optional).items()}
+    if not faults and kind == "yarn" and "attention_factor" not in optional and rope.get("mscale") and rope.get("mscale_all_dim"):
+        scaling["attention_factor"] = yarn_magnitude(rope, "mscale") / yarn_magnitude(rope, "mscale_all_dim")
+    return scaling
+
+
+def yarn_magnitude(rope: dict, name: str) -> float:
+    """Return how DeepSeek's two keys of YaRN scale attention."""
+    return 1.0 if rope["factor"] <= 1 else 0.1 * rope[name] * math.log(rope["factor"]) + 1.0
+
+
+def rope_of_all_layers(config: dict, family: Family, faults: list[str]) -> dict:
+    """Return config.json with one block of rotary parameters, where a family has one for each kind of layer and they are alike."""
+    blocks = config.get("rope_parameters")
+    if not family.rope_by_layer_type or not isinstance(blocks, dict) or not any(isinstance(block, dict) for block in blocks.values()):
+        return config
+    different = {json.dumps(block, sort_keys=True) for block in blocks.values()}
+    if len(different) > 1:
+        faults.append("rope_parameters: layers of different kinds rotate differently; only one way for all can be read")
+    return config | {"rope_parameters": next(iter(blocks.values()))}
+
+
+def rope_block(config: dict, faults: list[str]) -> dict:
+    """Return the mapping that says how positions rotate; two that say different things are a fault."""
+    found = {key: config[key] for key in ("rope_parameters", "rope_scaling") if config.get(key) is not None}
+    faults += [f"{key} {value!r} is not a mapping" for key, value in found.items() if not isinstance(value, dict)]
+    blocks = [value for value in found.values() if isinstance(value, dict)]
+    if len(blocks) == 2 and differing_rope(config, *blocks):
+        faults.append("rope_parameters and rope_scaling say different things; keep the one that is right")
+    return blocks[0] if blocks else {}
+
+
+def differing_rope(config: dict, parameters: dict, scaling: dict) -> bool:
+    """Say whether the new and the old way of writing rotary frequencies contradict each other."""
+    new, old = ({**block, "rope_type": block.get("rope_type") or block.get("type")} for block in (parameters, scaling))
+    old.setdefault("rope_theta", config.get("rope_theta", new.get("rope_theta")))
+    return any(new[key] != old[key] for key in (new.keys() & old.keys()) - {"type"})
+
+
+def rope_of_model(family: Family, model: dict) -> dict:
+    """Return config.json's keys for how positions rotate, in every way that readers look for."""
+    rope: dict = {"rope_type": "default"}
+    if scaling := model["rope_scaling"]:
+        names = ROPE_SCALING[scaling["kind"]] | OPTIONAL_SCALING.get(scaling["kind"], {})
+        rope = {"rope_type": scaling["kind"]} | {theirs: scaling[ours] for ours, theirs in names.items() if scaling.get(ours) is not None}
+    parameters = {**rope, "rope_theta": model["rope_base"]}
+    if family.rope_by_layer_type:
+        parameters = {kind: dict(parameters) for kind in (FULL, WINDOWED)}
+    # What readers before transformers 5 look at; without it they take base 10000 and no scaling, in silence.
+    older = {"rope_theta": model["rope_base"], "rope_scaling": rope if scaling else None}
+    if family.window_rope_base is not None:
+        own = model["window_rope_base"] or model["rope_base"]
+        parameters[WINDOWED] = {"rope_type": "default", "rope_theta": own}
+        older["rope_local_base_freq"] = own
+    return {"rope_parameters": parameters, **older}
