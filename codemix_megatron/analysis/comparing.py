@@ -81,7 +81,7 @@ def compare_paired_ratio(ours, theirs, denominators) -> Difference:
     differences = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
     denominators = np.asarray(denominators, dtype=np.float64)
     value, count = float(differences.sum() / denominators.sum()), len(differences)
-    if count < 2:
+    if count < 2 or not math.isfinite(value):
         return Difference(value=value, standard_error=None, low=None, high=None, items=count)
     residuals = differences - value * denominators
     error = float(math.sqrt(count / (count - 1) * (residuals**2).sum()) / denominators.sum())

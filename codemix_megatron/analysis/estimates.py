@@ -39,7 +39,7 @@ class Estimate:
 def estimate_mean(values) -> Estimate:
     """Return the mean of one value per item; the standard error is std / sqrt(items) with items - 1 degrees of freedom, as in lm-eval."""
     values = np.asarray(values, dtype=np.float64)
-    if len(values) < 2:
+    if len(values) < 2 or not np.isfinite(values.mean()):  # draws without an item that is not finite would give an interval
         return Estimate(value=float(values.mean()), standard_error=None, low=None, high=None, items=len(values))
     low, high = interval(resample_means(values))
     error = float(values.std(ddof=1) / math.sqrt(len(values)))
@@ -50,7 +50,7 @@ def estimate_ratio(numerators, denominators) -> Estimate:
     """Return sum / sum over items with the linearised standard error (Cochran, Sampling Techniques, 6.4)."""
     numerators, denominators = (np.asarray(values, dtype=np.float64) for values in (numerators, denominators))
     ratio, count = float(numerators.sum() / denominators.sum()), len(numerators)
-    if count < 2:
+    if count < 2 or not math.isfinite(ratio):
         return Estimate(value=ratio, standard_error=None, low=None, high=None, items=count)
     residuals = numerators - ratio * denominators
     error = float(math.sqrt(count / (count - 1) * (residuals**2).sum()) / denominators.sum())

@@ -1,7 +1,7 @@
 """What runs have measured, so that a column of the mixture table holds values of one kind: of the same documents or items, seen through one window."""
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +74,7 @@ def columns_of(names: list[str], rows: list[Found]) -> tuple[dict[str, list[floa
     return columns, notes
 
 
-def listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """Return some names and how many more there are."""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return ", ".join(names[:MOST_NAMES]) + more

@@ -40,6 +40,7 @@ class MixtureTable:
     size_values: np.ndarray | None = None
     phases: tuple[str, ...] = ()
     trunks: tuple[str, ...] = ()  # what each run goes on from, "" for nothing; empty where that is not known
+    in_one_file: tuple[str, ...] = ()  # runs of which one of the two files has no row
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -113,8 +114,12 @@ def read_tables(ratios, metrics) -> MixtureTable:
     if wrong := [run for run, total in zip(runs, sums, strict=True) if not abs(total - 1) <= SHARE_TOLERANCE]:
         at = runs.index(wrong[0])
         raise CorpusError(f"{ratios}: shares of run {wrong[0]} add up to {sums[at]:.3f}, not 1 ({len(wrong)} such runs)")
+    if (shares < 0).any():
+        at, which = map(int, np.argwhere(shares < 0)[0])
+        raise CorpusError(f"{ratios}: run {runs[at]} has a share of {shares[at, which]:g} of {domains[which]}; shares are at least 0")
     return MixtureTable(
         runs=runs,
+        in_one_file=tuple(sorted(ratio_rows.keys() ^ metric_rows.keys())),
         domains=[name.removeprefix("train_") for name in domains],
         shares=shares / sums[:, None],
         metrics=[name.removeprefix("metric/") for name in metric_columns],

@@ -81,6 +81,7 @@ def run(arguments) -> int:
 
 def read(arguments) -> tuple[Any, list[str], dict[str, int]]:
     """Return the table, what a reader has to know of it, and what is known of the corpora's sizes."""
+    from codemix_megatron.analysis.law_measurements import listed
     from codemix_megatron.analysis.law_runs import find_runs, table_of_runs
     from codemix_megatron.analysis.law_tables import read_tables
 
@@ -96,6 +97,8 @@ def read(arguments) -> tuple[Any, list[str], dict[str, int]]:
         if not (arguments.ratios and arguments.metrics):
             raise CodemixError("--ratios and --metrics belong together; give both")
         table = read_tables(arguments.ratios, arguments.metrics)
+        if alone := table.in_one_file:
+            notes.append(f"{len(alone)} runs are in one of the two files alone and are left out: {listed(alone)}")
     domains = table.totals().domains
     for entry in arguments.corpus_tokens or []:
         name, equals, number = entry.partition("=")

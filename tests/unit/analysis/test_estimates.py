@@ -97,3 +97,15 @@ def test_missing_tasks_are_named_in_every_mean_above_them():
     assert found["reasoning"] == (1.0, None, ["a"], ["b"])
     assert found["total"][3] == ["code", "b"]
     assert aggregate({"code": ["x"]}, {}) == {}
+
+
+def test_values_that_are_not_finite_have_no_interval():
+    """Draws without the item that is NaN gave one, and a verdict: "lower". Judge: numpy's mean is NaN."""
+    values = np.array([0.5, np.nan, *np.linspace(0, 1, 20)])
+    assert np.isnan(values.mean())
+    for found in (
+        estimate_mean(values), estimate_ratio(values, np.ones(22)), compare_paired(values, np.ones(22)),
+        compare_paired_ratio(values, np.ones(22), np.ones(22)),
+    ):  # fmt: skip
+        assert np.isnan(found.value) and (found.low, found.high, found.standard_error) == (None, None, None)
+    assert compare_paired(values, 3 + np.ones(22)).words == "not distinguishable"

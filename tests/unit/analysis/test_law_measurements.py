@@ -228,3 +228,37 @@ def test_a_run_without_any_measured_step_is_named_by_its_folder(tmp_path):
     (tmp_path / "two" / "journal.jsonl").write_text("")
     found = table_of_runs([RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")])
     assert found.table.runs == ["one"] and any("left out: two" in note for note in found.notes)
+
+
+def test_runs_in_one_of_two_tables_alone_are_named_and_negative_shares_are_refused(tmp_path, capsys):
+    words = figure_4(tmp_path)
+    with open(tmp_path / "ratios.csv", "a") as ratios:
+        ratios.write("lost,0.5,0.5\n")
+    with open(tmp_path / "metrics.csv", "a") as metrics:
+        metrics.write("other,1.0\n")
+    assert main([*words, "--kind", "quadratic"]) == 0
+    assert "2 runs are in one of the two files alone and are left out: lost, other" in capsys.readouterr().err
+    with open(tmp_path / "ratios.csv", "a") as ratios:
+        ratios.write("other,1.2,-0.2\n")
+    assert main(words) == 2 and "run other has a share of -0.2 of code; shares are at least 0" in capsys.readouterr().err
+
+
+def test_a_size_can_be_asked_for_and_only_forms_that_extrapolate_answer_beyond_those_of_the_runs(tmp_path, capsys):
+    """Loss 2 + 0.5 code + (1M / N)^0.3 without noise: at 1B what the formula says, though no run has more than 64M parameters."""
+    random = np.random.default_rng(4)
+    ratios, metrics = ["run_id,text,code,size_parameters"], ["run_id,loss"]
+    for i in range(16):
+        code, size = random.random(), 10**6 * 4 ** random.integers(4)
+        ratios.append(f"{i},{1 - code},{code},{size}")
+        metrics.append(f"{i},{2 + 0.5 * code + (1e6 / size) ** 0.3}")
+    (tmp_path / "ratios.csv").write_text("\n".join(ratios) + "\n")
+    (tmp_path / "metrics.csv").write_text("\n".join(metrics) + "\n")
+    words = ["law", "--ratios", str(tmp_path / "ratios.csv"), "--metrics", str(tmp_path / "metrics.csv"), "--objective", "loss"]
+    assert main([*words, "--kind", "chinchilla", "--explore", "0", "--at-parameters", "1B", "--json"]) == 0
+    best = json.loads(capsys.readouterr().out)["proposals"][0]
+    wanted = 2 + 0.5 * best["mixture"].get("code", 0.0) + 0.001**0.3
+    assert best["predicted"] == pytest.approx(wanted, abs=0.02)
+    assert main([*words, "--kind", "boosting", "--at-parameters", "1B"]) == 2
+    assert "boosting knows nothing of sizes beyond those of the runs" in capsys.readouterr().err
+    assert main([*words, "--kind", "quadratic", "--at-tokens", "1B"]) == 2
+    assert "--at-tokens: all runs have the same, so nothing is known of others" in capsys.readouterr().err
