@@ -31,6 +31,7 @@ __all__ = ["DECIDERS", "Finishing"]
 COPY_BYTES = 4 << 20
 MOST_DAMAGED_LISTED = 100_000
 COPIED_SIGNATURES = 1 << 15
+LINES_AT_ONCE = 1 << 15
 # What decides which documents are copies: exact ones, near ones. All decide the same.
 DECIDERS = {
     "memory": (find_duplicates, find_near_duplicates),
@@ -224,8 +225,9 @@ class Finishing:
 
     def write_languages(self, prefix: str) -> None:
         """Write the language of each training document beside the corpus, as its place in the manifest's `languages`."""
-        known = list(self.counts.by(1))
+        known, path = list(self.counts.by(1)), Path(f"{prefix}.languages.npy")
         if not known:
+            path.unlink(missing_ok=True)  # of what stood here before
             return
         num_train = int(self.counts.train[0])
         languages = np.zeros(num_train, dtype=np.uint16)
@@ -235,7 +237,7 @@ class Finishing:
             numbers = self.numbers[self.rows(number)]
             chosen = (numbers >= 0) & (numbers < num_train)
             languages[numbers[chosen]] = place[records["group"][chosen]]
-        with writing(f"{prefix}.languages.npy", "wb") as handle:
+        with writing(path, "wb") as handle:
             np.save(handle, languages)
 
     def write_loss_mask(self, prefix: str) -> dict:
@@ -271,12 +273,23 @@ class Finishing:
     def write_documents(self, prefix: str) -> None:
         """Write what each document is and where it came from beside the corpus."""
         spec = self.near_duplicates
-        write_table(prefix, self.num_written, map(self.document_lines, self.blocks()), spec.permutations if spec else None)
+        pieces = itertools.chain.from_iterable(map(self.document_lines, self.blocks()))
+        write_table(prefix, self.num_written, pieces, spec.permutations if spec else None)
 
-    def document_lines(self, block: tuple[int, np.ndarray]) -> DocumentLines:
-        """Return the rows, lines and signatures of the documents of a part that were written."""
+    def document_lines(self, block: tuple[int, np.ndarray]) -> Iterator[DocumentLines]:
+        """Yield the rows, lines and signatures of the documents of a part that were written, some at a time: a part may hold millions."""
         number, records = block
-        numbers = self.numbers[self.rows(number)]
+        places = self.folder.identities(number, self.files[number])
+        signatures = self.signatures(number, self.near_duplicates) if self.near_duplicates else None
+        for begin in range(0, len(records), LINES_AT_ONCE):
+            here = slice(begin, begin + LINES_AT_ONCE)
+            some = None if signatures is None else signatures[here]
+            yield self.lines_of(number, records[here], self.numbers[self.rows(number)][here], places, some)
+
+    def lines_of(
+        self, number: int, records: np.ndarray, numbers: np.ndarray, places: Iterator, signatures: np.ndarray | None
+    ) -> DocumentLines:
+        """Return the same of some documents of a part, whose places are the next of `places`."""
         written = numbers >= 0
         rows = np.empty(int(written.sum()), dtype=TABLE)
         rows["digest"], rows["document"], rows["num_bytes"] = records["digest"][written], numbers[written], records["num_bytes"][written]
@@ -284,13 +297,13 @@ class Finishing:
             "\t".join(one_line(word or "").replace("\t", " ") for word in (licence, language, kind))
             for kind, language, licence in self.parts[number].groups
         ]
-        identities = itertools.compress(self.folder.identities(number, self.files[number]), written.tolist())
+        identities = itertools.compress(itertools.islice(places, len(records)), written.tolist())
         lines = [
             f"{place}\t{origin}\t{groups[group]}\n"
             for (place, origin), group in zip(identities, records["group"][written].tolist(), strict=True)
         ]
-        signatures = self.signatures(number, self.near_duplicates)[written] if self.near_duplicates else None
-        return DocumentLines(rows, "".join(lines).encode("utf-8", "surrogateescape"), signatures)
+        text = "".join(lines).encode("utf-8", "surrogateescape")
+        return DocumentLines(rows, text, None if signatures is None else signatures[written])
 
     def write_damaged(self, path: Path) -> None:
         """Write the place and the reason of every damaged document, one a line; remove such a list when there are none."""
@@ -309,7 +322,7 @@ class Finishing:
             if Dropped.from_plain(part.dropped).num_damaged:
                 with open(self.folder.file(number, "damaged"), encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
                     for line in lines:
-                        yield line.rstrip("\n").split("\t", 1)
+                        yield line.rstrip("\n").rsplit("\t", 1)  # a path may hold tabs
 
     def interleave(self, writer: IndexedWriter, partitions: int) -> None:
         """Write documents 0, n, 2n, ..., then 1, n + 1, ...: the order in which Megatron's tool joins n partitions."""

@@ -139,7 +139,8 @@ class PartProgress:
         """Count a document that is left out; note the place of each damaged one."""
         self.dropped.add(bad)
         if not bad.harmless:
-            self.writer.write("damaged", f"{one_line(bad.place)}\t{bad.reason}\n".encode("utf-8", "surrogateescape"))
+            reason = one_line(bad.reason).replace("\t", " ")  # chat templates and plugins say what they like
+            self.writer.write("damaged", f"{one_line(bad.place)}\t{reason}\n".encode("utf-8", "surrogateescape"))
 
     def write(self, batch: list[tuple[str, Document, bytes, bytes]]) -> None:
         """Tokenize a batch and append it to the files."""

@@ -102,7 +102,7 @@ class UnpreparedError(CorpusError):
 
 
 def prepare_recipe(recipe: Recipe, names=None, how: HowToPrepare | None = None) -> dict[str, CorpusManifest]:
-    """Prepare the corpora of a recipe, or those in `names`; train its tokenizer first when that is missing and wanted.
+    """Prepare the corpora of a recipe, or those in `names`, in its order; train its tokenizer first when that is missing and wanted.
 
     Returns corpus name -> manifest, without those a shard has only done its parts of. Held-out share and seed are
     the recipe's. Raises UnpreparedError with the faults of all corpora that could not be prepared; the others are, and stay.
@@ -114,6 +114,7 @@ def prepare_recipe(recipe: Recipe, names=None, how: HowToPrepare | None = None) 
             close = difflib.get_close_matches(name, recipe.corpora, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(recipe.corpora)}"
             raise CorpusError(f"{name}: no such corpus in the recipe; {hint}")
+    names = [name for name in recipe.corpora if name in names]  # what one keeps apart from comes before it, whatever was named first
     if how.shard or how.only_merge:
         tokenizer = recipe_tokenizer(recipe.tokenizer)  # shards would train it all at once
     else:

@@ -200,10 +200,23 @@ def load_contamination_index(spec: Decontamination) -> ContaminationIndex:
     """Return the index of the evaluation sets a recipe names; raises CorpusError when one is missing or empty."""
     if len(spec.against) == 1 and spec.against[0].endswith(".npz"):
         index = ContaminationIndex.read(spec.against[0])
-        if index.ngram_words != spec.ngram_words:
-            raise CorpusError(f"{spec.against[0]}: made of runs of {index.ngram_words} words, ngram_words asks for {spec.ngram_words}")
+        check_index(index, spec)
         return index
     return build_contamination_index(spec.against, spec.ngram_words, spec.keys, spec.short_words)
+
+
+def check_index(index: ContaminationIndex, spec: Decontamination) -> None:
+    """Raise CorpusError for an index that was made otherwise than the recipe says, which could not be heeded any more."""
+    path = spec.against[0]
+    if index.ngram_words != spec.ngram_words:
+        raise CorpusError(f"{path}: made of runs of {index.ngram_words} words, ngram_words asks for {spec.ngram_words}")
+    if index.short.words != spec.short_words:
+        raise CorpusError(
+            f"{path}: made with short_words {index.short.words}, which the recipe says is {spec.short_words}; build it again, or set"
+            f" short_words: {index.short.words}"
+        )
+    if spec.keys:
+        raise CorpusError(f"{path}: decontamination.keys ({', '.join(spec.keys)}) count when an index is built; leave them out beside one")
 
 
 def build_contamination_index(

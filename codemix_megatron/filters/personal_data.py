@@ -44,13 +44,13 @@ def mask_personal_data(text: str, what: tuple[str | PersonalPattern | PersonalRe
 
 
 def masked(text: str, spans: Spans, mask: str, name: str, done: list[str]) -> str:
-    """Return the text with spans replaced by a mask; of those that overlap the first counts."""
+    """Return the text with spans replaced by a mask; those that overlap are one, so that the end of none is left."""
     kept, end = [], 0
     for begin, stop in sorted(spans):
         if begin >= end:
             kept += [text[end:begin], mask]
-            end = stop
             done.append(f"{name}{MASKED}")
+        end = max(end, stop)
     return "".join([*kept, text[end:]]) if kept else text
 
 

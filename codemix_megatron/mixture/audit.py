@@ -33,8 +33,9 @@ class DocumentLanguages:
         lengths = np.asarray(IndexedReader(manifest.prefix).document_lengths[: manifest.train_documents], dtype=np.int64)
         self.ends = np.cumsum(lengths)
         path = Path(f"{manifest.prefix}.languages.npy")
-        self.names = list(manifest.languages) if path.is_file() else [ALL]
-        language = np.load(path) if path.is_file() else np.zeros(len(lengths), dtype=np.uint16)
+        is_known = bool(manifest.languages) and path.is_file()
+        self.names = list(manifest.languages) if is_known else [ALL]
+        language = np.load(path) if is_known else np.zeros(len(lengths), dtype=np.uint16)
         # before[l, d]: tokens of language l in the documents before d
         is_language = language[None, :] == np.arange(len(self.names))[:, None]
         self.before = np.concatenate([np.zeros((len(self.names), 1), np.int64), np.cumsum(is_language * lengths, axis=1)], axis=1)

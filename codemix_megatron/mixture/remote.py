@@ -1,7 +1,8 @@
 """Token files in object stores: blocks are fetched once through fsspec into a sparse file on local disk.
 
 Reading then goes through the same pread as a local corpus. Ranks of one machine share the file; two that fetch
-one block at the same time write the same bytes.
+one block at the same time write the same bytes. Which blocks are there stands in the same file, a byte for each behind the last of them:
+whoever clears the cache takes both or neither, and nobody reads the zeros of a new file for blocks of the old one.
 """
 
 import hashlib
@@ -36,7 +37,7 @@ class BlockCache:
         self.url = url
         # The checksum in the name keeps a corpus that was prepared again from being mixed with its old blocks.
         name = hashlib.sha256(f"{url} {sha256}".encode()).hexdigest()[:24]
-        self.path = cache_folder() / f"{name}.bin"
+        self.path = cache_folder() / f"{name}.cache"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.filesystem, self.remote = fsspec.core.url_to_fs(with_variables(self.url))
         try:
@@ -44,9 +45,13 @@ class BlockCache:
         except Exception as fault:  # every store has errors of its own
             raise CorpusError(f"{self.url}: cannot be reached ({type(fault).__name__}: {fault})", exit_code=1) from fault
         self.data = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        os.ftruncate(self.data, self.num_bytes)
-        self.marks = os.open(self.path.with_suffix(".blocks"), os.O_RDWR | os.O_CREAT, 0o644)
+        os.ftruncate(self.data, self.num_bytes + self.num_blocks)
         self.present: set[int] = set()
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of the file, the last of which may be shorter."""
+        return -(-self.num_bytes // BLOCK_BYTES)
 
     def check_size(self, promised: int) -> None:
         """Raise CorpusError when the file has another size than its manifest promises, as local ones are looked at."""
@@ -59,7 +64,7 @@ class BlockCache:
         """Make bytes [start, start + count) readable from `path`."""
         for block in range(start // BLOCK_BYTES, (start + count - 1) // BLOCK_BYTES + 1):
             if block not in self.present:
-                if os.pread(self.marks, 1, block) != PRESENT:
+                if os.pread(self.data, 1, self.num_bytes + block) != PRESENT:
                     self.fetch(block)
                 self.present.add(block)
 
@@ -77,9 +82,8 @@ class BlockCache:
             raise CorpusError(f"{self.url}: gave {len(content)} bytes for {begin} to {end}; it changed, or its server ignores ranges")
         os.pwrite(self.data, content, begin)
         os.fdatasync(self.data)
-        os.pwrite(self.marks, PRESENT, block)
+        os.pwrite(self.data, PRESENT, self.num_bytes + block)
 
     def __del__(self):
-        for descriptor in (getattr(self, "data", None), getattr(self, "marks", None)):
-            if descriptor is not None:
-                os.close(descriptor)
+        if hasattr(self, "data"):  # opening may have failed
+            os.close(self.data)

@@ -31,6 +31,7 @@ def find_disagreements(recipe: Recipe, manifests: dict[str, CorpusManifest]) -> 
             *held_out_difference(recipe, spec, manifest),
             *filter_differences(spec, manifest),
             *mask_difference(spec, manifest),
+            *apart_difference(manifest, {n: m for n, m in manifests.items() if n != name}),
         ]
         faults += [f"corpora.{name}.{line}; {WAY_OUT}" for line in differences]
     faults += corpus_tokenizer_faults(recipe, manifests)
@@ -59,6 +60,18 @@ def mask_difference(spec: CorpusSpec, manifest: CorpusManifest) -> list[str]:
         return []
     wanted, found = ("with", "without") if spec.conversations else ("without", "with")
     return [f"conversations: {wanted} a loss mask in the recipe, {found} one when it was prepared"]
+
+
+def apart_difference(manifest: CorpusManifest, others: dict[str, CorpusManifest]) -> list[str]:
+    """Compare the corpora whose documents were left out with what they are now: one prepared again may hold documents of this one."""
+    old, new = roots(original_prefix(manifest), manifest.prefix)
+    now = {other.prefix: (name, other.bin_sha256) for name, other in others.items()}
+    changed = []
+    for prefix, checksum in manifest.apart_from.items():
+        moved = new + prefix.removeprefix(old) if old and prefix.startswith(old) else prefix
+        name, found = now.get(prefix) or now.get(moved) or ("", checksum)
+        changed += [name] if found != checksum else []
+    return [f"filters.apart_from: {', '.join(changed)} is another corpus now than when it was prepared"] if changed else []
 
 
 def documents_difference(spec: CorpusSpec, manifest: CorpusManifest) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from codemix_megatron.plan.repetition import price_of_epochs
 
-__all__ = ["bucket_fault"]
+__all__ = ["bucket_fault", "unread_buckets"]
 
 ROUNDING = 0.01  # of a round, that whole batches may ask for beyond it
 
@@ -23,3 +23,17 @@ def bucket_fault(name: str, source: dict, drawing: Mapping[str, int], length: in
         f" {buckets['names'][most]} would be read {buckets['realised'][most]:.2f} times, sources.{name}.epochs says {buckets['epochs'][most]:g};"
         f" lower its share, raise epochs, or take it on with corpora.{name}.beyond_max_epochs: warn"
     )
+
+
+def unread_buckets(sources: Mapping[str, dict]) -> list[str]:
+    """Return a warning for each bucket that should be read, holds documents, and is so small that a round takes no sequence of it."""
+    return [
+        f"sources.{name}: {bucket} is never read: {epochs:g} epochs of the {sequences} sequences that its {documents} documents make are"
+        " less than half of one; raise its epochs, or part the buckets elsewhere"
+        for name, source in sources.items()
+        if (of_source := source.get("buckets"))
+        for bucket, epochs, documents, sequences, count in zip(
+            *(of_source[key] for key in ("names", "epochs", "documents", "sequences", "round")), strict=True
+        )
+        if epochs and documents and not count
+    ]

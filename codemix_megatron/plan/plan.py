@@ -15,6 +15,7 @@ from codemix_megatron.plan.agreement import find_disagreements
 from codemix_megatron.plan.assumed import AssumedCorpus, assume_corpora
 from codemix_megatron.plan.batches import BatchShape, Run, position_after
 from codemix_megatron.plan.branch import BranchPoint, data_order, find_branch_point
+from codemix_megatron.plan.bucket_limits import unread_buckets
 from codemix_megatron.plan.buckets import distinct_sequences, plan_buckets
 from codemix_megatron.plan.cost import count_parameters, training_flops_per_token
 from codemix_megatron.plan.memory import fullest_stage, layers_of, memory_by_recompute
@@ -174,6 +175,7 @@ def make_plan(
         learning_rate_curve=learning_rate_curve(phases, length, first_position(recipe, branch)),
         warnings=[
             *guard_epochs(recipe, sources, phases),
+            *unread_buckets(sources),
             *read_again_by_longer(branch, sources, length),
             *first_token_warnings(recipe, documents_begin(recipe, manifests)),
         ],

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from codemix_megatron.corpus.document_table import read_origins, read_table
 from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.other_corpora import SortedDigests
 from codemix_megatron.corpus.parts import Shard
-from codemix_megatron.corpus.prepare import HowToPrepare, prepare_corpus
+from codemix_megatron.corpus.prepare import HowToPrepare, prepare_corpus, prepare_recipe
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.plan.plan import read_manifests
 from codemix_megatron.recipe.filtering import FilterSpec, NearDuplicates
+from codemix_megatron.recipe.reading import build_recipe
 from codemix_megatron.records.manifest import CorpusManifest
 
 HOW = HowToPrepare(held_out_share=0.2)
@@ -120,6 +123,41 @@ def test_corpora_of_a_recipe_are_kept_apart_from_earlier_ones(tmp_path, write_li
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
     assert main(["prepare", str(tmp_path / "recipe.yaml")]) == 2
     assert "corpora.first.filters.apart_from: second comes after it in the recipe" in capsys.readouterr().err
+
+
+def test_corpora_are_prepared_in_the_recipes_order_and_one_prepared_again_alone_does_not_go_unseen(tmp_path, write_lines, tokenizer_path):
+    """Kept apart from what stood there before, a corpus holds documents of what stands there now."""
+    write(write_lines, "a", [f"text {i}" for i in range(30)])
+    write(write_lines, "b", [f"text {i}" for i in range(20, 60)])
+    plain = {
+        "name": "test", "model": {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "sequence_length": 16},
+        "batch": {"global_sequences": 2}, "tokenizer": {"path": str(tokenizer_path)},
+        "corpora": {"first": {"documents": ["a.jsonl"]}, "second": {"documents": ["b.jsonl"], "filters": {"apart_from": ["first"]}}},
+        "phases": [{"name": "only", "tokens": "1K", "mixture": {"first": 0.5, "second": 0.5}, "learning_rate": {"peak": 1e-3}}],
+    }  # fmt: skip
+    recipe = build_recipe(plain, directory=tmp_path)
+
+    def shared(done) -> set:
+        """Texts in both, by the hashes of the tables beside them."""
+        return set.intersection(*({d.digest for d in read_origins(recipe.corpora[name].prefix)} for name in ("first", "second")))
+
+    prepare_recipe(recipe)
+    write(write_lines, "a", [f"text {i}" for i in range(10, 45)])
+    done = prepare_recipe(recipe, ["second", "first", "second"])
+    assert list(done) == ["first", "second"] and not shared(done) and read_manifests(recipe)
+    write(write_lines, "a", [f"text {i}" for i in range(10, 55)])
+    prepare_recipe(recipe, ["first"])
+    with pytest.raises(
+        CorpusError, match=r"corpora\.second\.filters\.apart_from: first is another corpus now than when it was prepared; run"
+    ):
+        read_manifests(recipe)
+    assert not shared(prepare_recipe(recipe)) and read_manifests(recipe)
+    folder = shutil.copytree(tmp_path, tmp_path.with_name(f"{tmp_path.name}-moved"))
+    assert read_manifests(build_recipe(plain, directory=folder))
+    write_lines([{"text": "another"}], folder / "a.jsonl")
+    prepare_recipe(build_recipe(plain, directory=folder), ["first"])
+    with pytest.raises(CorpusError, match="first is another corpus now"):
+        read_manifests(build_recipe(plain, directory=folder))
 
 
 @pytest.mark.parametrize("shuffle", [False, True])

@@ -20,6 +20,7 @@ from codemix_megatron.corpus.part_encoding import LONGEST_RUN
 from codemix_megatron.corpus.prepare import HowToPrepare, prepare_corpus
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.readers import json_lines
+from codemix_megatron.recipe.conversations import Conversations
 
 HOW = HowToPrepare()
 GOOD = [{"text": f"good document {i}"} for i in range(1000)]
@@ -54,6 +55,18 @@ def test_bad_line_is_left_out_counted_and_placed(write_lines, spec_for, tokenize
     assert manifest.num_documents == 1000
     listed = Path(f"{manifest.prefix}.damaged.tsv")
     assert (listed.read_text() if listed.exists() else "") == (f"{path}:701\t{reason}\n" if damaged else "")
+
+
+def test_places_with_tabs_and_reasons_of_several_lines_are_listed_each_in_a_line(tmp_path, write_lines, spec_for, tokenizer):
+    """A chat template says in its own words why it refuses a conversation; a list of damage with its line ends could not be read again."""
+    (tmp_path / "refusing.jinja").write_text("{{ raise_exception('first\\nsecond\\tthird') }}")
+    lines = [{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}, b'{"cut']
+    path = write_lines(lines, "with\ttab.jsonl")
+    with pytest.raises(CorpusError, match="2 of 2 documents are damaged"):
+        prepare_corpus("x", spec_for(path, conversations=Conversations(template=str(tmp_path / "refusing.jinja"))), tokenizer, HOW)
+    listed = (tmp_path / "out/corpus.damaged.tsv").read_text().split("\n")
+    assert [line.rsplit("\t", 1)[0] for line in listed if line] == [f"{path}:1", f"{path}:2"]
+    assert listed[0].endswith("refuses it: first\\nsecond third)") and listed[1].endswith("\tbroken JSON")
 
 
 def test_surrogate_in_another_key_and_numbers_json_does_not_know_do_no_harm(write_lines, spec_for, tokenizer):

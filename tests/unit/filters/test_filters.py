@@ -156,6 +156,9 @@ def test_index_is_kept_as_a_file_and_counts_items(evaluation_set, tmp_path):
     assert from_file.settings()["decontamination"]["index_sha256"] == index.sha256
     with pytest.raises(CorpusError, match="made of runs of 13 words, ngram_words asks for 9"):
         load_filters(FilterSpec(decontamination=Decontamination(against=(str(tmp_path / "index.npz"),), ngram_words=9)))
+    for setting, told in (({"short_words": 5}, "made with short_words 8"), ({"keys": ("question",)}, "count when an index is built")):
+        with pytest.raises(CorpusError, match=told):
+            load_filters(FilterSpec(decontamination=Decontamination(against=(str(tmp_path / "index.npz"),), **setting)))
 
 
 def test_item_that_repeats_another_is_contaminated_with_it(tmp_path):

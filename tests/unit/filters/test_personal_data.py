@@ -11,7 +11,7 @@ from made_personal_data import KEYS, LOOKALIKES, PLACES, made_keys, made_persona
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.filters import account_numbers, email_addresses, ip_addresses, secret_keys
 from codemix_megatron.filters.filters import load_filters
-from codemix_megatron.filters.personal_data import FORMS, find_personal_data, mask_personal_data
+from codemix_megatron.filters.personal_data import FORMS, find_personal_data, mask_personal_data, masked
 from codemix_megatron.readers.documents import Document
 from codemix_megatron.recipe.filtering import FilterSpec, PersonalPattern
 from codemix_megatron.recipe.reading import build_recipe, write_recipe
@@ -246,3 +246,13 @@ def test_every_expression_alone_is_linear_too():
 def test_names_of_forms_are_those_of_the_recipe():
     assert set(FORMS) == set(ALL)
     assert json.dumps(load_filters(FilterSpec(personal_data=("ip", PersonalPattern(name="x", pattern="y")))).settings())
+
+
+def test_masks_that_overlap_leave_the_end_of_none():
+    """A recogniser that finds a name and the first word of it: what the second says beyond the first was left."""
+    done: list[str] = []
+    assert (
+        masked("Anna Smith and Bo Smith-Lee wrote", [(0, 4), (0, 10), (15, 23), (18, 27)], "<NAME>", "name", done)
+        == "<NAME> and <NAME> wrote"
+    )
+    assert done == ["name masked"] * 2

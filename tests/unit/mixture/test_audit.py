@@ -1,6 +1,8 @@
 """Recounted tokens by language equal a count by hand, token by token."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,6 +39,17 @@ def languages_of_tokens(manifest) -> np.ndarray:
 
     lengths = IndexedReader(manifest.prefix).document_lengths[: manifest.train_documents]
     return np.repeat(np.load(f"{manifest.prefix}.languages.npy"), lengths)
+
+
+def test_a_corpus_prepared_again_without_languages_has_none_of_the_earlier_one(corpus, tmp_path):
+    text = "some words without a language"
+    (tmp_path / "text.jsonl").write_text("".join(json.dumps({"text": f"{text} {i}"}) + "\n" for i in range(50)))
+    spec = CorpusSpec(kind="text", documents=(str(tmp_path / "text.jsonl"),), prefix=str(tmp_path / "same"))
+    for suffix in (".bin", ".idx", ".manifest.json", ".languages.npy", ".documents.npy", ".documents.tsv.zst"):
+        shutil.copy(f"{corpus.prefix}{suffix}", f"{spec.prefix}{suffix}")
+    made = prepare_corpus("code", spec, load_tokenizer(corpus.tokenizer.path), HowToPrepare(held_out_share=0.1))
+    assert not made.languages and not Path(f"{spec.prefix}.languages.npy").exists()
+    assert DocumentLanguages(made).count(np.array([0]), np.array([made.train_tokens])).tolist() == [made.train_tokens]
 
 
 def test_languages_of_all_training_tokens_are_the_manifests_less_the_held_out(corpus):

@@ -1,13 +1,16 @@
 """Documents drawn by buckets of a score: exact epochs, whole documents, nothing of buckets that are not read; judged by plain counting."""
 
 import json
+import math
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from pyarrow import parquet
 
 from codemix_megatron.cli.main import main
 from codemix_megatron.corpus.indexed import IndexedReader
@@ -86,6 +89,66 @@ def test_after_a_round_every_sequence_of_a_bucket_was_read_as_often_as_its_epoch
         of_bucket = [counts[i] for i in range(starts[bucket], starts[bucket + 1])]
         assert of_bucket == [epochs] * len(of_bucket)
     assert sum(n > 3 for n in buckets["sequences"][:4]) == 4, "each bucket has some"
+
+
+def plain_sequences(manifest, borders) -> list[int]:
+    """Windows that the documents of each bucket make, laid end to end, counted from the scores' own file and the lengths alone."""
+    scores = parquet.read_table(f"{manifest.prefix}.scores.parquet")["quality"].to_numpy()[: manifest.train_documents]
+    lengths = np.diff(np.append(IndexedReader(manifest.prefix).sequence_offsets, manifest.num_tokens * 2))[: manifest.train_documents] // 2
+    edges = [-np.inf, *borders, np.inf]
+    return [int((lengths[(scores >= low) & (scores < high)].sum() - 1) // LENGTH) for low, high in pairwise(edges)]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.3, 0.11])
+def test_part_of_a_corpus_that_stands_for_all_of_it_reads_each_bucket_as_often(scored, share):
+    """Buckets and `corpus_share` together, against a plain count: which sequences, how often, and what plan, run and audit say of it."""
+    more = {
+        "sequences": {"corpus_share": share},
+        "corpora": {n: {"kind": n, "documents": [f"{n}.jsonl"], "max_epochs": 900} for n in ("code", "text")},
+    }
+    recipe = scored(**more)
+    stored = plain_sequences(read_manifests(recipe)["code"], BUCKETED["code"]["buckets"])
+    wanted = [math.ceil(count * share) for count in stored]
+    whole = sum(epochs * count for epochs, count in zip([0, 1, 3, 7], wanted, strict=True))
+    recipe = scored(tokens=2 * whole * LENGTH + 16 * LENGTH, **more)
+    plan = planned(recipe)
+    order, source = plan.mixture(), plan.sources["code"]
+    buckets = source["buckets"]
+    assert (buckets["stored"][:4], buckets["sequences"][:4], buckets["round"][:4]) == (
+        stored,
+        wanted,
+        [0, wanted[1], 3 * wanted[2], 7 * wanted[3]],
+    )
+    assert source["sequences_per_epoch"] == sum(wanted[1:]) and source["stored_sequences"] == sum(stored[1:])
+
+    located = order.locate(np.arange(len(order)))
+    code, starts = located.sequence[located.source == 0], np.cumsum([0, *stored])
+    read = [code[(code >= low) & (code < high)] - low for low, high in pairwise(starts.tolist())]
+    a_round = [
+        Counter((code[:whole][(code[:whole] >= low) & (code[:whole] < high)] - low).tolist()) for low, high in pairwise(starts.tolist())
+    ]
+    for epochs, counts, count, inside in zip([0, 1, 3, 7], a_round, wanted, stored, strict=True):
+        spread = {i * inside // count for i in range(count)}  # evenly over all that the bucket holds
+        assert counts == ({} if not epochs else dict.fromkeys(spread, epochs)), "after a round each was read as often as was said"
+
+    drawn = [len(sequences) for sequences in read]
+    assert buckets["drawn"] == [*drawn, 0] and buckets["realised"][:4] == pytest.approx([n / w for n, w in zip(drawn, wanted, strict=True)])
+    assert source["share_seen"] == pytest.approx(sum(len(set(s.tolist())) for s in read) / sum(wanted[1:]))
+    for seen in (0, 7, len(order) // 2, len(order)):  # as the journal counts after a step, and as the audit counts by walking
+        by_step = order.bucket_sequences(order.consumed(seen))["code"].tolist()
+        walked = count_buckets(order, seen).get("code", np.zeros(5, np.int64)).tolist()
+        first = code[: int((located.source[:seen] == 0).sum())]
+        counted = np.bincount(np.searchsorted(starts[1:], first, side="right"), minlength=5).tolist()
+        assert by_step == walked == counted
+    assert (data_order(json.loads(json.dumps(plan.as_json()))).locate(np.arange(len(order))).sequence == located.sequence).all()
+
+
+def test_a_bucket_too_small_to_be_read_is_told(scored):
+    """Half an epoch of one sequence rounds to none: its documents would be missing from the run without a word."""
+    sources = {"code": {**BUCKETED["code"], "epochs": [0.01, 1, 3, 7]}}
+    (warning,) = [line for line in planned(scored(sources=sources)).warnings if "never read" in line]
+    assert "sources.code: quality below 0.25 is never read: 0.01 epochs of " in warning
+    assert not any("never read" in line for line in planned(scored()).warnings)
 
 
 def test_every_prefix_holds_buckets_within_the_depth_of_the_tree_and_phases_read_on(scored):

@@ -80,6 +80,21 @@ def test_rows_equal_the_local_ones_and_each_block_comes_once(served):
     assert np.array_equal(reader.held_out(0, 3), SequenceReader([local], 100).held_out(0, 3))
 
 
+def test_cache_of_which_files_were_removed_is_fetched_again(served, tmp_path):
+    """Whoever clears a cache by age or size leaves some files: what says that a block is there may not outlive the block."""
+    local, url = served
+    manifest, where, which = CorpusManifest.read(url), np.zeros(8, dtype=int), np.arange(0, 400, 50)
+    expected = SequenceReader([local], 100).read(where, which)
+    SequenceReader([manifest], 100).read(where, which)
+    files = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        data = path.read_bytes()
+        path.unlink()
+        assert np.array_equal(SequenceReader([manifest], 100).read(where, which), expected), f"without {path.name}"
+        path.write_bytes(data)
+
+
 def test_unreachable_store_is_told_with_its_url(served):
     local, url = served
     manifest = CorpusManifest.read(url)
