@@ -1,37 +1,29 @@
 """All parts of a corpus -> PREFIX.bin and PREFIX.idx: duplicates out, held-out documents last, order shuffled where asked."""
 
-import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
-from codemix_megatron.corpus.document_table import TABLE, DocumentLines, write_table
 from codemix_megatron.corpus.held_out import HeldOutRule, held_out_fractions
 from codemix_megatron.corpus.indexed import IndexedWriter
-from codemix_megatron.corpus.loss_mask_file import write_loss_mask
 from codemix_megatron.corpus.other_corpora import OtherCorpus
-from codemix_megatron.corpus.part_encoding import one_line
 from codemix_megatron.corpus.parts import FinishedPart, PartsFolder
 from codemix_megatron.corpus.shuffling import write_shuffled
-from codemix_megatron.corpus.tally import DUPLICATE, PLACES_KEPT, UNKNOWN, Counts, Dropped
+from codemix_megatron.corpus.tally import DUPLICATE, PLACES_KEPT, Counts, Dropped
 from codemix_megatron.filters.duplicates_by_duckdb import find_duplicates_by_duckdb, find_near_duplicates_by_duckdb
 from codemix_megatron.filters.exact_duplicates import find_duplicates
 from codemix_megatron.filters.near_duplicates import NEAR_DUPLICATE, find_near_duplicates
 from codemix_megatron.filters.ray_workers import find_duplicates_by_ray, find_near_duplicates_by_ray
 from codemix_megatron.readers.json_lines import name_lines
 from codemix_megatron.recipe.filtering import NearDuplicates
-from codemix_megatron.records.atomic import writing
-from codemix_megatron.records.manifest import EncoderCard, loss_mask_path, scores_path
+from codemix_megatron.records.manifest import EncoderCard
 
 __all__ = ["DECIDERS", "Finishing"]
 
 COPY_BYTES = 4 << 20
-MOST_DAMAGED_LISTED = 100_000
 COPIED_SIGNATURES = 1 << 15
-LINES_AT_ONCE = 1 << 15
 # What decides which documents are copies: exact ones, near ones. All decide the same.
 DECIDERS = {
     "memory": (find_duplicates, find_near_duplicates),
@@ -222,107 +214,6 @@ class Finishing:
     def part_tokens(self, number: int) -> np.ndarray:
         """Return all ids of a part, a view into its file."""
         return np.memmap(self.folder.file(number, "tokens"), dtype=self.folder.dtype, mode="r")
-
-    def write_languages(self, prefix: str) -> None:
-        """Write the language of each training document beside the corpus, as its place in the manifest's `languages`."""
-        known, path = list(self.counts.by(1)), Path(f"{prefix}.languages.npy")
-        if not known:
-            path.unlink(missing_ok=True)  # of what stood here before
-            return
-        num_train = int(self.counts.train[0])
-        languages = np.zeros(num_train, dtype=np.uint16)
-        for number, records in self.blocks():
-            names = [language or UNKNOWN for _, language, _ in self.parts[number].groups]
-            place = np.array([known.index(name) if name in known else 0 for name in names], dtype=np.uint16)
-            numbers = self.numbers[self.rows(number)]
-            chosen = (numbers >= 0) & (numbers < num_train)
-            languages[numbers[chosen]] = place[records["group"][chosen]]
-        with writing(path, "wb") as handle:
-            np.save(handle, languages)
-
-    def write_loss_mask(self, prefix: str) -> dict:
-        """Write which tokens of conversations are learned beside the corpus; return what the manifest says of it."""
-        for stale in (loss_mask_path(prefix), scores_path(prefix)):  # of what stood here before
-            Path(stale).unlink(missing_ok=True)
-        numbers = [number for number, _ in self.blocks() if self.folder.file(number, "loss_mask").is_file()]
-        if not numbers:
-            return {}
-        lengths = np.zeros(self.num_written, dtype=np.int64)
-        for number, records in self.blocks():
-            written = self.numbers[self.rows(number)]
-            lengths[written[written >= 0]] = records["num_tokens"][written >= 0]
-        starts, path = np.cumsum(lengths) - lengths, self.folder.path / "loss_mask"
-        try:
-            together = np.memmap(path, dtype=np.uint8, mode="w+", shape=(max(1, int(lengths.sum())),))
-            for number in numbers:
-                self.place_bits(number, together, starts)
-            train_tokens = int(lengths[: int(self.counts.train[0])].sum())
-            blocks = (together[begin : begin + COPY_BYTES] for begin in range(0, int(lengths.sum()), COPY_BYTES))
-            return {"loss_mask_sha256": write_loss_mask(prefix, blocks), "learned_tokens": int(together[:train_tokens].sum(dtype=np.int64))}
-        finally:
-            path.unlink(missing_ok=True)
-
-    def place_bits(self, number: int, together: np.ndarray, starts: np.ndarray) -> None:
-        """Copy what a part says of its documents to where they stand in the corpus."""
-        bits = np.fromfile(self.folder.file(number, "loss_mask"), dtype=np.uint8)
-        ends = np.cumsum(self.folder.records(number)["num_tokens"], dtype=np.int64)
-        for written, begin, end in zip(self.numbers[self.rows(number)].tolist(), [0, *ends[:-1].tolist()], ends.tolist(), strict=True):
-            if written >= 0:
-                together[starts[written] : starts[written] + end - begin] = bits[begin:end]
-
-    def write_documents(self, prefix: str) -> None:
-        """Write what each document is and where it came from beside the corpus."""
-        spec = self.near_duplicates
-        pieces = itertools.chain.from_iterable(map(self.document_lines, self.blocks()))
-        write_table(prefix, self.num_written, pieces, spec.permutations if spec else None)
-
-    def document_lines(self, block: tuple[int, np.ndarray]) -> Iterator[DocumentLines]:
-        """Yield the rows, lines and signatures of the documents of a part that were written, some at a time: a part may hold millions."""
-        number, records = block
-        places = self.folder.identities(number, self.files[number])
-        signatures = self.signatures(number, self.near_duplicates) if self.near_duplicates else None
-        for begin in range(0, len(records), LINES_AT_ONCE):
-            here = slice(begin, begin + LINES_AT_ONCE)
-            some = None if signatures is None else signatures[here]
-            yield self.lines_of(number, records[here], self.numbers[self.rows(number)][here], places, some)
-
-    def lines_of(
-        self, number: int, records: np.ndarray, numbers: np.ndarray, places: Iterator, signatures: np.ndarray | None
-    ) -> DocumentLines:
-        """Return the same of some documents of a part, whose places are the next of `places`."""
-        written = numbers >= 0
-        rows = np.empty(int(written.sum()), dtype=TABLE)
-        rows["digest"], rows["document"], rows["num_bytes"] = records["digest"][written], numbers[written], records["num_bytes"][written]
-        groups = [
-            "\t".join(one_line(word or "").replace("\t", " ") for word in (licence, language, kind))
-            for kind, language, licence in self.parts[number].groups
-        ]
-        identities = itertools.compress(itertools.islice(places, len(records)), written.tolist())
-        lines = [
-            f"{place}\t{origin}\t{groups[group]}\n"
-            for (place, origin), group in zip(identities, records["group"][written].tolist(), strict=True)
-        ]
-        text = "".join(lines).encode("utf-8", "surrogateescape")
-        return DocumentLines(rows, text, None if signatures is None else signatures[written])
-
-    def write_damaged(self, path: Path) -> None:
-        """Write the place and the reason of every damaged document, one a line; remove such a list when there are none."""
-        if not self.dropped.num_damaged:
-            path.unlink(missing_ok=True)
-            return
-        noted = itertools.islice(self.damaged(), MOST_DAMAGED_LISTED)
-        places, reasons = zip(*noted, strict=True)
-        with writing(path, "wb") as handle:
-            for place, reason in zip(name_lines(list(places)), reasons, strict=True):
-                handle.write(f"{place}\t{reason}\n".encode("utf-8", "surrogateescape"))
-
-    def damaged(self) -> Iterator[list[str]]:
-        """Yield place and reason of each damaged document."""
-        for number, part in enumerate(self.parts):
-            if Dropped.from_plain(part.dropped).num_damaged:
-                with open(self.folder.file(number, "damaged"), encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
-                    for line in lines:
-                        yield line.rstrip("\n").rsplit("\t", 1)  # a path may hold tabs
 
     def interleave(self, writer: IndexedWriter, partitions: int) -> None:
         """Write documents 0, n, 2n, ..., then 1, n + 1, ...: the order in which Megatron's tool joins n partitions."""

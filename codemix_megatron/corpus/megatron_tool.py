@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from codemix_megatron.corpus.damage_list import write_damaged
 from codemix_megatron.corpus.disk import explaining_write_faults
 from codemix_megatron.corpus.encoder_choice import choose_encoder, sample_for_proof
 from codemix_megatron.corpus.encoders import library_versions
@@ -135,7 +136,7 @@ def write_key(arguments, key: str, tokenizer: DocumentTokenizer) -> None:
 
 def check_damage(finishing: Finishing, max_bad_share: float, listed: Path) -> None:
     """List the damaged lines; raise CorpusError when they are too many."""
-    finishing.write_damaged(listed)
+    write_damaged(finishing, listed)
     dropped = finishing.dropped
     for reason, count in dropped.counts.items():
         print(f"left out {count} ({reason}): {', '.join(dropped.places[reason])}")

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codemix_megatron.corpus import parts
-from codemix_megatron.corpus import prepare as prepare_module
+from codemix_megatron.corpus import parts, preparation
 from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.prepare import HowToPrepare, prepare_corpus
 from codemix_megatron.corpus.tokenizers import load_tokenizer
@@ -201,7 +200,7 @@ def test_files_without_a_manifest_are_not_overwritten_unless_forced(hundred_text
 
 def test_corpus_whose_manifest_was_never_written_is_finished(hundred_texts, spec_for, tokenizer, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(prepare_module, "write_last", lambda _: os._exit)  # a kill between the files and their manifest
+        patch.setattr(preparation, "write_last", lambda _: os._exit)  # a kill between the files and their manifest
         patch.setattr(parts.PartsFolder, "remove_all", lambda _: None)
         prepare(spec_for(hundred_texts), tokenizer, 0.1)
     assert files_in(tmp_path / "out") == ["corpus.bin", "corpus.documents.npy", "corpus.documents.tsv.zst", "corpus.idx"]

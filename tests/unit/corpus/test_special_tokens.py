@@ -9,8 +9,9 @@ from tokenizers import AddedToken, Tokenizer, processors
 from codemix_megatron.cli.main import main
 from codemix_megatron.corpus import encoder_choice
 from codemix_megatron.corpus.indexed import IndexedReader
-from codemix_megatron.corpus.prepare import HowToPrepare, prepare_corpus, say_end
+from codemix_megatron.corpus.prepare import HowToPrepare, prepare_corpus
 from codemix_megatron.corpus.tokenizers import SpecialTokens, load_tokenizer, recipe_tokenizer
+from codemix_megatron.corpus.wanted_tokenizer import say_end
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.recipe.schema import Tokenizer as Wanted
 
