@@ -1,11 +1,12 @@
 """What deciding duplicates costs, and how that grows: made documents, exact and near copies among them, decided in memory, by DuckDB, by Ray.
 
-    python benchmarks/duplicates.py [--documents 1e5 1e6 1e7] [--by memory duckdb ray]
+    python benchmarks/duplicates.py [--documents 1e5 1e6 1e7] [--by memory duckdb stages ray]
 
 Of the made signatures a tenth are copies of others with up to half of their places changed, of the made digests three in ten repeat
 another. Each decision runs in a process of its own (Ray's workers beside it); memory is what the processes hold of their own, pages of
-files aside. All decide the same, or the command says so and ends with exit code 1. The last line is JSON: the growth as a power
-of the number of documents, and hours for a billion of them on as many nodes as this machine.
+files aside. All decide the same, or the command says so and ends with exit code 1. `stages` are what Ray's workers do, one after the other in
+this process: what of them divides over workers is told apart from what does not. The last line is JSON: the growth as a power of the number of
+documents, and, computed from that, hours for a billion of them: on one node where an engine has no more, for stages on clusters of several.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,19 +26,28 @@ import psutil
 
 from codemix_megatron.cores import available_cores
 from codemix_megatron.corpus.finishing import DECIDERS
+from codemix_megatron.filters.duplicates_in_stages import (
+    DOCUMENTS_AT_ONCE,
+    ROWS_OF_A_PARTITION,
+    find_duplicates_in_stages,
+    find_near_duplicates_in_stages,
+)
+from codemix_megatron.filters.near_duplicates import rows_per_band
 from codemix_megatron.recipe.filtering import NearDuplicates
 
+ENGINES = {**DECIDERS, "stages": (find_duplicates_in_stages, find_near_duplicates_in_stages)}
 SPEC = NearDuplicates()
 AT_ONCE = 1 << 17
 BILLION = 1e9
-NODES = (1, 4, 16)
+NODES, CORES_OF_A_NODE = (1, 4, 16, 64), 32
+SLICE_SECONDS = 1e-3  # to open and read a small stretch of a file that other nodes wrote; see `hours_of_stages`
 
 
 def main() -> None:
     """Measure all sizes and engines, print a table and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=float, nargs="+", default=[1e5, 1e6])
-    parser.add_argument("--by", nargs="+", choices=list(DECIDERS), default=["memory", "duckdb"])
+    parser.add_argument("--by", nargs="+", choices=list(ENGINES), default=["memory", "duckdb"])
     parser.add_argument("--worker", nargs=2, metavar=("BY", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -106,12 +117,24 @@ def decide(by: str, folder: str) -> dict:
     scratch = Path(folder) / "scratch"
     scratch.mkdir(exist_ok=True)
     watch = CpuWatch()
+    divided = 0.0
+
+    def run_here(function: Callable, calls: Sequence[tuple]) -> list:
+        """Call a function with each of the arguments, and count what could be done by as many workers."""
+        nonlocal divided
+        began = time.process_time()
+        results = [function(*arguments) for arguments in calls]
+        divided += time.process_time() - began
+        return results
+
+    more = {"run": run_here} if by == "stages" else {}
     digests = np.memmap(Path(folder) / "digests", dtype="V16", mode="r")
-    exact = DECIDERS[by][0]((digests[i : i + AT_ONCE] for i in range(0, len(digests), AT_ONCE)), len(digests), scratch)
-    near = DECIDERS[by][1](np.memmap(Path(folder) / "signatures", dtype=np.uint8, mode="r"), SPEC, 0, scratch)
+    exact = ENGINES[by][0]((digests[i : i + AT_ONCE] for i in range(0, len(digests), AT_ONCE)), len(digests), scratch, **more)
+    near = ENGINES[by][1](np.memmap(Path(folder) / "signatures", dtype=np.uint8, mode="r"), SPEC, 0, scratch, **more)
     seconds = watch.stop()
     decisions = hashlib.sha256(exact.tobytes() + near.tobytes()).hexdigest()
-    return {"exact": int(exact.sum()), "near": int((near >= 0).sum()), "decisions": decisions[:16], "cpu_seconds": seconds}
+    told = {"exact": int(exact.sum()), "near": int((near >= 0).sum()), "decisions": decisions[:16], "cpu_seconds": seconds}
+    return {**told, "cpu_seconds_divided": divided, "cpu_seconds_undivided": seconds - divided} if more else told
 
 
 class CpuWatch:
@@ -149,14 +172,31 @@ def growth(rows: list[dict]) -> dict:
         entry: dict = {"largest": largest["documents"]}
         if len(mine) > 1:
             counts = [math.log(row["documents"]) for row in mine]
-            for what in ("cpu_seconds", "peak_megabytes"):
-                power = float(np.polyfit(counts, [math.log(max(row[what], 1e-3)) for row in mine], 1)[0])
-                entry[f"{what}_power"] = round(power, 2)
-            cpu_hours = largest["cpu_seconds"] * (BILLION / largest["documents"]) ** max(1.0, entry["cpu_seconds_power"]) / 3600
-            entry["cpu_hours_for_1e9"] = round(cpu_hours, 1)
-            entry["hours_for_1e9_by_nodes"] = {nodes: round(cpu_hours / available_cores() / nodes, 1) for nodes in NODES}
+            for what in ("cpu_seconds", "peak_megabytes", "cpu_seconds_divided", "cpu_seconds_undivided"):
+                if what in largest:
+                    power = float(np.polyfit(counts, [math.log(max(row[what], 1e-3)) for row in mine], 1)[0])
+                    entry[f"{what}_power"] = round(power, 2)
+            entry["cpu_hours_for_1e9"] = round(cpu_hours_of_a_billion(largest, entry, "cpu_seconds"), 1)
+            if by == "stages":
+                parts = [cpu_hours_of_a_billion(largest, entry, f"cpu_seconds_{part}") for part in ("divided", "undivided")]
+                entry["hours_for_1e9_by_nodes"] = {nodes: round(hours_of_stages(*parts, nodes), 2) for nodes in NODES}
         found[by] = entry
     return {"growth": found}
+
+
+def cpu_hours_of_a_billion(largest: dict, entry: dict, what: str) -> float:
+    """Return the CPU-hours of the largest number measured, grown to a billion documents by its power, by their number at least."""
+    return largest[what] * (BILLION / largest["documents"]) ** max(1.0, entry[f"{what}_power"]) / 3600
+
+
+def hours_of_stages(divided: float, undivided: float, nodes: int) -> float:
+    """Return hours on so many nodes: what divides over their cores, what one process does, and slices of files, which grow with the square.
+
+    Every partition of keys reads a slice of each file of keys; at a million documents that is nothing, at a billion it is millions of them.
+    """
+    bands = SPEC.permutations // rows_per_band(SPEC)
+    slices = math.ceil(BILLION / DOCUMENTS_AT_ONCE) * (1 + BILLION * bands / ROWS_OF_A_PARTITION)
+    return undivided + (divided + slices * SLICE_SECONDS / 3600) / (nodes * CORES_OF_A_NODE)
 
 
 if __name__ == "__main__":

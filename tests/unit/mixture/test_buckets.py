@@ -104,13 +104,13 @@ def test_part_of_a_corpus_that_stands_for_all_of_it_reads_each_bucket_as_often(s
     """Buckets and `corpus_share` together, against a plain count: which sequences, how often, and what plan, run and audit say of it."""
     more = {
         "sequences": {"corpus_share": share},
-        "corpora": {n: {"kind": n, "documents": [f"{n}.jsonl"], "max_epochs": 900} for n in ("code", "text")},
+        "corpora": {n: {"kind": n, "documents": [f"{n}.jsonl"], "max_epochs": 900, "beyond_max_epochs": "warn"} for n in ("code", "text")},
     }
     recipe = scored(**more)
     stored = plain_sequences(read_manifests(recipe)["code"], BUCKETED["code"]["buckets"])
     wanted = [math.ceil(count * share) for count in stored]
     whole = sum(epochs * count for epochs, count in zip([0, 1, 3, 7], wanted, strict=True))
-    recipe = scored(tokens=2 * whole * LENGTH + 16 * LENGTH, **more)
+    recipe = scored(tokens=(2 * whole + 16) // 8 * 8 * LENGTH, **more)
     plan = planned(recipe)
     order, source = plan.mixture(), plan.sources["code"]
     buckets = source["buckets"]
@@ -145,9 +145,9 @@ def test_part_of_a_corpus_that_stands_for_all_of_it_reads_each_bucket_as_often(s
 
 def test_a_bucket_too_small_to_be_read_is_told(scored):
     """Half an epoch of one sequence rounds to none: its documents would be missing from the run without a word."""
-    sources = {"code": {**BUCKETED["code"], "epochs": [0.01, 1, 3, 7]}}
+    sources = {"code": {**BUCKETED["code"], "epochs": [0.001, 1, 3, 7]}}
     (warning,) = [line for line in planned(scored(sources=sources)).warnings if "never read" in line]
-    assert "sources.code: quality below 0.25 is never read: 0.01 epochs of " in warning
+    assert "sources.code: quality below 0.25 is never read: 0.001 epochs of " in warning
     assert not any("never read" in line for line in planned(scored()).warnings)
 
 
