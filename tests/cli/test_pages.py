@@ -1,13 +1,12 @@
 """What pages say of flags, keys, messages and tutorials is so."""
 
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from tiny_run import REPOSITORY, clean_environment
+from tiny_run import REPOSITORY
+from tutorial_pages import follow, lines_not_printed
 
 DOCS = REPOSITORY / "docs"
 SOURCES = "\n".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "codemix_megatron").rglob("*.py"))
@@ -89,29 +88,6 @@ def test_links_between_pages_lead_to_a_page_and_a_heading():
             if not there.is_file() or (anchor and anchor not in headings(there.read_text(encoding="utf-8"))):
                 missing.append(f"{page.name}: {target}#{anchor}")
     assert not missing
-
-
-def blocks_of(page: str, language: str) -> list[str]:
-    """Return the blocks of code of a tutorial in one language."""
-    return re.findall(
-        rf"^```{language}\n(.*?)^```", (DOCS / "tutorials" / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-    )
-
-
-def follow(page: str, folder, timeout: int = 1200) -> str:
-    """Run all commands of a tutorial as they stand there; return what they printed, with the reader's home in the place of the folder."""
-    commands = "\n".join(blocks_of(page, "sh"))
-    shell = f'set -e\ncodemix() {{ "{sys.executable}" -m codemix_megatron "$@"; }}\n{commands}'
-    environment = {**clean_environment(), "COLUMNS": "200", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-c", shell], cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return f"{done.stdout}\n{done.stderr}".replace(str(folder), "/home/ada")
-
-
-def lines_not_printed(page: str, printed: str) -> list[str]:
-    """Return the lines of output that a tutorial shows and its commands did not print, white space aside."""
-    joined = " ".join(printed.split())
-    return [line for block in blocks_of(page, "text") for line in block.splitlines() if " ".join(line.split()) not in joined]
 
 
 @pytest.mark.timeout(1500)
