@@ -1,6 +1,6 @@
 """Sweeps: arms that differ in how much code one of their phases holds, and in nothing else; and kinds of code beside each other."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from codemix_megatron.report.arms import Arm
 from codemix_megatron.report.roles import parent_path
@@ -47,7 +47,16 @@ def key_without(arm: Arm, place: int) -> tuple:
     """Return all that arms have to share to differ in one phase's mixture alone."""
     others = tuple((phase.tokens, phase.mixture) for i, phase in enumerate(arm.phases) if i != place)
     start, points = parent_path(arm.first), tuple(arm.first.points.items())
-    return place, len(arm.phases), arm.parameters, arm.phases[place].tokens, others, start, points
+    return place, len(arm.phases), arm.parameters, arm.phases[place].tokens, others, start, points, how_trained(arm)
+
+
+def how_trained(arm: Arm) -> str:
+    """Return the model, batch, optimizer and learning rates of an arm's recipe: what is no mixture and changes what a share would show."""
+    recipe = arm.first.recipe
+    if recipe is None:
+        return ""
+    phases = [replace(phase, name="", tokens=0, mixture={}, data_seed=None) for phase in recipe.phases]
+    return repr((recipe.model, recipe.batch, recipe.optimizer, phases))
 
 
 def by_code(place: int, num_phases: int, arms: list[Arm]) -> list[Sweep]:

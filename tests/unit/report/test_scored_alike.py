@@ -170,3 +170,19 @@ def test_block_of_the_decision_says_nothing_was_tested_in_words(tmp_path):
     seeded_study(tmp_path, {"text-only": (0.0, 1.5), "code": (1.0, 1.7)}, seeds=1, noise=0.0)
     section = next(s for s in compare_runs(read_all(tmp_path)).sections if s.anchor == "decision")
     assert "that takes several seeds" in "".join(map(block_markdown, section.blocks))
+
+
+def test_arms_with_another_learning_rate_are_no_points_of_a_sweep(tmp_path):
+    """A sweep is of arms that differ in nothing but code; half the rate at 50 % code would be read as what code does."""
+    seeded_study(tmp_path, {"text-only": (0.0, 1.5), "half": (0.5, 1.2), "code": (1.0, 1.7)}, seeds=1, noise=0.0)
+    (sweep,) = find_sweeps(view_of(read_all(tmp_path)).arms)
+    assert sweep.shares == (0.0, 0.5, 1.0)
+    runs = []
+    for run in read_all(tmp_path):
+        if run.folder.path.name == "half":
+            (phase,) = run.recipe.phases
+            slower = replace(phase, learning_rate=replace(phase.learning_rate, peak=phase.learning_rate.peak / 2))
+            run = replace(run, recipe=replace(run.recipe, phases=(slower,)))
+        runs.append(run)
+    (sweep,) = find_sweeps(view_of(runs).arms)
+    assert sweep.shares == (0.0, 1.0)
