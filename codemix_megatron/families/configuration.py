@@ -140,7 +140,7 @@ def config_of_model(family: Family, model: dict, vocab_size: int) -> dict:
         config["head_dim"] = head_width(model)
     for name in family.inverted:
         config[name] = float(f"{1 / config[name]:.12g}")
-    scale = model["attention_scale"] or head_width(model) ** -0.5
+    scale = model.get("attention_scale") or head_width(model) ** -0.5
     if "attention_multiplier" in config:
         config["attention_multiplier"] = scale
     for name in family.inverse_squares:

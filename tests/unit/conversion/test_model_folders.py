@@ -202,7 +202,8 @@ def test_a_family_that_is_not_there_is_refused_with_what_is_missing(model_type, 
 # What transformers writes that no export has to say: shares of dropout, and words for all layers being alike.
 LEFT_OUT = {
     "attention_dropout", "embedding_dropout", "residual_dropout", "embd_pdrop", "resid_pdrop", "pretraining_tp", "max_window_layers",
-    "original_max_position_embeddings", "output_router_logits", "use_cache", "dtype", "transformers_version", "bos_token_id", "eos_token_id", "pad_token_id",
+    "original_max_position_embeddings", "output_router_logits", "_sliding_window_pattern", "use_bidirectional_attention",
+    "use_cache", "dtype", "transformers_version", "bos_token_id", "eos_token_id", "pad_token_id",
 }  # fmt: skip
 
 
