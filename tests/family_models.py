@@ -66,6 +66,25 @@ FAMILIES = {
     ),
     "smollm3": ("smollm3", {"no_rope_layer_interval": 2, "rope_parameters": DEFAULT}),
     "phi3": ("phi3", {"rope_parameters": DEFAULT}),
+    "phi3, a part of each head turns": (
+        "phi3",
+        {"partial_rotary_factor": 0.75, "rope_parameters": {**DEFAULT, "partial_rotary_factor": 0.75}},
+    ),
+    "phi3, longrope": (
+        "phi3",
+        {
+            "original_max_position_embeddings": 96,
+            "partial_rotary_factor": 0.75,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "original_max_position_embeddings": 96,
+                "partial_rotary_factor": 0.75,
+                "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5],
+                "long_factor": [1.0, 1.5, 2.0, 4.0, 8.0, 16.0],
+            },
+        },
+    ),
     "cohere2, window 16": ("cohere2", {"sliding_window": 16, "logit_scale": 0.25, "rope_parameters": DEFAULT}),
     "gemma": ("gemma", {"head_dim": 32, "rope_parameters": DEFAULT}),
     "gemma2, window 16": ("gemma2", {"sliding_window": 16, "head_dim": 32, "query_pre_attn_scalar": 20, "rope_parameters": DEFAULT}),

@@ -121,7 +121,7 @@ def write_configuration(source: CheckpointSource, folder: Path, dtype: torch.dty
     name = str(dtype).removeprefix("torch.")
     kind = {"model_type": source.family.model_type, "dtype": name, "torch_dtype": name, "use_cache": True}  # before 4.56: torch_dtype
     config = hugging_face_config(source.family, source.model, source.vocab_size)
-    config["max_position_embeddings"] = source.context_length
+    config["max_position_embeddings"] = max(source.context_length, config["max_position_embeddings"])
     write_json(folder / "config.json", dict(sorted({**config, **tokens, **kind, **written_for}.items())))
     if not source.origin:
         begins = {} if begin is None else {"bos_token_id": begin}

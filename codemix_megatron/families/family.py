@@ -177,7 +177,8 @@ class Family:
         "none"  # the layers without rotary positions: in no_rope_layers, or those that see all
     )
     says_head_dim: bool = False  # config.json says the width of a head although it follows from others: other readers look for it
-    scaled_rope: bool = True  # rotary frequencies may be scaled
+    rope_scalings: tuple[str, ...] = ("linear", "llama3", "yarn")  # ways in which rotary frequencies may be scaled
+    partial_rope: bool = False  # a share of each head's channels may turn
     rope_by_layer_type: bool = False  # rope_parameters has one block for each kind of layer
     window_rope_base: float | None = None  # of layers with a window, when config.json is silent; None: all layers rotate alike
 

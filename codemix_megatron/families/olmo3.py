@@ -18,6 +18,6 @@ OLMO3 = Family(
     expected={"hidden_act": "silu", "attention_bias": False},
     rope_base=500000.0,
     full_attention_interval=4,
-    scaled_rope=False,
+    rope_scalings=(),
     rope_by_layer_type=True,
 )

@@ -1,4 +1,4 @@
-"""Phi-3 and Phi-4: Llama whose query, key and value, and gate and up, are one tensor each. Longrope and partial rotation cannot be read."""
+"""Phi-3 and Phi-4: Llama whose query, key and value, and gate and up, are one tensor each; longrope, and heads that turn in part."""
 
 from codemix_megatron.families.family import BLOCK, SHAPE, Family, layer, without
 
@@ -19,5 +19,6 @@ PHI3 = Family(
         ("sliding_window", "sliding_window", None),
     ),
     expected={"hidden_act": "silu"},
-    scaled_rope=False,
+    rope_scalings=("longrope",),
+    partial_rope=True,
 )

@@ -82,7 +82,9 @@ def misfits(family: Family, model: dict, defaults: dict) -> list[str]:
     columns |= {"no_rope_interval"} if family.without_rope != "none" else set()
     columns |= {"window_rope_base"} if family.window_rope_base else set()
     columns |= {"embedding_multiplier"} if family.scaled_embeddings else set()
-    columns -= set() if family.scaled_rope else {"rope_scaling"}
+    columns |= {"rotary_share"} if family.partial_rope else set()
+    scaling = model.get("rope_scaling")
+    columns -= set() if scaling is None or scaling["kind"] in family.rope_scalings else {"rope_scaling"}
     wanted = {key: family.fixed.get(key, defaults.get(key)) for key in model if key not in columns}
     found = [f"model.{key} is {model[key]!r}, {family.model_type} has {value!r}" for key, value in wanted.items() if model[key] != value]
     return found + scale_misfits(family, model) + layer_kind_misfits(family, model)

@@ -9,10 +9,13 @@ from codemix_megatron.families.layer_kinds import FULL, WINDOWED
 
 __all__ = ["is_number", "read_rope", "rope_of_model"]
 
+CONTEXT = "max_position_embeddings"
+
 # Recipe's key in rope_scaling, Hugging Face's key; by kind.
 ROPE_SCALING = {
     "linear": {"factor": "factor"},
     "yarn": {"factor": "factor", "original_sequence_length": "original_max_position_embeddings"},
+    "longrope": {"short_factors": "short_factor", "long_factors": "long_factor"},
     "llama3": {
         "factor": "factor",
         "low_frequency_factor": "low_freq_factor",
@@ -36,8 +39,20 @@ def read_rope(config: dict, family: Family, faults: list[str]) -> dict:
     """Return the keys of the model block that say how positions rotate."""
     if family.window_rope_base is not None:
         return read_two_ropes(config, family, faults)
-    base, scaling = read_base_and_scaling(rope_of_all_layers(config, family, faults), family, faults)
-    return {"rope_base": base, "rope_scaling": scaling}
+    config = rope_of_all_layers(config, family, faults)
+    base, scaling = read_base_and_scaling(config, family, faults)
+    return {"rope_base": base, "rope_scaling": scaling} | read_rotary_share(config, family, faults)
+
+
+def read_rotary_share(config: dict, family: Family, faults: list[str]) -> dict:
+    """Return which share of each head turns."""
+    share = rope_block(config, []).get("partial_rotary_factor", config.get("partial_rotary_factor"))
+    if share is None or not family.partial_rope:
+        return {}
+    if not is_number(share) or share > 1:
+        faults.append(f"partial_rotary_factor {share!r} is not a number above 0 and up to 1")
+        return {}
+    return {"rotary_share": float(share)}
 
 
 def read_two_ropes(config: dict, family: Family, faults: list[str]) -> dict:
@@ -66,16 +81,18 @@ def read_base_and_scaling(config: dict, family: Family, faults: list[str]) -> tu
     if not is_number(base):
         faults.append(f"rope_theta {base!r} is not a number above 0")
         base = family.rope_base
-    if rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)) != 1.0:
+    if not family.partial_rope and rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)) != 1.0:
         faults.append("partial_rotary_factor; only rotary positions over whole heads can be read")
     if kind == "default":
         return float(base), None
     if not isinstance(kind, str) or kind not in ROPE_SCALING:
         faults.append(f"rotary scaling {kind!r}; only default, {', '.join(ROPE_SCALING)} can be read")
         return float(base), None
-    if not family.scaled_rope:
-        faults.append(f"rotary scaling {kind!r}; only default can be read of {family.model_type}")
+    if kind not in family.rope_scalings:
+        faults.append(f"rotary scaling {kind!r}; only {', '.join(('default', *family.rope_scalings))} can be read of {family.model_type}")
         return float(base), None
+    if kind == "longrope":
+        return float(base), read_longrope(config, rope, faults)
     refuse_two_contexts(config, rope, kind, faults)
     return float(base), read_scaling(rope, kind, faults)
 
@@ -86,6 +103,29 @@ def refuse_two_contexts(config: dict, rope: dict, kind: str, faults: list[str]) 
     beside = config.get(name)
     if beside is not None and name in ROPE_SCALING[kind].values() and beside != rope.get(name):
         faults.append(f"{name} {beside!r} beside {rope.get(name)!r} in the rotary scaling; keep the one that is right")
+
+
+def read_longrope(config: dict, rope: dict, faults: list[str]) -> dict:
+    """Return longrope's scaling; transformers takes its factor from both contexts, which stand beside it."""
+    first, longest = (config.get(key) for key in (f"original_{CONTEXT}", CONTEXT))
+    first = rope.get(f"original_{CONTEXT}") if first is None else first
+    for name, value in ((f"original_{CONTEXT}", first), (CONTEXT, longest)):
+        if not isinstance(value, int) or not is_number(value):
+            faults.append(f"rotary scaling longrope: {name} {value!r} is not a whole number above 0")
+    for name in ("short_factor", "long_factor"):
+        if not isinstance(rope.get(name), list) or not all(map(is_number, rope[name])):
+            faults.append(f"rotary scaling longrope: {name} is not a list of numbers above 0")
+    if rope.get(f"original_{CONTEXT}", first) != first:
+        faults.append(
+            f"original_{CONTEXT} {first!r} beside {rope[f'original_{CONTEXT}']!r} in the rotary scaling; keep the one that is right"
+        )
+    for name in ("factor", "attention_factor"):
+        if rope.get(name) is not None:
+            faults.append(f"rotary scaling longrope: {name} {rope[name]!r}; only what follows from both contexts can be read")
+    if faults or first is None or longest is None:
+        return {}
+    factors = {"short_factors": list(map(float, rope["short_factor"])), "long_factors": list(map(float, rope["long_factor"]))}
+    return {"kind": "longrope", "factor": longest / first, "original_sequence_length": first, **factors}
 
 
 def read_scaling(rope: dict, kind: str, faults: list[str]) -> dict:
@@ -143,13 +183,31 @@ def rope_of_model(family: Family, model: dict) -> dict:
     if scaling := model["rope_scaling"]:
         names = ROPE_SCALING[scaling["kind"]] | OPTIONAL_SCALING.get(scaling["kind"], {})
         rope = {"rope_type": scaling["kind"]} | {theirs: scaling[ours] for ours, theirs in names.items() if scaling.get(ours) is not None}
-    parameters = {**rope, "rope_theta": model["rope_base"]}
+        if scaling["kind"] == "longrope":
+            return longrope_of_model(model, rope)
+    parameters = {**rope, "rope_theta": model["rope_base"]} | share_of_model(family, model)
     if family.rope_by_layer_type:
         parameters = {kind: dict(parameters) for kind in (FULL, WINDOWED)}
     # What readers before transformers 5 look at; without it they take base 10000 and no scaling, in silence.
     older = {"rope_theta": model["rope_base"], "rope_scaling": rope if scaling else None}
+    older |= share_of_model(family, model) if model.get("rotary_share", 1.0) != 1 else {}
     if family.window_rope_base is not None:
         own = model["window_rope_base"] or model["rope_base"]
         parameters[WINDOWED] = {"rope_type": "default", "rope_theta": own}
         older["rope_local_base_freq"] = own
     return {"rope_parameters": parameters, **older}
+
+
+def share_of_model(family: Family, model: dict) -> dict:
+    """Return config.json's key for the share of a head that turns, where a family has one."""
+    return {"partial_rotary_factor": model.get("rotary_share", 1.0)} if family.partial_rope else {}
+
+
+def longrope_of_model(model: dict, rope: dict) -> dict:
+    """Return config.json's keys for longrope, whose factor transformers takes from both contexts; version 4 wants three keys and no more."""
+    scaling, share = model["rope_scaling"], {"partial_rotary_factor": model["rotary_share"]}
+    factors = {name: list(rope[name]) for name in ("short_factor", "long_factor")}
+    first = scaling["original_sequence_length"]
+    parameters = {"rope_type": "longrope", "rope_theta": model["rope_base"], f"original_{CONTEXT}": first, **factors, **share}
+    older = {"rope_theta": model["rope_base"], "rope_scaling": {"type": "longrope", **factors}, **share}
+    return {"rope_parameters": parameters, **older, f"original_{CONTEXT}": first, CONTEXT: round(scaling["factor"] * first)}

@@ -16,7 +16,7 @@ from codemix_megatron.megatron.switches import is_left_out
 from codemix_megatron.model.config import transformer_config
 from codemix_megatron.model.initial import initialize_weights
 from codemix_megatron.model.layers import layer_and_norm
-from codemix_megatron.model.rotary import frequencies
+from codemix_megatron.model.rotary import set_frequencies
 from codemix_megatron.recipe.schema import Model, Recipe
 from codemix_megatron.recipe.transfer import width_multiple
 
@@ -48,7 +48,7 @@ def build_chunk(recipe: Recipe, config: TransformerConfig, vocab_size: int, devi
         chunk = new_chunk(recipe, config, vocab_size, device, stage)
     chunk.z_loss = recipe.optimizer.z_loss
     scale_embeddings_and_logits(chunk, recipe.model)
-    chunk.rotary_pos_emb.inv_freq = frequencies(chunk.rotary_pos_emb.inv_freq, recipe.model)
+    set_frequencies(chunk.rotary_pos_emb, recipe.model)
     if is_active("embedding gradients"):
         share_gradients(chunk)
     return chunk.to(device)
@@ -67,6 +67,7 @@ def new_chunk(recipe: Recipe, config: TransformerConfig, vocab_size: int, device
         "share_embeddings_and_output_weights": recipe.model.tie_embeddings,
         "position_embedding_type": "rope",
         "rotary_base": recipe.model.rope_base,
+        "rotary_percent": recipe.model.rotary_share,
         "vp_stage": stage,
     }
     if is_hybrid():

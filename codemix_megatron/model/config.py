@@ -52,6 +52,8 @@ def require_engines(recipe: Recipe, device: torch.device) -> None:
         "norm_position": model.norm_position != "before",
         "zero_centered_norm": model.zero_centered_norm,
         "attention_softcap": model.attention_softcap is not None,
+        "rotary_share": model.rotary_share != 1,
+        "rope_scaling": model.rope_scaling is not None and model.rope_scaling.kind == "longrope",
         "window_rope_base": model.window_rope_base is not None,
         "qk_norm_width": model.qk_norm_width == "all",
         "normalization": model.normalization == "layernorm_with_bias",

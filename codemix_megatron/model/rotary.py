@@ -1,12 +1,30 @@
 """Stretched rotary frequencies, and those of layers that rotate by another base; megatron-core has Llama 3's with one set of factors only."""
 
 import math
+from typing import Any
 
 import torch
 
 from codemix_megatron.recipe.schema import Model, RopeScaling
 
-__all__ = ["attention_scale", "frequencies", "rotary_magnitude", "scaled_frequencies"]
+__all__ = ["attention_scale", "frequencies", "rotary_magnitude", "scaled_frequencies", "set_frequencies"]
+
+
+def set_frequencies(rotary: Any, model: Model) -> None:
+    """Have megatron-core's rotary positions turn by a model's frequencies; with longrope by one of two kinds, as long as a sequence is."""
+    plain, scaling = rotary.inv_freq, model.rope_scaling
+    if scaling is None or scaling.kind != "longrope":
+        rotary.inv_freq = frequencies(plain, model)
+        return
+    first_context = scaling.original_sequence_length
+    assert first_context is not None, "rope_scaling_faults refuses it"
+    short, long = (plain / torch.tensor(of, device=plain.device) for of in (scaling.short_factors, scaling.long_factors))
+
+    def choose(rotary, given) -> None:
+        rotary.inv_freq = long if given[0] > first_context else short
+
+    rotary.inv_freq = short
+    rotary.register_forward_pre_hook(choose)
 
 
 def frequencies(plain: torch.Tensor, model: Model) -> torch.Tensor:
@@ -54,9 +72,12 @@ def ramped_frequencies(frequencies: torch.Tensor, scaling: RopeScaling, base: fl
 
 
 def attention_factor(scaling: RopeScaling | None) -> float:
-    """Return what YaRN multiplies rotated queries and keys by."""
-    if scaling is None or scaling.kind != "yarn":
+    """Return what YaRN and longrope multiply rotated queries and keys by."""
+    if scaling is None or scaling.kind not in ("yarn", "longrope"):
         return 1.0
+    if scaling.kind == "longrope":
+        first_context = scaling.original_sequence_length
+        return 1.0 if scaling.factor <= 1 or not first_context else math.sqrt(1 + math.log(scaling.factor) / math.log(first_context))
     return scaling.attention_factor or (1.0 if scaling.factor <= 1 else 1 + 0.1 * math.log(scaling.factor))
 
 

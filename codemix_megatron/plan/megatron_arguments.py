@@ -86,6 +86,7 @@ def model_arguments(recipe: Recipe, sequence_length: int) -> list[tuple]:
         *([("--kv-channels", model.head_dim)] if model.head_dim else []),
         *([("--add-qkv-bias",)] if model.qkv_bias else []),
         *([("--qk-layernorm",)] if model.qk_norm else []),
+        *([("--rotary-percent", plain_number(model.rotary_share))] if model.rotary_share != 1 else []),
         *([("--apply-layernorm-1p",)] if model.zero_centered_norm else []),
         *expert_arguments(model),
         ("--seq-length", sequence_length),

@@ -82,7 +82,9 @@ def model_notes(recipe: Recipe, phase: PhasePlan) -> list[str]:
     notes += optimizer_notes(recipe)
     if recipe.model.sliding_window:
         notes.append(f"Megatron-LM's --window-size counts the tokens before: {recipe.model.sliding_window - 1},0; Transformer Engine only.")
-    if recipe.model.rope_scaling and recipe.model.rope_scaling.kind == "yarn":
+    if recipe.model.rope_scaling and recipe.model.rope_scaling.kind == "longrope":
+        notes.append("Megatron-LM does not stretch rotary positions by longrope; the recipe does: ANOTHER MODEL.")
+    elif recipe.model.rope_scaling and recipe.model.rope_scaling.kind == "yarn":
         notes.append("Megatron-LM stretches rotary positions by YaRN for multi-latent attention only; the recipe does: ANOTHER MODEL.")
     elif recipe.model.rope_scaling:
         notes.append("Megatron-LM's --use-rope-scaling has fixed frequency factors (1, 4, context 8192); compare model.rope_scaling.")

@@ -23,8 +23,9 @@ NEEDED = {
     "linear": (),
     "llama3": ("low_frequency_factor", "high_frequency_factor", "original_sequence_length"),
     "yarn": ("original_sequence_length",),
+    "longrope": ("original_sequence_length", "short_factors", "long_factors"),
 }
-OPTIONAL = {"linear": (), "llama3": (), "yarn": ("fast_rotations", "slow_rotations", "attention_factor")}
+OPTIONAL = {"linear": (), "llama3": (), "yarn": ("fast_rotations", "slow_rotations", "attention_factor"), "longrope": ()}
 
 
 def block_faults(model: Model) -> list[str]:
@@ -40,7 +41,7 @@ def block_faults(model: Model) -> list[str]:
         faults.append("model.qk_norm_width: all, but there is no qk_norm; set qk_norm: true or leave it out")
     if model.zero_centered_norm and model.normalization != "rmsnorm":
         faults.append(f"model.zero_centered_norm: not there with normalization {model.normalization}; set one of the two back")
-    return faults + interval_faults(model) + window_rope_faults(model) + rope_scaling_faults(model.rope_scaling)
+    return faults + interval_faults(model) + window_rope_faults(model) + rope_scaling_faults(model.rope_scaling) + rotary_faults(model)
 
 
 def parallel_faults(model: Model) -> list[str]:
@@ -63,8 +64,8 @@ def interval_faults(model: Model) -> list[str]:
             faults.append(f"model.{name}: found {value}, must be at least 2")
     if model.full_attention_interval and not model.sliding_window:
         faults.append("model.full_attention_interval: no layer has a window; set sliding_window or leave it out")
-    if model.no_rope_interval and model.rope_scaling and model.rope_scaling.kind == "yarn":
-        faults.append("model.no_rope_interval: yarn changes attention in every layer; leave one of the two out")
+    if model.no_rope_interval and model.rope_scaling and model.rope_scaling.kind in ("yarn", "longrope"):
+        faults.append(f"model.no_rope_interval: {model.rope_scaling.kind} changes attention in every layer; leave one of the two out")
     return faults
 
 
@@ -76,8 +77,8 @@ def window_rope_faults(model: Model) -> list[str]:
     faults = [] if model.sliding_window else [f"{where}: no layer has a window; set sliding_window or leave it out"]
     if model.rotary_interleaved:
         faults.append(f"{where}: not there with rotary_interleaved; set one of the two back")
-    if scaling is not None and scaling.kind == "yarn":
-        faults.append(f"{where}: yarn changes attention in every layer; leave one of the two out")
+    if scaling is not None and scaling.kind in ("yarn", "longrope"):
+        faults.append(f"{where}: {scaling.kind} changes attention in every layer; leave one of the two out")
     return faults
 
 
@@ -94,9 +95,30 @@ def rope_scaling_faults(scaling: RopeScaling | None) -> list[str]:
         if value is not None and name not in known:
             owners = " and ".join(of for of in NEEDED if name in (*NEEDED[of], *OPTIONAL[of]))
             faults.append(f"{where}.{name}: belongs to kind {owners}; leave it out")
-    numbers = {"factor": scaling.factor, **given}
+    numbers = {"factor": scaling.factor, **{name: value for name, value in given.items() if not isinstance(value, tuple)}}
+    for name, value in given.items():
+        if isinstance(value, tuple) and not all(0 < number < math.inf for number in value):
+            faults.append(f"{where}.{name}: numbers must be above 0")
     faults += [f"{where}.{n}: found {v}, must be above 0" for n, v in numbers.items() if v is not None and not 0 < v < math.inf]
     return faults or order_faults(scaling)
+
+
+def rotary_faults(model: Model) -> list[str]:
+    """Check which channels turn, and that longrope has a number for each of their frequencies."""
+    if not 0 < model.rotary_share <= 1 or model.rotary_size % 2:
+        return [f"model.rotary_share: found {model.rotary_share}, must leave an even number of {model.head_size} channels to turn"]
+    scaling, wanted = model.rope_scaling, model.rotary_size // 2
+    if scaling is None or scaling.kind != "longrope":
+        return []
+    faults = [
+        f"model.rope_scaling.{name}: {len(factors)} numbers, {wanted} frequencies turn"
+        for name in ("short_factors", "long_factors")
+        if (factors := getattr(scaling, name)) is not None and len(factors) != wanted
+    ]
+    longest = scaling.factor * (scaling.original_sequence_length or 0)
+    if model.sequence_length > longest + 0.5:
+        faults.append(f"model.sequence_length: {model.sequence_length}, longrope's factor allows {longest:.0f}")
+    return faults
 
 
 def order_faults(scaling: RopeScaling) -> list[str]:

@@ -12,14 +12,18 @@ __all__ = ["Model", "RopeScaling"]
 class RopeScaling:
     """Rotary frequencies of a model whose context was stretched after its first training."""
 
-    kind: Literal["linear", "llama3", "yarn"] = option("all frequencies divided; only the slow ones, as in Llama 3.1; or by YaRN's ramp")
-    factor: float = option("slow frequencies are divided by this")
+    kind: Literal["linear", "llama3", "yarn", "longrope"] = option(
+        "all frequencies divided; only the slow ones, as in Llama 3.1; by YaRN's ramp; or each by a number of its own (Phi-3)"
+    )
+    factor: float = option("slow frequencies are divided by this; longrope: longest context / first context")
     low_frequency_factor: float | None = option("llama3 only: slower than original_sequence_length / this is divided", None)
     high_frequency_factor: float | None = option("llama3 only: faster than original_sequence_length / this is kept", None)
-    original_sequence_length: int | None = option("llama3 and yarn: context of the first training", None)
+    original_sequence_length: int | None = option("llama3, yarn and longrope: context of the first training", None)
     fast_rotations: float | None = option("yarn only: what turns so often in the first context is kept (beta_fast); default: 32", None)
     slow_rotations: float | None = option("yarn only: what turns less often is divided (beta_slow); default: 1", None)
     attention_factor: float | None = option("yarn only: queries and keys are multiplied by this; default: 1 + 0.1 ln(factor)", None)
+    short_factors: tuple[float, ...] | None = option("longrope only: what each frequency is divided by within the first context", None)
+    long_factors: tuple[float, ...] | None = option("longrope only: and in longer sequences", None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +93,7 @@ class Model:
         "base of the rotary frequencies in layers with a sliding window, which rope_scaling leaves alone (Gemma 3); default: as in all",
         None,
     )
+    rotary_share: float = option("share of each head's channels that rotary positions turn, the first ones (Phi-4-mini)", 1.0)
     rotary_interleaved: bool = option("rotate neighbouring channels (Cohere, GPT-J) instead of halves (Llama)", False)
     rope_scaling: RopeScaling | None = option("stretched rotary frequencies (Llama 3.1)", None)
     normalization_epsilon: float = option("epsilon of the norms", 1e-5)
@@ -105,6 +110,8 @@ class Model:
     def from_plain(cls, plain: dict) -> "Model":
         """Return the model a checkpoint's card describes; cards of earlier versions lack newer keys."""
         scaling = plain.get("rope_scaling")
+        if scaling:
+            scaling = {key: tuple(value) if isinstance(value, list) else value for key, value in scaling.items()}
         return cls(**{**plain, "rope_scaling": RopeScaling(**scaling) if scaling else None})
 
     @property
@@ -126,6 +133,11 @@ class Model:
         """Say whether a layer, counted from 1, has a sliding window, be it longer than a sequence."""
         every = self.full_attention_interval
         return self.sliding_window is not None and not (every and layer_number % every == 0)
+
+    @property
+    def rotary_size(self) -> int:
+        """Channels of a head that rotary positions turn."""
+        return int(self.head_size * self.rotary_share)
 
     @property
     def mlps_per_token(self) -> int:

@@ -29,6 +29,9 @@ MODELS = {
     # A window as long as the sequences sees all, and still rotates by its own base.
     "gemma3_text": {**GEMMA, "sliding_window": LENGTH, "qk_norm": True, "rope_base": 1e6, "window_rope_base": 1e4,
                     "rope_scaling": {"kind": "linear", "factor": 8.0}},
+    "phi3": {"tie_embeddings": False, "rotary_share": 0.75, "init_std": 0.1, "rope_scaling": {
+        "kind": "longrope", "factor": 4.0, "original_sequence_length": 16, "short_factors": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5],
+        "long_factors": [1.0, 1.5, 2.0, 4.0, 8.0, 16.0]}},
 }  # fmt: skip
 
 

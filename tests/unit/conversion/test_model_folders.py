@@ -128,6 +128,8 @@ def test_norms_in_more_digits_than_the_other_weights_come_out_as_they_were(tmp_p
     assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "bfloat16"
 
 
+LONG = {"model_type": "phi3", "original_max_position_embeddings": 32,
+        "rope_scaling": {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}}  # fmt: skip
 ODD = [None, True, -1, 0, 1.5, float("nan"), float("inf"), "abc", "64", [], [1], {}, {"a": 1}]
 KEYS = [*SOUND, "num_key_value_heads", "head_dim", "rms_norm_eps", "tie_word_embeddings", "initializer_range", "rope_theta", "rope_scaling",
         "rope_parameters", "layer_types", "hidden_act", "partial_rotary_factor"]  # fmt: skip
@@ -158,8 +160,13 @@ def test_odd_values_of_a_configuration_are_read_or_refused_by_name(key):
         ({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"rope_type": "default"}}, "say different things"),
         ({"rope_scaling": {"type": "yarn", "factor": 2.0}}, "rotary scaling yarn: original_max_position_embeddings is missing"),
         ({"rope_scaling": {"type": "yarn", "factor": 2.0, "original_max_position_embeddings": 8, "truncate": False}}, "truncate False"),
-        ({"model_type": "phi3", "rope_scaling": {"type": "linear", "factor": 2.0}}, "only default can be read of phi3"),
-        ({"model_type": "phi3", "partial_rotary_factor": 0.75}, "partial_rotary_factor"),
+        ({"model_type": "phi3", "rope_scaling": {"type": "linear", "factor": 2.0}}, "only default, longrope can be read of phi3"),
+        ({"model_type": "phi3", "partial_rotary_factor": 1.5}, "partial_rotary_factor 1.5 is not a number above 0 and up to 1"),
+        ({"partial_rotary_factor": 0.75}, "partial_rotary_factor; only rotary positions over whole heads"),
+        ({"model_type": "phi3", "rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": "a"}}, "long_factor is not a list"),
+        ({**LONG, "rope_scaling": {**LONG["rope_scaling"], "attention_factor": 1.2}}, "attention_factor 1.2; only what follows"),
+        ({**LONG, "rope_scaling": {**LONG["rope_scaling"], "original_max_position_embeddings": 64}}, "32 beside 64 in the rotary scaling"),
+        ({**LONG, "original_max_position_embeddings": None}, "original_max_position_embeddings None is not a whole number"),
         ({"model_type": "olmo3", "rope_parameters": {"full_attention": {"rope_theta": 1}, "sliding_attention": {"rope_theta": 2}}},
          "layers of different kinds rotate differently"),
         ({"model_type": "olmo3", "layer_types": ["full_attention", *["sliding_attention"] * 3]}, "do not come at one interval"),

@@ -28,7 +28,7 @@ OTHER = {  # another value of each key
     "activation": "gelu", "linear_bias": True,
     "norm_position": "after", "qk_norm_width": "all", "full_attention_interval": 2, "no_rope_interval": 2, "embedding_multiplier": 12.0,
     "residual_multiplier": 0.2, "attention_scale": 0.1, "zero_centered_norm": True, "attention_softcap": 50.0, "logit_softcap": 30.0,
-    "window_rope_base": 1e5,
+    "window_rope_base": 1e5, "rotary_share": 0.5,
     "tie_embeddings": False, "logit_scale": 0.5, "rope_base": 5e5, "rotary_interleaved": True,
     "rope_scaling": RopeScaling(kind="linear", factor=2.0), "normalization_epsilon": 1e-6, "init_std": 0.01, "dropout": 0.1,
     "num_experts": 4, "experts_per_token": 3, "normalize_experts": True, "expert_balance": 0.1,
@@ -39,7 +39,7 @@ SILENT = {
     "cost": dict.fromkeys(
         ("logit_scale", "embedding_multiplier", "residual_multiplier", "attention_scale", "norm_position", "no_rope_interval"), NO_COST
     )
-    | dict.fromkeys(("zero_centered_norm", "logit_softcap", "window_rope_base"), NO_COST)
+    | dict.fromkeys(("zero_centered_norm", "logit_softcap", "window_rope_base", "rotary_share"), NO_COST)
     | dict.fromkeys(("rope_base", "rotary_interleaved", "rope_scaling", "normalization_epsilon", "init_std", "normalization"), NO_COST)
     | {
         "normalize_experts": NO_COST,

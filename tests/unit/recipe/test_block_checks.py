@@ -9,6 +9,7 @@ from codemix_megatron.recipe.schema import Model, RopeScaling
 
 MODEL = Model(num_layers=4, hidden_size=64, num_attention_heads=4, sequence_length=128)
 YARN = RopeScaling(kind="yarn", factor=4.0, original_sequence_length=32)
+LONG = RopeScaling(kind="longrope", factor=4.0, original_sequence_length=32, short_factors=(1.0,) * 6, long_factors=(2.0,) * 6)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,10 @@ YARN = RopeScaling(kind="yarn", factor=4.0, original_sequence_length=32)
         ({"window_rope_base": 1e4}, "model.window_rope_base: no layer has a window"),
         ({"window_rope_base": 1e4, "sliding_window": 8, "rope_scaling": YARN}, "model.window_rope_base: yarn changes attention in every"),
         ({"window_rope_base": 1e4, "sliding_window": 8, "rotary_interleaved": True}, "window_rope_base: not there with rotary_interleaved"),
+        ({"rotary_share": 0.7}, "model.rotary_share: found 0.7, must leave an even number of 16 channels"),
+        ({"rope_scaling": replace(LONG, long_factors=(2.0,) * 8)}, "model.rope_scaling.short_factors: 6 numbers, 8 frequencies turn"),
+        ({"rope_scaling": LONG, "rotary_share": 0.75, "sequence_length": 129}, "model.sequence_length: 129, longrope's factor allows 128"),
+        ({"rope_scaling": replace(LONG, long_factors=None), "rotary_share": 0.75}, "long_factors: missing; kind longrope needs it"),
         ({"attention_softcap": 0.0}, "model.attention_softcap: found 0.0, must be above 0"),
         ({"attention_scale": 0.0}, "model.attention_scale: found 0.0, must be above 0"),
         ({"embedding_multiplier": float("inf")}, "model.embedding_multiplier: found inf"),
@@ -33,7 +38,10 @@ YARN = RopeScaling(kind="yarn", factor=4.0, original_sequence_length=32)
         ({"rope_scaling": replace(YARN, low_frequency_factor=1.0)}, "low_frequency_factor: belongs to kind llama3; leave it out"),
         ({"rope_scaling": replace(YARN, slow_rotations=40.0)}, "fast_rotations: 32.0 is not above slow_rotations 40.0"),
         ({"rope_scaling": RopeScaling(kind="linear", factor=2.0, attention_factor=1.0)}, "attention_factor: belongs to kind yarn"),
-        ({"rope_scaling": RopeScaling(kind="linear", factor=2.0, original_sequence_length=8)}, "belongs to kind llama3 and yarn"),
+        (
+            {"rope_scaling": RopeScaling(kind="linear", factor=2.0, original_sequence_length=8)},
+            "belongs to kind llama3 and yarn and longrope",
+        ),
     ],
 )
 def test_what_no_layer_computes_is_refused_with_its_key(changes, words):
@@ -47,6 +55,7 @@ def test_what_no_layer_computes_is_refused_with_its_key(changes, words):
         {},
         {"sliding_window": 8, "full_attention_interval": 4, "no_rope_interval": 4},
         {"qk_norm": True, "qk_norm_width": "all", "norm_position": "after"},
+        {"rope_scaling": LONG, "rotary_share": 0.75},
         {"norm_position": "both", "zero_centered_norm": True, "sliding_window": 8, "window_rope_base": 1e4},
         {"rope_scaling": replace(YARN, attention_factor=1.2, fast_rotations=16.0)},
     ],
