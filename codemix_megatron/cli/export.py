@@ -129,8 +129,10 @@ def describe_parity(parity: dict | None) -> str:
         return "parity: not compared (--no-parity)"
     text = (
         f"parity: logits differ by at most {parity['largest_logit_difference']:.2e} on {parity['tokens_compared']} tokens of"
-        f" {parity['compared_on']} (allowed {parity['tolerance']:g}); {parity['greedy_tokens']} tokens that follow greedily are the same"
+        f" {parity['compared_on']} (allowed {parity['tolerance']:.2g}); {parity['greedy_tokens']} tokens that follow greedily are the same"
     )
+    if "fp32_rounding" in parity:
+        text += f"; computing in fp32 instead of fp64 moves logits of transformers alone by {parity['fp32_rounding']:.2e}"
     if "rounding_difference" in parity:
         text += f"; rounding moved logits by at most {parity['rounding_difference']:.2e} (allowed {parity['rounding_tolerance']:.2g})"
     return text

@@ -100,5 +100,5 @@ def parity_card(run: RunData) -> Card:
         return Card(label="export", value=ABSENT, note=f"none yet; codemix export {run.place}", present=False)
     largest = parity["largest_logit_difference"]
     note = f"{'' if largest else 'bit for bit, '}over {count(parity.get('tokens_compared'))} tokens"
-    note += f"; allowed {parity['tolerance']:g}" if "tolerance" in parity else ""
+    note += f"; allowed {parity['tolerance']:.2g}" if "tolerance" in parity else ""
     return Card(label="export: logits differ by at most", value=f"{largest:.1e}" if largest else "0", note=note)
