@@ -107,7 +107,7 @@ def test_report_of_a_ladder_has_the_gain_of_each_mixture():
     for variant, factor in (("base", 1.0), ("best", 2.0)):
         for tokens in (10**6, 10**7, 10**8):
             plan = {"flops": {"per_token": 1e6}}
-            runs.append(SimpleNamespace(variant=variant, plan=plan, tokens=tokens, bits=float(law(np.array(factor * tokens * 1e6)))))
+            runs.append(SimpleNamespace(variant=variant, plan=plan, scored_tokens=tokens, bits=float(law(np.array(factor * tokens * 1e6)))))
     measure = SimpleNamespace(label="text", unit="bits per byte", value=lambda run: run.bits)
     (section,) = compute_gain_sections(runs, [measure])
     (table,) = section.blocks
