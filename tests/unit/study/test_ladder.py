@@ -108,7 +108,7 @@ def test_report_of_a_ladder_has_the_gain_of_each_mixture():
         for tokens in (10**6, 10**7, 10**8):
             plan = {"flops": {"per_token": 1e6}}
             runs.append(SimpleNamespace(variant=variant, plan=plan, scored_tokens=tokens, bits=float(law(np.array(factor * tokens * 1e6)))))
-    measure = SimpleNamespace(label="text", unit="bits per byte", value=lambda run: run.bits)
+    measure = SimpleNamespace(label="text", unit="bits per byte", value=lambda run: run.bits, content=lambda run: "the same windows")
     (section,) = compute_gain_sections(runs, [measure])
     (table,) = section.blocks
     assert [row[1] for row in table.rows] == ["best"] * 3 and float(table.rows[0][4].text) == pytest.approx(2.0, rel=0.1)
