@@ -60,8 +60,7 @@ class ShortTexts:
         if not len(self.hashes):
             return []
         runs = run_hashes(words, self.words)
-        heads, places = self.sorted_heads, places_in(self.bits, runs)
-        places = places[heads[np.minimum(np.searchsorted(heads, runs[places]), len(heads) - 1)] == runs[places]]
+        places, _ = matches(self.sorted_heads, self.bits, runs)
         met: dict[int, None] = {}
         for begin in map(int, places):
             for length in set(self.lengths[self.heads == runs[begin]].tolist()):
@@ -126,13 +125,8 @@ class ContaminationIndex:
 
     def shared_by(self, words: np.ndarray) -> np.ndarray:
         """Return the same for the words of one form of a text."""
-        runs = run_hashes(words, self.ngram_words)
-        found = runs[places_in(self.bits, runs)]
-        whole = np.array(self.short.found(words), dtype=np.int64) + len(self.hashes)
-        if not len(found) or not len(self.hashes):
-            return whole
-        place = np.minimum(np.searchsorted(self.hashes, found), len(self.hashes) - 1)
-        return np.concatenate([place[self.hashes[place] == found], whole])
+        _, place = matches(self.hashes, self.bits, run_hashes(words, self.ngram_words))
+        return np.concatenate([place, np.array(self.short.found(words), dtype=np.int64) + len(self.hashes)])
 
     def items_of(self, run: int) -> list[str]:
         """Return the names of the items that hold a run."""
@@ -184,11 +178,16 @@ def bloom_filter(hashes: np.ndarray) -> np.ndarray:
     return np.packbits(flags, bitorder="little")
 
 
-def places_in(bits: np.ndarray, runs: np.ndarray) -> np.ndarray:
-    """Return the places of the runs that pass a Bloom filter, ascending."""
+def matches(hashes: np.ndarray, bits: np.ndarray, runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of the runs that are among ascending hashes, and where there; `bits` is the hashes' Bloom filter."""
     count = (len(bits) * 8).bit_length() - 1
-    low = np.flatnonzero(bit_of(bits, runs & np.uint64((1 << count) - 1)))
-    return low[bit_of(bits, runs[low] >> np.uint64(64 - count)).astype(bool)]
+    passing = np.flatnonzero(bit_of(bits, runs & np.uint64((1 << count) - 1)))
+    passing = passing[bit_of(bits, runs[passing] >> np.uint64(64 - count)).astype(bool)]
+    if not len(passing):  # as without any hashes
+        return passing, passing
+    place = np.minimum(np.searchsorted(hashes, runs[passing]), len(hashes) - 1)
+    found = hashes[place] == runs[passing]
+    return passing[found], place[found]
 
 
 def bit_of(bits: np.ndarray, place: np.ndarray) -> np.ndarray:
