@@ -222,22 +222,16 @@ def print_mixtures(console) -> None:
 
 
 def print_recipe_keys(console) -> None:
-    """Print each block of the recipe with key, default and meaning, from the dataclasses themselves."""
-    from dataclasses import MISSING, fields
-
+    """Print each block of the recipe with its keys, from the dataclasses themselves."""
     from rich.table import Table
 
-    from codemix_megatron.recipe import filtering, schema
+    from codemix_megatron.recipe.keys import recipe_blocks
 
-    blocks = [*("Recipe", "Model", "Parallel", "Batch", "Optimizer", "Tokenizer", "CorpusSpec", "FillInTheMiddle"), *FILTER_BLOCKS]
-    for name in (*blocks, "Phase", "LearningRate", "Branch", *PLAIN_BLOCKS):
-        table = Table("key", "default", "meaning", title=name, title_justify="left")
-        for field in fields(getattr(filtering if name in FILTER_BLOCKS else schema, name)):
-            needed = field.default is MISSING and field.default_factory is MISSING
-            default = "needed" if needed else "" if field.default is MISSING else str(field.default)
-            table.add_row(field.name, default, field.metadata["help"])
-        console.print(table)
-
-
-FILTER_BLOCKS = ("FilterSpec", "LineLength", "Decontamination", "NearDuplicates")
-PLAIN_BLOCKS = ("Sequences", "CheckpointPolicy", "Faults", "Evaluation", "WhileTraining", "Observers")
+    for block in recipe_blocks():
+        table = Table(title=block.path or "recipe", title_justify="left")
+        table.add_column("key", no_wrap=True)
+        for heading in ("default", "value", "meaning"):
+            table.add_column(heading)
+        for key in block.keys:
+            table.add_row(key.name, key.default, key.value, key.meaning)
+        console.print(table, markup=False)

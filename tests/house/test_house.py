@@ -223,7 +223,7 @@ def test_files_that_the_documentation_names_are_there():
 
 def test_first_page_of_the_documentation_names_every_page():
     docs = REPOSITORY / "docs"
-    pages = re.findall(r"^  - ([a-z_/-]+\.md)$", (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
+    pages = re.findall(r"^ +- ([a-z_/-]+\.md)$", (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
     first = (docs / "index.md").read_text(encoding="utf-8")
     assert not [page for page in pages if page != "index.md" and not re.search(rf"\({page}(#[^)]*)?\)", first)]
     assert sorted(pages) == sorted(str(path.relative_to(docs)) for path in docs.rglob("*.md"))
