@@ -1,5 +1,6 @@
 # Every target makes its own virtual environment in .venv first.
-PYTHON ?= python3.11
+# Another one is taken only where none is named: a wrong interpreter in its place would test something else.
+PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -60,7 +61,7 @@ docs: $(VENV)/.installed-docs  ## the documentation as HTML in site/
 	$(BIN)/mkdocs build --strict
 
 $(STAMP): setup.py constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -c constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[all,dev]" -c constraints.txt
 	touch $@
@@ -247,7 +248,7 @@ gpu-bundle:  ## what a bare machine with CUDA torch lacks for gpu-check, under 6
 	$(PYTHON) benchmarks/gpu_check/bundle.py --python $(BUNDLE_PYTHON) $(OPTIONS)
 
 $(CUDA_VENV)/.installed: tests/simulated_cuda/requirements.txt
-	test -x $(CUDA_VENV)/bin/python || $(PYTHON) -m venv $(CUDA_VENV) || python3 -m venv $(CUDA_VENV)
+	test -x $(CUDA_VENV)/bin/python || $(PYTHON) -m venv $(CUDA_VENV)
 	$(CUDA_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/simulated_cuda/requirements.txt
 	$(CUDA_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(TE_SOURCE) transformer-engine==2.11.0
 	touch $@

@@ -233,7 +233,10 @@ class Bench:
 
 
 def run_measured(command: list) -> tuple[float, float, str]:
-    """Return CPU-seconds of a command and the processes it waited for, its peak memory (PSS of all of them) in MB, its output."""
+    """Return CPU-seconds of a command and the processes it waited for, its peak memory (PSS of all of them) in MB, its output.
+
+    The memory is looked at ten times a second: the largest that the kernel notes (ru_maxrss) begins with that of this process, which forked it.
+    """
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}  # installed packages are compiled, and so should ours be
     process = subprocess.Popen(
         [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=REPOSITORY, text=True, env=environment
@@ -247,7 +250,7 @@ def run_measured(command: list) -> tuple[float, float, str]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(str(word)[:80] for word in command)} failed:\n{printed[-3000:]}")
-    return usage.ru_utime + usage.ru_stime, max(peak, usage.ru_maxrss / 1e3), printed
+    return usage.ru_utime + usage.ru_stime, peak, printed
 
 
 def tree_megabytes(root: psutil.Process) -> float:

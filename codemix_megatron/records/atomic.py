@@ -67,7 +67,7 @@ def open_alone(partial: Path) -> tuple[Path, int]:
             os.ftruncate(descriptor, 0)
             return partial, descriptor
         os.close(descriptor)
-        partial = usual.with_name(f"{usual.name.removesuffix('.partial')}.{uuid.uuid4().hex[:8]}.partial")
+        partial = another_name(usual)
 
 
 def is_locked_elsewhere(descriptor: int) -> bool:
@@ -93,19 +93,41 @@ def is_at(path: Path, descriptor: int) -> bool:
 def writing_folder(folder, *, replace: bool = False) -> Iterator[Path]:
     """Yield an empty folder beside `folder`; on success rename it to `folder`, else remove it.
 
-    With `replace` it takes the place of a folder that is there, else such a one is an OSError.
+    With `replace` it takes the place of a folder that is there, else such a one is an OSError. Of several that write one folder
+    at once each has a folder of its own.
     """
-    folder, partial = Path(folder), partial_path(folder)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    folder = Path(folder)
+    partial, descriptor = open_folder_alone(partial_path(folder))
     try:
         yield partial
         if replace:
             shutil.rmtree(folder, ignore_errors=True)
-        os.rename(partial, folder)
+        os.rename(partial, folder)  # while it is locked: nobody takes it for one that was left behind
         sync_folder(folder.parent)
-    finally:
+    except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def open_folder_alone(partial: Path) -> tuple[Path, int]:
+    """Open an empty folder that nobody else writes: what a process left behind there is removed, one in use gets another name beside it."""
+    usual = partial
+    while True:
+        partial.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if not is_locked_elsewhere(descriptor) and is_at(partial, descriptor):
+            for left in partial.iterdir():
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+            return partial, descriptor
+        os.close(descriptor)
+        partial = another_name(usual)
+
+
+def another_name(usual: Path) -> Path:
+    """Return a name beside the usual one of something partial, for where that is in use."""
+    return usual.with_name(f"{usual.name.removesuffix('.partial')}.{uuid.uuid4().hex[:8]}.partial")
 
 
 def sync_folder(folder) -> None:

@@ -101,6 +101,7 @@ def reading_aid(verdicts: dict[tuple[int, int], Verdict]) -> str:
         lines.append(
             f"Intervals are of 95 % over runs ({join_words(methods)}); a verdict and a colour need p < 0.05 after Holm's correction"
             f" over the {plural(compared, 'comparison')} here, by the variants' own spread and by that of all repeated variants together."
+            " A table of more comparisons asks more of each: one that only just passes may be not distinguishable there."
         )
     if any(v.over_items for v in verdicts.values()):
         lines.append("An interval over items is that of two single runs: another seed may give another difference.")

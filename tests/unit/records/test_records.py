@@ -7,7 +7,7 @@ import pytest
 
 from codemix_megatron.checkpoint.card import read_card, write_card
 from codemix_megatron.errors import CodemixError, CorpusError, EvaluationError
-from codemix_megatron.records.atomic import replace_text, writing
+from codemix_megatron.records.atomic import replace_text, writing, writing_folder
 from codemix_megatron.records.events import StepEvent
 from codemix_megatron.records.journal import Journal, cut_after, read_events
 from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
@@ -67,6 +67,22 @@ def test_what_a_killed_writer_left_is_taken_over(tmp_path):
     (tmp_path / ".file.partial").write_text("what a killed process had written, longer than what follows")
     replace_text(tmp_path / "file", "short")
     assert (tmp_path / "file").read_text() == "short" and [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_two_that_write_one_folder_at_once_each_write_it_whole(tmp_path):
+    """The second removed what the first had written so far, and the first then failed or was published without it."""
+    folder, left = tmp_path / "export", tmp_path / ".export.partial"
+    left.mkdir()
+    (left / "of a killed process").touch()
+    with writing_folder(folder, replace=True) as first:
+        (first / "first").touch()
+        with writing_folder(folder) as second:
+            (second / "second").touch()
+        assert [p.name for p in folder.iterdir()] == ["second"]
+    assert [p.name for p in folder.iterdir()] == ["first"] and [p.name for p in tmp_path.iterdir()] == ["export"]
+    with pytest.raises(OSError), writing_folder(folder) as third:
+        (third / "third").touch()
+    assert [p.name for p in folder.iterdir()] == ["first"] and [p.name for p in tmp_path.iterdir()] == ["export"]
 
 
 def journal_with(path, *steps):
