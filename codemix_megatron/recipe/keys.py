@@ -55,7 +55,8 @@ def dataclasses_in(annotation, path: str) -> Iterator[tuple[str, type]]:
     if is_dataclass(annotation) and isinstance(annotation, type):
         yield path, annotation
         return
-    step = {dict: ".NAME", tuple: ".N"}.get(get_origin(annotation) or NoneType, "")
+    origin = get_origin(annotation)
+    step = ".NAME" if origin is dict else ".N" if origin is tuple else ""
     for inner in get_args(annotation):
         yield from dataclasses_in(inner, path + step)
 
