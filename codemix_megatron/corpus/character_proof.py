@@ -63,15 +63,11 @@ class CharacterProof:
 
     def new_characters(self, utf8: Sequence[bytes]) -> list[str]:
         """Return the characters beyond ASCII that this part shows for the first time."""
-        found: list[str] = []
-        for data in utf8:
-            if not data.isascii():
-                beyond = data.translate(None, ASCII)
-                points = np.frombuffer(beyond.decode().encode("utf-32-le"), dtype="<u4")
-                new = np.unique(points[~self.met[points]])
-                self.met[new] = True
-                found += map(chr, new.tolist())
-        return found
+        beyond = b"".join([data.translate(None, ASCII) for data in utf8 if not data.isascii()])
+        points = np.frombuffer(beyond.decode().encode("utf-32-le"), dtype="<u4")
+        new = np.unique(points[~self.met[points]])
+        self.met[new] = True
+        return list(map(chr, new.tolist()))
 
 
 class ProvenEncoder(Encoder):

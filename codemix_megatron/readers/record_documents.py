@@ -1,6 +1,7 @@
 """From records - lines of JSON, rows of tables - to documents: under which keys data sets keep what we need."""
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from codemix_megatron.readers.conversations import COLUMNS, ConversationRule, conversation_document
@@ -90,9 +91,14 @@ def value_at(record: dict, key: str) -> object:
     return value
 
 
-def first_word(record: dict, keys: tuple[str, ...]) -> str | None:
+def keys_held(record: dict, keys: Iterable[str]) -> list[str]:
+    """Return the keys that a record may hold something under: most records hold few of those that are looked for."""
+    return [key for key in keys if key in record or "." in key]
+
+
+def first_word(record: dict, keys: Iterable[str]) -> str | None:
     """Return what the first of the keys holds that holds a word, or several."""
-    for key in keys:
+    for key in keys_held(record, keys):
         value = value_at(record, key)
         if value is None or value is MISSING:
             continue
@@ -105,7 +111,7 @@ def first_word(record: dict, keys: tuple[str, ...]) -> str | None:
 
 def licence_at(record: dict, keys: tuple[str, ...]) -> str | None:
     """Return the licence of a record; of several, as for a file under all of a repository's licences, each holds as a whole."""
-    for key in keys:
+    for key in keys_held(record, keys):
         value = value_at(record, key)
         if isinstance(value, list) and len(value) > 1 and all(isinstance(word, str) for word in value):
             return all_of(value)
