@@ -32,14 +32,19 @@ class OnCPU(TorchFunctionMode):
         return given[0] if function is torch.Tensor.cuda else function(*given, **named)
 
 
+def without_triton() -> None:
+    """Let Megatron-LM be imported where there is no triton: some modules import it without asking. Their kernels are not run here."""
+    if importlib.util.find_spec("triton") is None:
+        names = ("custom_layers.batch_invariant_kernels", "moe.paged_stash", "moe.ops.paged_stash")
+        sys.modules |= {f"megatron.core.transformer.{name}": MagicMock() for name in names}
+    typing.override = typing_extensions.override  # 0.19 wants Python 3.12
+
+
 def prepare(folder: str) -> None:
     """Make this process believe in a GPU as far as Megatron-LM asks for one."""
     sys.path.insert(0, folder)
     torch.compile = lambda function=None, **_: function or (lambda of: of)
-    if importlib.util.find_spec("triton") is None:  # these import it without asking; their kernels are not run here
-        names = ("custom_layers.batch_invariant_kernels", "moe.paged_stash", "moe.ops.paged_stash")
-        sys.modules |= {f"megatron.core.transformer.{name}": MagicMock() for name in names}
-    typing.override = typing_extensions.override  # 0.19 wants Python 3.12
+    without_triton()
     cuda = torch.cuda
     cuda.get_device_properties = lambda *_: argparse.Namespace(major=9, minor=0)
     cuda.current_device = lambda: torch.device("cpu")
@@ -83,28 +88,22 @@ def arguments_of(job: dict, world: int):
 
 
 def build(args, stage: int | None):
-    """Return Megatron-LM's model, of one virtual stage where there are several."""
+    """Return Megatron-LM's model as its pretrain_gpt.py builds it, of one virtual stage where there are several."""
     from megatron.core import parallel_state
-    from megatron.core.models.gpt import GPTModel
-    from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
-    from megatron.training.arguments import core_transformer_config_from_args
 
     where = {} if stage is None else {"ignore_virtual": False, "vp_stage": stage}
-    return GPTModel(
-        config=core_transformer_config_from_args(args),
-        transformer_layer_spec=get_gpt_layer_local_spec(qk_layernorm=args.qk_layernorm, normalization=args.normalization),
-        vocab_size=args.padded_vocab_size,
-        max_sequence_length=args.max_position_embeddings,
-        pre_process=parallel_state.is_pipeline_first_stage(**where),
-        post_process=parallel_state.is_pipeline_last_stage(**where),
-        share_embeddings_and_output_weights=not args.untie_embeddings_and_output_weights,
-        position_embedding_type=args.position_embedding_type,
-        rotary_percent=args.rotary_percent,
-        rotary_base=args.rotary_base,
-        rope_scaling=args.use_rope_scaling,
-        seq_len_interpolation_factor=args.rotary_seq_len_interpolation_factor,
-        **({} if stage is None else {"vp_stage": stage}),
-    )
+    ends = parallel_state.is_pipeline_first_stage(**where), parallel_state.is_pipeline_last_stage(**where)
+    try:
+        from megatron.training.argument_utils import gpt_config_from_args
+    except ImportError:  # before 0.19
+        from gpt_builders import gpt_builder
+
+        return gpt_builder(args, *ends, vp_stage=stage)
+    from megatron.core.process_groups_config import ProcessGroupCollection
+    from megatron.training.models.gpt import GPTModelBuilder
+
+    groups = ProcessGroupCollection.use_mpu_process_groups()
+    return GPTModelBuilder(gpt_config_from_args(args)).build_model(groups, *ends, vp_stage=stage)
 
 
 def trained_once(models: list) -> tuple[list, Any]:

@@ -10,12 +10,10 @@ import json
 import os
 import subprocess
 import sys
-import typing
 from pathlib import Path
-from unittest.mock import MagicMock
 
 import torch
-import typing_extensions
+from megatron_lm_loads import without_triton
 
 
 def arguments_of(script: str) -> tuple[list[str], int]:
@@ -65,10 +63,8 @@ def validated_there(folder: str, words: list[str], ranks: int):
     spec = importlib.util.spec_from_file_location("megatron.core.datasets.helpers_cpp", compiled)
     sys.modules["megatron.core.datasets.helpers_cpp"] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    typing.override = typing_extensions.override  # Megatron-LM 0.19 wants Python 3.12
     sys.path.insert(0, folder)
-    if importlib.util.find_spec("triton") is None:  # they import it without asking; their kernels are not run here
-        sys.modules["megatron.core.transformer.custom_layers.batch_invariant_kernels"] = MagicMock()
+    without_triton()
     sys.argv = ["pretrain_gpt.py", *words]
     os.environ |= {"WORLD_SIZE": str(ranks), "RANK": "0", "LOCAL_RANK": "0"}
     torch.cuda.get_device_properties = lambda *_: argparse.Namespace(major=9, minor=0)  # what validation asks of a GPU: an H100's

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from many_layouts import held_ports, start_ranks
+from megatron_lm_loads import without_triton
 
 NUM_RANKS = 4
 ITERATION = 7
@@ -85,6 +86,7 @@ def save_with_megatron_lm(job: dict, engine) -> None:
     import torch
 
     sys.path.append(os.environ["MEGATRON_LM"])
+    without_triton()
     sys.argv = ["pretrain_gpt.py", *job["flags"], "--save", job["to"], "--ckpt-format", job["format"]]
     if job["format"] == "torch":  # that format gathers the distributed optimizer's state over gloo groups, which the engine does not make
         sys.argv.append("--no-save-optim")

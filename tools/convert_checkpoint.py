@@ -17,6 +17,7 @@ if __name__ == "__main__":
     for name, choices in {"model-type": ["GPT"], "loader": BOTH, "saver": BOTH, "load-dir": None, "save-dir": None}.items():
         parser.add_argument(f"--{name}", choices=choices, required=True)
     parser.add_argument("--tokenizer-model", help="tokenizer.json or .model, for a checkpoint that Megatron-LM itself saved")
+    parser.add_argument("--unused-arguments", choices=("keep", "drop"), help="of such a checkpoint, as codemix import takes it")
     for kind in ("tensor", "pipeline"):
         parser.add_argument(
             f"--target-{kind}-parallel-size", dest=kind, default="1", help="layout the recipe gets; the checkpoint has none"
@@ -28,5 +29,6 @@ if __name__ == "__main__":
     if given.loader in HUGGING_FACE or not given.tokenizer_model:
         sys.exit(main([*words, given.load_dir, given.save_dir, *others]))
     with tempfile.TemporaryDirectory(dir=Path(given.save_dir).absolute().parent) as run:
-        code = main(["import", "--from", "megatron", given.load_dir, run, "--tokenizer", given.tokenizer_model])
+        unused = ["--unused-arguments", given.unused_arguments] if given.unused_arguments else []
+        code = main(["import", "--from", "megatron", given.load_dir, run, "--tokenizer", given.tokenizer_model, *unused])
         sys.exit(code or main([*words, run, given.save_dir, *others]))

@@ -36,6 +36,7 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--to", choices=("hf", "megatron"), default="hf", help="what OUT is: a Hugging Face folder, or for Megatron-LM's --load"
     )
+    parser.add_argument("--megatron-lm", metavar="VERSION", help="megatron: the oldest Megatron-LM that shall load OUT (default: 0.16)")
     parser.add_argument("--no-parity", action="store_true", help="do not compare logits; recorded in the model card")
 
 
@@ -58,12 +59,24 @@ def parse_size(text: str) -> int:
     return size
 
 
+def parse_version(text: str) -> str:
+    """Return a version of Megatron-LM; raises ConversionError when it is none."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return str(Version(text))
+    except InvalidVersion:
+        raise ConversionError(f"--megatron-lm: found {text!r}; write a version, as 0.16 or 0.19") from None
+
+
 def run(arguments) -> int:
     """Export and print where it is and how equal it is."""
     if arguments.output and arguments.folder:
         raise ConversionError(f"{arguments.folder} and --output {arguments.output}: give one of them")
     folder, step = parse_run(arguments.run_folder)
     max_shard_bytes = parse_size(arguments.max_shard_size)
+    if arguments.megatron_lm is not None and arguments.to != "megatron":
+        raise ConversionError("--megatron-lm: goes with --to megatron")
     if arguments.to == "megatron":
         return run_megatron(arguments, folder, step)
     manifests = [] if arguments.no_parity else known_manifests(folder)
@@ -98,10 +111,11 @@ def run_megatron(arguments, folder: RunFolder, step: int | None) -> int:
     from codemix_megatron.cli.progress_bars import progress_bars
     from codemix_megatron.conversion.export import ExportOptions
     from codemix_megatron.conversion.export_megatron import export_megatron
+    from codemix_megatron.conversion.megatron_namespace import OLDEST
 
     with progress_bars(Console(file=sys.stderr)) as progress:
         options = ExportOptions(dtype=arguments.dtype, family=arguments.family, parity=not arguments.no_parity, progress=progress)
-        done = export_megatron(folder, step, Path(output), options)
+        done = export_megatron(folder, step, Path(output), options, parse_version(arguments.megatron_lm or OLDEST))
     alike = f"megatron-core loads the same {done.tensors} tensors from both" if done.tensors else "not compared (--no-parity)"
     sys.stdout.write(
         f"exported step {done.step} for Megatron-LM; weights: {alike}; Adam's state is not carried, it starts fresh\n"

@@ -31,6 +31,11 @@ def add_arguments(parser) -> None:
     parser.add_argument("--tensor", type=int, default=1, help="tensor parallel ranks of the recipe (default: 1)")
     parser.add_argument("--pipeline", type=int, default=1, help="pipeline parallel ranks of the recipe (default: 1)")
     parser.add_argument("--end-of-document", help="token after each document (default: the tokenizer's own end of text)")
+    parser.add_argument(
+        "--unused-arguments",
+        choices=("keep", "drop"),
+        help="megatron: what Megatron-LM reads and computes without (default: refuse, with the argument's name)",
+    )
     parser.add_argument("--no-parity", action="store_true", help="hf: do not compare logits; recorded in the checkpoint's card")
 
 
@@ -40,8 +45,11 @@ def run(arguments) -> int:
     parallel = Parallel(tensor=arguments.tensor, pipeline=arguments.pipeline)
     if (arguments.kind == "megatron") != (arguments.tokenizer is not None):
         raise ConversionError("--tokenizer: needed with --from megatron, whose checkpoints hold none, and with nothing else")
+    if arguments.unused_arguments and arguments.kind != "megatron":
+        raise ConversionError("--unused-arguments: goes with --from megatron")
     if arguments.kind == "megatron":
-        return run_megatron(folder, target, parallel, load_tokenizer(arguments.tokenizer, arguments.end_of_document))
+        tokenizer = load_tokenizer(arguments.tokenizer, arguments.end_of_document)
+        return run_megatron(folder, target, parallel, tokenizer, arguments.unused_arguments or "refuse")
     model = pretrained_model(folder, parallel)
     tokenizer = load_tokenizer(find_tokenizer(folder), arguments.end_of_document)
     from codemix_megatron.cli.consoles import Console
@@ -59,7 +67,7 @@ def run(arguments) -> int:
     return 0
 
 
-def run_megatron(folder: Path, target: RunFolder, parallel: Parallel, tokenizer: DocumentTokenizer) -> int:
+def run_megatron(folder: Path, target: RunFolder, parallel: Parallel, tokenizer: DocumentTokenizer, unused: str) -> int:
     """Import Megatron-LM's checkpoint."""
     from codemix_megatron.cli.consoles import Console
     from codemix_megatron.cli.progress_bars import progress_bars
@@ -68,7 +76,7 @@ def run_megatron(folder: Path, target: RunFolder, parallel: Parallel, tokenizer:
 
     with progress_bars(Console(file=sys.stderr)) as progress:
         options = ImportOptions(parallel=parallel, progress=progress)
-        checkpoint, card = import_megatron_checkpoint(folder, target, tokenizer.card, options)
+        checkpoint, card = import_megatron_checkpoint(folder, target, tokenizer.card, options, unused)
     sys.stdout.write(
         f"imported iteration {card['megatron']['iteration']} of {card['imported_from']} into {checkpoint}\n"
         "weights only: Adam's state is not carried, training from here starts it fresh\n"

@@ -11,7 +11,7 @@ import torch
 from codemix_megatron.conversion.checkpoint_source import CheckpointSource, choose_checkpoint
 from codemix_megatron.conversion.export import DTYPES, ExportOptions
 from codemix_megatron.conversion.megatron_checkpoint import TRACKER
-from codemix_megatron.conversion.megatron_namespace import namespace_of_model
+from codemix_megatron.conversion.megatron_namespace import OLDEST, namespace_of_model
 from codemix_megatron.conversion.model_files import kept_tokenizer
 from codemix_megatron.conversion.publishing import publishing
 from codemix_megatron.conversion.safetensors_files import check_finite
@@ -41,14 +41,14 @@ class MegatronExport:
     tensors: int | None
 
 
-def export_megatron(run: RunFolder, step: int | None, output: Path, options: ExportOptions) -> MegatronExport:
+def export_megatron(run: RunFolder, step: int | None, output: Path, options: ExportOptions, oldest: str = OLDEST) -> MegatronExport:
     """Write one checkpoint of a run, newest by default, as Megatron-LM loads it; nothing is left under the final name after a fault.
 
-    Raises ConversionError, also for each key of the model that Megatron-LM has no argument for.
+    Raises ConversionError, also for each key of the model that Megatron-LM of version `oldest` and newer has no argument for.
     """
     source, folder = CheckpointSource(choose_checkpoint(run, step), options.family), Path(output)
     rows = source.model.padded_vocab_size(source.tokenizer.vocab_size)
-    arguments = namespace_of_model(source.model, rows, source.checkpoint)
+    arguments = namespace_of_model(source.model, rows, source.checkpoint, oldest)
     if folder.exists() and not (folder / TRACKER).is_file():
         raise ConversionError(f"{folder}: there and not a checkpoint of Megatron-LM; give another folder or remove it")
     common = {"args": arguments, "iteration": 0, "checkpoint_version": VERSION, "num_floating_point_operations_so_far": 0}

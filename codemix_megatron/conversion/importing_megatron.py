@@ -29,20 +29,23 @@ from codemix_megatron.records.run_folder import RunFolder
 __all__ = ["import_megatron_checkpoint"]
 
 
-def import_megatron_checkpoint(path: Path, run: RunFolder, tokenizer: TokenizerCard, options: ImportOptions) -> tuple[Path, dict]:
+def import_megatron_checkpoint(
+    path: Path, run: RunFolder, tokenizer: TokenizerCard, options: ImportOptions, unused: str = "refuse"
+) -> tuple[Path, dict]:
     """Write the weights of Megatron-LM's checkpoint as checkpoint step-0 of `run`, model.yaml and the tokenizer beside.
 
+    `unused`: what becomes of arguments that Megatron-LM reads and computes without: refuse, keep or drop.
     Return checkpoint and card. Raises ConversionError naming each argument and tensor that cannot be converted.
     """
     if run.checkpoints.exists() and any(run.checkpoints.glob("step-*")):
         raise ConversionError(f"{run.checkpoints}: there are checkpoints already; give an empty or new folder")
     there = open_megatron(path)
     try:
-        model = model_of_checkpoint(there, tokenizer, options)
+        model = model_of_checkpoint(there, tokenizer, options, unused)
         family = choose_family(resolved(model), model_defaults())
         rows = family.rows(model.tie_embeddings, model.linear_bias)
         names = find_names(there, rows)
-        card = write_checkpoint(there, run, model, names, tokenizer, options)
+        card = write_checkpoint(there, run, model, names, tokenizer, options, unused)
     finally:
         there.close()
     write_blocks(run, model, options.parallel, card["tokenizer"]["path"])
@@ -59,10 +62,10 @@ def arguments_of(there: MegatronCheckpoint) -> dict[str, Any]:
     return vars(found)
 
 
-def model_of_checkpoint(there: MegatronCheckpoint, tokenizer: TokenizerCard, options: ImportOptions) -> Model:
+def model_of_checkpoint(there: MegatronCheckpoint, tokenizer: TokenizerCard, options: ImportOptions, unused: str) -> Model:
     """Return the recipe's model block, its vocabulary padded as Megatron-LM padded it."""
     arguments = arguments_of(there)
-    block = model_of_arguments(arguments, there.folder)
+    block = model_of_arguments(arguments, there.folder, unused)
     padded = arguments.get("padded_vocab_size")
     if not isinstance(padded, int) or padded < tokenizer.vocab_size:
         raise ConversionError(
@@ -92,7 +95,13 @@ def find_names(there: MegatronCheckpoint, rows: tuple[Row, ...]) -> dict[Row, st
 
 
 def write_checkpoint(
-    there: MegatronCheckpoint, run: RunFolder, model: Model, names: dict[Row, str], tokenizer: TokenizerCard, options: ImportOptions
+    there: MegatronCheckpoint,
+    run: RunFolder,
+    model: Model,
+    names: dict[Row, str],
+    tokenizer: TokenizerCard,
+    options: ImportOptions,
+    unused: str,
 ) -> dict:
     """Stream weights into the run's first checkpoint and return its card; it appears complete under its final name."""
     arguments, dimensions = arguments_of(there), Dimensions(model, model.ids(tokenizer.vocab_size))
@@ -116,7 +125,7 @@ def write_checkpoint(
             "tokenizer": asdict(replace(tokenizer, path=str(kept))),
             "imported_from": str(there.folder),
             "megatron": {name: plain(arguments.get(name)) for name in ("iteration", "consumed_train_samples", "seq_length", "seed")}
-            | {"iteration": plain(there.common.get("iteration"))},
+            | {"iteration": plain(there.common.get("iteration")), "unused_arguments": unused},
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "files": files,
         }

@@ -11,7 +11,7 @@ from codemix_megatron.recipe.pretrained import PREFIX
 from codemix_megatron.recipe.schema import Recipe, as_plain
 from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.manifest import CorpusManifest
-from codemix_megatron.records.run_folder import RunFolder, step_of
+from codemix_megatron.records.run_folder import CARD, RunFolder, step_of
 
 __all__ = ["CorpusRead", "Stage", "corpora_read", "lineage", "public_recipe"]
 
@@ -86,7 +86,15 @@ def stage_of(run: RunFolder, last: int) -> tuple[Stage, tuple[RunFolder, int] | 
 
 def imported_or_gone(run: RunFolder) -> str:
     """Say what a run without a plan is."""
-    return "was imported, not trained here" if run.checkpoints.is_dir() else "its folder is gone"
+    if not run.checkpoints.is_dir():
+        return "its folder is gone"
+    try:
+        there = read_json(run.checkpoint(0) / CARD).get("megatron")
+    except (OSError, ValueError, AttributeError):
+        there = None
+    if there:
+        return f"was imported from iteration {there.get('iteration')} of a checkpoint of Megatron-LM: weights, not Adam's state"
+    return "was imported, not trained here"
 
 
 def start_of(path: Path) -> tuple[RunFolder, int]:

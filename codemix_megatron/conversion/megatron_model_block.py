@@ -3,6 +3,7 @@
 from typing import Any
 
 from codemix_megatron.errors import ConversionError
+from codemix_megatron.plan.megatron_positions import LINEAR_SINCE, LLAMA3_FACTOR, LLAMA3_NUMBERS
 
 __all__ = ["model_of_arguments"]
 
@@ -46,8 +47,14 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def model_of_arguments(arguments: dict[str, Any], where: Any) -> dict[str, Any]:
-    """Return the recipe's model block without vocabulary; raises ConversionError naming every argument that cannot be converted."""
+def model_of_arguments(arguments: dict[str, Any], where: Any, unused: str = "refuse") -> dict[str, Any]:
+    """Return the recipe's model block without vocabulary; raises ConversionError naming every argument that cannot be converted.
+
+    `unused`: what becomes of arguments that Megatron-LM reads and computes without: refuse, keep or drop.
+    """
+    unheard = unused_arguments(arguments)
+    if unused == "drop":
+        arguments = {**arguments, **dict.fromkeys(unheard)}
     faults = [f"{name} is missing" for name in REQUIRED if not isinstance(arguments.get(name), int)]
     for name, allowed in ONLY.items():
         value = arguments.get(name, DEFAULTS.get(name, allowed[-1]))
@@ -55,6 +62,7 @@ def model_of_arguments(arguments: dict[str, Any], where: Any) -> dict[str, Any]:
             faults.append(f"{name} {value!r}; only {allowed[0]!r} can be converted")
     if arguments.get("use_rope_scaling") and arguments.get("rotary_seq_len_interpolation_factor"):
         faults.append("use_rope_scaling and rotary_seq_len_interpolation_factor together")
+    faults += unheard.values() if unused == "refuse" else ()
     for name in INTERVALS:
         value = arguments.get(name)
         if value is not None and not (isinstance(value, int) and value > 1):
@@ -84,6 +92,21 @@ def model_of_arguments(arguments: dict[str, Any], where: Any) -> dict[str, Any]:
     }
 
 
+def unused_arguments(arguments: dict[str, Any]) -> dict[str, str]:
+    """Return the arguments that Megatron-LM reads and does not give to its GPT model, with what that means for whoever imports them."""
+    choose = "say --unused-arguments keep where the weights were made for it ({}), or drop where pretrain_gpt.py trained them without"
+    found = {}
+    factor = arguments.get("rope_scaling_factor") or LLAMA3_FACTOR
+    if arguments.get("use_rope_scaling") and factor != LLAMA3_FACTOR:
+        does = f"Megatron-LM's own GPT model takes {LLAMA3_FACTOR:g} whatever it says"
+        found["rope_scaling_factor"] = f"rope_scaling_factor {factor!r}: {does}; " + choose.format("converted from such a model")
+    factor = arguments.get("rotary_seq_len_interpolation_factor")
+    if factor and factor != 1:
+        name, does = "rotary_seq_len_interpolation_factor", f"Megatron-LM before {LINEAR_SINCE} does not give it to its GPT model"
+        found[name] = f"{name} {factor!r}: {does}; " + choose.format(f"trained by {LINEAR_SINCE} or newer, or converted from such a model")
+    return found
+
+
 def groups_of(arguments: dict[str, Any]) -> int:
     """Return the number of key/value heads; the argument says 1 where there are no groups."""
     return arguments["num_query_groups"] if arguments.get("group_query_attention") else arguments["num_attention_heads"]
@@ -98,8 +121,7 @@ def head_size_of(arguments: dict[str, Any]) -> dict[str, int]:
 def scaling_of(arguments: dict[str, Any]) -> dict[str, Any] | None:
     """Return how rotary frequencies are stretched: Llama 3's way has fixed numbers in Megatron-LM but for its factor."""
     if arguments.get("use_rope_scaling"):
-        fixed = {"low_frequency_factor": 1.0, "high_frequency_factor": 4.0, "original_sequence_length": 8192}
-        return {"kind": "llama3", "factor": float(arguments.get("rope_scaling_factor") or 8.0), **fixed}
+        return {"kind": "llama3", "factor": float(arguments.get("rope_scaling_factor") or LLAMA3_FACTOR), **LLAMA3_NUMBERS}
     factor = arguments.get("rotary_seq_len_interpolation_factor")
     return {"kind": "linear", "factor": float(factor)} if factor and factor != 1 else None
 

@@ -18,6 +18,7 @@ from codemix_megatron.records.scores import Scores
 __all__ = ["model_card", "renew_model_card", "write_model_card"]
 
 CARD, RECORD = "README.md", "export.json"
+WITH_CAP = 'Load it in transformers 4 with `attn_implementation="eager"`: its default leaves the cap of attention scores out, in silence.'
 LICENCE_FILES = ("LICENSE", "LICENCE", "NOTICE", "USE_POLICY")
 MOST_LICENCES = 4  # of a corpus, in its row
 
@@ -30,6 +31,7 @@ def model_card(run: RunFolder, card: dict, record: dict) -> str:
     lines = ["---", yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip(), "---"]
     lines += [f"# {run.path.name}, step {card['step']}", "", description(card, record, chain), "", *started_from(origin)]
     lines += [f"Exported in {record['dtype']}; {parity_text(record['parity'])}"]
+    lines += [WITH_CAP] if card["model"].get("attention_softcap") else []
     sections = {
         "Lineage": lineage_table(chain),
         "Mixture": mixture_table(chain),

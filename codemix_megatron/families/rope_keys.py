@@ -9,18 +9,18 @@ from codemix_megatron.families.layer_kinds import FULL, WINDOWED
 
 __all__ = ["is_number", "read_rope", "rope_of_model"]
 
-CONTEXT = "max_position_embeddings"
+CONTEXT, FIRST_CONTEXT = "max_position_embeddings", "original_max_position_embeddings"
 
 # Recipe's key in rope_scaling, Hugging Face's key; by kind.
 ROPE_SCALING = {
     "linear": {"factor": "factor"},
-    "yarn": {"factor": "factor", "original_sequence_length": "original_max_position_embeddings"},
+    "yarn": {"factor": "factor", "original_sequence_length": FIRST_CONTEXT},
     "longrope": {"short_factors": "short_factor", "long_factors": "long_factor"},
     "llama3": {
         "factor": "factor",
         "low_frequency_factor": "low_freq_factor",
         "high_frequency_factor": "high_freq_factor",
-        "original_sequence_length": "original_max_position_embeddings",
+        "original_sequence_length": FIRST_CONTEXT,
     },
 }
 
@@ -99,26 +99,23 @@ def read_base_and_scaling(config: dict, family: Family, faults: list[str]) -> tu
 
 def refuse_two_contexts(config: dict, rope: dict, kind: str, faults: list[str]) -> None:
     """Name a first context that stands beside the scaling and is another: transformers 5 takes that one, transformers 4 the scaling's."""
-    name = "original_max_position_embeddings"
-    beside = config.get(name)
-    if beside is not None and name in ROPE_SCALING[kind].values() and beside != rope.get(name):
-        faults.append(f"{name} {beside!r} beside {rope.get(name)!r} in the rotary scaling; keep the one that is right")
+    beside = config.get(FIRST_CONTEXT)
+    if beside is not None and FIRST_CONTEXT in ROPE_SCALING[kind].values() and beside != rope.get(FIRST_CONTEXT):
+        faults.append(f"{FIRST_CONTEXT} {beside!r} beside {rope.get(FIRST_CONTEXT)!r} in the rotary scaling; keep the one that is right")
 
 
 def read_longrope(config: dict, rope: dict, faults: list[str]) -> dict:
     """Return longrope's scaling; transformers takes its factor from both contexts, which stand beside it."""
-    first, longest = (config.get(key) for key in (f"original_{CONTEXT}", CONTEXT))
-    first = rope.get(f"original_{CONTEXT}") if first is None else first
-    for name, value in ((f"original_{CONTEXT}", first), (CONTEXT, longest)):
+    first, longest = (config.get(key) for key in (FIRST_CONTEXT, CONTEXT))
+    first = rope.get(FIRST_CONTEXT) if first is None else first
+    for name, value in ((FIRST_CONTEXT, first), (CONTEXT, longest)):
         if not isinstance(value, int) or not is_number(value):
             faults.append(f"rotary scaling longrope: {name} {value!r} is not a whole number above 0")
     for name in ("short_factor", "long_factor"):
         if not isinstance(rope.get(name), list) or not all(map(is_number, rope[name])):
             faults.append(f"rotary scaling longrope: {name} is not a list of numbers above 0")
-    if rope.get(f"original_{CONTEXT}", first) != first:
-        faults.append(
-            f"original_{CONTEXT} {first!r} beside {rope[f'original_{CONTEXT}']!r} in the rotary scaling; keep the one that is right"
-        )
+    if rope.get(FIRST_CONTEXT, first) != first:
+        faults.append(f"{FIRST_CONTEXT} {first!r} beside {rope[FIRST_CONTEXT]!r} in the rotary scaling; keep the one that is right")
     for name in ("factor", "attention_factor"):
         if rope.get(name) is not None:
             faults.append(f"rotary scaling longrope: {name} {rope[name]!r}; only what follows from both contexts can be read")
@@ -208,6 +205,6 @@ def longrope_of_model(model: dict, rope: dict) -> dict:
     scaling, share = model["rope_scaling"], {"partial_rotary_factor": model["rotary_share"]}
     factors = {name: list(rope[name]) for name in ("short_factor", "long_factor")}
     first = scaling["original_sequence_length"]
-    parameters = {"rope_type": "longrope", "rope_theta": model["rope_base"], f"original_{CONTEXT}": first, **factors, **share}
+    parameters = {"rope_type": "longrope", "rope_theta": model["rope_base"], FIRST_CONTEXT: first, **factors, **share}
     older = {"rope_theta": model["rope_base"], "rope_scaling": {"type": "longrope", **factors}, **share}
-    return {"rope_parameters": parameters, **older, f"original_{CONTEXT}": first, CONTEXT: round(scaling["factor"] * first)}
+    return {"rope_parameters": parameters, **older, FIRST_CONTEXT: first, CONTEXT: round(scaling["factor"] * first)}

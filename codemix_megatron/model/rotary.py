@@ -18,7 +18,10 @@ def set_frequencies(rotary: Any, model: Model) -> None:
         return
     first_context = scaling.original_sequence_length
     assert first_context is not None, "rope_scaling_faults refuses it"
-    short, long = (plain / torch.tensor(of, device=plain.device) for of in (scaling.short_factors, scaling.long_factors))
+    # Multiplied before the reciprocal, as transformers does: divided after it, logits would end 6e-5 from those of Hugging Face instead of 0.
+    wavelengths = model.rope_base ** (torch.arange(0, 2 * len(plain), 2, dtype=torch.float32, device=plain.device) / (2 * len(plain)))
+    factors = (torch.tensor(of, device=plain.device) for of in (scaling.short_factors, scaling.long_factors))
+    short, long = (1.0 / (of * wavelengths) for of in factors)
 
     def choose(rotary, given) -> None:
         rotary.inv_freq = long if given[0] > first_context else short

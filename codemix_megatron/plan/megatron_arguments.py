@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.plan.megatron_notes import model_notes, phase_notes
+from codemix_megatron.plan.megatron_positions import position_arguments
 from codemix_megatron.plan.megatron_tokenizer import megatron_tokenizer
 from codemix_megatron.plan.phases import PhasePlan
 from codemix_megatron.plan.plan import Plan
@@ -86,7 +87,6 @@ def model_arguments(recipe: Recipe, sequence_length: int) -> list[tuple]:
         *([("--kv-channels", model.head_dim)] if model.head_dim else []),
         *([("--add-qkv-bias",)] if model.qkv_bias else []),
         *([("--qk-layernorm",)] if model.qk_norm else []),
-        *([("--rotary-percent", plain_number(model.rotary_share))] if model.rotary_share != 1 else []),
         *([("--apply-layernorm-1p",)] if model.zero_centered_norm else []),
         *expert_arguments(model),
         ("--seq-length", sequence_length),
@@ -94,11 +94,7 @@ def model_arguments(recipe: Recipe, sequence_length: int) -> list[tuple]:
         *([("--swiglu",)] if model.activation == "swiglu" else []),
         ("--normalization", "RMSNorm" if model.normalization == "rmsnorm" else "LayerNorm"),
         ("--norm-epsilon", plain_number(model.normalization_epsilon)),
-        ("--position-embedding-type", "rope"),
-        ("--rotary-base", round(model.rope_base)),
-        *([("--window-attn-skip-freq", model.full_attention_interval)] if model.full_attention_interval else []),
-        *([("--no-rope-freq", model.no_rope_interval)] if model.no_rope_interval else []),
-        *([("--rotary-interleaved",)] if model.rotary_interleaved else []),
+        *position_arguments(model),
         *([] if model.linear_bias else [("--disable-bias-linear",)]),
         *([] if model.tie_embeddings else [("--untie-embeddings-and-output-weights",)]),
         ("--hidden-dropout", model.dropout),

@@ -1,5 +1,6 @@
 """What Megatron-LM does otherwise than `codemix train`, in sentences that stand above its arguments."""
 
+from codemix_megatron.plan.megatron_positions import position_notes
 from codemix_megatron.plan.phases import PhasePlan
 from codemix_megatron.plan.plan import Plan
 from codemix_megatron.recipe.schema import Model, Recipe
@@ -80,20 +81,11 @@ def model_notes(recipe: Recipe, phase: PhasePlan) -> list[str]:
         notes.append("Megatron-LM's LayerNorm has a bias; the recipe's has none.")
     notes += [f"Megatron-LM has no {what}; the recipe says {value}." for what, value in unknown_there(recipe.model).items()]
     notes += optimizer_notes(recipe)
-    if recipe.model.sliding_window:
-        notes.append(f"Megatron-LM's --window-size counts the tokens before: {recipe.model.sliding_window - 1},0; Transformer Engine only.")
-    if recipe.model.rope_scaling and recipe.model.rope_scaling.kind == "longrope":
-        notes.append("Megatron-LM does not stretch rotary positions by longrope; the recipe does: ANOTHER MODEL.")
-    elif recipe.model.rope_scaling and recipe.model.rope_scaling.kind == "yarn":
-        notes.append("Megatron-LM stretches rotary positions by YaRN for multi-latent attention only; the recipe does: ANOTHER MODEL.")
-    elif recipe.model.rope_scaling:
-        notes.append("Megatron-LM's --use-rope-scaling has fixed frequency factors (1, 4, context 8192); compare model.rope_scaling.")
+    notes += position_notes(recipe.model)
     if recipe.model.vocab_size:
         notes.append(
             f"Megatron-LM's embedding has the tokenizer's ids; model.vocab_size says {recipe.model.vocab_size}, which is another shape."
         )
-    if recipe.model.rope_base != round(recipe.model.rope_base):
-        notes.append(f"--rotary-base takes whole numbers only; the recipe says {recipe.model.rope_base}.")
     rate = phase.learning_rate
     if rate["schedule"] != "constant" and rate["final"] > rate["peak"]:
         notes.append("Megatron refuses a --min-lr above --lr; this phase's learning rate rises to its end.")

@@ -22,6 +22,12 @@ VARIANTS = {
     "pipeline, virtual": ["parallel.pipeline=2", "parallel.virtual_pipeline=2"],
     "recompute, untied": ["parallel.recompute=full", "model.tie_embeddings=false", "model.qkv_bias=true", "model.qk_norm=true"],
     "selective": ["parallel.recompute=selective", "model.head_dim=32", "sequences.attention_within_documents=true"],
+    "positions": [
+        "model.sliding_window=16",
+        "model.full_attention_interval=2",
+        "model.no_rope_interval=2",
+        "model.rope_scaling={kind: linear, factor: 2.0}",
+    ],
     "wsd": ["phases.0.learning_rate.schedule=wsd", "phases.0.learning_rate.decay=1-sqrt"],
     "constant": ["phases.0.learning_rate.schedule=constant", "phases.0.learning_rate.start=1e-6"],
 }

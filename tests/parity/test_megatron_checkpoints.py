@@ -89,7 +89,9 @@ def saved(tmp_path_factory):
 def imported(saved: Path, name: str, out: Path, *words: str) -> int:
     """Import one of them by the command."""
     tokenizer = saved / name.split(" ")[0] / "tokenizer.json"
-    return main(["import", "--from", "megatron", str(saved / name), str(out), "--tokenizer", str(tokenizer), *words])
+    return main(
+        ["import", "--from", "megatron", str(saved / name), str(out), "--tokenizer", str(tokenizer), "--unused-arguments", "keep", *words]
+    )
 
 
 @pytest.mark.parametrize("what", SAVED)

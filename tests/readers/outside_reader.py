@@ -11,13 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
+# Of attention scores below a cap, transformers 4 leaves the cap out where sdpa computes, its default; as it says in a warning of training.
+WITH_CAP = ("gemma2",)
+
 
 def transformers_logits(folder: str, row: list[int]) -> np.ndarray:
     """Return logits [length, vocabulary] of transformers, whichever version comes first on the path."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+    is_capped = json.loads((Path(folder) / "config.json").read_text())["model_type"] in WITH_CAP
+    chosen = {"attn_implementation": "eager"} if is_capped else {}
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True, **chosen).eval()
     with torch.no_grad():
         return model(torch.tensor([row])).logits[0].numpy()
 

@@ -16,7 +16,7 @@ from codemix_megatron.errors import ConversionError
 from codemix_megatron.recipe.schema import Model, RopeScaling
 
 LLAMA = Model(num_layers=4, hidden_size=64, num_attention_heads=4, sequence_length=128, num_query_groups=2, ffn_hidden_size=96)
-STRETCHED = RopeScaling(kind="llama3", factor=32.0, low_frequency_factor=1.0, high_frequency_factor=4.0, original_sequence_length=8192)
+STRETCHED = RopeScaling(kind="llama3", factor=8.0, low_frequency_factor=1.0, high_frequency_factor=4.0, original_sequence_length=8192)
 
 
 @pytest.fixture
@@ -97,9 +97,9 @@ def test_a_folder_that_is_something_else_and_a_damaged_checkpoint_are_refused(ru
     ],
 )
 def test_arguments_say_the_model(model):
-    said = vars(namespace_of_model(model, 272, "there"))
+    said = vars(namespace_of_model(model, 272, "there", "0.19"))
     assert said["padded_vocab_size"] == 272 and said["no_save_optim"] and said["no_save_rng"]
-    back = Model.from_plain(model_of_arguments(said, "there"))
+    back = Model.from_plain(model_of_arguments(said, "there", "keep"))
     assert replace(back, head_dim=model.head_dim, vocab_padding_multiple=128) == model
 
 
@@ -113,6 +113,8 @@ def test_arguments_say_the_model(model):
         ({"rope_base": 10000.5}, "model.rope_base 10000.5"),
         ({"rope_scaling": RopeScaling(kind="linear", factor=2.5)}, "model.rope_scaling"),
         ({"rope_scaling": replace(STRETCHED, original_sequence_length=4096)}, "model.rope_scaling"),
+        ({"rope_scaling": replace(STRETCHED, factor=32.0)}, "factor 32; Megatron-LM's own GPT model takes 8 whatever"),
+        ({"rope_scaling": RopeScaling(kind="linear", factor=2.0)}, "model.rope_scaling linear; .* say --megatron-lm 0.19 where"),
         ({"rope_scaling": RopeScaling(kind="yarn", factor=2.0, original_sequence_length=64)}, "model.rope_scaling"),
     ],
 )

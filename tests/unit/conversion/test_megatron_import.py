@@ -157,7 +157,7 @@ def test_arguments_become_the_keys_of_the_model_block():
     given = {**SOUND, "use_rope_scaling": True, "rope_scaling_factor": 32.0, "rotary_base": 500000, "window_size": (127, 0),
              "add_qkv_bias": True, "qk_layernorm": True, "kv_channels": 32, "bf16": True, "group_query_attention": False,
              "num_query_groups": 1}  # fmt: skip
-    model = model_of_arguments(given, "there")
+    model = model_of_arguments(given, "there", "keep")
     scaling = {
         "kind": "llama3",
         "factor": 32.0,
@@ -168,6 +168,30 @@ def test_arguments_become_the_keys_of_the_model_block():
     expected = {"rope_scaling": scaling, "rope_base": 500000.0, "sliding_window": 128, "qkv_bias": True, "qk_norm": True, "head_dim": 32,
                 "precision": "bf16", "num_query_groups": 4, "tie_embeddings": False}  # fmt: skip
     assert {key: model[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "kept", "words"),
+    [
+        (
+            {"use_rope_scaling": True, "rope_scaling_factor": 32.0},
+            32.0,
+            "rope_scaling_factor 32.0: Megatron-LM's own GPT model takes 8 whatever it says; say --unused-arguments keep",
+        ),
+        (
+            {"rotary_seq_len_interpolation_factor": 2},
+            2.0,
+            "rotary_seq_len_interpolation_factor 2: Megatron-LM before 0.19 does not give it",
+        ),
+    ],
+)
+def test_what_megatron_lm_reads_and_computes_without_is_asked_about(said, kept, words):
+    """tests/parity/test_megatron_lm.py has Megatron-LM itself show it."""
+    with pytest.raises(ConversionError, match=words):
+        model_of_arguments({**SOUND, **said}, "there")
+    assert model_of_arguments({**SOUND, **said}, "there", "keep")["rope_scaling"]["factor"] == kept
+    dropped = model_of_arguments({**SOUND, **said}, "there", "drop")["rope_scaling"]
+    assert dropped["factor"] == 8.0 if "use_rope_scaling" in said else dropped is None
 
 
 class Trap:

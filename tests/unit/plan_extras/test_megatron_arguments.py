@@ -135,3 +135,24 @@ def test_command_prints_a_script_and_nothing_else(small_recipe, tmp_path, monkey
     assert not (tmp_path / "plan.json").exists()
     assert main([*words, "--phase", "last"]) == 2
     assert "add that" in capsys.readouterr().err
+
+
+STRETCHED = (
+    "model.rope_scaling={kind: llama3, factor: %d, low_frequency_factor: 1, high_frequency_factor: 4, original_sequence_length: 8192}"
+)
+
+
+@pytest.mark.parametrize(
+    ("override", "flag", "values", "note"),
+    [
+        ("model.sliding_window=16", "--window-size", ["15,0"], None),
+        ("model.rope_scaling={kind: linear, factor: 2}", "--rotary-seq-len-interpolation-factor", ["2"], "before 0.19 reads"),
+        ("model.rope_scaling={kind: linear, factor: 2.5}", "--rotary-seq-len-interpolation-factor", None, "the recipe says 2.5: ANOTHER"),
+        (STRETCHED % 8, "--use-rope-scaling", [], None),
+        (STRETCHED % 32, "--use-rope-scaling", [], "the recipe says factor 32: ANOTHER MODEL"),
+    ],
+)
+def test_positions_are_said_by_flags_and_what_flags_cannot_say_stands_above(small_recipe, override, flag, values, note):
+    flags, notes, _ = arguments_of(small_recipe, override)
+    assert flags.get(flag) == values
+    assert [note in n for n in notes if "ANOTHER MODEL" in n].count(True) == 1 if note else not any("ANOTHER" in n for n in notes)

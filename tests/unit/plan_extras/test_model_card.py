@@ -1,5 +1,6 @@
 """The card of an export tells the whole way of the weights, and the Hub reads its scores. Judge: huggingface_hub's own parser."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -62,6 +63,10 @@ def test_lineage_and_corpora_are_those_of_every_run_on_the_way(chain):
     stages = lineage(cooldown, 6)
     assert [(stage.run.path.name, stage.first, stage.last) for stage in stages] == [("public", 0, 0), ("first", 0, 4), ("cooldown", 4, 6)]
     assert stages[0].how == "was imported, not trained here"
+    card = imported.checkpoint(0) / "card.json"
+    card.write_text(json.dumps({"megatron": {"iteration": 7}}))
+    assert lineage(cooldown, 6)[0].how == "was imported from iteration 7 of a checkpoint of Megatron-LM: weights, not Adam's state"
+    card.unlink()
     assert "weights of public, step 0, Adam fresh" in stages[1].how and "step 4 of first" in stages[2].how
     batch = stages[1].plan["batch_tokens"]
     assert [stage.tokens for stage in stages] == [0, 4 * batch, 2 * batch]
@@ -75,6 +80,10 @@ def test_card_names_corpora_licences_filters_and_commands_and_no_folder_of_the_m
                   "codemix train cooldown.yaml --folder runs/cooldown", "codemix export runs/cooldown@6", "run: runs/first",
                   "initial_weights: runs/public"):  # fmt: skip
         assert words in text, words
+    assert "eager" not in text
+    capped = card_of(cooldown)
+    capped["model"] |= {"attention_softcap": 50.0}
+    assert 'transformers 4 with `attn_implementation="eager"`' in model_card(cooldown, capped, RECORD)
     assert str(cooldown.path.parent.parent) not in text and "/tokens here" not in text
     assert ModelCard(text).data.base_model == "SmolLM2" and ModelCard(text).data.license == "mit"
 
