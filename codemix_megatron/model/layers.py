@@ -191,31 +191,32 @@ def mlp_of(parts: MLPSubmodules) -> Any:
     return partial(MLP.as_mlp_submodule, submodules=parts) if hasattr(MLP, "as_mlp_submodule") else ModuleSpec(module=MLP, submodules=parts)
 
 
-def mlp_submodules(layer: ModuleSpec) -> MLPSubmodules:
-    """Return the parts of a layer's MLP: a spec's, or since megatron-core 0.17 a partial function's."""
-    mlp = layer.submodules.mlp
-    return mlp.keywords["submodules"] if isinstance(mlp, partial) else mlp.submodules
-
-
 def transformer_engine_layer(model: Model, norm: type) -> tuple[ModuleSpec, type]:
-    """Return Transformer Engine's layer and the class of the final norm.
+    """Return a layer of Transformer Engine's linears, norms and attention, and the class of the final norm.
 
     Its linears have the norm inside them. They do not where one norm serves two linears (parallel block), nor
     where the norm is a LayerNorm without bias.
     """
-    from megatron.core.extensions.transformer_engine_spec_provider import TESpecProvider
-    from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_with_transformer_engine_spec
+    from megatron.core.extensions.transformer_engine import (
+        TEColumnParallelLinear,
+        TELayerNormColumnParallelLinear,
+        TENorm,
+        TERowParallelLinear,
+    )
 
-    engine, layer = TESpecProvider(), get_gpt_layer_with_transformer_engine_spec(qk_layernorm=model.qk_norm)
-    norm = engine.layer_norm() if model.normalization == "rmsnorm" else norm
-    attention = layer.submodules.self_attention.submodules
-    attention.core_attention = transformer_engine_attention()
-    if model.qk_norm:  # its own LayerNorm has a bias, and would make another model
+    has_norms_apart = model.block == "parallel" or model.normalization == "layernorm"
+    first = TEColumnParallelLinear if has_norms_apart else TELayerNormColumnParallelLinear
+    norm = TENorm if model.normalization == "rmsnorm" else norm
+    attention = SelfAttentionSubmodules(linear_qkv=first, core_attention=transformer_engine_attention(), linear_proj=TERowParallelLinear)
+    if model.qk_norm:  # Transformer Engine's own LayerNorm has a bias, and would make another model
         attention.q_layernorm, attention.k_layernorm = norm, norm
-    if model.block == "parallel" or model.normalization == "layernorm":
-        parts = layer.submodules
+    parts = TransformerLayerSubmodules(
+        self_attention=ModuleSpec(module=SelfAttention, params={"attn_mask_type": AttnMaskType.causal}, submodules=attention),
+        self_attn_bda=get_bias_dropout_add,
+        mlp=mlp_of(MLPSubmodules(linear_fc1=first, linear_fc2=TERowParallelLinear)),
+        mlp_bda=get_bias_dropout_add,
+    )
+    if has_norms_apart:
         parts.input_layernorm, parts.pre_mlp_layernorm = norm, norm
-        parts.self_attention.submodules.linear_qkv = engine.column_parallel_linear()
-        mlp_submodules(layer).linear_fc1 = engine.column_parallel_linear()
         parts.sharded_state_dict_keys_map = KEYS_OF_NORMS
-    return layer, norm
+    return ModuleSpec(module=TransformerLayer, submodules=parts), norm

@@ -111,3 +111,11 @@ def test_transformer_engine_has_no_experts_here(monkeypatch):
     monkeypatch.setattr(config, "active_engines", lambda: {"transformer_engine": True})
     with pytest.raises(RecipeError, match="model.num_experts: 4 is computed by torch's layers only"):
         config.require_engines(recipe_of({"num_experts": 4, "experts_per_token": 2}, {}, {}), torch.device("cuda"))
+
+
+def test_versions_of_megatron_core_whose_experts_nobody_compared_are_refused_by_name(monkeypatch):
+    from codemix_megatron.model import config
+
+    monkeypatch.setattr(config, "is_here", lambda versions: False)
+    with pytest.raises(RecipeError, match="model.num_experts: experts are computed with megatron-core<0.17, .* is installed"):
+        config.require_engines(recipe_of({"num_experts": 4, "experts_per_token": 2}, {}, {}), torch.device("cpu"))

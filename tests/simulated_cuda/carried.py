@@ -57,6 +57,13 @@ def train(model: dict, device: str, folder: Path, first: int, last: int) -> list
     return losses
 
 
+def keys_of(checkpoint: Path) -> list[str]:
+    """Return the names of all that a checkpoint holds but of what Transformer Engine keeps of FP8 beside its weights."""
+    from codemix_megatron.checkpoint.torch_dist import stored_names
+
+    return sorted(name for name in stored_names(checkpoint) if "_extra_state" not in name)
+
+
 def documents(model: dict) -> float:
     """Return how far logits of a document in a row are from those it has alone, by borders on Transformer Engine's attention."""
     import torch
@@ -91,9 +98,11 @@ def main() -> None:
         place = folder / name.replace(" ", "-")
         if kind == "cpu":
             has_other = (place / "step-3").exists()
-            found[name] = {"losses": train(model, "cpu", place, 3, 4) if has_other else train(model, "cpu", place, 0, 3)}
+            losses = train(model, "cpu", place, 3, 4) if has_other else train(model, "cpu", place, 0, 3)
+            found[name] = {"losses": losses, "keys": keys_of(place / "step-2")}
         else:
-            found[name] = {"losses": train(model, "cuda", place, 2, 4), "documents": documents(model)}
+            losses = train(model, "cuda", place, 2, 4)
+            found[name] = {"losses": losses, "documents": documents(model), "keys": keys_of(place / "step-3")}
     Path(sys.argv[4]).write_text(json.dumps(found))
 
 

@@ -87,12 +87,14 @@ def replace_cuda() -> None:
 
 
 def replace_reads() -> None:
-    """The host reads ones, and each read of a CUDA tensor is a wait."""
+    """The host reads what it wrote itself, else ones; each read of a CUDA tensor is a wait."""
     real_cpu = torch.Tensor.cpu
 
     def value(tensor, how):
         if tensor.device.type == "cuda":
             note(how)
+        if tensor.constant is not None:
+            return tensor.constant.item()
         return 1.0 if tensor.is_floating_point() else 1
 
     def ones(shape):
@@ -107,6 +109,7 @@ def replace_reads() -> None:
     FakeTensor.numpy = lambda tensor, **named: np.zeros(tuple(tensor.shape), dtype=numpy_dtype(tensor.dtype))
     # how many there are depends on values: one in sixteen, and the first
     FakeTensor.nonzero = lambda tensor: torch.zeros(tensor.numel() // 16 + 1, tensor.dim(), dtype=torch.int64, device=tensor.device)
+    FakeTensor.__reduce_ex__ = lambda tensor, protocol: (tuple, (tuple(tensor.shape),))  # states of FP8 are pickled
     torch.equal = lambda one, other: (note("equal"), True)[1]
 
 

@@ -82,6 +82,20 @@ class Event(Stream):
         pass
 
 
+class WaitedOnce:
+    """A send or receive that may be waited for again, as NCCL's may; gloo's would wait for another message."""
+
+    def __init__(self, work):
+        self.work = work
+
+    def wait(self, *arguments):
+        work, self.work = self.work, None
+        return work.wait(*arguments) if work is not None else True
+
+    def is_completed(self):
+        return self.work is None or self.work.is_completed()
+
+
 def pretend_gpus(event: type, stream: type) -> None:
     """Have torch.cuda say that eight GPUs are there, with these events and streams, and that they hold nothing."""
     cuda = torch.cuda
@@ -116,6 +130,8 @@ def install() -> None:
     cuda.set_rng_state = cuda.random.set_rng_state = lambda state, device=None: torch.set_rng_state(state)
     begin = dist.init_process_group
     dist.init_process_group = lambda backend=None, **named: begin("gloo", **named)
+    exchange = dist.batch_isend_irecv
+    dist.batch_isend_irecv = lambda operations: [WaitedOnce(work) for work in exchange(operations)]
     torch.Tensor.cuda = lambda tensor, *arguments, **named: tensor
     for name in FACTORIES:  # modes are not heard in backward
         setattr(torch, name, made_on_cpu(getattr(torch, name)))

@@ -81,6 +81,7 @@ def train(case: dict) -> dict:
                 memory.label, memory.peak = f"step {step}", memory.live
                 fake_cuda.WAITS.clear()
                 engine.train_step(batch, 1e-3)
+            waits = dict(fake_cuda.WAITS)
             state = engine.sharded_state() if case.get("save") else {}
             weights = sum(p.numel() for chunk in engine.chunks for p in chunk.parameters())
         finally:
@@ -96,7 +97,7 @@ def train(case: dict) -> dict:
         "at_rest": memory.live,
         "plan": plan.total,
         "plan_parts": plan.parts(),
-        "waits": dict(fake_cuda.WAITS),
+        "waits": waits,
         "at_build": at_build,
         "largest": {what: size for size, what in largest},
         "saved": len(state),
@@ -110,7 +111,9 @@ def main() -> None:
         try:
             found = train(case)
         except Exception as fault:
-            found = {"fault": f"{type(fault).__name__}: {fault}"[:500], "where": traceback.format_exc().splitlines()[-6:]}
+            frames = traceback.extract_tb(fault.__traceback__)[-6:]
+            where = [f"{frame.filename.split('site-packages/')[-1]}:{frame.lineno} {frame.line}" for frame in frames]
+            found = {"fault": f"{type(fault).__name__}: {fault}"[:500], "where": where}
         print(json.dumps({"name": case["name"], **found}), flush=True)
 
 

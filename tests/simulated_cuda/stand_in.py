@@ -13,6 +13,7 @@ import sys
 import types
 from pathlib import Path
 
+import stand_in_attention
 import stand_in_fp8
 import stand_in_softmax
 import torch
@@ -164,26 +165,6 @@ def unpad_documents(t, borders, tokens):
     )
 
 
-def attention_backend(is_training, q_type, kv_type, layout, bias, mask, *more):
-    """cuDNN's for 16 bits, of which shapes alone are here: with values Transformer Engine takes its own."""
-    return FUSED.NVTE_F16_arbitrary_seqlen if "fake_cuda" in sys.modules else FUSED.NVTE_No_Backend
-
-
-def fused_forward(
-    longest, longest_kv, is_training, factor, dropout, fill, layout, bias, mask, softmax, window, borders, borders_kv, q, k, v, *more
-):
-    """Shapes of cuDNN's attention: the output and what backward needs, one number for each query and head."""
-    tokens = q.shape[:-2].numel()
-    return [torch.empty_like(q), torch.empty(tokens * q.shape[-2], dtype=torch.float32, device=q.device), torch.zeros(2, dtype=torch.int64)]
-
-
-def fused_backward(
-    longest, longest_kv, factor, dropout, fill, layout, bias, mask, softmax, window, deterministic, borders, borders_kv, q, k, v, *more
-):
-    """Shapes of its gradients."""
-    return [torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), None, None]
-
-
 FUSED = AnyEnum("NVTE_Fused_Attn_Backend")
 KERNELS = {
     "get_cublasLt_version": lambda: 130000,
@@ -200,9 +181,7 @@ KERNELS = {
     "multi_tensor_scale": scale,
     "convert_thd_to_bshd": pad_documents,
     "convert_bshd_to_thd": unpad_documents,
-    "get_fused_attn_backend": attention_backend,
-    "fused_attn_fwd": fused_forward,
-    "fused_attn_bwd": fused_backward,
+    **stand_in_attention.kernels(FUSED),
     **stand_in_fp8.KERNELS,
     **stand_in_softmax.KERNELS,
 }
@@ -250,13 +229,19 @@ def install() -> None:
     package.common = importlib.import_module("transformer_engine.common")
     package.common.load_framework_extension = lambda framework: None
     package.pytorch = importlib.import_module("transformer_engine.pytorch")
+    from transformer_engine.pytorch import distributed
     from transformer_engine.pytorch.attention.dot_product_attention import utils
+
+    distributed._get_cuda_rng_state = lambda device="cuda", clone=False, graph_safe=True: torch.cuda.get_rng_state()
+    distributed._set_cuda_rng_state = lambda state, device=-1, graph_safe=True: torch.cuda.set_rng_state(state)
 
     choose = utils.get_attention_backend
 
     def for_plain_tensors(parameters):
-        """Let fake tensors count as the tensors they stand for."""
+        """Let fake tensors count as the tensors they stand for, and fp32, which kernels here take too, as 16 bits."""
         parameters.qkv_type = torch.Tensor
+        if os.environ.get("STAND_IN_ATTENTION") == "fused":
+            parameters.qkv_dtype = torch.bfloat16
         return choose(parameters)
 
     utils.get_attention_backend = for_plain_tensors

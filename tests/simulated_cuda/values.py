@@ -1,6 +1,6 @@
-"""Losses of the CUDA path with Transformer Engine over its stand-in, and of local layers on CPU, from the same weights and batches.
+"""Losses of the CUDA path with Transformer Engine over its stand-in, or without it, and of local layers on CPU, from the same weights and batches.
 
-python values.py cpu|cuda|transformer-engine RANKS JOBS.json OUT.json
+python values.py cpu|cuda|transformer-engine RANKS JOBS.json OUT.json       OUT: name -> {"losses", "norms"} or {"refused"}
 """
 
 import json
@@ -30,24 +30,32 @@ def prepare(kind: str) -> None:
     on_cpu.patch_megatron()
 
 
+def train_or_refuse(job: dict) -> dict:
+    """Train a job; a recipe that is refused says why."""
+    import many_layouts
+
+    from codemix_megatron.errors import RecipeError
+
+    try:
+        return many_layouts.train(job)
+    except RecipeError as refusal:
+        return {"refused": str(refusal)}
+
+
 def rank(number: int, size: int, kind: str, jobs: dict, ports: list[int], out: str) -> None:
     """Train all jobs as one rank."""
     prepare(kind)
-    import many_layouts
     import torch
 
-    if kind != "cpu":
-        for job in jobs.values():
-            job["parallel"] = {**job.get("parallel", {}), "device": "cuda"}
+    os.environ.update(RANK=str(number), WORLD_SIZE=str(size), LOCAL_RANK=str(number), LOCAL_WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1")
     torch.set_num_threads(1)
-    try:
-        many_layouts.run_rank(number, size, jobs, ports, out)
-    finally:
-        sys.stdout.flush()
-    if number == 0 and kind == "transformer-engine":
-        import stand_in
-
-        print(json.dumps(dict(stand_in.CALLS)))
+    found = {}
+    for (name, job), port in zip(jobs.items(), ports, strict=True):
+        os.environ["MASTER_PORT"] = str(port)
+        device = "cpu" if kind == "cpu" else "cuda"
+        found[name] = train_or_refuse({**job, "parallel": {**job.get("parallel", {}), "device": device, "timeout_seconds": 600}})
+    if number == 0:
+        Path(out).write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
