@@ -9,6 +9,8 @@ from megatron.core import parallel_state
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.tensor_parallel import gather_from_tensor_model_parallel_region
 
+from codemix_megatron.model.context_parallel import context_parallel_slice, of_all_parts, own_places
+
 __all__ = ["SpreadLogits", "length_multiple"]
 
 CUDA_LENGTHS = 64
@@ -34,7 +36,8 @@ class SpreadLogits:
         each row whose next token is asked for, and the logits come in that order. The padding of the vocabulary is cut off.
         """
         size = -(-len(rows) // self.parts)
-        multiple = length_multiple(self.device, parallel_state.get_tensor_model_parallel_world_size())
+        sharing = parallel_state.get_tensor_model_parallel_world_size() * parallel_state.get_context_parallel_world_size()
+        multiple = length_multiple(self.device, sharing)
         blank = np.zeros((size * self.parts, -(-rows.shape[1] // multiple) * multiple), dtype=np.int64)
         blank[: len(rows), : rows.shape[1]] = rows
         wanted = [*wanted, *[[]] * (len(blank) - len(rows))]
@@ -69,24 +72,26 @@ class SpreadLogits:
         return every
 
 
-def length_multiple(device: torch.device, tensor: int) -> int:
-    """Return what the length of rows has to be a multiple of: that of the tensor ranks, among which sequence parallel splits them.
+def length_multiple(device: torch.device, sharing: int) -> int:
+    """Return what the length of rows has to be a multiple of: of the tensor x context ranks among which it is split, two parts for each of these.
 
     On CUDA few lengths are to come up, for each new one is planned again (cuDNN's attention, the allocator), and FP8 products want
     multiples of 16 on every rank.
     """
-    return tensor * (CUDA_LENGTHS if device.type == "cuda" else 1)
+    return sharing * (CUDA_LENGTHS if device.type == "cuda" else 1)
 
 
 def ask(iterator, model, device: torch.device):
     """Run one micro batch; the last stage keeps the logits of the places asked for."""
     rows, wanted = next(iterator)
     inputs = torch.from_numpy(rows).to(device)
-    positions = torch.arange(inputs.shape[1], device=device).expand_as(inputs)
-    output = model(inputs, positions, None)
-    places = torch.tensor([row * inputs.shape[1] + place for row, of in enumerate(wanted) for place in of], dtype=torch.long, device=device)
+    length = inputs.shape[1]
+    positions = torch.arange(length, device=device).expand_as(inputs)
+    output = model(context_parallel_slice(inputs), context_parallel_slice(positions), None)
+    places = torch.tensor([row * length + place for row, of in enumerate(wanted) for place in of], dtype=torch.long, device=device)
+    is_own, own = own_places(places, length)
 
     def keep(logits, non_loss_data=True):
-        return gather_from_tensor_model_parallel_region(logits.flatten(0, 1)[places].float())
+        return of_all_parts(gather_from_tensor_model_parallel_region(logits.flatten(0, 1)[own].float()), is_own)
 
     return output, keep

@@ -41,12 +41,18 @@ def layout_faults(recipe: Recipe) -> list[str]:
 
 
 def context_faults(recipe: Recipe) -> list[str]:
-    """Check that sequences can be cut over context parallel ranks, which get two parts each, an early and a late one."""
-    context, length, faults = recipe.parallel.context, recipe.model.sequence_length, []
-    if length % (2 * context):
-        faults.append(f"parallel.context: 2 x {context} does not divide model.sequence_length {length}")
+    """Check what context parallel ranks ask for: sequences of two parts for each, an early and a late one, and attention as they exchange it."""
+    context, model, faults = recipe.parallel.context, recipe.model, []
+    if model.sequence_length % (2 * context):
+        faults.append(f"parallel.context: 2 x {context} does not divide model.sequence_length {model.sequence_length}")
     if recipe.sequences.attention_within_documents:
         faults.append("parallel.context: sequences.attention_within_documents is not there with it; set one of them back")
+    if model.precision != "bf16":
+        faults.append(
+            f"parallel.context: needs model.precision bf16, found {model.precision}; Transformer Engine has no kernel for it there"
+        )
+    if model.sliding_window is not None and model.sliding_window < model.sequence_length:
+        faults.append("parallel.context: model.sliding_window is not there with it; set one of them back")
     return faults
 
 

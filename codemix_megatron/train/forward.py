@@ -9,6 +9,7 @@ from megatron.core import parallel_state
 from megatron.core.packed_seq_params import PackedSeqParams
 
 from codemix_megatron.mixture.loss_masks import revealed
+from codemix_megatron.model.context_parallel import context_parallel_slice
 from codemix_megatron.model.document_attention import document_borders
 from codemix_megatron.train.batches import Batch
 
@@ -61,15 +62,6 @@ def forward_step(
     # Rows that are not full end in -1, and what is not learned is below: there is nothing to predict there.
     output = model(inputs.clamp(min=0), positions, mask, labels=labels.clamp(min=0), packed_seq_params=batch.borders)
     return output, partial(mean_loss, counted=labels >= 0, sources=batch.sources, num_sources=num_sources, weight=weight)
-
-
-def context_parallel_slice(values: torch.Tensor) -> torch.Tensor:
-    """Return this context parallel rank's part of [sequences, length]: an early and a late stretch, so that all attend to as much."""
-    size, rank = parallel_state.get_context_parallel_world_size(), parallel_state.get_context_parallel_rank()
-    if size == 1:
-        return values
-    stretches = values.reshape(len(values), 2 * size, -1)
-    return stretches[:, [rank, 2 * size - 1 - rank]].flatten(1)
 
 
 def within_documents(inputs: torch.Tensor, document_end: int) -> torch.Tensor:

@@ -22,22 +22,20 @@ def check_commands(folder: Path) -> dict:
     """Run all of them; compare the run that changed its layers with one that did not."""
     import tiny_run
 
-    place = folder / "commands"
-    place.mkdir()
-    tiny_run.make_documents(place)
-    (place / "recipe.yaml").write_text(yaml.safe_dump(recipe_of(tiny_run.RECIPE)))
-    command(place, None, 1, ["prepare", "recipe.yaml"])
-    faults = [line for line in command(place, "transformer-engine", 1, ["doctor"])[0].splitlines() if " FAILS " in line]
+    tiny_run.make_documents(folder)
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe_of(tiny_run.RECIPE)))
+    command(folder, None, 1, ["prepare", "recipe.yaml"])
+    faults = [line for line in command(folder, "transformer-engine", 1, ["doctor"])[0].splitlines() if " FAILS " in line]
     recorded = ["--profile", "3-4", "--memory-snapshot", "3-4"]
-    command(place, "cuda", RANKS, ["train", "recipe.yaml", "--folder", "changed", *recorded], stop=place / "changed")
-    command(place, "transformer-engine", RANKS, ["train", "recipe.yaml", "--folder", "changed"])
-    command(place, "cuda", RANKS, ["train", "recipe.yaml", "--folder", "straight"])
+    command(folder, "cuda", RANKS, ["train", "recipe.yaml", "--folder", "changed", *recorded], stop=folder / "changed")
+    command(folder, "transformer-engine", RANKS, ["train", "recipe.yaml", "--folder", "changed"])
+    command(folder, "cuda", RANKS, ["train", "recipe.yaml", "--folder", "straight"])
     live = ["evaluate", "changed", "--live", "--suite", "bits_per_byte", "--items", "4", "--tensor", "2"]
-    command(place, "transformer-engine", RANKS, live)
-    changed, straight = (losses_of(place / run / "journal.jsonl") for run in ("changed", "straight"))
+    command(folder, "transformer-engine", RANKS, live)
+    changed, straight = (losses_of(folder / run / "journal.jsonl") for run in ("changed", "straight"))
     largest = max((abs(changed[step] - straight[step]) for step in straight if step in changed), default=float("inf"))
-    files = sorted(path.relative_to(place / "changed").as_posix() for path in (place / "changed" / "profiles").rglob("rank-*"))
-    scores = sorted(path.name for path in (place / "changed" / "scores").glob("step-*.json"))
+    files = sorted(path.relative_to(folder / "changed").as_posix() for path in (folder / "changed" / "profiles").rglob("rank-*"))
+    scores = sorted(path.name for path in (folder / "changed" / "scores").glob("step-*.json"))
     print(f"{len(changed)} steps stopped and resumed, {len(straight)} straight, losses {largest:.1e} apart; {files}; {scores}", flush=True)
     faults += [] if changed.keys() == straight.keys() else [f"steps {sorted(changed)} and {sorted(straight)}"]
     faults += [] if largest <= LARGEST_DIFFERENCE else [f"losses are {largest:.1e} apart"]

@@ -53,6 +53,11 @@ def in_context(one: dict, folder: Path) -> dict[str, float]:
     """Train over two context parallel ranks, by fused attention, and compare with one rank on CPU."""
     jobs = {f"{block}, context 2": {**one[block], "parallel": {"context": 2}} for block in BLOCKS}
     jobs["sequential, context 2, some tokens masked"] = {**one["sequential"], "parallel": {"context": 2}, "masked": True}
+    jobs["sequential, context 2, live scoring"] = {
+        "model": {"sequence_length": 128, "init_std": 0.2},
+        "parallel": {"context": 2},
+        "score": True,
+    }
     alone = {name: {key: value for key, value in job.items() if key != "parallel"} for name, job in jobs.items()}
     ours, theirs = trained("cpu", 1, alone, folder), trained("transformer-engine", 2, jobs, folder, FUSED)
     fused = trained("transformer-engine", 1, alone, folder, FUSED)

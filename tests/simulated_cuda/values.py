@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
@@ -37,9 +38,31 @@ def train_or_refuse(job: dict) -> dict:
     from codemix_megatron.errors import RecipeError
 
     try:
-        return many_layouts.train(job)
+        return scored(job) if job.get("score") else many_layouts.train(job)
     except RecipeError as refusal:
         return {"refused": str(refusal)}
+
+
+def scored(job: dict) -> dict:
+    """Return nats of the ends of texts of odd lengths by a model that is spread over these ranks."""
+    from many_layouts import VOCABULARY, recipe_of
+
+    from codemix_megatron.inference.live import LiveModel
+    from codemix_megatron.inference.queries import Query
+    from codemix_megatron.model.build import build_model
+    from codemix_megatron.model.logits import SpreadLogits
+    from codemix_megatron.parallel.ranks import join_ranks, leave_ranks
+
+    recipe = recipe_of(job["model"], job["parallel"], {})
+    ranks = join_ranks(recipe.parallel, recipe.seed)
+    try:
+        forward = SpreadLogits(build_model(recipe, VOCABULARY, ranks.device), VOCABULARY, ranks.device)
+        model = LiveModel(forward, SimpleNamespace(vocab_size=VOCABULARY), recipe.model.sequence_length, Path("."))
+        texts = [tuple((7 * place * place + length) % 250 + 1 for place in range(length)) for length in (3, 17, 61, 100, 127)]
+        queries = [Query(text[: -min(7, len(text) - 1)], (text[-min(7, len(text) - 1) :],)) for text in texts]
+        return {"losses": [found[0].nats for found in model.score(queries)]}
+    finally:
+        leave_ranks()
 
 
 def rank(number: int, size: int, kind: str, jobs: dict, ports: list[int], out: str) -> None:

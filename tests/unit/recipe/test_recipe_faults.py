@@ -43,6 +43,10 @@ def test_tiny_recipe_has_no_fault():
         ("model.fp8=delayed", "model.fp8: delayed needs model.precision bf16, found fp32"),
         ("model.dropout=1", "model.dropout: found 1.0, must be at least 0 and below 1"),
         ("parallel.context=3", "parallel.context: 2 x 3 does not divide model.sequence_length 64"),
+        (
+            "parallel.context=2",
+            "parallel.context: needs model.precision bf16, found fp32; Transformer Engine has no kernel for it there",
+        ),
         ("model.hidden_size=66", "model.hidden_size: 66 does not divide into 4 attention heads"),
         ("model.num_query_groups=3", "model.num_query_groups: 4 attention heads do not divide into 3 groups"),
         ("parallel.tensor=8", "parallel.tensor: 8 does not divide model.num_attention_heads 4; [1, 2, 4] would"),
@@ -79,6 +83,18 @@ def test_tiny_recipe_has_no_fault():
 )
 def test_fault_is_told_in_these_words(override, fault):
     assert fault in faults_of(override)
+
+
+def test_context_parallel_ranks_have_no_windows_and_no_borders_of_documents():
+    overrides = ("parallel.context=2", "model.precision=bf16")
+    assert faults_of(*overrides) == []
+    assert faults_of(*overrides, "model.sliding_window=64") == []  # it sees all
+    assert faults_of(*overrides, "model.sliding_window=16") == [
+        "parallel.context: model.sliding_window is not there with it; set one of them back"
+    ]
+    assert faults_of(*overrides, "sequences.attention_within_documents=true") == [
+        "parallel.context: sequences.attention_within_documents is not there with it; set one of them back"
+    ]
 
 
 def numbers_of(block=Recipe, path: str = "") -> list[tuple[str, type]]:

@@ -1,0 +1,37 @@
+"""Sequences over context parallel ranks: which part of each a rank has, and what all of them find at some places."""
+
+import torch
+import torch.distributed as dist
+from megatron.core import parallel_state
+
+__all__ = ["context_parallel_slice", "of_all_parts", "own_places"]
+
+
+def context_parallel_slice(values: torch.Tensor) -> torch.Tensor:
+    """Return this context parallel rank's part of [sequences, length]: an early and a late stretch, so that all attend to as much."""
+    size, rank = parallel_state.get_context_parallel_world_size(), parallel_state.get_context_parallel_rank()
+    if size == 1:
+        return values
+    stretches = values.reshape(len(values), 2 * size, -1)
+    return stretches[:, [rank, 2 * size - 1 - rank]].flatten(1)
+
+
+def own_places(places: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return which of some places of rows [rows, length], row after row, this rank has, and where they are in its own part, row after row."""
+    number = torch.arange(length, device=places.device)[None]
+    part = context_parallel_slice(number)[0]
+    where = torch.full((length,), -1, dtype=torch.long, device=places.device)
+    where[part] = torch.arange(len(part), device=places.device)
+    row, local = places // length, where[places % length]
+    is_own = local >= 0
+    return is_own, (row * len(part) + local)[is_own]
+
+
+def of_all_parts(found: torch.Tensor, is_own: torch.Tensor) -> torch.Tensor:
+    """Return what all context parallel ranks found, [places, ..], where `found` is of this rank's own places. Each of them calls this."""
+    if parallel_state.get_context_parallel_world_size() == 1:
+        return found
+    everything = found.new_zeros(len(is_own), *found.shape[1:])
+    everything[is_own] = found
+    dist.all_reduce(everything, group=parallel_state.get_context_parallel_group())
+    return everything
