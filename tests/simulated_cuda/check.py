@@ -1,6 +1,6 @@
 """make check-cuda: the CUDA path without a GPU, in shapes and in values; ends with one line of JSON.
 
-    python check.py [shapes] [memory] [values] [keys] [carried] [fp8] [commands] [lines]       all of them without words
+    python check.py [commands] [shapes] [memory] [values] [keys] [carried] [fp8] [lines]       all of them without words
 
 `lines` counts which lines of CUDA branches the other parts ran. With --quick shapes are looked at as one rank for each layout. Needs a CUDA
 build of torch, megatron-core, and TE_SOURCE: the wheel of transformer_engine 2.11, unpacked. No GPU, no driver, no compiled Transformer
@@ -9,6 +9,7 @@ Engine. Exit code 1 where anything differs.
 
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -29,22 +30,26 @@ from codemix_megatron.cores import available_cores  # noqa: E402
 MOST_AT_ONCE = 4  # parts; each is a process or two of one thread, of about a gigabyte
 
 PARTS = {
+    "commands": check_commands,
     "shapes": check_shapes,
     "memory": check_memory,
     "values": check_values,
     "keys": check_keys,
     "carried": check_carried,
     "fp8": check_fp8,
-    "commands": check_commands,
     "lines": check_lines,
 }
 
 
 def do_part(name: str, folder: Path) -> dict:
-    """Do one part in a folder of its own, print what it gave and return it."""
+    """Do one part in a folder of its own, print what it gave and return it; one that breaks off keeps no other from being done."""
     began, place = time.monotonic(), folder / name
     place.mkdir()
-    found = {**PARTS[name](place), "seconds": round(time.monotonic() - began)}
+    try:
+        found = PARTS[name](place)
+    except (SystemExit, subprocess.TimeoutExpired) as end:
+        found = {"faults": [str(end)]}
+    found["seconds"] = round(time.monotonic() - began)
     print(json.dumps({name: found}), flush=True)
     return found
 

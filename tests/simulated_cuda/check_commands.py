@@ -76,16 +76,21 @@ def command(folder: Path, kind: str | None, ranks: int, words: list[str], stop: 
         )
     if stop:
         ask_to_stop(stop, [process for process, _ in started])
-    return [ended(process, output, words) for process, output in started]
+    try:
+        return [ended(process, output, words, folder) for process, output in started]
+    finally:
+        for process, _ in started:
+            process.kill()
 
 
-def ended(process: subprocess.Popen, output, words: list[str]) -> str:
-    """Wait for a rank and return what it printed; its failure ends the check."""
+def ended(process: subprocess.Popen, output, words: list[str], folder: Path) -> str:
+    """Wait for a rank and return what it printed; its failure ends the check, with the logs of ranks."""
     code = process.wait(LONGEST_SECONDS)
     output.seek(0)
     text = output.read()
     if code:
-        sys.exit(f"codemix {' '.join(words)}: exit code {code}\n{text[-4000:]}")
+        logs = "".join(f"{path}:\n{path.read_text()[-2500:]}\n" for path in sorted(folder.rglob("logs/rank-*.log")))
+        sys.exit(f"codemix {' '.join(words)}: exit code {code}\n{text[-4000:]}\n{logs}")
     return text
 
 

@@ -6,6 +6,7 @@ Seen: wrong devices, dtypes and shapes, missing attributes, waits of the host fo
 
 import collections
 import contextlib
+import functools
 import os
 import traceback
 import weakref
@@ -69,6 +70,13 @@ def install(rank: int = 0, world: int = 1) -> None:
     replace_groups()
     torch.nn.functional.scaled_dot_product_attention = attention
     torch.nn.Module._apply = apply
+    for name in ("tensor", "empty"):
+        setattr(torch, name, unpinned(getattr(torch, name)))
+
+
+def unpinned(make):
+    """Return a factory of tensors that pins nothing, for which a driver would be asked."""
+    return functools.wraps(make)(lambda *arguments, pin_memory=False, **named: make(*arguments, **named))
 
 
 def replace_cuda() -> None:

@@ -6,6 +6,7 @@ Every function of torch that is given a CUDA device is given the CPU instead; te
 import contextlib
 import functools
 import types
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -114,6 +115,8 @@ def pretend_gpus(event: type, stream: type) -> None:
     cuda.get_device_properties = lambda device=None: PROPERTIES
     cuda.can_device_access_peer = lambda device, peer: True
     cuda.is_current_stream_capturing = lambda: False
+    cuda.memory._record_memory_history = lambda *arguments, **named: None
+    cuda.memory._dump_snapshot = lambda path: Path(path).write_bytes(b"no allocations: simulated")
     torch.Tensor.pin_memory = lambda tensor, *arguments: tensor
 
 
