@@ -43,7 +43,7 @@ def check_lines(folder: Path) -> dict:
 def lines_run(coverage, folder: Path):
     """Return what all processes up to now have run."""
     found = coverage.Coverage(data_file=str(folder / "all"), config_file=str(folder / "settings"))
-    found.combine([str(folder)], keep=True)
+    found.combine(sorted(map(str, folder.glob("lines.*"))), keep=True)
     return found
 
 
