@@ -45,7 +45,7 @@ from codemix_megatron.ports import reserve_port
 from codemix_megatron.recipe.schema import Observers
 from codemix_megatron.records.events import StepEvent
 from codemix_megatron.train import node_facts, preflight, stragglers
-from codemix_megatron.watch.heartbeat import Beat, Watch
+from codemix_megatron.watch.heartbeat import Heartbeat, Watch
 from codemix_megatron.watch.node_heartbeats import NodeSummary, summary_seconds
 
 RANKS_PER_NODE = 8
@@ -247,8 +247,8 @@ def heartbeat_cost(size: int, folder: Path) -> tuple[Cost, float]:
     local = shared / "node"
     local.mkdir(parents=True)
     for rank in range(RANKS_PER_NODE):
-        beat = Beat(rank, size, "gpu", 1, "/runs/mine/logs/stacks-rank-0.txt", 5.0, 300.0)
-        (local / f"heart-{rank}.json").write_text(json.dumps(vars(beat)))
+        heartbeat = Heartbeat(rank, size, "gpu", 1, "/runs/mine/logs/stacks-rank-0.txt", 5.0, 300.0)
+        (local / f"heart-{rank}.json").write_text(json.dumps(vars(heartbeat)))
     began, busiest = time.process_time(), 0.0
     for node in range(nodes):
         with mock.patch("codemix_megatron.watch.node_heartbeats.Thread"):

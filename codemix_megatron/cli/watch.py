@@ -12,7 +12,7 @@ from codemix_megatron.records.events import CheckpointEvent, EndEvent, ReopenedE
 from codemix_megatron.records.journal_tail import JournalTail
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.console import ConsoleLines
-from codemix_megatron.watch.heartbeat import read_beats
+from codemix_megatron.watch.heartbeat import read_heartbeats
 
 __all__ = ["add_arguments", "run"]
 
@@ -105,11 +105,11 @@ def say_standing(folder: RunFolder, lines: list[dict]) -> None:
 
 def doing(folder: RunFolder) -> str:
     """Say what each group of ranks does, by the heartbeats in the folder; those of `codemix train`'s own ranks are on its machine."""
-    beats = [beat for beat in read_beats(folder.logs / "heartbeats") if not beat.is_done]
-    if not beats:
+    heartbeats = [heartbeat for heartbeat in read_heartbeats(folder.logs / "heartbeats") if not heartbeat.is_done]
+    if not heartbeats:
         return "no heartbeats in this folder: ranks that codemix train started itself keep them on their machine"
     places: dict[str, list[int]] = {}
-    for beat in beats:
-        places.setdefault(beat.where, []).append(beat.rank)
+    for heartbeat in heartbeats:
+        places.setdefault(heartbeat.where, []).append(heartbeat.rank)
     told = "; ".join(f"{len(ranks)} at {where} (rank {ranks[0]} first)" for where, ranks in places.items())
-    return f"{len(beats)} ranks: {told}"
+    return f"{len(heartbeats)} ranks: {told}"

@@ -26,7 +26,7 @@ DOCUMENTS_NAMED = 5  # in a message; the journal has them all
 class RunHooks(Protocol):
     """What the loop asks of this rank's part of the run. Every rank calls each of them, but for the last two, which are a rank's own view."""
 
-    def beat(self, where: str, is_slow: bool = False) -> None:
+    def announce(self, where: str, is_slow: bool = False) -> None:
         """Record in the heartbeat what this rank does next."""
 
     def emit(self, event: RunEvent) -> None:
@@ -95,10 +95,10 @@ class Training:
         began = time.perf_counter()
         spec = next(p for p in self.recipe.phases if p.name == phase.name).learning_rate
         rate = step_rate(spec, phase, self.state.step + 1, self.plan.sequence_length)
-        self.hooks.beat(f"step {self.state.step + 1}, getting the batch")
+        self.hooks.announce(f"step {self.state.step + 1}, getting the batch")
         batch = self.batches.at(self.state.sequences_seen)
         # The first step of a start builds communicators and kernels, and takes far longer than the others.
-        self.hooks.beat(f"step {self.state.step + 1}, forward, backward and update", is_slow=self.is_first)
+        self.hooks.announce(f"step {self.state.step + 1}, forward, backward and update", is_slow=self.is_first)
         self.is_first = False
         every = self.recipe.observers.gradient_norms_every_steps
         self.engine.reports_norms = bool(every) and (self.state.step + 1) % every == 0

@@ -22,7 +22,7 @@ def begin_heartbeat(parallel: Parallel, run: RunFolder, ranks: Ranks) -> Heartbe
     followed, place = os.environ.get("CODEMIX_NOTES"), find_placement() or ALONE
     shared, token = (Path(followed), "") if followed else on_main(ranks, partial(fresh_folder, run.logs / "heartbeats"))
     heartbeat = HeartbeatWriter(shared if followed else node_folder(token), run.logs, ranks.rank, ranks.size, parallel.heartbeat_seconds)
-    heartbeat.beat("starting", max(parallel.heartbeat_seconds, parallel.timeout_seconds))
+    heartbeat.announce("starting", max(parallel.heartbeat_seconds, parallel.timeout_seconds))
     if not followed:
         seconds = summary_seconds(ranks.size // place.local_size, heartbeat.state.tick_seconds)
         if place.local_rank < LEADERS:

@@ -68,7 +68,7 @@ def train(recipe: Recipe, run: RunFolder, score: Callable[..., dict] | None = No
     on_main(ranks, lease.take)
     heartbeat = begin_heartbeat(recipe.parallel, run, ranks)
     try:
-        heartbeat.beat("comparing the nodes", max(recipe.parallel.heartbeat_seconds, recipe.parallel.timeout_seconds))
+        heartbeat.announce("comparing the nodes", max(recipe.parallel.heartbeat_seconds, recipe.parallel.timeout_seconds))
         preflight = check_nodes(recipe, run, ranks)
         return RankOfRun(recipe, run, ranks, heartbeat, lease, score).train(preflight)
     finally:
@@ -150,7 +150,7 @@ class RankOfRun:
             return checks[0].go_on(SLICE_SECONDS)
 
         while not on_main(self.ranks, go_on):
-            self.beat("comparing touched corpora with their checksums", is_slow=True)
+            self.announce("comparing touched corpora with their checksums", is_slow=True)
 
     def resume(self) -> list[str]:
         """Load the newest valid checkpoint, or the recipe's initial weights, or keep the fresh ones; return what to warn of."""
@@ -161,7 +161,7 @@ class RankOfRun:
             self.load_whole(checkpoint)
         elif self.plan.branch:
             parent = on_main(self.ranks, partial(find_parent, self.recipe, self.plan.branch))
-            if fault := find_fault_together(parent, self.ranks, self.beat_reading):
+            if fault := find_fault_together(parent, self.ranks, self.announce_reading):
                 raise CodemixError(f"branch.step: {parent}: {fault}; take another step")
             self.load(parent, with_optimizer=True)
             self.origin = read_card(parent).get("hugging_face")
@@ -170,7 +170,7 @@ class RankOfRun:
             self.state.sequences_seen = self.plan.sequences_at(self.plan.first_step)
         elif self.recipe.initial_weights:
             source = on_main(self.ranks, partial(initial_checkpoint, self.recipe, self.run))
-            if fault := find_fault_together(source, self.ranks, self.beat_reading):
+            if fault := find_fault_together(source, self.ranks, self.announce_reading):
                 raise CodemixError(f"initial_weights: {source}: {fault}; name another checkpoint, or put it back as it was")
             self.load(source, with_optimizer=False)
             self.origin = read_card(source).get("hugging_face")
@@ -183,11 +183,11 @@ class RankOfRun:
 
     def newest_valid(self) -> tuple[Path | None, list[str]]:
         """Return the newest checkpoint that is as its card says, read by all ranks together, and what to warn of."""
-        return newest_valid_together(self.run.checkpoints, self.ranks, self.beat_reading)
+        return newest_valid_together(self.run.checkpoints, self.ranks, self.announce_reading)
 
-    def beat_reading(self) -> None:
+    def announce_reading(self) -> None:
         """Say that this rank reads its share of a checkpoint."""
-        self.beat("comparing a checkpoint with its card", is_slow=True)
+        self.announce("comparing a checkpoint with its card", is_slow=True)
 
     def count_phase_again(self) -> None:
         """Have the means of a phase cover its steps before this start too; only the main rank reports them."""
@@ -216,17 +216,17 @@ class RankOfRun:
 
     def load(self, checkpoint, with_optimizer: bool) -> None:
         """Fill model (and optimizer) from a checkpoint."""
-        self.beat(f"loading {checkpoint}", is_slow=True)
+        self.announce(f"loading {checkpoint}", is_slow=True)
         load_into(self.engine, checkpoint, self.plan.layout, with_optimizer)
 
     def open_observers(self) -> None:
         """Open the observers; on_main carries their faults to all ranks."""
         self.observers = open_observers(self.recipe, self.run, self.plan.steps, self.state.step)
 
-    def beat(self, where: str, is_slow: bool = False) -> None:
+    def announce(self, where: str, is_slow: bool = False) -> None:
         """Say what this rank does next; slow things may take as long as ranks wait for each other."""
         parallel = self.recipe.parallel
-        self.heartbeat.beat(where, max(parallel.heartbeat_seconds, parallel.timeout_seconds if is_slow else 0))
+        self.heartbeat.announce(where, max(parallel.heartbeat_seconds, parallel.timeout_seconds if is_slow else 0))
 
     def emit(self, event: RunEvent) -> None:
         """Measure, and give the event to the observers; only the main rank has any. Every rank calls this."""
@@ -240,13 +240,13 @@ class RankOfRun:
 
     def save(self, wait: bool) -> None:
         """Save a checkpoint; with `wait` it is there when this returns, whatever the recipe says. Every rank calls this."""
-        self.beat(f"the save of step {self.state.step}", is_slow=True)
+        self.announce(f"the save of step {self.state.step}", is_slow=True)
         card = card_of(self.recipe, self.plan, self.state, self.manifests[self.names[0]].tokenizer, self.origin)
         self.checkpointer.begin(self.state.step, self.engine, card, wait)
 
     def finish_save(self) -> None:
         """Wait for the save under way, if there is one. Every rank calls this."""
-        self.beat("the end of a save", is_slow=True)
+        self.announce("the end of a save", is_slow=True)
         self.checkpointer.finish()
 
     def is_saving(self) -> bool:
@@ -266,7 +266,7 @@ class RankOfRun:
         for i, name in enumerate(self.names):
             rows = self.reader.held_out(i, self.recipe.evaluation.held_out_sequences, hides=True)
             if len(rows):
-                self.beat(f"held-out loss of {name} after step {self.state.step}", is_slow=True)
+                self.announce(f"held-out loss of {name} after step {self.state.step}", is_slow=True)
                 scored = self.engine.score(rows, i)
                 losses |= {name: scored.mean} if scored.tokens.sum() else {}  # a mask may leave nothing to be learned
         bits = held_out_bits(losses, self.manifests)
@@ -280,7 +280,7 @@ class RankOfRun:
         began, step, tokens = time.monotonic(), self.state.step, self.plan.tokens_at(self.state.step)
 
         def progress(label: str, done: int, total: int) -> None:
-            self.beat(f"scoring {label} after step {step}", is_slow=True)
+            self.announce(f"scoring {label} after step {step}", is_slow=True)
 
         progress("suites", 0, 1)
         here = self.engine.chunks, self.ranks.device, step, tokens, progress

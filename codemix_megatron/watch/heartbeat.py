@@ -1,6 +1,6 @@
 """Noticing a rank that is alive but stuck, and saying which one it is and where.
 
-A rank's main thread beats when it begins something; a thread of its own writes the count of beats into a file every
+A rank's main thread announces what it begins; a thread of its own writes the count of announcements into a file every
 so often. Who reads these files (the launching process, or the first and the last rank where nobody launched them)
 knows a rank that stands still from one that does not run any more. One stuck rank stops all of them in their next
 collective: the one that is behind, or that waits for nobody, is the one to name. Each rank's stacks are written by
@@ -23,7 +23,7 @@ from threading import Event, Thread
 from codemix_megatron.errors import LaunchError
 from codemix_megatron.watch.rank_environment import node_name
 
-__all__ = ["SILENT_TICKS", "Beat", "HeartbeatWriter", "Watch", "end_when_hung", "read_beats"]
+__all__ = ["SILENT_TICKS", "Heartbeat", "HeartbeatWriter", "Watch", "end_when_hung", "read_heartbeats"]
 
 MOST_TICK_SECONDS = 5.0
 SILENT_TICKS = 4  # a rank that missed so many does not run any more
@@ -33,7 +33,7 @@ WAITING = ("torch/distributed/", "p2p_communication.py", "param_and_grad_buffer.
 
 
 @dataclass(frozen=True)
-class Beat:
+class Heartbeat:
     """A rank's last heartbeat."""
 
     rank: int
@@ -42,7 +42,7 @@ class Beat:
     pid: int
     stacks: str  # file its stacks go to
     tick_seconds: float
-    patience_seconds: float = 0.0  # longest time until its next beat
+    patience_seconds: float = 0.0  # longest time until its next heartbeat
     where: str = "starting"
     count: int = 0
     ticks: int = 0
@@ -60,48 +60,48 @@ def open_stacks(logs: Path, rank: int):
 
 
 class HeartbeatWriter:
-    """This rank's beats, written to `folder` until `stop`."""
+    """This rank's heartbeats, written to `folder` until `stop`."""
 
     def __init__(self, folder: Path, logs: Path, rank: int, size: int, patience_seconds: float):
         self.path = folder / f"heart-{rank}.json"
         self.stacks = open_stacks(logs, rank)
         tick = min(MOST_TICK_SECONDS, patience_seconds / 10)
-        self.state = Beat(rank, size, node_name(), os.getpid(), self.stacks.name, tick, patience_seconds)
-        self.beaten_at, self.armed_for, self.ended = time.monotonic(), -1, Event()
+        self.state = Heartbeat(rank, size, node_name(), os.getpid(), self.stacks.name, tick, patience_seconds)
+        self.announced_at, self.armed_for, self.ended = time.monotonic(), -1, Event()
         self.at_stop: list[Callable[[], None]] = []  # what else ends with it
         faulthandler.register(signal.SIGUSR2, file=self.stacks, all_threads=True)
         self.write(self.state)  # a rank that is stopped at once is seen too
         self.thread = Thread(target=self.tick, name="heart", daemon=True)
         self.thread.start()
 
-    def beat(self, where: str, patience_seconds: float) -> None:
+    def announce(self, where: str, patience_seconds: float) -> None:
         """Say that the main thread begins something that takes at most so long."""
-        self.beaten_at = time.monotonic()
+        self.announced_at = time.monotonic()
         self.state = replace(self.state, where=where, patience_seconds=patience_seconds, count=self.state.count + 1)
 
     def tick(self) -> None:
-        """Write the file and set the timer of the stack dump again after each beat, until the end."""
+        """Write the file and set the timer of the stack dump again after each heartbeat, until the end."""
         ticks = 0
         while not self.ended.wait(self.state.tick_seconds):
             ticks += 1
             now = self.state
             if now.count != self.armed_for:
-                left = self.beaten_at + now.patience_seconds - time.monotonic()
+                left = self.announced_at + now.patience_seconds - time.monotonic()
                 faulthandler.dump_traceback_later(max(0.1, left), file=self.stacks)
                 self.armed_for = now.count
             self.write(replace(now, ticks=ticks))
 
-    def write(self, beat: Beat) -> None:
+    def write(self, heartbeat: Heartbeat) -> None:
         """Replace the file; a full disk is noticed elsewhere."""
         try:
             partial = self.path.with_suffix(".partial")
-            partial.write_text(json.dumps(asdict(beat)))
+            partial.write_text(json.dumps(asdict(heartbeat)))
             os.replace(partial, self.path)
         except OSError:
             pass
 
     def stop(self) -> None:
-        """End the beats: this rank is no longer to be watched."""
+        """End the heartbeats: this rank is no longer to be watched."""
         self.ended.set()
         self.thread.join(MOST_TICK_SECONDS)
         faulthandler.cancel_dump_traceback_later()
@@ -114,21 +114,21 @@ class HeartbeatWriter:
 
 @dataclass(frozen=True)
 class Sight:
-    """A rank as the watcher sees it: its beat, and for how long neither its work nor its thread went on."""
+    """A rank as the watcher sees it: its heartbeat, and for how long neither its work nor its thread went on."""
 
-    beat: Beat
+    heartbeat: Heartbeat
     still_seconds: float
     silent_seconds: float
 
     @property
     def slack_seconds(self) -> float:
         """Some ticks more than announced: files come late on a loaded machine, and the timers that write the stacks come first."""
-        return SILENT_TICKS * self.beat.tick_seconds + 1
+        return SILENT_TICKS * self.heartbeat.tick_seconds + 1
 
     @property
     def is_overdue(self) -> bool:
         """Say whether it should have begun something else by now."""
-        return self.still_seconds > self.beat.patience_seconds + self.slack_seconds
+        return self.still_seconds > self.heartbeat.patience_seconds + self.slack_seconds
 
     @property
     def is_silent(self) -> bool:
@@ -137,7 +137,7 @@ class Sight:
 
 
 class Watch:
-    """Reads the beats of all ranks now and then."""
+    """Reads the heartbeats of all ranks now and then."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -152,26 +152,29 @@ class Watch:
             self.moved_at.clear()
             self.ticked_at.clear()
         self.looked_at = now
-        sights = [self.see(beat, now) for beat in read_beats(self.folder)]
-        suspects = find_suspects([sight for sight in sights if not sight.beat.is_done])
+        sights = [self.see(heartbeat, now) for heartbeat in read_heartbeats(self.folder)]
+        suspects = find_suspects([sight for sight in sights if not sight.heartbeat.is_done])
         return describe(suspects) if suspects else None
 
-    def see(self, beat: Beat, now: float) -> Sight:
+    def see(self, heartbeat: Heartbeat, now: float) -> Sight:
         """Return for how long a rank has not moved."""
-        still, silent = since(self.moved_at, beat.rank, beat.count, now), since(self.ticked_at, beat.rank, beat.ticks, now)
-        return Sight(beat, now - still, now - silent)
+        still, silent = (
+            since(self.moved_at, heartbeat.rank, heartbeat.count, now),
+            since(self.ticked_at, heartbeat.rank, heartbeat.ticks, now),
+        )
+        return Sight(heartbeat, now - still, now - silent)
 
 
-def read_beats(folder: Path) -> list[Beat]:
-    """Return the beats that are there: of one rank in each file, or of all ranks of a node."""
-    beats = []
+def read_heartbeats(folder: Path) -> list[Heartbeat]:
+    """Return the heartbeats that are there: of one rank in each file, or of all ranks of a node."""
+    heartbeats = []
     for path in [*folder.glob("heart-*.json"), *folder.glob("node-*.json")]:
         try:
             found = json.loads(path.read_text())
-            beats += [Beat(**plain) for plain in (found if isinstance(found, list) else [found])]
+            heartbeats += [Heartbeat(**plain) for plain in (found if isinstance(found, list) else [found])]
         except (OSError, ValueError, TypeError):
             continue
-    return sorted(beats, key=lambda beat: beat.rank)
+    return sorted(heartbeats, key=lambda heartbeat: heartbeat.rank)
 
 
 def since(table: dict, rank: int, value: int, now: float) -> float:
@@ -191,25 +194,25 @@ def find_suspects(sights: list[Sight]) -> list[Sight]:
         return []
     if silent := [sight for sight in sights if sight.is_silent]:
         return silent
-    behind = min(sight.beat.count for sight in sights)
-    last = [sight for sight in sights if sight.beat.count == behind]
+    behind = min(sight.heartbeat.count for sight in sights)
+    last = [sight for sight in sights if sight.heartbeat.count == behind]
     if not all(sight.is_overdue for sight in last):
         return []
-    return [sight for sight in last if not is_waiting(Path(sight.beat.stacks))] or last
+    return [sight for sight in last if not is_waiting(Path(sight.heartbeat.stacks))] or last
 
 
 def describe(suspects: list[Sight]) -> str:
     """Name the ranks that hold up the others, and where the first of them stands."""
     first = suspects[0]
-    beat = first.beat
-    names = f"rank {beat.rank}" if len(suspects) == 1 else "ranks " + ", ".join(str(s.beat.rank) for s in suspects)
+    heartbeat = first.heartbeat
+    names = f"rank {heartbeat.rank}" if len(suspects) == 1 else "ranks " + ", ".join(str(s.heartbeat.rank) for s in suspects)
     if first.is_silent:
-        what = f"not running any more (stopped, or its machine is gone) since {first.silent_seconds:.0f} s in {beat.where}"
+        what = f"not running any more (stopped, or its machine is gone) since {first.silent_seconds:.0f} s in {heartbeat.where}"
     else:
-        what = f"stuck since {first.still_seconds:.0f} s in {beat.where}{innermost_frames(Path(beat.stacks))}"
+        what = f"stuck since {first.still_seconds:.0f} s in {heartbeat.where}{innermost_frames(Path(heartbeat.stacks))}"
     return (
-        f"{names} of {beat.size} ({beat.host}): {what};"
-        f" stacks of the ranks are in {Path(beat.stacks).parent}/stacks-rank-*.txt;"
+        f"{names} of {heartbeat.size} ({heartbeat.host}): {what};"
+        f" stacks of the ranks are in {Path(heartbeat.stacks).parent}/stacks-rank-*.txt;"
         " run the same command again to go on from the last checkpoint"
     )
 

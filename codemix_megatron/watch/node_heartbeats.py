@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 from codemix_megatron.placement import node_name
-from codemix_megatron.watch.heartbeat import SILENT_TICKS, Beat, read_beats
+from codemix_megatron.watch.heartbeat import SILENT_TICKS, Heartbeat, read_heartbeats
 
 __all__ = ["LEADERS", "NodeSummary", "node_folder", "summary_seconds"]
 
@@ -59,16 +59,17 @@ class NodeSummary:
 
     def sum_up(self) -> None:
         """Write one file, where it is this rank's turn; a full disk is noticed elsewhere."""
-        beats = read_beats(self.local)
-        if self.is_first or self.is_first_silent(beats):
+        heartbeats = read_heartbeats(self.local)
+        if self.is_first or self.is_first_silent(heartbeats):
             with suppress(OSError):
                 partial = self.path.with_suffix(f".partial-{os.getpid()}")
-                partial.write_text(json.dumps([asdict(replace(beat, tick_seconds=max(beat.tick_seconds, self.seconds))) for beat in beats]))
+                slower = [replace(heartbeat, tick_seconds=max(heartbeat.tick_seconds, self.seconds)) for heartbeat in heartbeats]
+                partial.write_text(json.dumps(list(map(asdict, slower))))
                 os.replace(partial, self.path)
 
-    def is_first_silent(self, beats: list[Beat]) -> bool:
+    def is_first_silent(self, heartbeats: list[Heartbeat]) -> bool:
         """Say whether the node's first rank has written nothing for some ticks."""
-        first, now = min(beats, key=lambda beat: beat.rank, default=None), time.monotonic()
+        first, now = min(heartbeats, key=lambda heartbeat: heartbeat.rank, default=None), time.monotonic()
         if first is None or first.is_done:
             return False
         if first.ticks != self.first_seen[0]:

@@ -128,7 +128,7 @@ def test_held_out_windows_in_which_nothing_is_learned_have_no_loss():
         manifests=dict.fromkeys(["hidden", "learned"], SimpleNamespace(held_out_tokens=2, held_out_bytes=4, loss_mask_sha256="")),
         plan=SimpleNamespace(tokens_at=lambda step: 0),
         state=SimpleNamespace(step=4),
-        beat=lambda *_, **__: None,
+        announce=lambda *_, **__: None,
         emit=events.append,
     )
     RankOfRun.validate(rank, "phase")

@@ -1,11 +1,11 @@
-"""Which rank is named when ranks stop making progress, judged from beat files as ranks write them."""
+"""Which rank is named when ranks stop making progress, judged from heartbeat files as ranks write them."""
 
 import json
 from dataclasses import asdict
 
 import pytest
 
-from codemix_megatron.watch.heartbeat import Beat, Watch
+from codemix_megatron.watch.heartbeat import Heartbeat, Watch
 
 TICK, PATIENCE = 0.5, 5.0
 OVERDUE = PATIENCE + 4 * TICK + 1
@@ -23,8 +23,8 @@ class Ranks:
     def write(self, rank: int, count: int, where: str, patience: float = PATIENCE, **more) -> None:
         """Replace the file of one rank."""
         stacks = str(self.folder / f"stacks-rank-{rank}.txt")
-        beat = Beat(rank, 2, "node", 1, stacks, TICK, patience, where, count, ticks=self.ticks, **more)
-        (self.folder / f"heart-{rank}.json").write_text(json.dumps(asdict(beat)))
+        heartbeat = Heartbeat(rank, 2, "node", 1, stacks, TICK, patience, where, count, ticks=self.ticks, **more)
+        (self.folder / f"heart-{rank}.json").write_text(json.dumps(asdict(heartbeat)))
 
     def live(self, seconds: float, *alive: tuple) -> str | None:
         """Let time pass while these ranks write their files at each tick; return the first verdict."""

@@ -6,23 +6,23 @@ from dataclasses import asdict, replace
 import pytest
 
 from codemix_megatron.watch import node_heartbeats
-from codemix_megatron.watch.heartbeat import Beat, Watch, read_beats
+from codemix_megatron.watch.heartbeat import Heartbeat, Watch, read_heartbeats
 from codemix_megatron.watch.node_heartbeats import NodeSummary
 
 
 @pytest.fixture
 def folders(tmp_path):
-    """A folder of one node with four ranks' beats, and the one all nodes see."""
+    """A folder of one node with four ranks' heartbeats, and the one all nodes see."""
     local, shared = tmp_path / "local", tmp_path / "shared"
     local.mkdir()
     shared.mkdir()
     for rank in range(8, 12):
-        write(local, Beat(rank, 16, "node2", 100 + rank, "stacks", 1.0, 10.0, count=5, ticks=7))
+        write(local, Heartbeat(rank, 16, "node2", 100 + rank, "stacks", 1.0, 10.0, count=5, ticks=7))
     return local, shared
 
 
-def write(local, beat: Beat) -> None:
-    (local / f"heart-{beat.rank}.json").write_text(json.dumps(asdict(beat)))
+def write(local, heartbeat: Heartbeat) -> None:
+    (local / f"heart-{heartbeat.rank}.json").write_text(json.dumps(asdict(heartbeat)))
 
 
 def summary(folders, is_first: bool) -> NodeSummary:
@@ -35,7 +35,9 @@ def summary(folders, is_first: bool) -> NodeSummary:
 def test_first_rank_writes_one_file_of_all_ranks_of_its_node(folders):
     summary(folders, is_first=True).sum_up()
     assert len(list(folders[1].iterdir())) == 1
-    assert [(beat.rank, beat.count, beat.tick_seconds) for beat in read_beats(folders[1])] == [(rank, 5, 60.0) for rank in range(8, 12)]
+    assert [(heartbeat.rank, heartbeat.count, heartbeat.tick_seconds) for heartbeat in read_heartbeats(folders[1])] == [
+        (rank, 5, 60.0) for rank in range(8, 12)
+    ]
 
 
 def test_second_rank_writes_while_the_first_one_stands_still_and_that_is_the_one_to_be_named(folders, monkeypatch):
@@ -49,7 +51,7 @@ def test_second_rank_writes_while_the_first_one_stands_still_and_that_is_the_one
     for moment in range(0, 1000, 10):
         clock[0] += 10
         for rank in (9, 10, 11):  # their threads go on; their main threads wait for rank 8
-            write(local, Beat(rank, 16, "node2", 100 + rank, "stacks", 1.0, 10.0, count=5, ticks=100 + moment))
+            write(local, Heartbeat(rank, 16, "node2", 100 + rank, "stacks", 1.0, 10.0, count=5, ticks=100 + moment))
         second.sum_up()
         if found := watch.find_hang(float(moment)):
             break
@@ -59,10 +61,10 @@ def test_second_rank_writes_while_the_first_one_stands_still_and_that_is_the_one
 def test_last_words_of_ranks_that_are_done_are_summed_up_and_nothing_is_left(folders):
     local, shared = folders
     first = summary(folders, is_first=True)
-    for beat in read_beats(local):
-        write(local, replace(beat, is_done=True))
+    for heartbeat in read_heartbeats(local):
+        write(local, replace(heartbeat, is_done=True))
     first.stop()
-    assert all(beat.is_done for beat in read_beats(shared)) and not local.exists()
+    assert all(heartbeat.is_done for heartbeat in read_heartbeats(shared)) and not local.exists()
 
 
 @pytest.mark.parametrize(("nodes", "most_per_second"), [(1, 1), (50, 11), (1024, 21), (4096, 21)])

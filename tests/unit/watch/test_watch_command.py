@@ -84,11 +84,11 @@ def test_a_silent_run_is_left_with_what_is_known(run, capsys):
 
 
 def test_heartbeats_in_the_folder_say_what_ranks_do(run, capsys):
-    beats = run.logs / "heartbeats"
-    beats.mkdir(parents=True)
+    heartbeats = run.logs / "heartbeats"
+    heartbeats.mkdir(parents=True)
     for rank, where in enumerate(["step 2, getting the batch", "step 2, getting the batch", "the save of step 1"]):
-        beat = {"rank": rank, "size": 3, "host": "n1", "pid": 1, "stacks": "", "tick_seconds": 1.0, "where": where}
-        (beats / f"heart-{rank}.json").write_text(json.dumps(beat))
+        heartbeat = {"rank": rank, "size": 3, "host": "n1", "pid": 1, "stacks": "", "tick_seconds": 1.0, "where": where}
+        (heartbeats / f"heart-{rank}.json").write_text(json.dumps(heartbeat))
     assert main(["watch", str(run), "--once"]) == 0
     assert "3 ranks: 2 at step 2, getting the batch (rank 0 first); 1 at the save of step 1 (rank 2 first)" in capsys.readouterr().out
 
