@@ -16,7 +16,8 @@ from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.tokenizers import tokenizer_of
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.evaluate.digests import task_digest
-from codemix_megatron.filters.contamination import SHORT_WORDS, ContaminationIndex, build_contamination_index, read_items
+from codemix_megatron.filters.contamination import SHORT_WORDS, ContaminationIndex, build_contamination_index
+from codemix_megatron.filters.evaluation_items import read_items
 from codemix_megatron.inference.progress import Progress, silent
 from codemix_megatron.records.atomic import read_json, write_json
 from codemix_megatron.records.checksum import file_sha256

@@ -8,31 +8,28 @@ in `short_lengths`, its item in `short_items`, and in `short_heads` the hash of 
 """
 
 import functools
-import glob
 import hashlib
-import json
 import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.filters.copied_forms import forms_of
+from codemix_megatron.filters.evaluation_items import evaluation_files, read_items
 from codemix_megatron.filters.word_hashes import normalized, run_hashes, word_hashes
 from codemix_megatron.recipe.filtering import Decontamination
 from codemix_megatron.records.atomic import writing
 
-__all__ = ["SHORT_WORDS", "ContaminationIndex", "ShortTexts", "build_contamination_index", "load_contamination_index", "read_items"]
+__all__ = ["SHORT_WORDS", "ContaminationIndex", "ShortTexts", "build_contamination_index", "load_contamination_index"]
 
 LEAST_NAMED_WORDS = 4  # different words with at least two letters that a run must hold
 NAMED_WORD = re.compile(rb"[a-z\x80-\xff]{2}")
 BITS_PER_RUN = 16
 SHORT_WORDS = 8  # as GPT-3's authors, who looked for 8 to 13 words (arXiv:2005.14165, appendix C)
 SHORT_ARRAYS = ("words", "hashes", "lengths", "items", "heads")
-JSON_LINES_SUFFIXES = (".jsonl", ".ndjson", ".json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,53 +268,3 @@ def informative_ngrams(text: str, ngram_words: int) -> np.ndarray:
     words = [word if NAMED_WORD.match(word) else None for word in normalized(text).split()] if len(runs) else []
     telling = [len({*words[begin : begin + ngram_words]} - {None}) >= LEAST_NAMED_WORDS for begin in range(len(runs))]
     return runs[np.array(telling, dtype=bool)]
-
-
-def evaluation_files(against) -> list[Path]:
-    """Return the files behind paths and globs, in a stable order; raises CorpusError for one that matches nothing."""
-    files = []
-    for named in map(str, against):
-        matches = [named] if Path(named).is_file() else sorted(glob.glob(named, recursive=True))
-        found = [Path(match) for match in matches if Path(match).is_file()]
-        if not found:
-            raise CorpusError(f"{named}: no evaluation set there; name JSON lines, text files, or one index (.npz)")
-        if any(path.suffix == ".npz" for path in found):
-            raise CorpusError(
-                f"{named}: decontamination.against: a .npz index cannot be combined with other entries; give it alone, or the files it was built from"
-            )
-        files += found
-    return files
-
-
-def read_items(path: Path, keys: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line, texts) of each item of a file; line 0 stands for the whole of it."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as fault:
-        raise CorpusError(
-            f"{path}: cannot be read ({getattr(fault, 'strerror', None) or fault}); fix it or take it out of `against`"
-        ) from None
-    if path.suffix.lower() not in JSON_LINES_SUFFIXES:
-        yield 0, [text]
-        return
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                raise CorpusError(f"{path}:{number}: broken JSON; evaluation sets are read completely or not at all, so fix it") from None
-            if keys and isinstance(record, dict):
-                record = {key: record.get(key) for key in keys}
-            yield number, list(strings_of(record))
-
-
-def strings_of(value) -> Iterator[str]:
-    """Yield every string inside a JSON value, in order."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from strings_of(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from strings_of(item)

@@ -173,15 +173,26 @@ def make_plan(
         initial_weights=recipe.initial_weights,
         branch=branch,
         learning_rate_curve=learning_rate_curve(phases, length, first_position(recipe, branch)),
-        warnings=[
-            *guard_epochs(recipe, sources, phases),
-            *unread_buckets(sources),
-            *read_again_by_longer(branch, sources, length),
-            *first_token_warnings(recipe, documents_begin(recipe, manifests)),
-        ],
+        warnings=warnings_of(recipe, manifests, phases, sources, branch),
         **compute_of(recipe, vocab_size, phases),
         **memory_of(recipe, vocab_size, data),
     )
+
+
+def warnings_of(
+    recipe: Recipe,
+    manifests: Mapping[str, CorpusManifest | AssumedCorpus],
+    phases: list[PhasePlan],
+    sources: dict[str, dict],
+    branch: BranchPoint | None,
+) -> list[str]:
+    """Refuse sources that do not suffice; return what is allowed and seldom meant: of epochs, unread buckets, sequences of another length, first tokens."""
+    return [
+        *guard_epochs(recipe, sources, phases),
+        *unread_buckets(sources),
+        *read_again_by_longer(branch, sources, recipe.model.sequence_length),
+        *first_token_warnings(recipe, documents_begin(recipe, manifests)),
+    ]
 
 
 def layout_of(recipe: Recipe, data: int) -> dict[str, Any]:
