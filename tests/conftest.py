@@ -8,7 +8,8 @@ from hypothesis import settings
 
 import codemix_megatron as _  # noqa: F401 - before a test imports megatron.core, which needs what stands in for kernels
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # a core for each of these processes at most, and small matrices
+# One thread for each of these processes: there are more of them than cores, where two threads of one spend more time on waiting for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # These machines are shared: a slow example says nothing. The same examples every time, so that a red run can be repeated.
 settings.register_profile("shared", deadline=None, derandomize=True)

@@ -148,7 +148,7 @@ def one_rank(seed: int = 0, device: Literal["auto", "cpu", "cuda"] = "auto"):
     saved = {key: os.environ.get(key) for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")}
     os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
     try:
-        yield join_ranks(Parallel(device=device, threads_per_rank=available_cores()), seed)
+        yield join_ranks(Parallel(device=device, threads_per_rank=threads_alone()), seed)
     finally:
         leave_ranks()
         for key, value in saved.items():
@@ -156,6 +156,12 @@ def one_rank(seed: int = 0, device: Literal["auto", "cpu", "cuda"] = "auto"):
                 os.environ.pop(key, None)
             else:
                 os.environ[key] = value
+
+
+def threads_alone() -> int:
+    """Return the threads of a process that is the only rank: those OMP_NUM_THREADS asks for, else one for each core."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) else available_cores()
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:
