@@ -105,7 +105,7 @@ def rope_scaling_faults(scaling: RopeScaling | None) -> list[str]:
 
 def rotary_faults(model: Model) -> list[str]:
     """Check which channels turn, and that longrope has a number for each of their frequencies."""
-    if not 0 < model.rotary_share <= 1 or model.rotary_size % 2:
+    if not 0 < model.rotary_share <= 1 or (model.rotary_size % 2 and not model.head_size % 2):  # odd heads have their own fault
         return [f"model.rotary_share: found {model.rotary_share}, must leave an even number of {model.head_size} channels to turn"]
     scaling, wanted = model.rope_scaling, model.rotary_size // 2
     if scaling is None or scaling.kind != "longrope":
