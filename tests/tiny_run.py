@@ -1,6 +1,7 @@
 """A recipe that trains in seconds, corpora made from a seed, and `codemix` as a user calls it."""
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -16,11 +17,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from forked_commands import Started, start_server
 
 from codemix_megatron.placement import LAUNCHER_VARIABLES
 from codemix_megatron.ports import reserve_port
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+STARTS_RANKS = ("train", "study")
 PATIENCE_SECONDS = 400  # for what takes ten seconds on a quiet machine: it bounds a hang, and says nothing of speed
 
 RECIPE = {
@@ -108,12 +111,24 @@ class Tiny:
         """The recipe's file."""
         return self.folder / "recipe.yaml"
 
-    def codemix(self, *words, env=None, timeout: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess:
-        """Run one command to its end."""
+    def codemix(self, *words, env=None, timeout: float = PATIENCE_SECONDS, in_full: bool = False) -> subprocess.CompletedProcess:
+        """Run one command to its end; one that starts ranks is forked after the imports, unless asked for as a user starts it (`in_full`)."""
+        if words[0] in STARTS_RANKS and env is None and not in_full:
+            return self.forked(*words, timeout=timeout)
         command = [sys.executable, "-m", "codemix_megatron", *map(str, words)]
         return subprocess.run(
             command, cwd=self.folder, env={**clean_environment(), **(env or {})}, capture_output=True, text=True, timeout=timeout
         )
+
+    def forked(self, *words, timeout: float) -> subprocess.CompletedProcess:
+        """Run one command to its end, forked after the imports."""
+        process = Started(forking_server(), list(map(str, words)), self.folder, clean_environment())
+        try:
+            out, errors = process.communicate(timeout)
+        except BaseException:
+            process.kill()
+            raise
+        return subprocess.CompletedProcess(words, process.returncode, out, errors)
 
     def codemix_here(self, *words) -> subprocess.CompletedProcess:
         """Run one command that starts no ranks in this process, which has imported torch already: ten CPU-seconds less."""
@@ -135,12 +150,10 @@ class Tiny:
         """Ask in this process for a training that ends before ranks start, refused or finished already."""
         return self.codemix_here("train", self.recipe, "--folder", self.folder / run, *words)
 
-    def start_training(self, run: str, *words) -> subprocess.Popen:
+    def start_training(self, run: str, *words) -> Started:
         """Start training and return at once."""
-        command = [sys.executable, "-m", "codemix_megatron", "train", str(self.recipe), "--folder", str(self.folder / run), *words]
-        return subprocess.Popen(
-            command, cwd=self.folder, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        command = ["train", str(self.recipe), "--folder", str(self.folder / run), *words]
+        return Started(forking_server(), command, self.folder, clean_environment(), merged=True)
 
     def events(self, run: str, kind: str = "step") -> list[dict]:
         """Return a run's journal events of one kind."""
@@ -178,17 +191,23 @@ def clean_environment() -> dict:
     return {**kept, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
 
 
+@functools.cache
+def forking_server() -> str:
+    """Return the address of this process's own forking process."""
+    return start_server(clean_environment())
+
+
 def ranks_of(run: Path) -> list[int]:
-    """Return the process ids of a run's ranks, by rank."""
+    """Return the process ids of a run's ranks, by rank: those that write into its logs."""
     pids = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                words = (entry / "cmdline").read_bytes().decode().split("\0")
+                output = os.readlink(entry / "fd" / "1")
                 name = (entry / "comm").read_text().strip()
             except OSError:
                 continue
-            if str(run) in words and name.startswith("codemix rank "):
+            if output.startswith(f"{run}/logs/") and name.startswith("codemix rank "):
                 pids[int(name.rpartition(" ")[2])] = int(entry.name)
     return [pids[rank] for rank in sorted(pids)]
 

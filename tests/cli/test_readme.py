@@ -30,7 +30,7 @@ def test_commands_run_in_the_order_of_their_page(tiny, tmp_path):
     for line in commands():
         program, *words = shlex.split(line)
         assert program == "codemix"
-        done = here.codemix(*words) if words[0] in STARTS_RANKS else here.codemix_here(*words)
+        done = here.codemix(*words, in_full=True) if words[0] in STARTS_RANKS else here.codemix_here(*words)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     for made in ("recipe.yaml", "plan.json", "journal.jsonl", "exports/step-20/export.json", "scores/step-20.json", "report/index.html"):
         assert (tmp_path / "runs" / "mine" / made).is_file(), made

@@ -70,7 +70,7 @@ def test_scripts_of_all_jobs_are_shown_and_nothing_is_written(here, tmp_path):
 
 @pytest.mark.distributed
 def test_study_prepares_trains_scores_and_reports(here):
-    done = here.codemix("study", "run", "study.yaml", "--directory", "whole")
+    done = here.codemix("study", "run", "study.yaml", "--directory", "whole", in_full=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "codemix prepare" in done.stdout and "1 run: 1 done; 1 of 1 scored" in done.stdout
     run = here.folder / "whole" / "runs" / "only"

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.distributed
 @pytest.fixture(scope="module")
 def single(tiny):
     """Losses of one rank."""
-    done = tiny.train("single")
+    done = tiny.train("single", in_full=True)
     assert done.returncode == 0, done.stderr
     return tiny.losses("single")
 
@@ -27,7 +27,7 @@ def single(tiny):
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_losses_equal_the_single_rank(tiny, single, name, measured):
     run = name.replace(" ", "-").replace(",", "")
-    done = tiny.train(run, *LAYOUTS[name])
+    done = tiny.train(run, *LAYOUTS[name], in_full=True)
     assert done.returncode == 0, done.stderr
     losses = tiny.losses(run)
     assert len(losses) == len(single) == NUM_STEPS

@@ -15,7 +15,7 @@ def main() -> None:
         tiny = Tiny(Path(folder))
         make_documents(tiny.folder)
         tiny.recipe.write_text(yaml.safe_dump(RECIPE, sort_keys=False))
-        for done in (tiny.codemix("prepare", tiny.recipe), tiny.train("golden")):
+        for done in (tiny.codemix("prepare", tiny.recipe), tiny.train("golden", in_full=True)):
             sys.stderr.write(done.stderr)
             done.check_returncode()
         lines = ["# nats per token, steps 1 to 20 of tests/tiny_run.py", *(f"{loss:.6f}" for loss in tiny.losses("golden"))]

@@ -248,7 +248,7 @@ class Cluster:
         deadline = time.monotonic() + seconds
         while len(self.idle_nodes()) < count:
             assert time.monotonic() < deadline, f"not {count} idle nodes: {self.run('sinfo', '-N', '-o', '%N %T %E').stdout}"
-            time.sleep(0.05)
+            time.sleep(0.2)
 
     def idle_nodes(self) -> set[str]:
         """Return the nodes that could take a job now."""
@@ -264,7 +264,7 @@ class Cluster:
         wanted, deadline = states or ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"), time.monotonic() + seconds
         while (fields := self.fields(job)).get("JobState") not in wanted:
             assert time.monotonic() < deadline, f"job {job} is {fields.get('JobState')}, not {' or '.join(wanted)}, after {seconds} s"
-            time.sleep(0.1)
+            time.sleep(0.3)
         return fields
 
     def stop(self) -> None:
