@@ -9,6 +9,7 @@ What is skipped, an interpreter's start and the imports, is in `Tiny.codemix(in_
 import array
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -100,9 +101,11 @@ def serve(path: str) -> None:
     listener.bind(f"{path}.begun")
     listener.listen()
     os.rename(f"{path}.begun", path)
+    gc.disable()
     for name in ("cli.main", "cli.train", "launch.local"):
         importlib.import_module(f"codemix_megatron.{name}")
     import_before_forking(["train"])
+    gc.freeze()  # as codemix_megatron/cli/ranks.py does: pages that are never looked at stay shared
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
@@ -206,6 +209,7 @@ def run(module: str, words: list[str], environment: dict[str, str]) -> None:
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    gc.enable()
     os.environ.clear()
     os.environ.update(environment)
     sys.stdout.reconfigure(write_through=bool(os.environ.get("PYTHONUNBUFFERED")))
@@ -222,7 +226,7 @@ def run(module: str, words: list[str], environment: dict[str, str]) -> None:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
-        atexit._run_exitfuncs()  # measured lines are written by one of them
+        atexit._run_exitfuncs()  # such as coverage's
         os._exit(code)
 
 
