@@ -192,9 +192,10 @@ class Forked:
 
 
 def popen(words, *rest, **options):
-    """Fork commands of this package; start everything else."""
+    """Fork commands of this package; start everything else, and all that a process with threads starts: locks they hold stay locked in a fork."""
     own = isinstance(words, list) and words[:2] == [sys.executable, "-m"] and words[2] in (COMMAND, RANKS)
-    return Forked(words, *rest, **options) if own else real_popen(words, *rest, **options)
+    has_threads = len(os.listdir("/proc/self/task")) > 1  # as one that has converted a public model before its ranks start
+    return Forked(words, *rest, **options) if own and not has_threads else real_popen(words, *rest, **options)
 
 
 def lead(*files: int) -> None:
