@@ -48,6 +48,7 @@ class Started:
         """Return the exit code, None while it runs."""
         if self.returncode is None and select.select([self.connection], [], [], 0)[0]:
             self.returncode = int(self.said.readline())
+            self.said.close()
             self.connection.close()
         return self.returncode
 
@@ -63,10 +64,11 @@ class Started:
         """Wait for its end and return what it wrote to both streams; to both together, where they were merged."""
         self.wait(timeout)
         texts = []
-        for file in (self.out, self.errors):
+        for file in dict.fromkeys((self.out, self.errors)):
             file.seek(0)
             texts.append(file.read().decode(errors="replace"))
-        return texts[0], texts[1]
+            file.close()
+        return texts[0], texts[-1]
 
     def send_signal(self, number: int) -> None:
         """Signal it, unless it has ended."""
