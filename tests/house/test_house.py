@@ -1,12 +1,14 @@
 """Which room may import what, what loads torch, and what is public."""
 
 import ast
+import functools
 import importlib
 import inspect
 import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 from tiny_run import REPOSITORY, clean_environment
@@ -43,15 +45,28 @@ def room_of(path) -> str:
     return path.relative_to(PACKAGE).parts[0]
 
 
-def imported_by(path) -> set[str]:
-    """Return the dotted names a file imports, at any depth of the code."""
-    names = set()
+@dataclass(frozen=True)
+class Source:
+    """What the tests here ask of a file, from one walk through it."""
+
+    imports: frozenset[str]  # dotted names, at any depth of the code
+    taken: tuple[tuple[str, tuple[str, ...]], ...]  # module -> names, of `from module import names`
+    functions: tuple[tuple[str, int, int], ...]  # name, line, lines
+
+
+@functools.cache
+def source_of(path) -> Source:
+    """Return what there is in a file."""
+    imports, taken, functions = set(), [], []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            imports |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-    return names
+            imports.add(node.module)
+            taken.append((node.module, tuple(alias.name for alias in node.names)))
+        elif isinstance(node, ast.FunctionDef):
+            functions.append((node.name, node.lineno, (node.end_lineno or node.lineno) - node.lineno))
+    return Source(frozenset(imports), tuple(taken), tuple(functions))
 
 
 def test_imports_go_one_way():
@@ -63,7 +78,7 @@ def test_imports_go_one_way():
 @pytest.mark.parametrize("library", WHO_MAY_IMPORT)
 def test_library_is_imported_only_where_it_may_be(library):
     for path in FILES:
-        if any(name == library or name.startswith(library + ".") for name in imported_by(path)):
+        if any(name == library or name.startswith(library + ".") for name in source_of(path).imports):
             is_doctor = path.stem == "doctor"
             assert is_doctor or room_of(path) in WHO_MAY_IMPORT[library], f"{path} imports {library}"
 
@@ -131,23 +146,21 @@ def test_what_another_room_uses_is_public():
     """A name imported across rooms stands in its module's `__all__`."""
     wrong = []
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("codemix_megatron."):
+        for module, names in source_of(path).taken:
+            if not module.startswith("codemix_megatron.") or module not in MODULES or module == "codemix_megatron.errors":
                 continue
-            other = node.module.split(".")[1]
-            if other == room_of(path) or node.module in ("codemix_megatron.errors",) or node.module not in MODULES:
+            if module.split(".")[1] == room_of(path):
                 continue
-            public = importlib.import_module(node.module).__all__
-            wrong += [f"{path.relative_to(REPOSITORY)}: {node.module}.{alias.name}" for alias in node.names if alias.name not in public]
+            public = importlib.import_module(module).__all__
+            wrong += [f"{path.relative_to(REPOSITORY)}: {module}.{name}" for name in names if name not in public]
     assert not wrong
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_functions_fit_one_glance(path):
     """Length separates code that can be read from code that cannot; tables of options are the exception."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.FunctionDef):
-            assert node.end_lineno - node.lineno < 65, f"{path}:{node.lineno} {node.name}"
+    for name, line, lines in source_of(path).functions:
+        assert lines < 65, f"{path}:{line} {name}"
 
 
 LINES_AS_THEY_ARE = {
