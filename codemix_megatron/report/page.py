@@ -9,7 +9,7 @@ from codemix_megatron.report.blocks import NOT_DRAWN, Bullets, Card, Cell, Detai
 
 __all__ = ["block_html", "html_page", "page"]
 
-MOST_SIDE_BY_SIDE = 5  # columns from which rows become lists on a narrow screen
+MOST_SIDE_BY_SIDE = 4  # columns from which rows become lists on a narrow screen
 
 
 def page(report: Report) -> str:
