@@ -19,7 +19,7 @@ def parse_tokens(value) -> int:
         raise ValueError(f"{value!r} is not a positive count; write 40000, 40_000, 1.5M or 200B")
     number, suffix = match.groups()
     try:
-        count = Decimal(number.replace("_", "")) * SUFFIXES[suffix.upper()]
+        count = Decimal(number) * SUFFIXES[suffix.upper()]
     except DecimalException:  # an exponent that Decimal cannot hold
         count = Decimal("inf")
     if count > MOST:

@@ -6,8 +6,11 @@ import pytest
 from tiny_run import RECIPE
 
 from codemix_megatron.errors import RecipeError
-from codemix_megatron.recipe.layout_checks import share_faults
+from codemix_megatron.recipe import evaluation_checks
+from codemix_megatron.recipe.layout_checks import ranks_fault, share_faults
+from codemix_megatron.recipe.quantity import parse_tokens
 from codemix_megatron.recipe.reading import build_recipe
+from codemix_megatron.recipe.schema import Parallel
 from codemix_megatron.recipe.yaml_text import apply_overrides, parse_yaml
 
 
@@ -20,6 +23,7 @@ def faults_of(*overrides: str) -> list[str]:
     return []
 
 
+LONG = "{kind: longrope, factor: 4, original_sequence_length: 32, short_factors: [1, 1, 1, 1, 1, 1, 1, 1], long_factors: [1, 1, 1, 1, 1, 1, 1, 1]}"
 MIDDLE = "corpora.snippets.fill_in_the_middle"
 REFUSED = {
     "model.num_experts=4": ["model.experts_per_token: missing; say how many of the experts each token goes through"],
@@ -93,7 +97,7 @@ REFUSED = {
         "parallel.pipeline: pipeline x virtual_pipeline = 6 does not divide model.num_layers 4"
     ],
     "parallel.overlap=true parallel.distributed_optimizer=false": ["parallel.overlap: needs distributed_optimizer: true"],
-    "parallel.context=2 sequences.attention_within_documents=true": [
+    "parallel.context=2 model.precision=bf16 sequences.attention_within_documents=true": [
         "parallel.context: sequences.attention_within_documents is not there with it; set one of them back"
     ],
     "parallel.tensor=4 parallel.sequence_parallel=true model.num_query_groups=4 model.sequence_length=62": [
@@ -123,7 +127,7 @@ REFUSED = {
     "phases.0.sequence_length=32 sequences.packing=best_fit": [
         "phases[0].sequence_length: 32 would cut the documents that packing best_fit keeps whole; set one of them back"
     ],
-    "phases.0.sequence_length=2 parallel.tensor=2 parallel.context=2": [
+    "phases.0.sequence_length=2 parallel.tensor=2 parallel.context=2 model.precision=bf16": [
         "phases[0].sequence_length: found 2, not a multiple of 2 x parallel.context 2"
     ],
     "phases.0.sequence_length=1 parallel.tensor=2 parallel.sequence_parallel=true": [
@@ -156,9 +160,63 @@ REFUSED = {
     "phases.0.mixture=[prose]": ["phases[0].mixture: found a list of 1, needs a mapping corpus -> share"],
     "phases=[]": ["phases: found a list of 0, needs a list of at least one phase"],
     "corpora={}": ["corpora: found an empty mapping, needs a mapping of corpus names"],
+    "phases.0.mixture={from: {prose: 1}, to: {snippets: 0.9}}": ["phases[0].mixture.to: shares add up to 0.9, not 1 (snippets 0.90)"],
+    "phases.0.mixture={from: {prose: 0.9}, to: {snippets: 1}}": ["phases[0].mixture.from: shares add up to 0.9, not 1 (prose 0.90)"],
+    "phases.0.mixture={from: {prose: 1}, to: {snippets: 1}, stages: 1}": [
+        "phases[0].mixture.stages: found 1, must be at least 2; leave it out for shares that move linearly"
+    ],
+    "phases.0.mixture={from: {prose: 1}, to: {snippets: 1}, stages: x}": ["phases[0].mixture.stages: found 'x', needs a whole number"],
+    "phases.0.mixture={from: {prose: 1}, to: {snippets: 1}, stage: 2}": ["phases[0].mixture.stage: no such key; did you mean stages?"],
+    "phases.0.mixture={from: {prose: 1}, to: {snippets: 1}, form: 2}": ["phases[0].mixture.form: no such key; did you mean from?"],
+    "phases.0.mixture={from: {prose: x}, to: {snippets: 1}}": ["phases[0].mixture.from.prose: found 'x', needs a number"],
+    f"model.no_rope_interval=2 model.rope_scaling={LONG}": [
+        "model.no_rope_interval: longrope changes attention in every layer; leave one of the two out"
+    ],
+    "corpora.prose.documents=[https://me:correcthorse9@example.org/x.jsonl]": [
+        "corpora.prose.documents[0]: https://***@example.org/x.jsonl holds a secret (shown as ***), which would be published with the run;"
+        " put it into a variable of the environment and write ${NAME} in its place"
+    ],
+    "parallel.context=2": ["parallel.context: needs model.precision bf16, found fp32; Transformer Engine has no kernel for it there"],
+    "seed=4611686018427387904": ["seed: found 4611686018427387904, allowed are 0 to 4611686018427387903"],
+    "evaluation.trust=[program]": ["evaluation.trust[0]: no line 'program'; there are programs, task-code"],
+    "model.num_experts=4 model.experts_per_token=2 model.block=parallel": [
+        "model.block: not there with num_experts; set one of the two back"
+    ],
+    "model.num_experts=4 model.experts_per_token=2 model.activation=geglu": [
+        "model.activation: not there with num_experts; set one of the two back"
+    ],
+    "model.fp8=delayed model.precision=bf16 model.ffn_hidden_size=120": [
+        "model.fp8: ffn_hidden_size 120 is not a multiple of 16 x parallel.tensor 1"
+    ],
+    "parallel.tensor=2 model.ffn_hidden_size=127": ["parallel.tensor: 2 does not divide model.ffn_hidden_size 127; [1, 127] would"],
+    "parallel.tensor=2 model.vocab_padding_multiple=3": ["parallel.tensor: 2 does not divide model.vocab_padding_multiple 3; [1, 3] would"],
+    "parallel.tensor=4": ["parallel.tensor: 4 does not divide model.num_query_groups 2; [1, 2] would"],
+    "model.sequence_length=1 phases.0.sequence_length=2": [
+        "phases[0].sequence_length: found 2, which does not divide model.sequence_length 1; [] would;"
+        " model.sequence_length is that of the longest sequences, of any phase or branch"
+    ],
+    "phases.0.mixture={proportional: tokens, corpora: [prose], proportionel: 2}": [
+        "phases[0].mixture.proportionel: no such key; did you mean proportional?"
+    ],
+    "phases.0.mixture={proportional: tokens, corpora: [prose], temperature: hot}": [
+        "phases[0].mixture.temperature: found 'hot', needs a number"
+    ],
+    f"{MIDDLE}={{rate: 0.5, languages: {{rust: fast}}, sentinels: [a, b, c]}}": [f"{MIDDLE}.languages.rust: found 'fast', needs a number"],
+    f"{MIDDLE}={{rate: 0.5, languages: [rust], sentinels: [a, b, c]}}": [
+        f"{MIDDLE}.languages: found a list of 1, needs a mapping such as {{python: 0.5}}"
+    ],
+    "corpora.prose.documents=7": ["corpora.prose.documents: found 7, needs a list"],
+    "corpora.wi/ki={documents: [x.jsonl]}": [
+        "corpora.wi/ki: the name 'wi/ki' has to begin with a letter or digit; after it letters, digits, '.', '_', '+' and '-' are allowed"
+    ],
     "sources=[prose]": ["sources: found a list of 1, needs a mapping such as {code: {by: quality, buckets: [0.5], epochs: [0, 2]}}"],
 }
 ALLOWED = [
+    "phases.0.mixture={from: {prose: 1}, to: {snippets: 1}, stages: 2}",
+    "phases.0.mixture={from: {prose: 1}, to: {snippets: 1}}",
+    f"model.rope_scaling={LONG}",
+    f"model.rope_scaling={LONG.replace('factor: 4', 'factor: 1.984375')}",  # 63.5 tokens, rounded as transformers does
+    "seed=4611686018427387903",
     "model.num_experts=4 model.experts_per_token=4 model.expert_balance=0",
     "model.num_experts=4 model.experts_per_token=2 model.normalize_experts=true parallel.tensor=2 parallel.sequence_parallel=true",
     "model.dropout=0",
@@ -175,12 +233,12 @@ ALLOWED = [
     "evaluation.held_out_share=0 evaluation.items=1",
     "faults.skip_bad_batches=0 faults.max_rollbacks=0 faults.spike_nats=0",
     "observers.straggler_every_steps=0 observers.gradient_norms_every_steps=0 observers.straggler_factor=1.01",
-    "parallel.context=2",
+    "parallel.context=2 model.precision=bf16",
     "parallel.pipeline=2 parallel.virtual_pipeline=2",
     "phases.0.learning_rate.final=0 phases.0.learning_rate.start=0 phases.0.learning_rate.decay_share=1",
     "phases.0.learning_rate.warmup_tokens=6144 phases.0.tokens=6144",
     "phases.0.sequence_length=64 sequences.packing=best_fit",
-    "phases.0.sequence_length=32 parallel.context=2",
+    "phases.0.sequence_length=32 parallel.context=2 model.precision=bf16",
     "phases.0.mixture={prose: 0.6666666, snippets: 0.3333333}",
     "phases.0.mixture={prose: 1, snippets: 0}",
     "phases.0.mixture={proportional: tokens, corpora: [prose, snippets], temperature: 0.1}",
@@ -242,3 +300,35 @@ def test_text_that_is_no_mapping_says_where(text, said):
 )
 def test_override_that_fits_nowhere_is_said_with_what_is_there(override, fault):
     assert faults_of(override) == [fault]
+
+
+@pytest.mark.parametrize(
+    ("parallel", "ranks", "fault"),
+    [
+        (Parallel(context=2), 3, "3 ranks do not divide into copies of 2 (tensor 1 x pipeline 1 x context 2); use a multiple of 2"),
+        (Parallel(tensor=2, pipeline=2), 6, "6 ranks do not divide into copies of 4 (tensor 2 x pipeline 2); use a multiple of 4"),
+        (
+            Parallel(data=2),
+            3,
+            "3 ranks asked for, the recipe spreads the model over 2 (tensor 1 x pipeline 1 x data 2); use 2 ranks or change parallel.data",
+        ),
+        (Parallel(tensor=2, data=2), 4, None),
+        (Parallel(tensor=2), 4, None),
+    ],
+)
+def test_ranks_that_do_not_form_the_layout_are_counted_out(parallel, ranks, fault):
+    assert ranks_fault(parallel, ranks) == fault
+
+
+def test_suite_of_a_plugin_is_one(monkeypatch):
+    monkeypatch.setattr(evaluation_checks, "find_plugin", lambda group, name: True if (group, name) == ("suites", "mine") else None)
+    assert faults_of("evaluation.suites=[mine, own.yaml, own.yml, paper]") == []
+    (fault,) = faults_of("evaluation.suites=[mine, other]")
+    assert fault.startswith("evaluation.suites[1]: no suite 'other'; built in are bits_per_byte,")
+
+
+def test_count_that_is_too_large_is_said_without_all_its_digits():
+    with pytest.raises(ValueError) as caught:
+        parse_tokens("1" * 50)
+    assert str(caught.value) == f"{'1' * 40!r} is more than 1e+18 tokens, the most that is counted"
+    assert parse_tokens("40_000") == 40_000 and parse_tokens("1e18") == 10**18
