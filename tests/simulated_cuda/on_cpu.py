@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from flash_on_cpu import register_flash_attention
 from torch.overrides import TorchFunctionMode
 
 PROPERTIES = types.SimpleNamespace(name="NVIDIA H100 80GB HBM3", total_memory=85_000_000_000, major=9, minor=0, multi_processor_count=132)
@@ -138,9 +139,17 @@ def install() -> None:
     torch.Tensor.cuda = lambda tensor, *arguments, **named: tensor
     for name in FACTORIES:  # modes are not heard in backward
         setattr(torch, name, made_on_cpu(getattr(torch, name)))
+    torch.profiler.profile = profile_of_cpu
+    KEPT.append(register_flash_attention())
     CpuForCuda().__enter__()
 
 
+def profile_of_cpu(activities=(), *, profile=torch.profiler.profile, **named):
+    """Return a profile without CUDA's events, for each of which a driver would be asked."""
+    return profile(activities=[one for one in activities if one != torch.profiler.ProfilerActivity.CUDA], **named)
+
+
+KEPT: list[torch.library.Library] = []  # kernels stay as long as these do
 FACTORIES = ("empty", "zeros", "ones", "full", "tensor", "arange", "empty_like", "zeros_like", "ones_like", "empty_strided")
 
 

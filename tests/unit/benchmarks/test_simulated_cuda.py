@@ -77,3 +77,26 @@ def test_functions_named_as_cudas_are_still_there_and_every_room_has_some():
         assert names <= there, f"{file}: {names - there}"
     rooms = {path.relative_to(PACKAGE).parts[0] for path in cuda_lines(PACKAGE)}
     assert rooms >= {"parallel", "model", "train", "checkpoint", "megatron"}
+
+
+@pytest.mark.parametrize("left", [None, 2])
+def test_attention_in_the_place_of_kernels_is_torchs_own_within_each_stretch(left):
+    import flash_on_cpu
+    import torch
+
+    draw = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(12, heads, 8, generator=draw, requires_grad=True) for heads in (4, 2, 2))
+    gradient = torch.randn(12, 4, 8, generator=draw)
+    borders, document = torch.tensor([0, 5, 6, 12]), torch.tensor([0] * 5 + [1] + [2] * 6)
+    seen = (document[:, None] == document).tril() & torch.ones(12, 12, dtype=torch.bool).triu(-12 if left is None else -left)
+    heads_first = [of.transpose(0, 1)[None] for of in (query, key, value)]
+    judge = torch.nn.functional.scaled_dot_product_attention(*heads_first, attn_mask=seen, scale=0.3, enable_gqa=True)[0].transpose(0, 1)
+    options = (borders, borders, 6, 6, 0.0, True)
+    with torch.no_grad():
+        output, logarithms, *state = flash_on_cpu.forward(query, key, value, *options, False, scale=0.3, window_size_left=left)
+        found = flash_on_cpu.backward(
+            gradient, query, key, value, output, logarithms, *options, *state[:2], scale=0.3, window_size_left=left
+        )
+    torch.testing.assert_close(output, judge)
+    for ours, theirs in zip(found, torch.autograd.grad(judge, (query, key, value), gradient), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
