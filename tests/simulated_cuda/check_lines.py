@@ -11,7 +11,12 @@ __all__ = ["check_lines"]
 
 LEAST_SHARE = 0.95
 # Tests without a GPU of what is refused, and of what half installed engines do: no simulation comes to these lines.
-TESTS = ("tests/unit/parallel", "tests/unit/model/test_document_attention.py", "tests/unit/checkpoint/test_extra_state.py")
+TESTS = (
+    "tests/unit/parallel",
+    "tests/unit/model/test_document_attention.py",
+    "tests/unit/checkpoint/test_extra_state.py",
+    "tests/unit/train/test_step_end.py",
+)
 
 
 def check_lines(folder: Path) -> dict:

@@ -1,13 +1,17 @@
 """Documents in one row get the logits they would get alone, through the borders that kernels of variable length take."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from many_layouts import VOCABULARY, recipe_of
 
-from codemix_megatron.model import document_attention
+from codemix_megatron.errors import RecipeError
+from codemix_megatron.model import config, document_attention
 from codemix_megatron.model.build import build_model
 from codemix_megatron.model.document_attention import document_borders
 from codemix_megatron.parallel.ranks import one_rank
+from codemix_megatron.recipe.schema import Sequences
 from codemix_megatron.train.batches import Batch
 from codemix_megatron.train.forward import Documents, micro_batches, within_documents
 
@@ -57,3 +61,17 @@ def test_micro_batches_have_borders_where_kernels_know_them(has_borders):
     parts = micro_batches(batch, 1, Documents(END, has_borders))
     assert [part.borders is not None for part in parts] == [has_borders] * 2
     assert torch.equal(torch.cat([part.rows for part in parts]), batch.rows)
+
+
+@pytest.mark.parametrize(
+    ("engine", "model", "words"),
+    [
+        (False, {"attention_softcap": 50.0, "precision": "bf16"}, "no kernel keeps documents apart with model.attention_softcap"),
+        (True, {}, "Transformer Engine keeps documents apart in bf16; set model.precision=bf16"),
+    ],
+)
+def test_what_no_kernel_keeps_apart_on_cuda_is_refused_by_name(monkeypatch, engine, model, words):
+    monkeypatch.setattr(config, "active_engines", lambda: {"transformer_engine": engine})
+    recipe = replace(recipe_of(model, {}, {}), sequences=Sequences(attention_within_documents=True))
+    with pytest.raises(RecipeError, match=words):
+        config.require_engines(recipe, torch.device("cuda"))
