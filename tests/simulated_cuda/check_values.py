@@ -31,7 +31,6 @@ def check_values(folder: Path) -> dict:
     two = {f"{name}, pipeline 2": {**job, "parallel": {"pipeline": 2}} for name, job in one.items()}
     two["sequential, data 2, some tokens masked"] = {**one["sequential"], "masked": True}
     two["sequential, tensor 2"] = {**one["sequential"], "parallel": {"tensor": 2, "sequence_parallel": True}}
-    two |= recomputed(one)
     differences = {}
     for size, jobs in ((1, one), (2, two)):
         ours, theirs = (trained(kind, size, jobs, folder) for kind in ("cpu", "transformer-engine"))
@@ -41,12 +40,6 @@ def check_values(folder: Path) -> dict:
         print(f"losses of 3 steps, Transformer Engine's stand-in against local layers, {name:<50} {value:.1e}", flush=True)
     faults = [f"{name}: losses differ by {value:.1e}" for name, value in differences.items() if value > LARGEST_DIFFERENCE]
     return {"largest_loss_difference": max(differences.values()), "models": len(differences), "faults": faults}
-
-
-def recomputed(one: dict) -> dict:
-    """Return jobs in which activations are computed again, all of them or attention's."""
-    kinds = {"full": {"recompute": "full"}, "selective": {"recompute": "selective"}}
-    return {f"{block}, recompute {kind}": {**one[block], "parallel": parallel} for block in BLOCKS for kind, parallel in kinds.items()}
 
 
 def in_context(one: dict, folder: Path) -> dict[str, float]:
