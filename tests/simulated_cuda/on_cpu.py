@@ -118,6 +118,8 @@ def pretend_gpus(event: type, stream: type) -> None:
     cuda.is_current_stream_capturing = lambda: False
     cuda.memory._record_memory_history = lambda *arguments, **named: None
     cuda.memory._dump_snapshot = lambda path: Path(path).write_bytes(b"no allocations: simulated")
+    if hasattr(torch, "accelerator"):  # a CUDA build finds one without a driver, and asks it for its stream
+        torch.accelerator.current_accelerator = lambda check_available=False: None
     torch.Tensor.pin_memory = lambda tensor, *arguments: tensor
 
 
