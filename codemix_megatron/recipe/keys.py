@@ -79,8 +79,7 @@ def as_yaml(value) -> str:
 
 def value_of(field: Field, annotation) -> str:
     """Say what a field may be, in words."""
-    reader = field.metadata["reader"]
-    return READ_AS.get(reader, "") if isinstance(reader, str) and reader in READ_AS else in_words(annotation)
+    return READ_AS.get(field.metadata["reader"]) or in_words(annotation)
 
 
 def in_words(annotation) -> str:

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,8 +45,9 @@ def writing(path, mode: str = "w"):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     encoding, errors = (None, None) if "b" in mode else ("utf-8", UNENCODABLE)
-    partial, descriptor = open_alone(partial_path(path))
+    partial, descriptor = open_alone(partial_path(path), open_file)
     try:
+        os.ftruncate(descriptor, 0)
         with open(descriptor, mode, encoding=encoding, errors=errors) as handle:
             yield handle
             handle.flush()
@@ -58,16 +59,26 @@ def writing(path, mode: str = "w"):
     sync_folder(path.parent)
 
 
-def open_alone(partial: Path) -> tuple[Path, int]:
-    """Open an empty file that nobody else writes: what a process left behind there is taken over, one in use gets another name beside it."""
+def open_alone(partial: Path, open_at: Callable[[Path], int]) -> tuple[Path, int]:
+    """Open what nobody else writes: what a process left behind there is taken over, what is in use gets another name beside it."""
     usual = partial
     while True:
-        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = open_at(partial)
         if not is_locked_elsewhere(descriptor) and is_at(partial, descriptor):
-            os.ftruncate(descriptor, 0)
             return partial, descriptor
         os.close(descriptor)
-        partial = another_name(usual)
+        partial = usual.with_name(f"{usual.name.removesuffix('.partial')}.{uuid.uuid4().hex[:8]}.partial")
+
+
+def open_file(path: Path) -> int:
+    """Open a file for writing, making it where it is not there."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+
+def open_folder(path: Path) -> int:
+    """Open a folder, making it where it is not there."""
+    path.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def is_locked_elsewhere(descriptor: int) -> bool:
@@ -97,8 +108,9 @@ def writing_folder(folder, *, replace: bool = False) -> Iterator[Path]:
     at once each has a folder of its own.
     """
     folder = Path(folder)
-    partial, descriptor = open_folder_alone(partial_path(folder))
+    partial, descriptor = open_alone(partial_path(folder), open_folder)
     try:
+        empty(partial)
         yield partial
         if replace:
             shutil.rmtree(folder, ignore_errors=True)
@@ -111,23 +123,10 @@ def writing_folder(folder, *, replace: bool = False) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def open_folder_alone(partial: Path) -> tuple[Path, int]:
-    """Open an empty folder that nobody else writes: what a process left behind there is removed, one in use gets another name beside it."""
-    usual = partial
-    while True:
-        partial.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        if not is_locked_elsewhere(descriptor) and is_at(partial, descriptor):
-            for left in partial.iterdir():
-                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-            return partial, descriptor
-        os.close(descriptor)
-        partial = another_name(usual)
-
-
-def another_name(usual: Path) -> Path:
-    """Return a name beside the usual one of something partial, for where that is in use."""
-    return usual.with_name(f"{usual.name.removesuffix('.partial')}.{uuid.uuid4().hex[:8]}.partial")
+def empty(folder: Path) -> None:
+    """Remove all that a folder holds."""
+    for left in folder.iterdir():
+        shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
 def sync_folder(folder) -> None:
