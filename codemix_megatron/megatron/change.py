@@ -11,11 +11,27 @@ from packaging.specifiers import SpecifierSet
 
 from codemix_megatron.megatron.sites import Site
 
-__all__ = ["CORE", "OURS", "SUPPORTED_MEGATRON", "Change", "changes_here", "is_here", "megatron_version"]
+__all__ = [
+    "CLIPPING",
+    "CORE",
+    "DISTRIBUTED_OPTIMIZER",
+    "LAYERS",
+    "LINEAR",
+    "OURS",
+    "SUPPORTED_MEGATRON",
+    "Change",
+    "changes_here",
+    "is_here",
+    "megatron_version",
+]
 
 SUPPORTED_MEGATRON = ("0.16.1", "0.19.2")  # tests run on these; others between them are taken where every place fits
 CORE = "megatron.core"
 OURS = "codemix_megatron.megatron"
+LAYERS = f"{CORE}.tensor_parallel.layers"
+LINEAR = f"{LAYERS}:LinearWithGradAccumulationAndAsyncCommunication"
+CLIPPING = f"{CORE}.optimizer.clip_grads"
+DISTRIBUTED_OPTIMIZER = f"{CORE}.optimizer.distrib_optimizer"
 
 When = Literal["always", "on CPU", "without FusedAdam", "on CUDA without FusedAdam", "with Transformer Engine", "at import"]
 

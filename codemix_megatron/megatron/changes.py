@@ -3,18 +3,14 @@
 Nothing else in the package replaces anything of megatron-core. `installing.py` checks and applies the table.
 """
 
-from codemix_megatron.megatron.change import CORE, OURS, Change, changes_here
+from codemix_megatron.megatron.change import CLIPPING, CORE, DISTRIBUTED_OPTIMIZER, LAYERS, LINEAR, OURS, Change, changes_here
 from codemix_megatron.megatron.changes_by_version import CHANGES_BY_VERSION
 from codemix_megatron.megatron.changes_on_cpu import CHANGES_ON_CPU
 from codemix_megatron.megatron.sites import Mark, Replaced, Unwrapped
 
 __all__ = ["CHANGES", "EVERY_CHANGE"]
 
-LAYERS = f"{CORE}.tensor_parallel.layers"
-LINEAR = f"{LAYERS}:LinearWithGradAccumulationAndAsyncCommunication"
-CLIPPING = f"{CORE}.optimizer.clip_grads"
 OPTIMIZER = f"{CORE}.optimizer"
-DISTRIBUTED_OPTIMIZER = f"{CORE}.optimizer.distrib_optimizer"
 BUCKETS = f"{CORE}.distributed.param_and_grad_buffer:_ParamAndGradBucketGroup"
 ROTARY = f"{CORE}.models.common.embeddings.rope_utils"
 

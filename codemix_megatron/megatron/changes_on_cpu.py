@@ -1,15 +1,11 @@
 """Entries of the table of changes without which megatron-core does not compute on CPU, or slowly: what it leaves to CUDA and its kernels."""
 
-from codemix_megatron.megatron.change import CORE, OURS, Change
+from codemix_megatron.megatron.change import CLIPPING, CORE, DISTRIBUTED_OPTIMIZER, LAYERS, LINEAR, OURS, Change
 from codemix_megatron.megatron.sites import CudaNames, Mark, Replaced
 
 __all__ = ["CHANGES_ON_CPU"]
 
-LAYERS = f"{CORE}.tensor_parallel.layers"
-LINEAR = f"{LAYERS}:LinearWithGradAccumulationAndAsyncCommunication"
 RANDOM = f"{CORE}.tensor_parallel.random"
-CLIPPING = f"{CORE}.optimizer.clip_grads"
-DISTRIBUTED_OPTIMIZER = f"{CORE}.optimizer.distrib_optimizer"
 SCHEDULES = f"{CORE}.pipeline_parallel.schedules"
 
 NAMES_CUDA = (
