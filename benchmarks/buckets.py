@@ -23,7 +23,7 @@ from codemix_megatron.mixture.mixture import Mixture
 from codemix_megatron.mixture.packing import PackedReader, pack
 from codemix_megatron.mixture.sequence_reader import SequenceReader, num_windows
 from codemix_megatron.recipe.sources import Source
-from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
+from codemix_megatron.records.manifest import CorpusManifest, TokenizerMetadata
 
 LENGTH, BATCH, PASSES = 2048, 512, 5
 TARGETS = {"table_adds_percent": 2.0, "percent_of_a_step_of_one_second": 2.0}
@@ -64,11 +64,11 @@ def make_ways(folder: Path, documents: int) -> dict:
         writer.extend((draw.integers(0, 50000, n).astype(np.uint16).tobytes() for n in lengths), lengths)
         writer.seal()
         writer.publish()
-    card = TokenizerCard(type="huggingface", path="none", sha256="", vocab_size=50000, end_of_document_id=0)
+    metadata = TokenizerMetadata(type="huggingface", path="none", sha256="", vocab_size=50000, end_of_document_id=0)
     total = int(lengths.sum())
     manifest = CorpusManifest(
         name="corpus", kind="code", prefix=str(folder / "corpus"), dtype="uint16", num_documents=documents, num_tokens=total, num_bytes=total,
-        train_documents=documents, train_tokens=total, train_bytes=total, held_out_share=0.0, tokenizer=card, bin_sha256=writer.bin_sha256,
+        train_documents=documents, train_tokens=total, train_bytes=total, held_out_share=0.0, tokenizer=metadata, bin_sha256=writer.bin_sha256,
         idx_sha256=writer.idx_sha256, documents=[], input_fingerprint="",
     )  # fmt: skip
     windows, plain = num_windows(total, LENGTH), SequenceReader([manifest], LENGTH)

@@ -118,10 +118,10 @@ def one_of_four_ranks(folder: Path) -> dict:
     )  # fmt: skip
     parallel = Parallel(device="cpu", tensor=2, pipeline=2, threads_per_rank=1)
     ranks = join_ranks(parallel, 0)
-    tokenizer = load_tokenizer(folder / "tokenizer.json").card
+    tokenizer = load_tokenizer(folder / "tokenizer.json").metadata
     built = build_model(replace(model_recipe(model), parallel=parallel), tokenizer.vocab_size, ranks.device)[0]
-    card = {"step": 0, "sequences_seen": 0, "tokens": 0, "model": as_plain(model), "tokenizer": asdict(tokenizer)}
-    save_checkpoint(folder / "run" / "checkpoints" / "step-0", {"model0": built.sharded_state_dict()}, card, ranks.device)
+    metadata = {"step": 0, "sequences_seen": 0, "tokens": 0, "model": as_plain(model), "tokenizer": asdict(tokenizer)}
+    save_checkpoint(folder / "run" / "checkpoints" / "step-0", {"model0": built.sharded_state_dict()}, metadata, ranks.device)
     leave_ranks()
     return {}
 
@@ -170,7 +170,7 @@ def import_back(folder: Path) -> dict:
 
     parallel = Parallel(tensor=2, pipeline=2)
     began = now()
-    model, tokenizer = pretrained_model(folder / "out", parallel), load_tokenizer(folder / "out" / "tokenizer.json").card
+    model, tokenizer = pretrained_model(folder / "out", parallel), load_tokenizer(folder / "out" / "tokenizer.json").metadata
     import_model(folder / "out", RunFolder(folder / "back"), model, tokenizer, ImportOptions(parallel=parallel, parity=False))
     return measured(began, folder / "out")
 

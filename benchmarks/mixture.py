@@ -68,10 +68,10 @@ def report(found: dict) -> None:
 def write_corpora(folder: Path, num_tokens: int) -> None:
     """Write two corpora of random tokens in documents of a thousand, with manifests."""
     from codemix_megatron.corpus.indexed import IndexedWriter
-    from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
+    from codemix_megatron.records.manifest import CorpusManifest, TokenizerMetadata
 
     draw = np.random.default_rng(0)
-    card = TokenizerCard(type="none", path="", sha256="", vocab_size=50_000, end_of_document_id=0)
+    metadata = TokenizerMetadata(type="none", path="", sha256="", vocab_size=50_000, end_of_document_id=0)
     for name in ("a", "b"):
         prefix = str(folder / name)
         with IndexedWriter(prefix, np.uint16) as writer:
@@ -82,7 +82,7 @@ def write_corpora(folder: Path, num_tokens: int) -> None:
         counts = {"num_documents": num_tokens // 1000, "num_tokens": num_tokens, "num_bytes": 0}
         train = {"train_documents": num_tokens // 1000, "train_tokens": num_tokens, "train_bytes": 0}
         CorpusManifest(
-            name=name, kind="text", prefix=prefix, dtype="uint16", **counts, **train, held_out_share=0.0, tokenizer=card,
+            name=name, kind="text", prefix=prefix, dtype="uint16", **counts, **train, held_out_share=0.0, tokenizer=metadata,
             bin_sha256="", idx_sha256="", documents=[], input_fingerprint="",
         ).write()  # fmt: skip
 

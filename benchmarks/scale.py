@@ -34,7 +34,7 @@ import greenlet
 import torch
 
 from codemix_megatron.checkpoint import verifying, writing
-from codemix_megatron.checkpoint.card import write_card
+from codemix_megatron.checkpoint.metadata import write_metadata
 from codemix_megatron.megatron.importing import import_megatron
 from codemix_megatron.parallel import exchange, meeting
 from codemix_megatron.parallel import ranks as rank_module
@@ -212,7 +212,7 @@ def save_cost(size: int, folder: Path) -> Cost:
             for n in range(TENSORS)
         }
         saving = writing.Saving.__new__(writing.Saving)
-        saving.folder, saving.card, saving.device, saving.before_commit = target / "step-1", {"step": 1}, here.device, lambda: None
+        saving.folder, saving.metadata, saving.device, saving.before_commit = target / "step-1", {"step": 1}, here.device, lambda: None
         saving.partial, saving.began, saving.fault = target / ".step-1.partial", time.perf_counter(), None
         saving.strategy = writing.LocalWrite(None)
         if here.is_main:
@@ -229,14 +229,14 @@ def save_cost(size: int, folder: Path) -> Cost:
 
 
 def resume_cost(size: int, folder: Path) -> Cost:
-    """Compare a checkpoint of two files for each rank with its card, read by all ranks together; the files are small."""
+    """Compare a checkpoint of two files for each rank with its metadata, read by all ranks together; the files are small."""
     ranks, checkpoint = SimulatedRanks(size), folder / f"resume-{size}" / "step-1"
     checkpoint.mkdir(parents=True)
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     names = [f"__{rank}_{n}.distcp" for rank in range(size) for n in range(2)]
     for name in names:
         (checkpoint / name).touch()
-    write_card(checkpoint, {"step": 1, "files": {name: {"bytes": 0, "sha256": empty} for name in names}})
+    write_metadata(checkpoint, {"step": 1, "files": {name: {"bytes": 0, "sha256": empty} for name in names}})
     with collectives(ranks):
         return ranks.run(lambda here: verifying.newest_valid_together(checkpoint.parent, here, lambda: None))
 

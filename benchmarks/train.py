@@ -30,7 +30,7 @@ from codemix_megatron.plan.devices import DEVICES
 from codemix_megatron.ports import reserve_port
 from codemix_megatron.recipe.schema import Batch, LearningRate, Model, Optimizer, Parallel, Phase, Recipe
 from codemix_megatron.recipe.shapes import SHAPES
-from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.records.manifest import TokenizerMetadata
 
 RATE = 3e-4
 VOCABULARIES = {"10m": 8192, "50m": 16384, "470m": 256_000, "2.8b": 256_000}
@@ -96,7 +96,7 @@ def make_engine(recipe: Recipe, vocabulary: int, ranks):
     """Return an engine for one source."""
     from codemix_megatron.train.engine import Engine
 
-    return Engine(recipe, TokenizerCard(type="none", path="", sha256="", vocab_size=vocabulary, end_of_document_id=0), 1, ranks)
+    return Engine(recipe, TokenizerMetadata(type="none", path="", sha256="", vocab_size=vocabulary, end_of_document_id=0), 1, ranks)
 
 
 def batches(recipe: Recipe, vocabulary: int, count: int, device) -> list[torch.Tensor]:

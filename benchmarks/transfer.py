@@ -20,7 +20,7 @@ from codemix_megatron.conversion.parity import model_recipe
 from codemix_megatron.megatron.importing import import_megatron
 from codemix_megatron.parallel.ranks import one_rank
 from codemix_megatron.recipe.schema import Batch, LearningRate, Model, Optimizer, Phase, Recipe
-from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.records.manifest import TokenizerMetadata
 
 VOCABULARY, LENGTH, BASE, LAYERS = 256, 32, 64, 2
 WIDTHS, SWEPT = (64, 128, 256, 512, 1024), (64, 256)
@@ -58,7 +58,7 @@ def make_engine(recipe: Recipe, ranks):
     """Return an engine for one source."""
     from codemix_megatron.train.engine import Engine
 
-    return Engine(recipe, TokenizerCard(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0), 1, ranks)
+    return Engine(recipe, TokenizerMetadata(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0), 1, ranks)
 
 
 def train_step(engine, rows: torch.Tensor, rate: float) -> float:

@@ -64,7 +64,7 @@ class CorpusError(CodemixError):
 
 
 class CheckpointError(CodemixError):
-    """A checkpoint could not be written, is incomplete or does not match its card."""
+    """A checkpoint could not be written, is incomplete or does not match its metadata."""
 
     default_exit_code = MACHINE_FAULT
 

@@ -141,10 +141,10 @@ def make_model(name: str, folder, dtype=torch.float32, spread: float = 0.3, **ch
 
 
 def carry(folder, run, parity: bool = True, tokenizer: str = "tokenizer.json"):
-    """Import a folder as `codemix import` does; return the card."""
+    """Import a folder as `codemix import` does; return the metadata."""
     layout = Parallel(tensor=2, pipeline=2)
-    card, options = load_tokenizer(folder / tokenizer).card, ImportOptions(parallel=layout, parity=parity)
-    return import_model(folder, RunFolder(run), pretrained_model(folder, layout), card, options)[1]
+    metadata, options = load_tokenizer(folder / tokenizer).metadata, ImportOptions(parallel=layout, parity=parity)
+    return import_model(folder, RunFolder(run), pretrained_model(folder, layout), metadata, options)[1]
 
 
 def weights_of(folder) -> dict[str, torch.Tensor]:

@@ -23,15 +23,15 @@ def save_both_ways(folder: Path) -> None:
     from codemix_megatron.checkpoint.loading import load_checkpoint
     from codemix_megatron.checkpoint.writing import save_checkpoint
     from codemix_megatron.parallel.ranks import join_ranks, leave_ranks
-    from codemix_megatron.records.manifest import TokenizerCard
+    from codemix_megatron.records.manifest import TokenizerMetadata
     from codemix_megatron.train.batches import Batch, data_parallel_slice
     from codemix_megatron.train.engine import Engine
 
     gathering = DistributedOptimizer.sharded_param_state_fully_reshardable
     recipe = recipe_of({}, {"tensor": 2, "data": 2, "overlap": True}, {})
     ranks = join_ranks(recipe.parallel, recipe.seed)
-    card = TokenizerCard(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0)
-    engine = Engine(recipe, card, 1, ranks)
+    metadata = TokenizerMetadata(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0)
+    engine = Engine(recipe, metadata, 1, ranks)
     holding = DistributedOptimizer.sharded_param_state_fully_reshardable
     assert holding is not gathering
 

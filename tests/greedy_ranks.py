@@ -39,16 +39,16 @@ def next_token(engine, ids: list[int]) -> int:
 
 def main(recipe_path: str, checkpoint: str, job_path: str, out: str) -> None:
     """Be one rank."""
-    from codemix_megatron.checkpoint.card import read_card
     from codemix_megatron.checkpoint.loading import load_checkpoint
+    from codemix_megatron.checkpoint.metadata import read_metadata
     from codemix_megatron.parallel.ranks import join_ranks, leave_ranks
     from codemix_megatron.recipe.reading import read_recipe
-    from codemix_megatron.records.manifest import TokenizerCard
+    from codemix_megatron.records.manifest import TokenizerMetadata
     from codemix_megatron.train.engine import Engine
 
     recipe, job = read_recipe(recipe_path), json.loads(Path(job_path).read_text())
     ranks = join_ranks(recipe.parallel, recipe.seed)
-    engine = Engine(recipe, TokenizerCard(**read_card(checkpoint)["tokenizer"]), 1, ranks)
+    engine = Engine(recipe, TokenizerMetadata(**read_metadata(checkpoint)["tokenizer"]), 1, ranks)
     loaded = load_checkpoint(checkpoint, engine.sharded_state(is_loading=True, with_optimizer=False, with_random_state=False))
     loaded.pop("optimizer", None)
     engine.load_state(loaded)

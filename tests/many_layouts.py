@@ -64,7 +64,7 @@ def train(job: dict) -> dict:
     import torch.distributed as dist
 
     from codemix_megatron.parallel.ranks import join_ranks, leave_ranks
-    from codemix_megatron.records.manifest import TokenizerCard
+    from codemix_megatron.records.manifest import TokenizerMetadata
     from codemix_megatron.train.batches import Batch, data_parallel_slice
     from codemix_megatron.train.engine import Engine
 
@@ -78,8 +78,8 @@ def train(job: dict) -> dict:
 
     dist.all_reduce = counted
     try:
-        card = TokenizerCard(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0)
-        engine, results = Engine(recipe, card, 1, ranks), []
+        metadata = TokenizerMetadata(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0)
+        engine, results = Engine(recipe, metadata, 1, ranks), []
         steps = job.get("steps", 5)
         for rows in masked_batches(steps)[2] if job.get("masked") else batches(steps):
             share = data_parallel_slice(torch.from_numpy(rows), ranks).to(ranks.device)

@@ -22,21 +22,21 @@ ITERATION = 7
 
 def save(job: dict) -> None:
     """Load our checkpoint and save it as Megatron-LM would. Every rank calls this."""
-    from codemix_megatron.checkpoint.card import read_card
     from codemix_megatron.checkpoint.loading import load_checkpoint
+    from codemix_megatron.checkpoint.metadata import read_metadata
     from codemix_megatron.conversion.parity import model_recipe
     from codemix_megatron.parallel.ranks import join_ranks, leave_ranks
     from codemix_megatron.recipe.schema import LearningRate, Model, Parallel, Phase
-    from codemix_megatron.records.manifest import TokenizerCard
+    from codemix_megatron.records.manifest import TokenizerMetadata
     from codemix_megatron.train.engine import Engine
 
-    card = read_card(job["from"])
+    metadata = read_metadata(job["from"])
     parallel = Parallel(device="cpu", threads_per_rank=1, timeout_seconds=60, **job["parallel"])
     phase = Phase(name="all", tokens=1, mixture={}, learning_rate=LearningRate(peak=1e-2))
-    recipe = replace(model_recipe(Model.from_plain(card["model"])), parallel=parallel, phases=(phase,))
+    recipe = replace(model_recipe(Model.from_plain(metadata["model"])), parallel=parallel, phases=(phase,))
     ranks = join_ranks(parallel, 0)
     try:
-        engine = Engine(recipe, TokenizerCard(**card["tokenizer"]), 1, ranks)
+        engine = Engine(recipe, TokenizerMetadata(**metadata["tokenizer"]), 1, ranks)
         wanted = engine.sharded_state(is_loading=True, with_optimizer=False, with_random_state=False)
         engine.load_state(load_checkpoint(job["from"], wanted))
         engine.finish_update()

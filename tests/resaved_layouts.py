@@ -18,25 +18,25 @@ NUM_RANKS = 2
 
 def resave(job: dict) -> None:
     """Load and save one checkpoint. Every rank calls this."""
-    from codemix_megatron.checkpoint.card import read_card
     from codemix_megatron.checkpoint.loading import load_checkpoint
+    from codemix_megatron.checkpoint.metadata import read_metadata
     from codemix_megatron.checkpoint.writing import save_checkpoint
     from codemix_megatron.conversion.parity import model_recipe
     from codemix_megatron.model.build import build_model
     from codemix_megatron.parallel.ranks import join_ranks, leave_ranks
     from codemix_megatron.recipe.schema import Model, Parallel
 
-    card = read_card(job["from"])
+    metadata = read_metadata(job["from"])
     parallel = Parallel(device="cpu", threads_per_rank=1, timeout_seconds=60, **job["parallel"])
-    recipe = replace(model_recipe(Model.from_plain(card["model"])), parallel=parallel)
+    recipe = replace(model_recipe(Model.from_plain(metadata["model"])), parallel=parallel)
     ranks = join_ranks(parallel, 0)
     try:
-        chunks = build_model(recipe, card["tokenizer"]["vocab_size"], ranks.device)
+        chunks = build_model(recipe, metadata["tokenizer"]["vocab_size"], ranks.device)
         state = {f"model{i}": chunk.sharded_state_dict() for i, chunk in enumerate(chunks)}
         loaded = load_checkpoint(job["from"], state)
         for i, chunk in enumerate(chunks):
             chunk.load_state_dict(loaded[f"model{i}"])
-        kept = {key: card[key] for key in ("step", "sequences_seen", "tokens", "model", "tokenizer", "hugging_face")}
+        kept = {key: metadata[key] for key in ("step", "sequences_seen", "tokens", "model", "tokenizer", "hugging_face")}
         save_checkpoint(job["to"], {f"model{i}": chunk.sharded_state_dict() for i, chunk in enumerate(chunks)}, kept, ranks.device)
     finally:
         leave_ranks()

@@ -23,20 +23,20 @@ def train_and_save(job: dict) -> None:
     from codemix_megatron.checkpoint.writing import save_checkpoint
     from codemix_megatron.parallel.ranks import join_ranks, leave_ranks
     from codemix_megatron.recipe.schema import Optimizer, as_plain
-    from codemix_megatron.records.manifest import TokenizerCard
+    from codemix_megatron.records.manifest import TokenizerMetadata
     from codemix_megatron.train.batches import Batch, data_parallel_slice
     from codemix_megatron.train.engine import Engine
 
     recipe = replace(recipe_of(job["model"], job["parallel"], {}), optimizer=Optimizer(**job.get("optimizer", {})))
     ranks = join_ranks(recipe.parallel, recipe.seed)
     try:
-        tokenizer = TokenizerCard(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0)
+        tokenizer = TokenizerMetadata(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0)
         engine = Engine(recipe, tokenizer, 1, ranks)
         for step, rows in enumerate(batches(STEPS), 1):
             share = data_parallel_slice(torch.from_numpy(rows), ranks)
             engine.train_step(Batch(share, torch.zeros(len(share), dtype=torch.int64)), 1e-2, False)
-            card = {"step": step, "model": as_plain(recipe.model), "tokenizer": asdict(tokenizer)}
-            save_checkpoint(Path(job["folder"]) / f"step-{step}", engine.sharded_state(), card, ranks.device)
+            metadata = {"step": step, "model": as_plain(recipe.model), "tokenizer": asdict(tokenizer)}
+            save_checkpoint(Path(job["folder"]) / f"step-{step}", engine.sharded_state(), metadata, ranks.device)
     finally:
         leave_ranks()
 

@@ -3,7 +3,7 @@
 import io
 from pathlib import Path
 
-from codemix_megatron.checkpoint.card import read_card, write_card
+from codemix_megatron.checkpoint.metadata import read_metadata, write_metadata
 from codemix_megatron.records.checksum import file_sha256
 
 __all__ = ["poison", "tensors_of"]
@@ -23,14 +23,14 @@ def tensors_of(checkpoint: Path) -> dict:
 
 
 def poison(checkpoint: Path, part: str, row: int, value: float) -> int:
-    """Set one row of every stored weight whose name holds `part`, in its file, and correct the card; return how many there were.
+    """Set one row of every stored weight whose name holds `part`, in its file, and correct the metadata; return how many there were.
 
     The checkpoint stays sound by its checksums: this is a fault that training itself brought about.
     """
     import torch
     from torch.distributed.checkpoint import FileSystemReader
 
-    changed, card = 0, read_card(checkpoint)
+    changed, metadata = 0, read_metadata(checkpoint)
     for index, info in FileSystemReader(checkpoint).read_metadata().storage_data.items():
         if part not in index.fqn or "exp_avg" in index.fqn:
             continue
@@ -42,7 +42,7 @@ def poison(checkpoint: Path, part: str, row: int, value: float) -> int:
         assert len(blob.getvalue()) == info.length
         content[info.offset : info.offset + info.length] = blob.getvalue()
         path.write_bytes(content)
-        card["files"][info.relative_path]["sha256"] = file_sha256(path)
+        metadata["files"][info.relative_path]["sha256"] = file_sha256(path)
         changed += 1
-    write_card(checkpoint, card)
+    write_metadata(checkpoint, metadata)
     return changed

@@ -57,7 +57,7 @@ def measure(case: Case) -> dict:
 def steps_of(case: Case) -> dict:
     """Train some steps and return the figures."""
     import torch
-    from carried import card_of
+    from carried import tokenizer_metadata
 
     from codemix_megatron.parallel.ranks import one_rank
     from codemix_megatron.train.batches import Batch
@@ -65,7 +65,7 @@ def steps_of(case: Case) -> dict:
 
     recipe, vocabulary = recipe_for(case)
     with one_rank(device="cuda") as ranks:
-        engine = Engine(recipe, card_of(vocabulary), 1, ranks)
+        engine = Engine(recipe, tokenizer_metadata(vocabulary), 1, ranks)
         draw = torch.Generator().manual_seed(0)
         rows = torch.randint(0, vocabulary, (2 * case.micro, recipe.model.sequence_length + 1), generator=draw).to(ranks.device)
         batch, seconds, losses = Batch(rows, torch.zeros(len(rows), dtype=torch.int64, device=ranks.device)), [], []

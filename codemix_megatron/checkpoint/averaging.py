@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from codemix_megatron.checkpoint.card import read_card, write_card
 from codemix_megatron.checkpoint.loading import find_fault
+from codemix_megatron.checkpoint.metadata import read_metadata, write_metadata
 from codemix_megatron.checkpoint.torch_dist import ShardReader, ShardWriter, StoredTensor
 from codemix_megatron.errors import CheckpointError
 from codemix_megatron.records.atomic import writing_folder
@@ -48,13 +48,13 @@ def average_checkpoints(
     progress: Progress = lambda what, done, total: None,
     moving: bool = False,
 ) -> dict:
-    """Write the mean of `checkpoints`, oldest first, as the checkpoint `target`; return its card.
+    """Write the mean of `checkpoints`, oldest first, as the checkpoint `target`; return its metadata.
 
     With `moving`, of the moving averages of the weights that they keep: of one checkpoint, that is its average as it is.
     It is complete or absent. Raises CheckpointError when one of them is torn, or holds another model than the newest.
     """
-    cards = [checked_card(path) for path in checkpoints]
-    refuse_others(checkpoints, cards)
+    each_metadata = [checked_metadata(path) for path in checkpoints]
+    refuse_others(checkpoints, each_metadata)
     began = time.perf_counter()
     with writing_folder(target) as partial:
         with ExitStack() as opened, ShardWriter(partial) as writer:
@@ -69,23 +69,23 @@ def average_checkpoints(
             "moving": moving,
         }
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        card = {**cards[-1], "files": files, "averaged": averaged, "at": now, "seconds": round(time.perf_counter() - began, 3)}
-        write_card(partial, card)
-    return card
+        metadata = {**each_metadata[-1], "files": files, "averaged": averaged, "at": now, "seconds": round(time.perf_counter() - began, 3)}
+        write_metadata(partial, metadata)
+    return metadata
 
 
-def checked_card(checkpoint: Path) -> dict:
-    """Return a checkpoint's card; raises CheckpointError when a file of it is not as the card says."""
+def checked_metadata(checkpoint: Path) -> dict:
+    """Return a checkpoint's metadata; raises CheckpointError when a file of it does not match."""
     if fault := find_fault(checkpoint):
         raise CheckpointError(f"{checkpoint}: {fault}; leave it out with --steps", exit_code=2)
-    return read_card(checkpoint)
+    return read_metadata(checkpoint)
 
 
-def refuse_others(checkpoints: list[Path], cards: list[dict]) -> None:
+def refuse_others(checkpoints: list[Path], each_metadata: list[dict]) -> None:
     """Raise CheckpointError when not all hold the same model and tokenizer."""
-    for path, card in zip(checkpoints[:-1], cards[:-1], strict=True):
+    for path, metadata in zip(checkpoints[:-1], each_metadata[:-1], strict=True):
         for key in ("model", "tokenizer"):
-            ours, theirs = card.get(key) or {}, cards[-1].get(key) or {}
+            ours, theirs = metadata.get(key) or {}, each_metadata[-1].get(key) or {}
             different = [
                 f"{name} {ours.get(name)}, {theirs.get(name)} there" for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)
             ]

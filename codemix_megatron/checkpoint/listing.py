@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.loading import find_fault, list_checkpoints
+from codemix_megatron.checkpoint.metadata import read_metadata
 from codemix_megatron.checkpoint.retention import why_kept
 from codemix_megatron.errors import CheckpointError
 from codemix_megatron.plan.branch import sequences_at
@@ -18,7 +18,7 @@ __all__ = ["Listed", "list_run"]
 
 @dataclass(frozen=True)
 class Listed:
-    """One entry; what its card does not say is None."""
+    """One entry; what its metadata does not say is None."""
 
     name: str
     step: int | None
@@ -48,10 +48,10 @@ def list_run(run: RunFolder, verify: bool, progress=lambda done, total: None) ->
 def describe(path: Path, kept: str | None, fault: str | None) -> Listed:
     """Return one checkpoint's entry."""
     try:
-        card = read_card(path)
+        metadata = read_metadata(path)
     except CheckpointError:
-        card = {}
-    known = {key: card.get(key) for key in ("tokens", "phase", "at", "layout")}
+        metadata = {}
+    known = {key: metadata.get(key) for key in ("tokens", "phase", "at", "layout")}
     return Listed(path.name, step_of(path), **known, bytes=size_of(path), kept=kept, fault=fault, is_checkpoint=True)
 
 

@@ -3,11 +3,11 @@
 import shutil
 from pathlib import Path
 
-from codemix_megatron.checkpoint.card import read_card
+from codemix_megatron.checkpoint.metadata import read_metadata
 from codemix_megatron.checkpoint.root_cause import root_cause
 from codemix_megatron.errors import CheckpointError
 from codemix_megatron.records.checksum import file_sha256
-from codemix_megatron.records.run_folder import CARD, saved_step, step_of
+from codemix_megatron.records.run_folder import CHECKPOINT_METADATA, saved_step, step_of
 
 __all__ = [
     "clear_partial",
@@ -23,20 +23,20 @@ __all__ = [
 
 
 def list_checkpoints(folder) -> list[Path]:
-    """Return checkpoints that have a card, oldest first."""
-    return [p for p in named_like_checkpoints(folder) if (p / CARD).is_file()]
+    """Return checkpoints that have their metadata, oldest first."""
+    return [p for p in named_like_checkpoints(folder) if (p / CHECKPOINT_METADATA).is_file()]
 
 
 def named_like_checkpoints(folder) -> list[Path]:
-    """Return everything with a checkpoint's name, oldest first; what lost its card is among it."""
+    """Return everything with a checkpoint's name, oldest first; what lost its metadata is among them."""
     return sorted((p for p in Path(folder).glob("step-*") if step_of(p) is not None), key=saved_step)
 
 
 def find_fault(checkpoint, checksums: bool = True) -> str | None:
-    """Compare every file with the card (without `checksums`, its size only); return what is wrong, or None."""
+    """Compare every file with the checkpoint's metadata (without `checksums`, its size only); return what is wrong, or None."""
     checkpoint = Path(checkpoint)
     try:
-        files = read_card(checkpoint)["files"]
+        files = read_metadata(checkpoint)["files"]
     except (CheckpointError, KeyError) as fault:
         return str(fault)
     for name, wanted in files.items():
@@ -44,9 +44,9 @@ def find_fault(checkpoint, checksums: bool = True) -> str | None:
         if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != wanted["bytes"]:
-            return f"{name} has {path.stat().st_size} bytes, the card says {wanted['bytes']}"
+            return f"{name} has {path.stat().st_size} bytes, {CHECKPOINT_METADATA} says {wanted['bytes']}"
         if checksums and file_sha256(path) != wanted["sha256"]:
-            return f"{name} has another checksum than the card says"
+            return f"{name} has another checksum than {CHECKPOINT_METADATA} says"
     return None
 
 
@@ -74,7 +74,7 @@ def set_aside(folder, after: Path | None) -> None:
 
 def load_checkpoint(checkpoint, sharded_state: dict) -> dict:
     """Return the state dict filled from `checkpoint`, at any layout and from local layers or Transformer Engine's. Every rank calls this."""
-    from megatron.core import dist_checkpointing  # here: export and import read cards too, and do without its 100 MB
+    from megatron.core import dist_checkpointing  # here: export and import read the metadata too, and do without its 100 MB
     from torch.distributed.checkpoint import CheckpointException
 
     from codemix_megatron.checkpoint.extra_state import put_back, take_out_absent

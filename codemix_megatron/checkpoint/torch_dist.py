@@ -85,7 +85,7 @@ class ShardReader:
         self.folder = folder
         self.files: dict[str, IO[bytes]] = {}
         with readable(folder):
-            found = read_metadata(folder)
+            found = read_torch_metadata(folder)
             self.tensors, self.objects = dict(stored_tensors(found)), dict(stored_objects(found))
 
     def read(self, name: str, place: tuple[int, ...] = ()) -> torch.Tensor:
@@ -156,7 +156,7 @@ def readable(folder: Path) -> Iterator[None]:
         raise ConversionError(f"{folder}/{METADATA}: cannot be read ({fault}); is it a torch_dist checkpoint?") from None
 
 
-def read_metadata(folder: Path) -> metadata.Metadata:
+def read_torch_metadata(folder: Path) -> metadata.Metadata:
     """Return what a checkpoint says of itself."""
     with open(folder / METADATA, "rb") as handle:
         return MetadataUnpickler(handle).load()
@@ -165,7 +165,7 @@ def read_metadata(folder: Path) -> metadata.Metadata:
 def stored_names(folder: Path) -> set[str]:
     """Return the names of all tensors and objects in a checkpoint. Raises ConversionError where it cannot be read."""
     with readable(folder):
-        return set(read_metadata(folder).state_dict_metadata)
+        return set(read_torch_metadata(folder).state_dict_metadata)
 
 
 def stored_tensors(found: metadata.Metadata):
@@ -190,7 +190,7 @@ def stored_objects(found: metadata.Metadata):
 
 @contextmanager
 def without_crc32() -> Iterator[None]:
-    """Have torch.save leave out its own checksums, a fifth of an import's CPU time: no torch checks them, and the card has SHA-256."""
+    """Have torch.save leave out its own checksums, a fifth of an import's CPU time: no torch checks them, and card.json has SHA-256."""
     usual = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)
     try:

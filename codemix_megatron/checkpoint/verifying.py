@@ -1,4 +1,4 @@
-"""Comparing a checkpoint with its card on all ranks together: each reads its share of the files, and none waits long for another."""
+"""Comparing a checkpoint with its metadata on all ranks together: each reads its share of the files, and none waits long for another."""
 
 import hashlib
 import heapq
@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.loading import find_fault, named_like_checkpoints
+from codemix_megatron.checkpoint.metadata import read_metadata
 from codemix_megatron.parallel.ranks import Ranks, any_rank, gather, on_main, scatter_from_main
+from codemix_megatron.records.run_folder import CHECKPOINT_METADATA
 
 __all__ = ["find_fault_together", "newest_valid_together", "shares"]
 
@@ -29,7 +30,7 @@ def newest_valid_together(folder: Path, ranks: Ranks, on_slice: Callable[[], Non
 
 
 def find_fault_together(checkpoint: Path, ranks: Ranks, on_slice: Callable[[], None]) -> str | None:
-    """Compare every file with the card; return what is wrong, or None. Every rank calls this, and gets the same.
+    """Compare every file with the metadata; return what is wrong, or None. Every rank calls this, and gets the same.
 
     `on_slice()` is called every few seconds of reading.
     """
@@ -47,11 +48,11 @@ def find_fault_together(checkpoint: Path, ranks: Ranks, on_slice: Callable[[], N
 
 
 def deal_files(checkpoint: Path, num_ranks: int) -> list[tuple[str | None, dict[str, str]]]:
-    """Return for each rank what is wrong with the card or the sizes of files, and the checksums of the files it is to read."""
+    """Return for each rank what is wrong with the metadata or the sizes of files, and the checksums of the files it is to read."""
     fault = find_fault(checkpoint, checksums=False)
     if fault:
         return [(fault, {})] * num_ranks
-    files = read_card(checkpoint)["files"]
+    files = read_metadata(checkpoint)["files"]
     dealt = shares({name: entry["bytes"] for name, entry in files.items()}, num_ranks)
     return [(None, {name: files[name]["sha256"] for name in names}) for names in dealt]
 
@@ -80,7 +81,7 @@ def read_all(checkpoint: Path, wanted: dict[str, str]) -> Iterator[str | None]:
             yield f"{name}: cannot be read ({(fault.strerror or str(fault)).lower()})"
             continue
         if digest.hexdigest() != sha256:
-            yield f"{name} has another checksum than the card says"
+            yield f"{name} has another checksum than {CHECKPOINT_METADATA} says"
 
 
 def read_slice(reading: Iterator[str | None], found: list[str]) -> bool:

@@ -1,7 +1,7 @@
 """Saving a checkpoint: complete under its final name, or absent.
 
 Shards go to a folder with a partial name; every rank adds checksums of its own files; card.json is
-written last and the folder renamed. A folder without a card is no checkpoint. (megatron's format alone
+written last and the folder renamed. A folder without it is no checkpoint. (megatron's format alone
 is not atomic: killed while overwriting, old metadata survives and loads with wrong weights.)
 
 A save has three parts: `Saving(...)` takes what there is to write, `write` puts it on disk and talks to no
@@ -31,9 +31,9 @@ from megatron.core.dist_checkpointing.strategies.torch import (
 )
 from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
 
-from codemix_megatron.checkpoint.card import write_card
 from codemix_megatron.checkpoint.host_copies import HostCopies
 from codemix_megatron.checkpoint.loading import remove_folder
+from codemix_megatron.checkpoint.metadata import write_metadata
 from codemix_megatron.checkpoint.root_cause import root_cause
 from codemix_megatron.errors import CheckpointError
 from codemix_megatron.records.atomic import partial_path, sync_file, sync_folder
@@ -73,7 +73,7 @@ class LocalWrite(TorchDistSaveShardedStrategy):
         """Write this rank's shards, synced to disk; return torch's notes of what is where."""
         return self.writer.write_data(self.plan, self.planner).value()
 
-    def write_metadata(self, plans: list, notes: list) -> None:
+    def write_torch_metadata(self, plans: list, notes: list) -> None:
         """Join the plans and notes of all ranks, given in order of rank, into the files that loading begins with."""
         _, metadata = self.planner.create_global_plan(plans)
         self.writer.use_collectives = True  # now for all: the file is called .metadata
@@ -103,7 +103,7 @@ class Saving:
         self,
         folder,
         sharded_state: dict,
-        card: dict,
+        metadata: dict,
         device: torch.device,
         behind: bool = False,
         copies: HostCopies | None = None,
@@ -113,9 +113,9 @@ class Saving:
 
         `copies` keeps host memory from one save to the next, of which one at a time may be under way.
 
-        `card` holds what the caller wants to know again on loading; `before_commit` may raise on rank 0 before the folder gets its name.
+        `metadata` holds what the caller wants to know again on loading; `before_commit` may raise on rank 0 before the folder gets its name.
         """
-        self.folder, self.card, self.device, self.before_commit = Path(folder), card, device, before_commit
+        self.folder, self.metadata, self.device, self.before_commit = Path(folder), metadata, device, before_commit
         self.partial, self.began = partial_path(self.folder), time.perf_counter()
         self.fault: BaseException | None = None
         self.notes: list = []
@@ -156,7 +156,7 @@ class Saving:
         dist.gather_object((getattr(self.strategy, "plan", None), self.notes, self.files, root_cause(self.fault)), parts)
         box: list[Any] = [None, self.join_parts(parts) if parts else None]
         if is_main and box[1] is None:
-            box[0] = Saved(self.card["seconds"], sum(f["bytes"] for f in self.card["files"].values()))
+            box[0] = Saved(self.metadata["seconds"], sum(f["bytes"] for f in self.metadata["files"].values()))
         dist.broadcast_object_list(box, device=self.device)
         if box[1]:
             failed = self.failed(box[1])
@@ -167,7 +167,7 @@ class Saving:
     def join_parts(self, parts: list[Any]) -> str | None:
         """Make the checkpoint of what all ranks wrote; return why it could not be made, or None. On rank 0 alone."""
         plans, notes, files, causes = zip(*parts, strict=True)
-        self.card["files"] = {name: entry for part in files for name, entry in part.items()}
+        self.metadata["files"] = {name: entry for part in files for name, entry in part.items()}
         cause = next(filter(None, causes), None)
         if cause is None:
             with self.kept_fault():
@@ -176,14 +176,14 @@ class Saving:
         return cause
 
     def make_whole(self, plans: list, notes: list) -> None:
-        """Write what belongs to all ranks, then the card, then give the folder its name."""
-        self.strategy.write_metadata(plans, notes)
+        """Write what belongs to all ranks, then the metadata, then give the folder its name."""
+        self.strategy.write_torch_metadata(plans, notes)
         rest = [p for p in self.partial.iterdir() if not p.name.startswith("__")]
         for path in rest:
             sync_file(path)
-        self.card["files"] |= {p.name: describe_file(p) for p in sorted(rest)}
-        self.card["seconds"] = round(time.perf_counter() - self.began, 3)
-        write_card(self.partial, self.card)
+        self.metadata["files"] |= {p.name: describe_file(p) for p in sorted(rest)}
+        self.metadata["seconds"] = round(time.perf_counter() - self.began, 3)
+        write_metadata(self.partial, self.metadata)
         self.before_commit()
         remove_folder(self.folder)  # a torn one of the same step
         os.rename(self.partial, self.folder)
@@ -200,9 +200,9 @@ class Saving:
         )
 
 
-def save_checkpoint(folder, sharded_state: dict, card: dict, device: torch.device) -> Saved:
+def save_checkpoint(folder, sharded_state: dict, metadata: dict, device: torch.device) -> Saved:
     """Save under `folder`, wait for it, and return what it took. Every rank calls this; faults as `Saving.finish`."""
-    saving = Saving(folder, sharded_state, card, device)
+    saving = Saving(folder, sharded_state, metadata, device)
     saving.write()
     return saving.finish()
 

@@ -56,9 +56,9 @@ def run(arguments) -> int:
     weights, step = weights_of_decay(len(checkpoints), arguments.decay), saved_step(checkpoints[-1])
     target.checkpoints.mkdir(parents=True, exist_ok=True)
     with progress_bars(Console(file=sys.stderr)) as progress:
-        card = average_checkpoints(checkpoints, weights, target.checkpoint(step), progress, arguments.moving)
-    write_run(source, target, step, card["averaged"])
-    listed = ", ".join(str(number) for number in card["averaged"]["steps"])
+        metadata = average_checkpoints(checkpoints, weights, target.checkpoint(step), progress, arguments.moving)
+    write_run(source, target, step, metadata["averaged"])
+    listed = ", ".join(str(number) for number in metadata["averaged"]["steps"])
     what = "the moving average at step" if arguments.moving else "the mean of steps"
     sys.stdout.write(f"{what} {listed} is step {step} of {target}\nnext: codemix export {target}\n")
     return 0

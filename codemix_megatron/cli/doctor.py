@@ -144,14 +144,14 @@ def one_step() -> str:
     from codemix_megatron.conversion.parity import model_recipe
     from codemix_megatron.parallel.ranks import one_rank
     from codemix_megatron.recipe.schema import LearningRate, Model, Phase
-    from codemix_megatron.records.manifest import TokenizerCard
+    from codemix_megatron.records.manifest import TokenizerMetadata
     from codemix_megatron.train.batches import Batch
     from codemix_megatron.train.engine import Engine
 
     recipe = model_recipe(Model(num_layers=1, hidden_size=32, num_attention_heads=2, sequence_length=16))
     phase = Phase(name="probe", tokens=16, mixture={}, learning_rate=LearningRate(peak=0.01))
     recipe = type(recipe)(**{**vars(recipe), "phases": (phase,)})
-    tokenizer = TokenizerCard(type="none", path="", sha256="", vocab_size=128, end_of_document_id=0)
+    tokenizer = TokenizerMetadata(type="none", path="", sha256="", vocab_size=128, end_of_document_id=0)
     with one_rank() as ranks:
         batch = Batch((torch.arange(17)[None] % 7).to(ranks.device), torch.zeros(1, dtype=torch.int64, device=ranks.device))
         engine = Engine(recipe, tokenizer, 1, ranks)

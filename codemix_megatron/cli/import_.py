@@ -36,7 +36,7 @@ def add_arguments(parser) -> None:
         choices=("keep", "drop"),
         help="megatron: what Megatron-LM reads and computes without (default: refuse, with the argument's name)",
     )
-    parser.add_argument("--no-parity", action="store_true", help="hf: do not compare logits; recorded in the checkpoint's card")
+    parser.add_argument("--no-parity", action="store_true", help="hf: do not compare logits; recorded in the checkpoint's metadata")
 
 
 def run(arguments) -> int:
@@ -59,9 +59,9 @@ def run(arguments) -> int:
 
     with progress_bars(Console(file=sys.stderr)) as progress:
         options = ImportOptions(parallel=parallel, parity=not arguments.no_parity, progress=progress)
-        checkpoint, card = import_model(folder, target, model, tokenizer.card, options)
+        checkpoint, metadata = import_model(folder, target, model, tokenizer.metadata, options)
     sys.stdout.write(
-        f"imported {card['hugging_face']['family']} into {checkpoint}\n{describe_parity(card.get('parity'))}\n"
+        f"imported {metadata['hugging_face']['family']} into {checkpoint}\n{describe_parity(metadata.get('parity'))}\n"
         f"use it in a recipe with the blocks of {target.path / 'model.yaml'}\n"
     )
     return 0
@@ -76,9 +76,9 @@ def run_megatron(folder: Path, target: RunFolder, parallel: Parallel, tokenizer:
 
     with progress_bars(Console(file=sys.stderr)) as progress:
         options = ImportOptions(parallel=parallel, progress=progress)
-        checkpoint, card = import_megatron_checkpoint(folder, target, tokenizer.card, options, unused)
+        checkpoint, metadata = import_megatron_checkpoint(folder, target, tokenizer.metadata, options, unused)
     sys.stdout.write(
-        f"imported iteration {card['megatron']['iteration']} of {card['imported_from']} into {checkpoint}\n"
+        f"imported iteration {metadata['megatron']['iteration']} of {metadata['imported_from']} into {checkpoint}\n"
         "weights only: Adam's state is not carried, training from here starts it fresh\n"
         f"use it in a recipe with the blocks of {target.path / 'model.yaml'}, or next: codemix export {target.path}\n"
     )

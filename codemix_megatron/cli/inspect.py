@@ -147,16 +147,16 @@ def print_manifest(manifest: CorpusManifest) -> None:
     from codemix_megatron.cli.consoles import Console
 
     console = Console() if sys.stdout.isatty() else Console(width=140)
-    card, encoder = manifest.tokenizer, manifest.encoder
+    tokenizer, encoder = manifest.tokenizer, manifest.encoder
     lines = [
         f"{manifest.name} ({manifest.kind}): {manifest.prefix}.bin, {manifest.dtype}, made {manifest.created_at or 'at an unknown time'}",
         f"  {manifest.num_documents:,} documents, {manifest.num_bytes:,} bytes, {manifest.num_tokens:,} tokens"
         f" ({manifest.num_bytes / max(1, manifest.num_tokens):.2f} bytes/token)",
         f"  {manifest.held_out_documents:,} of them held out ({manifest.held_out_tokens:,} tokens), share {manifest.held_out_share:g}",
         *([f"  {manifest.learned_tokens:,} of the tokens trained on are learned"] if manifest.learned_tokens is not None else []),
-        f"  tokenizer: {card.path} ({card.type}), {card.vocab_size:,} ids, {card.end_of_document_id} ends documents"
-        f"{'' if card.beginning_of_document_id is None else f', {card.beginning_of_document_id} begins them'}",
-        f"    sha256 {card.sha256}",
+        f"  tokenizer: {tokenizer.path} ({tokenizer.type}), {tokenizer.vocab_size:,} ids, {tokenizer.end_of_document_id} ends documents"
+        f"{'' if tokenizer.beginning_of_document_id is None else f', {tokenizer.beginning_of_document_id} begins them'}",
+        f"    sha256 {tokenizer.sha256}",
         *([f"    ids by {encoder.library}{f'; {encoder.refused}' if encoder.refused else ''}"] if encoder else []),
         f"  .bin sha256 {manifest.bin_sha256}",
         f"  .idx sha256 {manifest.idx_sha256}",

@@ -121,13 +121,13 @@ def train(arguments, recipe, specs: dict[str, CorpusSpec]) -> None:
     special = [*arguments.special, *(FILL_IN_THE_MIDDLE if arguments.fill_in_the_middle else ())]
     texts = (sampled.text for sample in samples.values() for sampled in sample)
     train_tokenizer(texts, arguments.vocab_size, output, special_tokens=special, show_progress=sys.stderr.isatty())
-    card = load_tokenizer(output).card
+    metadata = load_tokenizer(output).metadata
     made_from = {name: {"documents": list(specs[name].documents), "sampled_bytes": taken[name]} for name in specs}
     write_json(
-        output.with_suffix(".training.json"), {**asdict(card), "seed": arguments.seed, "special_tokens": special, "corpora": made_from}
+        output.with_suffix(".training.json"), {**asdict(metadata), "seed": arguments.seed, "special_tokens": special, "corpora": made_from}
     )
-    print(f"{output}: {card.vocab_size:,} ids, {token_dtype(card.vocab_size).name} on disk, sha256 {card.sha256[:12]}")
-    if card.vocab_size < arguments.vocab_size:
+    print(f"{output}: {metadata.vocab_size:,} ids, {token_dtype(metadata.vocab_size).name} on disk, sha256 {metadata.sha256[:12]}")
+    if metadata.vocab_size < arguments.vocab_size:
         print(f"  {arguments.vocab_size:,} were asked for; the sample holds no more pairs that occur twice, give more with --sample-bytes")
 
 
@@ -183,7 +183,7 @@ def report(arguments, recipe, specs: dict[str, CorpusSpec]) -> None:
     with progress_bar("documents") as bar:
         task = bar.add_task("encoding", total=sum(len(sample) for sample in samples.values()))
         rows = compare_tokenizers(tokenizers, samples, lambda documents: bar.advance(task, documents))
-    counts = {"seed": arguments.seed, "tokenizers": [asdict(t.card) for t in tokenizers], "rows": [asdict(row) for row in rows]}
+    counts = {"seed": arguments.seed, "tokenizers": [asdict(t.metadata) for t in tokenizers], "rows": [asdict(row) for row in rows]}
     if arguments.json:
         print_json(counts)
     else:
@@ -201,7 +201,7 @@ def print_report(tokenizers: list, rows: list[ReportRow]) -> None:
 
     console = Console() if sys.stdout.isatty() else Console(width=160)
     for number, tokenizer in enumerate(tokenizers, 1):
-        console.print(f"[{number}] {tokenizer.card.path}: {tokenizer.vocab_size:,} ids", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"[{number}] {tokenizer.metadata.path}: {tokenizer.vocab_size:,} ids", highlight=False, markup=False, soft_wrap=True)
     table = Table("corpus", "language", "documents", "MB", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for number in range(1, len(tokenizers) + 1):
         table.add_column(f"[{number}] bytes/token".replace("[", r"\["), no_wrap=True)

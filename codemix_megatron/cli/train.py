@@ -182,7 +182,7 @@ def refuse_second(folder: RunFolder) -> None:
 
 def convert_start(recipe, folder: RunFolder, say) -> None:
     """Convert the public model before the ranks start, so that none of them waits for it."""
-    from codemix_megatron.checkpoint.card import read_card
+    from codemix_megatron.checkpoint.metadata import read_metadata
     from codemix_megatron.cli.consoles import Console
     from codemix_megatron.cli.export import describe_parity
     from codemix_megatron.cli.progress_bars import progress_bars
@@ -190,7 +190,7 @@ def convert_start(recipe, folder: RunFolder, say) -> None:
 
     with progress_bars(Console(file=sys.stderr)) as progress:
         checkpoint = import_initial(recipe, folder, progress)
-    say.write(f"imported {recipe.initial_weights}; {describe_parity(read_card(checkpoint).get('parity'))}\n")
+    say.write(f"imported {recipe.initial_weights}; {describe_parity(read_metadata(checkpoint).get('parity'))}\n")
     say.flush()
 
 

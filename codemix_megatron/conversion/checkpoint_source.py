@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.loading import find_fault, list_checkpoints
+from codemix_megatron.checkpoint.metadata import read_metadata
 from codemix_megatron.checkpoint.torch_dist import ShardReader
 from codemix_megatron.conversion.dimensions import Dimensions
 from codemix_megatron.conversion.read_ahead import read_ahead
@@ -17,7 +17,7 @@ from codemix_megatron.families.configuration import config_of_model
 from codemix_megatron.families.family import Family, Place, Row, places
 from codemix_megatron.families.registry import choose_family
 from codemix_megatron.recipe.schema import Model, as_plain
-from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.records.manifest import TokenizerMetadata
 from codemix_megatron.records.run_folder import RunFolder, step_of
 
 __all__ = ["CheckpointSource", "choose_checkpoint", "hugging_face_config", "model_defaults", "resolved"]
@@ -34,16 +34,17 @@ def choose_checkpoint(run: RunFolder, step: int | None) -> Path:
 
 
 class CheckpointSource:
-    """The weights of one checkpoint, and what its card says of them."""
+    """The weights of one checkpoint, and what its metadata says of them."""
 
     def __init__(self, checkpoint: Path, family: str | None = None):
-        self.checkpoint, self.card = checkpoint, read_card(checkpoint)
-        if "model" not in self.card:
+        self.checkpoint, self.metadata = checkpoint, read_metadata(checkpoint)
+        if "model" not in self.metadata:
             raise ConversionError(f"{checkpoint}/card.json: has no model block; save again with this version")
-        self.model = Model.from_plain(self.card["model"])
-        self.tokenizer = TokenizerCard(**self.card["tokenizer"])
+        self.model = Model.from_plain(self.metadata["model"])
+        self.tokenizer = TokenizerMetadata(**self.metadata["tokenizer"])
         self.vocab_size = self.model.ids(self.tokenizer.vocab_size)
-        self.origin = self.card.get("hugging_face") or {}  # of a public model: family, special tokens, context, files beside the weights
+        # of a public model: family, special tokens, context, files beside the weights
+        self.origin = self.metadata.get("hugging_face") or {}
         self.family = choose_family(resolved(self.model), model_defaults(), family or self.origin.get("family"))
         self.rows = self.family.rows(self.model.tie_embeddings, self.model.linear_bias)
         self.dimensions = Dimensions(self.model, self.vocab_size)
@@ -117,7 +118,7 @@ class CheckpointSource:
         return self.shards.read(self.names[row], place)
 
     def find_fault(self) -> str | None:
-        """Compare every file of the checkpoint with the card; return what is wrong, or None."""
+        """Compare every file of the checkpoint with the metadata; return what is wrong, or None."""
         return find_fault(self.checkpoint)
 
 

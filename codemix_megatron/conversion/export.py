@@ -53,7 +53,7 @@ def export_run(run: RunFolder, step: int | None = None, output: Path | None = No
     """
     options = options or ExportOptions()
     source = CheckpointSource(choose_checkpoint(run, step), options.family)
-    folder = Path(output) if output else run.export(source.card["step"])
+    folder = Path(output) if output else run.export(source.metadata["step"])
     if folder.exists() and not (folder / "export.json").is_file():
         raise ConversionError(f"{folder}: there and not an export; give another folder or remove it")
     with publishing(folder, replace=True) as partial:
@@ -63,15 +63,15 @@ def export_run(run: RunFolder, step: int | None = None, output: Path | None = No
 
 
 def fill(source: CheckpointSource, run: RunFolder, folder: Path, options: ExportOptions) -> dict:
-    """Write weights, configuration, tokenizer and card into `folder`; return export.json's content."""
+    """Write weights, configuration, tokenizer and model card into `folder`; return export.json's content."""
     dtype = DTYPES[options.dtype] if options.dtype else None
     parameters = write_weights(source, folder, dtype, options)
     tokenizer = kept_tokenizer(run, source.tokenizer, source.origin)
     write_tokenizer(tokenizer, folder, source.context_length, source.origin)
     write_configuration(source, folder, dtype or source.dtype)
     record = {
-        "step": source.card["step"],
-        "tokens": source.card["tokens"],
+        "step": source.metadata["step"],
+        "tokens": source.metadata["tokens"],
         "family": source.family.model_type,
         "dtype": next(name for name, known in DTYPES.items() if known == (dtype or source.dtype)),
         "parameters": parameters,
@@ -83,7 +83,7 @@ def fill(source: CheckpointSource, run: RunFolder, folder: Path, options: Export
 
         check_tokenizer(tokenizer, folder)
         record["parity"] = check_parity(source, folder, options.manifests, dtype, options.progress)
-    return write_model_card(run, folder, source.card, record)
+    return write_model_card(run, folder, source.metadata, record)
 
 
 def write_weights(source: CheckpointSource, folder: Path, dtype: torch.dtype | None, options: ExportOptions) -> int:

@@ -56,18 +56,18 @@ def export_megatron(run: RunFolder, step: int | None, output: Path, options: Exp
     with publishing(folder, replace=True) as partial:
         (partial / RELEASE).mkdir()
         write_release(source, partial / RELEASE, common, options)
-        card = kept_tokenizer(run, source.tokenizer, source.origin)
+        metadata = kept_tokenizer(run, source.tokenizer, source.origin)
         (partial / TOKENIZER).mkdir()
-        write_tokenizer(card, partial / TOKENIZER, source.context_length, source.origin)
+        write_tokenizer(metadata, partial / TOKENIZER, source.context_length, source.origin)
         replace_text(partial / FLAGS, flags_of(source.model))
         replace_text(partial / TRACKER, RELEASE)
         if options.parity:
             import_megatron()
             from codemix_megatron.conversion.parity import check_megatron_weights
 
-            check_tokenizer(card, partial / TOKENIZER)
+            check_tokenizer(metadata, partial / TOKENIZER)
             loaded = check_megatron_weights(source, partial / RELEASE, DTYPES.get(options.dtype or ""))
-    return MegatronExport(folder, source.card["step"], loaded)
+    return MegatronExport(folder, source.metadata["step"], loaded)
 
 
 def write_release(source: CheckpointSource, folder: Path, common: dict, options: ExportOptions) -> None:

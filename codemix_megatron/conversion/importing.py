@@ -14,7 +14,7 @@ import psutil
 import torch
 import yaml
 
-from codemix_megatron.checkpoint.card import read_card, write_card
+from codemix_megatron.checkpoint.metadata import read_metadata, write_metadata
 from codemix_megatron.conversion.checkpoint_source import CheckpointSource
 from codemix_megatron.conversion.dimensions import Dimensions
 from codemix_megatron.conversion.model_files import keep_model_files, licence_of
@@ -30,8 +30,8 @@ from codemix_megatron.megatron.importing import import_megatron
 from codemix_megatron.recipe.pretrained import PREFIX, pretrained_model
 from codemix_megatron.recipe.schema import Model, Parallel, Recipe, as_plain
 from codemix_megatron.records.atomic import replace_text
-from codemix_megatron.records.manifest import TokenizerCard
-from codemix_megatron.records.run_folder import CARD, RunFolder
+from codemix_megatron.records.manifest import TokenizerMetadata
+from codemix_megatron.records.run_folder import CHECKPOINT_METADATA, RunFolder
 
 __all__ = ["ImportOptions", "import_initial", "import_model", "write_blocks"]
 
@@ -49,8 +49,8 @@ class ImportOptions:
     progress: Callable[[str, int, int], None] = lambda what, done, total: None
 
 
-def import_model(folder: Path, run: RunFolder, model: Model, tokenizer: TokenizerCard, options: ImportOptions) -> tuple[Path, dict]:
-    """Write the folder's weights as checkpoint step-0 of `run`, model.yaml and the tokenizer beside; return checkpoint and card.
+def import_model(folder: Path, run: RunFolder, model: Model, tokenizer: TokenizerMetadata, options: ImportOptions) -> tuple[Path, dict]:
+    """Write the folder's weights as checkpoint step-0 of `run`, model.yaml and the tokenizer beside; return checkpoint and metadata.
 
     A recipe trains on from it with `initial_weights: RUN`. Raises ConversionError naming missing, extra or
     misshapen tensors one by one.
@@ -59,9 +59,9 @@ def import_model(folder: Path, run: RunFolder, model: Model, tokenizer: Tokenize
         raise ConversionError(f"{run.checkpoints}: there are checkpoints already; give an empty or new folder")
     weights = SafetensorsFolder(folder)
     check_tensors(weights, model, tokenizer)
-    card = write_checkpoint(weights, run, run.checkpoint(0), model, tokenizer, options)
-    write_blocks(run, model, options.parallel, card["tokenizer"]["path"])
-    return run.checkpoint(0), card
+    metadata = write_checkpoint(weights, run, run.checkpoint(0), model, tokenizer, options)
+    write_blocks(run, model, options.parallel, metadata["tokenizer"]["path"])
+    return run.checkpoint(0), metadata
 
 
 def write_blocks(run: RunFolder, model: Model, parallel: Parallel, tokenizer: str) -> None:
@@ -84,12 +84,12 @@ def import_initial(recipe: Recipe, run: RunFolder, progress=lambda what, done, t
     """
     assert recipe.initial_weights is not None and recipe.tokenizer is not None
     folder = Path(recipe.initial_weights.removeprefix(PREFIX))
-    if (run.initial / CARD).is_file():
+    if (run.initial / CHECKPOINT_METADATA).is_file():
         if not is_of_another(run.initial, folder):
             return run.initial
         shutil.rmtree(run.initial)
     model, weights = pretrained_model(folder, recipe.parallel), SafetensorsFolder(folder)
-    tokenizer = recipe_tokenizer(recipe.tokenizer).card
+    tokenizer = recipe_tokenizer(recipe.tokenizer).metadata
     check_tensors(weights, model, tokenizer)
     refuse_without_memory(weights)
     write_checkpoint(weights, run, run.initial, model, tokenizer, ImportOptions(progress=progress))
@@ -98,7 +98,7 @@ def import_initial(recipe: Recipe, run: RunFolder, progress=lambda what, done, t
 
 def is_of_another(checkpoint: Path, folder: Path) -> bool:
     """Say whether a checkpoint was converted from another folder than this one; one that is gone is not asked for again."""
-    there = read_card(checkpoint).get("imported_from")
+    there = read_metadata(checkpoint).get("imported_from")
     return there is not None and (folder / "config.json").is_file() and Path(there).resolve() != folder.resolve()
 
 
@@ -121,9 +121,9 @@ def without_defaults(model: Model) -> dict:
 
 
 def write_checkpoint(
-    weights: SafetensorsFolder, run: RunFolder, checkpoint: Path, model: Model, tokenizer: TokenizerCard, options: ImportOptions
+    weights: SafetensorsFolder, run: RunFolder, checkpoint: Path, model: Model, tokenizer: TokenizerMetadata, options: ImportOptions
 ) -> dict:
-    """Stream checked weights into a checkpoint of the run and return its card; it appears complete under its final name.
+    """Stream checked weights into a checkpoint of the run and return its metadata; it appears complete under its final name.
 
     What comes with the model beside its weights is kept in the run.
     """
@@ -132,7 +132,7 @@ def write_checkpoint(
     with publishing(checkpoint) as partial:
         files = write_tensors(weights, family, dimensions, partial, options)
         kept, sums = keep_model_files(weights.folder, tokenizer, run)
-        card = {
+        metadata = {
             "step": 0,
             "sequences_seen": 0,
             "tokens": 0,
@@ -144,16 +144,16 @@ def write_checkpoint(
             "seconds": round(time.perf_counter() - began, 3),
             "files": files,
         }
-        write_card(partial, card)
+        write_metadata(partial, metadata)
         if options.parity:
-            card["parity"], first = compare(partial, weights.folder, options)
-            card["hugging_face"] |= {"first_token_id": first}
-            write_card(partial, card)
-    return card
+            metadata["parity"], first = compare(partial, weights.folder, options)
+            metadata["hugging_face"] |= {"first_token_id": first}
+            write_metadata(partial, metadata)
+    return metadata
 
 
 def origin_of(folder: Path, files: dict[str, str]) -> dict:
-    """Return what a checkpoint's card says of the public model it came from; what its config.json does not say is not there."""
+    """Return what a checkpoint's metadata says of the public model it came from; what its config.json does not say is not there."""
     config = read_config(folder)
     said = {name: config[name] for name in ORIGIN_KEYS if name in config}
     return {"family": config["model_type"], "name": folder.absolute().name, "licence": licence_of(folder), "files": files, **said}
@@ -178,7 +178,7 @@ def compare(checkpoint: Path, folder: Path, options: ImportOptions) -> tuple[dic
 def write_tensors(
     weights: SafetensorsFolder, family: Family, dimensions: Dimensions, folder: Path, options: ImportOptions
 ) -> dict[str, dict]:
-    """Write the tensors of a safetensors folder; return the card's bytes and SHA-256 of each file."""
+    """Write the tensors of a safetensors folder; return bytes and SHA-256 of each file for the metadata."""
     rows = family.rows(dimensions.model.tie_embeddings, dimensions.model.linear_bias)
     dtypes = {row: row_dtype(weights, row, dimensions.model) for row in rows}
 
@@ -217,7 +217,7 @@ def parts_of(weights: SafetensorsFolder, dimensions: Dimensions, row: Row, place
         yield 0, dimensions.join(row, [weights.read(name) for name in names])
 
 
-def check_tensors(weights: SafetensorsFolder, model: Model, tokenizer: TokenizerCard) -> None:
+def check_tensors(weights: SafetensorsFolder, model: Model, tokenizer: TokenizerMetadata) -> None:
     """Raise ConversionError naming each missing, misshapen, unreadable or unknown tensor of the folder."""
     family = family_of_config(read_config(weights.folder), weights.folder)
     dimensions = Dimensions(model, model.ids(tokenizer.vocab_size))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from codemix_megatron.checkpoint.card import write_card
+from codemix_megatron.checkpoint.metadata import write_metadata
 from codemix_megatron.conversion.checkpoint_source import model_defaults, resolved
 from codemix_megatron.conversion.dimensions import Dimensions
 from codemix_megatron.conversion.importing import ImportOptions, write_blocks
@@ -23,19 +23,19 @@ from codemix_megatron.families.family import Place, Row
 from codemix_megatron.families.registry import choose_family
 from codemix_megatron.recipe.pretrained import fitting_model
 from codemix_megatron.recipe.schema import Model, as_plain
-from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.records.manifest import TokenizerMetadata
 from codemix_megatron.records.run_folder import RunFolder
 
 __all__ = ["import_megatron_checkpoint"]
 
 
 def import_megatron_checkpoint(
-    path: Path, run: RunFolder, tokenizer: TokenizerCard, options: ImportOptions, unused: str = "refuse"
+    path: Path, run: RunFolder, tokenizer: TokenizerMetadata, options: ImportOptions, unused: str = "refuse"
 ) -> tuple[Path, dict]:
     """Write the weights of Megatron-LM's checkpoint as checkpoint step-0 of `run`, model.yaml and the tokenizer beside.
 
     `unused`: what becomes of arguments that Megatron-LM reads and computes without: refuse, keep or drop.
-    Return checkpoint and card. Raises ConversionError naming each argument and tensor that cannot be converted.
+    Return checkpoint and metadata. Raises ConversionError naming each argument and tensor that cannot be converted.
     """
     if run.checkpoints.exists() and any(run.checkpoints.glob("step-*")):
         raise ConversionError(f"{run.checkpoints}: there are checkpoints already; give an empty or new folder")
@@ -45,11 +45,11 @@ def import_megatron_checkpoint(
         family = choose_family(resolved(model), model_defaults())
         rows = family.rows(model.tie_embeddings, model.linear_bias)
         names = find_names(there, rows)
-        card = write_checkpoint(there, run, model, names, tokenizer, options, unused)
+        metadata = write_checkpoint(there, run, model, names, tokenizer, options, unused)
     finally:
         there.close()
-    write_blocks(run, model, options.parallel, card["tokenizer"]["path"])
-    return run.checkpoint(0), card
+    write_blocks(run, model, options.parallel, metadata["tokenizer"]["path"])
+    return run.checkpoint(0), metadata
 
 
 def arguments_of(there: MegatronCheckpoint) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def arguments_of(there: MegatronCheckpoint) -> dict[str, Any]:
     return vars(found)
 
 
-def model_of_checkpoint(there: MegatronCheckpoint, tokenizer: TokenizerCard, options: ImportOptions, unused: str) -> Model:
+def model_of_checkpoint(there: MegatronCheckpoint, tokenizer: TokenizerMetadata, options: ImportOptions, unused: str) -> Model:
     """Return the recipe's model block, its vocabulary padded as Megatron-LM padded it."""
     arguments = arguments_of(there)
     block = model_of_arguments(arguments, there.folder, unused)
@@ -99,11 +99,11 @@ def write_checkpoint(
     run: RunFolder,
     model: Model,
     names: dict[Row, str],
-    tokenizer: TokenizerCard,
+    tokenizer: TokenizerMetadata,
     options: ImportOptions,
     unused: str,
 ) -> dict:
-    """Stream weights into the run's first checkpoint and return its card; it appears complete under its final name."""
+    """Stream weights into the run's first checkpoint and return its metadata; it appears complete under its final name."""
     arguments, dimensions = arguments_of(there), Dimensions(model, model.ids(tokenizer.vocab_size))
 
     def parts(row: Row, place: Place) -> Iterator[tuple[int, torch.Tensor]]:
@@ -117,7 +117,7 @@ def write_checkpoint(
     with publishing(run.checkpoint(0)) as partial:
         files = write_shards(partial, tuple(names), dimensions, parts, options.progress)
         kept, _ = keep_model_files(Path(tokenizer.path).parent, tokenizer, run)
-        card = {
+        metadata = {
             "step": 0,
             "sequences_seen": 0,
             "tokens": 0,
@@ -129,8 +129,8 @@ def write_checkpoint(
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "files": files,
         }
-        write_card(partial, card)
-    return card
+        write_metadata(partial, metadata)
+    return metadata
 
 
 def plain(value: Any) -> int | None:

@@ -11,7 +11,7 @@ from codemix_megatron.recipe.pretrained import PREFIX
 from codemix_megatron.recipe.schema import Recipe, as_plain
 from codemix_megatron.records.atomic import read_json
 from codemix_megatron.records.manifest import CorpusManifest
-from codemix_megatron.records.run_folder import CARD, RunFolder, step_of
+from codemix_megatron.records.run_folder import CHECKPOINT_METADATA, RunFolder, step_of
 
 __all__ = ["CorpusRead", "Stage", "corpora_read", "lineage", "public_recipe"]
 
@@ -89,7 +89,7 @@ def imported_or_gone(run: RunFolder) -> str:
     if not run.checkpoints.is_dir():
         return "its folder is gone"
     try:
-        there = read_json(run.checkpoint(0) / CARD).get("megatron")
+        there = read_json(run.checkpoint(0) / CHECKPOINT_METADATA).get("megatron")
     except (OSError, ValueError, AttributeError):
         there = None
     if there:
@@ -134,7 +134,7 @@ def manifest_at(prefix: str | None) -> CorpusManifest | None:
 def public_recipe(recipe: Recipe) -> dict:
     """Return a recipe as plain values without the folders of the machine it was trained on.
 
-    Of absolute paths the last name stays; runs it went on from are looked for in runs/, where the card's commands put them.
+    Of absolute paths the last name stays; runs it went on from are looked for in runs/, where the model card's commands put them.
     """
     plain = as_plain(recipe)
     if recipe.branch:

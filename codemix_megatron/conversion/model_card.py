@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from codemix_megatron.checkpoint.card import read_card
+from codemix_megatron.checkpoint.metadata import read_metadata
 from codemix_megatron.conversion.lineage import CorpusRead, Stage, corpora_read, lineage, public_recipe
 from codemix_megatron.conversion.model_index import model_index
 from codemix_megatron.errors import CodemixError
@@ -23,22 +23,22 @@ LICENCE_FILES = ("LICENSE", "LICENCE", "NOTICE", "USE_POLICY")
 MOST_LICENCES = 4  # of a corpus, in its row
 
 
-def model_card(run: RunFolder, card: dict, record: dict) -> str:
-    """Return the card's text; what the run folder does not hold is left out."""
-    chain, scores, origin = lineage(run, card["step"]), scores_of(run, card["step"]), card.get("hugging_face") or {}
+def model_card(run: RunFolder, metadata: dict, record: dict) -> str:
+    """Return the model card's text; what the run folder does not hold is left out."""
+    chain, scores, origin = lineage(run, metadata["step"]), scores_of(run, metadata["step"]), metadata.get("hugging_face") or {}
     corpora = corpora_read(chain)
-    head = front_matter(f"{run.path.name}, step {card['step']}", origin, scores)
+    head = front_matter(f"{run.path.name}, step {metadata['step']}", origin, scores)
     lines = ["---", yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip(), "---"]
-    lines += [f"# {run.path.name}, step {card['step']}", "", description(card, record, chain), "", *started_from(origin)]
+    lines += [f"# {run.path.name}, step {metadata['step']}", "", description(metadata, record, chain), "", *started_from(origin)]
     lines += [f"Exported in {record['dtype']}; {parity_text(record['parity'])}"]
-    lines += [WITH_CAP] if card["model"].get("attention_softcap") else []
+    lines += [WITH_CAP] if metadata["model"].get("attention_softcap") else []
     sections = {
         "Lineage": lineage_table(chain),
         "Mixture": mixture_table(chain),
         "Data": data_tables(corpora),
         "Scores": score_table(scores) if scores else [],
         "Made with": made_with(run),
-        "Made again with": commands(chain, card["step"]),
+        "Made again with": commands(chain, metadata["step"]),
     }
     for title, body in sections.items():
         lines += ["", f"## {title}", "", *body] if body else []
@@ -49,28 +49,28 @@ def model_card(run: RunFolder, card: dict, record: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_model_card(run: RunFolder, folder: Path, card: dict, record: dict) -> dict:
-    """Write the card of an export whose record this is; return the record with the card's checksum."""
-    text = model_card(run, card, record)
+def write_model_card(run: RunFolder, folder: Path, metadata: dict, record: dict) -> dict:
+    """Write the model card of an export whose record this is; return the record with the card's checksum."""
+    text = model_card(run, metadata, record)
     replace_text(folder / CARD, text)
     return record | {"card_sha256": sha256(text.encode()).hexdigest()}
 
 
 def renew_model_card(run: RunFolder, folder: Path) -> bool:
-    """Write the card of a run's export again, with what was scored since, unless somebody changed it or its checkpoint is gone."""
+    """Write the model card of a run's export again, with what was scored since, unless somebody changed it or its checkpoint is gone."""
     try:
         record, text = read_json(folder / RECORD), (folder / CARD).read_text(encoding="utf-8")
         if record.get("card_sha256") != sha256(text.encode()).hexdigest():
             return False
-        card = read_card(run.checkpoint(record["step"]))
+        metadata = read_metadata(run.checkpoint(record["step"]))
     except (OSError, ValueError, AttributeError, KeyError, CodemixError):
         return False
-    write_json(folder / RECORD, write_model_card(run, folder, card, record))
+    write_json(folder / RECORD, write_model_card(run, folder, metadata, record))
     return True
 
 
 def front_matter(name: str, origin: dict, scores: Scores | None) -> dict[str, Any]:
-    """Return what the Hub reads from a card's head."""
+    """Return what the Hub reads from a model card's head."""
     found: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["codemix_megatron"]}
     if origin.get("licence"):
         found["license"] = origin["licence"]
@@ -88,15 +88,17 @@ def scores_of(run: RunFolder, step: int) -> Scores | None:
         return None
 
 
-def description(card: dict, record: dict, chain: list[Stage]) -> str:
+def description(metadata: dict, record: dict, chain: list[Stage]) -> str:
     """Return what model it is and how much it was trained, over all runs of the chain."""
-    model, tokens = card["model"], sum(stage.tokens for stage in chain)
-    trained = f"on {format_tokens(tokens)} tokens" if tokens else f"on {format_tokens(card['tokens'])} tokens ({card['step']} steps)"
-    trained = f"Trained with codemix_megatron {trained}" if card["step"] else "Imported, not trained here"
+    model, tokens = metadata["model"], sum(stage.tokens for stage in chain)
+    trained = (
+        f"on {format_tokens(tokens)} tokens" if tokens else f"on {format_tokens(metadata['tokens'])} tokens ({metadata['step']} steps)"
+    )
+    trained = f"Trained with codemix_megatron {trained}" if metadata["step"] else "Imported, not trained here"
     runs = f", in {len(chain)} runs" if len(chain) > 1 else ""
     return (
         f"A {record['family']} causal language model of {format_tokens(record['parameters'])} parameters: {model['num_layers']} layers,"
-        f" hidden size {model['hidden_size']}, context {model['sequence_length']}, vocabulary {card['tokenizer']['vocab_size']}."
+        f" hidden size {model['hidden_size']}, context {model['sequence_length']}, vocabulary {metadata['tokenizer']['vocab_size']}."
         f" {trained}{runs}."
     )
 

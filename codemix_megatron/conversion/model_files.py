@@ -12,7 +12,7 @@ from pathlib import Path
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.records.atomic import partial_path
 from codemix_megatron.records.checksum import file_sha256
-from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.records.manifest import TokenizerMetadata
 from codemix_megatron.records.run_folder import RunFolder
 
 __all__ = ["TOKENIZER_CONFIG", "TOKENIZER_FILES", "carry_model_files", "keep_model_files", "kept_tokenizer", "licence_of"]
@@ -34,12 +34,12 @@ OTHER_FILES = ("generation_config.json", "LICEN[CS]E*", "NOTICE*", "USE_POLICY*"
 FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*(\n|\Z)", re.DOTALL)
 
 
-def keep_model_files(folder: Path, card: TokenizerCard, run: RunFolder) -> tuple[Path, dict[str, str]]:
-    """Copy what comes with a model into the run, its tokenizer's `card` naming the file that ids come from.
+def keep_model_files(folder: Path, metadata: TokenizerMetadata, run: RunFolder) -> tuple[Path, dict[str, str]]:
+    """Copy what comes with a model into the run, its tokenizer's `metadata` naming the file that ids come from.
 
     Return where that file is now, and the SHA-256 of each file.
     """
-    partial, own = partial_path(run.tokenizer), Path(card.path)
+    partial, own = partial_path(run.tokenizer), Path(metadata.path)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     found = [path for pattern in (*TOKENIZER_FILES, *OTHER_FILES) for path in folder.glob(pattern) if path.is_file()]
@@ -61,20 +61,20 @@ def carry_model_files(checkpoint: Path, run: RunFolder) -> None:
         partial.rename(run.tokenizer)
 
 
-def kept_tokenizer(run: RunFolder, card: TokenizerCard, origin: dict) -> TokenizerCard:
-    """Return the card with the path of the run's own copy, or of that its recipe names since it was moved, where that is what made the corpora.
+def kept_tokenizer(run: RunFolder, metadata: TokenizerMetadata, origin: dict) -> TokenizerMetadata:
+    """Return the tokenizer's metadata with the path of the run's own copy, or of that its recipe names since it was moved, where that is what made the corpora.
 
-    Raises ConversionError when a file that came with the model is neither there nor beside the card's file as it was.
+    Raises ConversionError when a file that came with the model is neither there nor beside the tokenizer's file as it was.
     """
-    folders = [folder for folder in (run.tokenizer, Path(card.path).parent, *recipes_tokenizer(run)) if folder.is_dir()]
+    folders = [folder for folder in (run.tokenizer, Path(metadata.path).parent, *recipes_tokenizer(run)) if folder.is_dir()]
     faults = [changed_file(folder, origin.get("files", {})) for folder in folders]
     if faults and None not in faults:
         raise ConversionError(str(faults[0]))
     for folder in (folder for folder, fault in zip(folders, faults, strict=True) if fault is None):
         for path in sorted(folder.glob("*")):
-            if path.suffix in (".json", ".model") and file_sha256(path) == card.sha256:
-                return replace(card, path=str(path))
-    return card
+            if path.suffix in (".json", ".model") and file_sha256(path) == metadata.sha256:
+                return replace(metadata, path=str(path))
+    return metadata
 
 
 def recipes_tokenizer(run: RunFolder) -> list[Path]:

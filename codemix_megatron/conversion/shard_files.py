@@ -26,7 +26,7 @@ def write_shards(
     progress: Callable[[str, int, int], None],
     unsharded: bytes | None = None,
 ) -> dict[str, dict]:
-    """Write shards and metadata; return the card's bytes and SHA-256 of each file. `unsharded` is the content of common.pt.
+    """Write shards and torch's metadata; return bytes and SHA-256 of each file for the checkpoint's. `unsharded` is the content of common.pt.
 
     `parts(row, place)` yields (first row, tensor) of one Megatron tensor, or of one layer or expert of it.
     """

@@ -20,7 +20,7 @@ from codemix_megatron.corpus.score_table import check_score_table
 from codemix_megatron.corpus.tokenizers import DocumentTokenizer, tokenizer_of
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.checksum import file_sha256
-from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard, loss_mask_path, manifest_path
+from codemix_megatron.records.manifest import CorpusManifest, TokenizerMetadata, loss_mask_path, manifest_path
 
 __all__ = ["Checked", "check_corpus", "corpus_prefix"]
 
@@ -67,16 +67,16 @@ def check_corpus(
     else:
         checked.unchecked.append(f"counts and checksums: there is no {manifest_path(prefix)}")
     reader = opened(checked)
-    card = tokenizer.card if tokenizer else checked.manifest.tokenizer if checked.manifest else None
-    if card is None:
+    tokenizer_metadata = tokenizer.metadata if tokenizer else checked.manifest.tokenizer if checked.manifest else None
+    if tokenizer_metadata is None:
         checked.unchecked.append("ids and document ends: no tokenizer known; name it with --tokenizer")
     if reader is not None:
         check_index(checked, reader)
-    rare = RareIds(card.vocab_size) if card else None
-    check_tokens(checked, reader, card, progress, rare)
+    rare = RareIds(tokenizer_metadata.vocab_size) if tokenizer_metadata else None
+    check_tokens(checked, reader, tokenizer_metadata, progress, rare)
     if checked.manifest:
         check_manifest(checked, checked.manifest, reader)
-        check_tokenizer(checked, checked.manifest.tokenizer, tokenizer.card if tokenizer else None)
+        check_tokenizer(checked, checked.manifest.tokenizer, tokenizer.metadata if tokenizer else None)
     check_ids(checked, reader, tokenizer, rare)
     return checked
 
@@ -131,17 +131,21 @@ def check_index(checked: Checked, reader: IndexedReader) -> None:
 
 
 def check_tokens(
-    checked: Checked, reader: IndexedReader | None, card: TokenizerCard | None, progress: Callable[[int], None], rare: RareIds | None
+    checked: Checked,
+    reader: IndexedReader | None,
+    tokenizer_metadata: TokenizerMetadata | None,
+    progress: Callable[[int], None],
+    rare: RareIds | None,
 ) -> None:
     """Stream the tokens once: their checksum, the range of ids, the ends of documents."""
     path = Path(f"{checked.prefix}.bin")
     dtype = reader.dtype if reader else np.dtype(checked.manifest.dtype if checked.manifest else np.uint8)
     ends = document_ends(reader) if reader else np.empty(0, np.int64)
-    digest, ids = hashlib.sha256(), IdCheck(path, card, ends)
+    digest, ids = hashlib.sha256(), IdCheck(path, tokenizer_metadata, ends)
     try:
         for position, block in blocks_of(path):
             digest.update(block)
-            if card is not None and rare is not None and (reader or checked.manifest):
+            if tokenizer_metadata is not None and rare is not None and (reader or checked.manifest):
                 here = np.frombuffer(block, dtype, count=len(block) // dtype.itemsize)
                 ids.take(position // dtype.itemsize, here)
                 rare.take(position // dtype.itemsize, here)
@@ -175,26 +179,28 @@ def document_ends(reader: IndexedReader) -> np.ndarray:
 class IdCheck:
     """Looks at ids as they stream by; keeps the first fault of each sort and counts all."""
 
-    def __init__(self, path: Path, card: TokenizerCard | None, ends: np.ndarray):
-        self.path, self.card, self.ends = path, card, ends
+    def __init__(self, path: Path, tokenizer_metadata: TokenizerMetadata | None, ends: np.ndarray):
+        self.path, self.tokenizer_metadata, self.ends = path, tokenizer_metadata, ends
         self.faults: dict[str, tuple[int, str]] = {}  # sort -> how many, the first
 
     def take(self, position: int, ids: np.ndarray) -> None:
         """Check the ids that begin at a position of the stream."""
-        card = self.card
-        assert card is not None, "without a manifest ids are not checked"
-        outside = np.flatnonzero((ids < 0) | (ids >= card.vocab_size))
-        self.note("ids outside the vocabulary", outside, position, lambda i: f"id {ids[i]}, allowed are 0 to {card.vocab_size - 1}")
+        tokenizer_metadata = self.tokenizer_metadata
+        assert tokenizer_metadata is not None, "without a manifest ids are not checked"
+        outside = np.flatnonzero((ids < 0) | (ids >= tokenizer_metadata.vocab_size))
+        self.note(
+            "ids outside the vocabulary", outside, position, lambda i: f"id {ids[i]}, allowed are 0 to {tokenizer_metadata.vocab_size - 1}"
+        )
         first, last = np.searchsorted(self.ends, [position + 1, position + len(ids) + 1])
         here = self.ends[first:last] - 1 - position
         is_end = np.zeros(len(ids), dtype=bool)
         is_end[here] = True
-        is_marked = ids == card.end_of_document_id
-        expected = card.end_of_document_id
+        is_marked = ids == tokenizer_metadata.end_of_document_id
+        expected = tokenizer_metadata.end_of_document_id
         open_ends = np.flatnonzero(is_end & ~is_marked)
         self.note("documents without an end-of-document id", open_ends, position, lambda i: f"ends with {ids[i]}, expected {expected}")
-        if self.card and self.card.beginning_of_document_id is not None and len(self.ends):
-            self.check_beginnings(position, ids, self.card.beginning_of_document_id)
+        if self.tokenizer_metadata and self.tokenizer_metadata.beginning_of_document_id is not None and len(self.ends):
+            self.check_beginnings(position, ids, self.tokenizer_metadata.beginning_of_document_id)
         if len(self.ends):
             inner = np.flatnonzero(is_marked & ~is_end)
             self.note("end-of-document ids inside documents", inner, position, lambda i: f"id {expected} is not the last")
@@ -285,7 +291,7 @@ def check_languages(checked: Checked, manifest: CorpusManifest, lengths: np.ndar
             )
 
 
-def check_tokenizer(checked: Checked, promised: TokenizerCard, given: TokenizerCard | None) -> None:
+def check_tokenizer(checked: Checked, promised: TokenizerMetadata, given: TokenizerMetadata | None) -> None:
     """Compare the tokenizer's file with the manifest."""
     if given is not None:
         checked.differs(f"{given.path}: sha256", given.sha256, promised.sha256)

@@ -9,7 +9,7 @@ import numpy as np
 
 from codemix_megatron.corpus.unknown_text import UnknownText
 from codemix_megatron.errors import CorpusError
-from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.records.manifest import TokenizerMetadata
 
 __all__ = ["END_OF_DOCUMENT_NAMES", "END_OF_TEXT", "NONE_ASKED", "DocumentTokenizer", "SpecialTokens", "found_id"]
 
@@ -35,19 +35,19 @@ NONE_ASKED = SpecialTokens()
 class DocumentTokenizer(ABC):
     """Text to ids and back. Whatever stands in a document is text: it never becomes a special token."""
 
-    card: TokenizerCard
+    metadata: TokenizerMetadata
     model_bytes: bytes  # what a faster library of the same ids can be made from
     unknown: UnknownText  # what it has no token for
 
     @property
     def vocab_size(self) -> int:
         """Ids are below this."""
-        return self.card.vocab_size
+        return self.metadata.vocab_size
 
     @property
     def end_of_document_id(self) -> int:
         """The id written after each document."""
-        return self.card.end_of_document_id
+        return self.metadata.end_of_document_id
 
     @abstractmethod
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -67,7 +67,7 @@ class DocumentTokenizer(ABC):
 
     def without_ends(self, ids: np.ndarray) -> np.ndarray:
         """Return the ids of a document without those that begin and end it."""
-        if len(ids) and ids[0] == self.card.beginning_of_document_id:
+        if len(ids) and ids[0] == self.metadata.beginning_of_document_id:
             ids = ids[1:]
         return ids[:-1] if len(ids) and ids[-1] == self.end_of_document_id else ids
 
@@ -80,7 +80,7 @@ class DocumentTokenizer(ABC):
 
     def check_literals(self, end: str | None, beginning: str | None) -> None:
         """Raise CorpusError when the name of the token that ends or begins documents would become its id when a document contains it."""
-        of_documents = (("end", end, self.end_of_document_id), ("begin", beginning, self.card.beginning_of_document_id))
+        of_documents = (("end", end, self.end_of_document_id), ("begin", beginning, self.metadata.beginning_of_document_id))
         for what, name, number in of_documents:
             if name is not None and number in self.encode_batch([f"x{name} {name}"])[0]:
                 key = f"tokenizer.{'end' if what == 'end' else 'beginning'}_of_document"
@@ -89,7 +89,7 @@ class DocumentTokenizer(ABC):
                     f"set {key} to a special token, such as {', '.join(others[:3])}" if others else "add a special token to it for that"
                 )
                 raise CorpusError(
-                    f"{self.card.path}: a literal {name!r} in a document would {what} it, for the tokenizer treats this token as"
+                    f"{self.metadata.path}: a literal {name!r} in a document would {what} it, for the tokenizer treats this token as"
                     f" ordinary text; {advice}"
                 )
 

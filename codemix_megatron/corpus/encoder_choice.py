@@ -10,7 +10,7 @@ from codemix_megatron.corpus.character_proof import COMMON, ProvenEncoder
 from codemix_megatron.corpus.encoders import FAST_ENCODERS, PROBES, Encoder, ReferenceEncoder, fast_encoder, missing_fast
 from codemix_megatron.corpus.tokenizers import DocumentTokenizer
 from codemix_megatron.readers.documents import BadDocument, InputFile
-from codemix_megatron.records.manifest import EncoderCard
+from codemix_megatron.records.manifest import EncoderMetadata
 
 __all__ = ["choose_encoder", "sample_for_proof"]
 
@@ -19,14 +19,14 @@ SAMPLED_PLACES = 16
 SAMPLED_BYTES = 128 << 10  # the reference takes 0.1 seconds for it
 
 
-def choose_encoder(tokenizer: DocumentTokenizer, sample: Sequence[str]) -> tuple[Encoder, EncoderCard]:
+def choose_encoder(tokenizer: DocumentTokenizer, sample: Sequence[str]) -> tuple[Encoder, EncoderMetadata]:
     """Return the fast encoder when it gives the reference's ids for all of `sample`, else the reference; and what was found.
 
     The fast one is proved character by character as it meets them, and leaves to the reference what it differs on. An empty sample asks
     for the reference: a corpus so small that loading a second library would cost more than it saves.
     """
     reference = ReferenceEncoder(tokenizer)
-    slow = EncoderCard(library=reference.name, reference=reference.name)
+    slow = EncoderMetadata(library=reference.name, reference=reference.name)
     if not sample or type(tokenizer) not in FAST_ENCODERS:
         return reference, slow
     if (missing := missing_fast(tokenizer)) is not None:

@@ -53,7 +53,7 @@ class ReferenceEncoder(Encoder):
 
     def __init__(self, tokenizer: DocumentTokenizer):
         self.tokenizer = tokenizer
-        self.name = installed(REFERENCE_LIBRARIES[tokenizer.card.type])
+        self.name = installed(REFERENCE_LIBRARIES[tokenizer.metadata.type])
 
     def encode_flat(self, texts: Sequence[str], utf8: Sequence[bytes] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids of all texts end to end, and the number of ids of each text."""
@@ -139,7 +139,7 @@ def library_versions(tokenizer: DocumentTokenizer) -> list[str]:
     """Return the libraries that may make the ids of a tokenizer, that which defines them first."""
     fast = FAST_ENCODERS.get(type(tokenizer))
     may_be_fast = fast is not None and missing_fast(tokenizer) is None
-    return [installed(REFERENCE_LIBRARIES[tokenizer.card.type]), *([installed(fast.library)] if fast and may_be_fast else [])]
+    return [installed(REFERENCE_LIBRARIES[tokenizer.metadata.type]), *([installed(fast.library)] if fast and may_be_fast else [])]
 
 
 def missing_fast(tokenizer: DocumentTokenizer) -> str | None:

@@ -18,7 +18,7 @@ from codemix_megatron.filters.near_duplicates import NEAR_DUPLICATE, find_near_d
 from codemix_megatron.filters.ray_workers import find_duplicates_by_ray, find_near_duplicates_by_ray
 from codemix_megatron.readers.json_lines import name_lines
 from codemix_megatron.recipe.filtering import NearDuplicates
-from codemix_megatron.records.manifest import EncoderCard
+from codemix_megatron.records.manifest import EncoderMetadata
 
 __all__ = ["DECIDERS", "Finishing"]
 
@@ -61,11 +61,11 @@ class Finishing:
         return self.status == KEPT
 
     @property
-    def encoder(self) -> EncoderCard:
+    def encoder(self) -> EncoderMetadata:
         """Which library made the ids of all parts."""
-        cards = [EncoderCard(**part.encoder) for part in self.parts]
-        differing = sorted({character for card in cards for character in card.differing})
-        return replace(cards[0], differing=differing, reference_documents=sum(card.reference_documents for card in cards))
+        encoders = [EncoderMetadata(**part.encoder) for part in self.parts]
+        differing = sorted({character for metadata in encoders for character in metadata.differing})
+        return replace(encoders[0], differing=differing, reference_documents=sum(metadata.reference_documents for metadata in encoders))
 
     @property
     def unknown(self) -> tuple[dict[str, int], list[str]]:

@@ -10,7 +10,7 @@ from codemix_megatron.corpus.document_tokenizer import END_OF_DOCUMENT_NAMES, NO
 from codemix_megatron.corpus.ranked_tokenizers import tokenizer_json_of
 from codemix_megatron.corpus.special_tokens import configured_end, highest_model_id, mark_special, unknown_to
 from codemix_megatron.errors import CorpusError
-from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.records.manifest import TokenizerMetadata
 
 __all__ = ["HuggingFaceTokenizer"]
 
@@ -38,7 +38,7 @@ class HuggingFaceTokenizer(DocumentTokenizer):
             raise CorpusError(f"{path}: not Hugging Face's tokenizer.json ({fault}); give one, or a sentencepiece .model") from None
         self.unknown = unknown_to(plain)
         name = special.end_of_document or self.end_of_settings(path) or self.usual_end_of_document()
-        self.card = TokenizerCard(
+        self.metadata = TokenizerMetadata(
             type="huggingface",
             path=str(path),
             sha256=hashlib.sha256(data).hexdigest(),

@@ -95,8 +95,8 @@ def load_megatron_tokenizer(arguments) -> DocumentTokenizer:
         return load_gpt2_tokenizer(arguments.vocab_file, arguments.merge_file)
     tokenizer = load_tokenizer(model)
     wanted = "huggingface" if kind == "HuggingFaceTokenizer" else "sentencepiece"
-    if tokenizer.card.type != wanted:
-        raise CorpusError(f"{tokenizer.card.path}: is for {tokenizer.card.type}, --tokenizer-type is {kind}; change one of them")
+    if tokenizer.metadata.type != wanted:
+        raise CorpusError(f"{tokenizer.metadata.path}: is for {tokenizer.metadata.type}, --tokenizer-type is {kind}; change one of them")
     if isinstance(tokenizer, HuggingFaceTokenizer):
         tokenizer.adds_special_tokens = not arguments.tokenizer_hf_no_include_special_tokens
     return tokenizer
@@ -109,13 +109,15 @@ def write_key(arguments, key: str, tokenizer: DocumentTokenizer) -> None:
     inputs = find_inputs(spec, where="--input")
     parts, dtype = cut_into_parts(inputs), token_dtype(tokenizer.vocab_size)
     end = tokenizer.end_of_document_id if arguments.append_eod else None
-    of_tokenizer = (tokenizer.card.sha256, end, getattr(tokenizer, "adds_special_tokens", False), library_versions(tokenizer))
+    of_tokenizer = (tokenizer.metadata.sha256, end, getattr(tokenizer, "adds_special_tokens", False), library_versions(tokenizer))
     folder = PartsFolder(prefix, repr((fingerprint_inputs(spec, inputs), of_tokenizer, len(parts))), dtype)
     with explaining_write_faults(f"{prefix}.bin"), folder.held(alone=True):
-        encoder, card = choose_encoder(tokenizer, sample_for_proof(inputs))
-        if card.refused:
-            print(f"{prefix}: slow tokenizer {card.library}, for {card.refused}")
-        work = PartEncoding(folder, parts, encoder, end, spec.kind, every_document=True, card=card, unknown=tokenizer.unknown)
+        encoder, encoder_metadata = choose_encoder(tokenizer, sample_for_proof(inputs))
+        if encoder_metadata.refused:
+            print(f"{prefix}: slow tokenizer {encoder_metadata.library}, for {encoder_metadata.refused}")
+        work = PartEncoding(
+            folder, parts, encoder, end, spec.kind, every_document=True, encoder_metadata=encoder_metadata, unknown=tokenizer.unknown
+        )
         workers = worthwhile_workers(sum(file.num_bytes for file in inputs))
         done = finished_parts(folder, parts, range(len(parts)))
         encode_parts(work, [n for n in range(len(parts)) if n not in done], min(workers, arguments.workers or workers), lambda *_: None)

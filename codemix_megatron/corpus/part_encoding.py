@@ -20,7 +20,7 @@ from codemix_megatron.filters.filters import Filters
 from codemix_megatron.filters.near_duplicates import document_signature
 from codemix_megatron.readers.documents import EMPTY, BadDocument, Document, InputFile, Position
 from codemix_megatron.recipe.filtering import NearDuplicates
-from codemix_megatron.records.manifest import EncoderCard
+from codemix_megatron.records.manifest import EncoderMetadata
 
 __all__ = ["Advance", "PartEncoding", "encode_part"]
 
@@ -48,7 +48,7 @@ class PartEncoding:
     filters: Filters | None = None
     near_duplicates: NearDuplicates | None = None  # how documents nearly alike are told; None tells none
     every_document: bool = False  # keep empty texts and duplicates, as Megatron's tool does
-    card: EncoderCard = field(default_factory=lambda: EncoderCard(library=""))  # of the encoder
+    encoder_metadata: EncoderMetadata = field(default_factory=lambda: EncoderMetadata(library=""))
     unknown: UnknownText = field(default_factory=UnknownText)  # to its tokenizer
     beginning_of_document_id: int | None = None  # None writes none
     turns: TurnEncoding | None = None  # of documents with turns
@@ -204,7 +204,7 @@ class PartProgress:
         self.part.dropped, self.part.rewritten = self.dropped.as_plain(), dict(self.rewritten)
         self.part.redactions = self.redactions.as_plain()
         num_by_reference, differing = self.work.encoder.findings()
-        self.part.encoder = asdict(replace(self.work.card, reference_documents=num_by_reference, differing=differing))
+        self.part.encoder = asdict(replace(self.work.encoder_metadata, reference_documents=num_by_reference, differing=differing))
         self.writer.finish(self.part)
 
 

@@ -86,7 +86,7 @@ class FinishedPart:
     dropped: dict = field(default_factory=dict)  # see tally.Dropped
     rewritten: dict[str, int] = field(default_factory=dict)
     redactions: dict[str, dict] = field(default_factory=dict)  # see redactions.Redactions
-    encoder: dict = field(default_factory=dict)  # see records.manifest.EncoderCard
+    encoder: dict = field(default_factory=dict)  # see records.manifest.EncoderMetadata
     unknown: dict[str, int] = field(default_factory=lambda: {"documents": 0, "lost": 0})  # see unknown_text
     unknown_places: list[str] = field(default_factory=list)
     inputs: list = field(default_factory=list)  # of each file [hash of what was read, quick look], None of a small one; see input_contents

@@ -51,8 +51,8 @@ class Preparation:
         self.filters = load_filters(spec.filters)
         self.others = other_corpora(name, spec.filters.apart_from, how.recipe)
         self.settings = json.loads(json.dumps(self.filters.settings()))  # as the manifest gives them back
-        card = tokenizer.card
-        decisive = [self.fingerprint, card.identity, len(self.parts), self.settings, library_versions(tokenizer)]
+        metadata = tokenizer.metadata
+        decisive = [self.fingerprint, metadata.identity, len(self.parts), self.settings, library_versions(tokenizer)]
         self.folder = PartsFolder(spec.prefix, json.dumps(decisive, sort_keys=True), self.dtype)
 
     def refuse_to_overwrite(self) -> None:
@@ -120,13 +120,13 @@ class Preparation:
 
     def work(self) -> PartEncoding:
         """Return what the parts have in common; every shard comes to the same encoder, for all look at the same sample."""
-        encoder, card = choose_encoder(self.tokenizer, sample_for_proof(self.inputs))
-        if card.refused:
-            self.how.say(f"{self.name}: slow tokenizer {card.library}, for {card.refused}")
+        encoder, encoder_metadata = choose_encoder(self.tokenizer, sample_for_proof(self.inputs))
+        if encoder_metadata.refused:
+            self.how.say(f"{self.name}: slow tokenizer {encoder_metadata.library}, for {encoder_metadata.refused}")
         return PartEncoding(
             self.folder, self.parts, encoder, self.tokenizer.end_of_document_id, self.spec.kind,
-            self.filters, self.spec.filters.near_duplicates, card=card, unknown=self.tokenizer.unknown,
-            beginning_of_document_id=self.tokenizer.card.beginning_of_document_id,
+            self.filters, self.spec.filters.near_duplicates, encoder_metadata=encoder_metadata, unknown=self.tokenizer.unknown,
+            beginning_of_document_id=self.tokenizer.metadata.beginning_of_document_id,
             turns=TurnEncoding.of(self.tokenizer) if has_turns(self.spec) else None, has_loss_mask=self.spec.conversations is not None,
         )  # fmt: skip
 
@@ -207,7 +207,7 @@ class Preparation:
             train_tokens=train_tokens,
             train_bytes=train_bytes,
             held_out_share=self.how.held_out_share,
-            tokenizer=self.tokenizer.card,
+            tokenizer=self.tokenizer.metadata,
             encoder=finishing.encoder,
             bin_sha256=writer.bin_sha256,
             idx_sha256=writer.idx_sha256,
@@ -249,7 +249,7 @@ def unfinished_without(prefix: str):
 
 def same_tokenizer(manifest: CorpusManifest, tokenizer: DocumentTokenizer) -> bool:
     """Say whether both would write the same ids."""
-    return manifest.tokenizer.identity == tokenizer.card.identity
+    return manifest.tokenizer.identity == tokenizer.metadata.identity
 
 
 def has_turns(spec: CorpusSpec) -> bool:
@@ -259,15 +259,15 @@ def has_turns(spec: CorpusSpec) -> bool:
 
 def encoding_notes(manifest: CorpusManifest) -> list[str]:
     """Return what the user should know of the ids: what the tokenizer loses, what the fast library was not trusted with."""
-    notes, card = [], manifest.encoder
+    notes, encoder = [], manifest.encoder
     if lost := manifest.unknown:
         notes.append(
             f"{lost['lost']:,} bytes or words of {lost['documents']:,} documents have no token in {manifest.tokenizer.path} and are lost"
             f" ({', '.join(manifest.unknown_places[:3])})"
         )
-    if card and card.reference_documents:
-        differing = f", for {card.library} differs on {', '.join(card.differing[:8])}" if card.differing else ""
-        notes.append(f"{card.reference_documents:,} documents encoded by {card.reference}{differing}")
+    if encoder and encoder.reference_documents:
+        differing = f", for {encoder.library} differs on {', '.join(encoder.differing[:8])}" if encoder.differing else ""
+        notes.append(f"{encoder.reference_documents:,} documents encoded by {encoder.reference}{differing}")
     return notes
 
 

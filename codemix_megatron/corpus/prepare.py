@@ -101,5 +101,5 @@ def adopted(name: str, spec: CorpusSpec, tokenizer: DocumentTokenizer) -> Corpus
         raise CorpusError(f"corpora.{name}.documents: none named, and nothing is prepared at {spec.prefix}; name files, folders or globs")
     manifest = CorpusManifest.read(spec.prefix)
     if not same_tokenizer(manifest, tokenizer):
-        raise CorpusError(f"{spec.prefix}: prepared with another tokenizer ({manifest.tokenizer.path}) than {tokenizer.card.path}")
+        raise CorpusError(f"{spec.prefix}: prepared with another tokenizer ({manifest.tokenizer.path}) than {tokenizer.metadata.path}")
     return replace(manifest, name=name)

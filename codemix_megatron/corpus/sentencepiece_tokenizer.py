@@ -9,7 +9,7 @@ import numpy as np
 from codemix_megatron.corpus.document_tokenizer import END_OF_DOCUMENT_NAMES, NONE_ASKED, DocumentTokenizer, SpecialTokens, found_id
 from codemix_megatron.corpus.unknown_text import UnknownText
 from codemix_megatron.errors import CorpusError
-from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.records.manifest import TokenizerMetadata
 
 __all__ = ["SentencePieceTokenizer"]
 
@@ -34,7 +34,7 @@ class SentencePieceTokenizer(DocumentTokenizer):
                 f"tokenizer.tokens_in_documents: {path} is a sentencepiece model, whose own symbols stand in documents as they are"
             )
         name, number = self.find_end_of_document(special.end_of_document)
-        self.card = TokenizerCard(
+        self.metadata = TokenizerMetadata(
             type="sentencepiece",
             path=str(path),
             sha256=hashlib.sha256(data).hexdigest(),

@@ -14,7 +14,7 @@ from codemix_megatron.corpus.sentencepiece_tokenizer import SentencePieceTokeniz
 from codemix_megatron.corpus.tokenizer_training import train_tokenizer
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.recipe.schema import Tokenizer
-from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.records.manifest import TokenizerMetadata
 
 __all__ = [
     "END_OF_TEXT",
@@ -102,17 +102,17 @@ def recipe_tokenizer(wanted: Tokenizer, path=None) -> DocumentTokenizer:
     return load_tokenizer(path or wanted.path, special=asked)
 
 
-def tokenizer_of(card: TokenizerCard) -> DocumentTokenizer:
+def tokenizer_of(metadata: TokenizerMetadata) -> DocumentTokenizer:
     """Load the tokenizer a corpus was made with, with the ids that begin and end its documents.
 
     Raises CorpusError where another file has taken its place: its ids would be other text.
     """
-    tokenizer = load_tokenizer(card.path, special=SpecialTokens(in_documents=tuple(card.tokens_in_documents)))
-    if tokenizer.card.sha256 != card.sha256:
+    tokenizer = load_tokenizer(metadata.path, special=SpecialTokens(in_documents=tuple(metadata.tokens_in_documents)))
+    if tokenizer.metadata.sha256 != metadata.sha256:
         raise CorpusError(
-            f"{card.path}: not the file the corpus was made with (sha256 differs); put that back, or name it where a command has --tokenizer"
+            f"{metadata.path}: not the file the corpus was made with (sha256 differs); put that back, or name it where a command has --tokenizer"
         )
-    tokenizer.card = replace(
-        tokenizer.card, end_of_document_id=card.end_of_document_id, beginning_of_document_id=card.beginning_of_document_id
+    tokenizer.metadata = replace(
+        tokenizer.metadata, end_of_document_id=metadata.end_of_document_id, beginning_of_document_id=metadata.beginning_of_document_id
     )
     return tokenizer

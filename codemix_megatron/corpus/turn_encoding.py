@@ -43,7 +43,7 @@ class TurnEncoding:
         """Return the encoding of a tokenizer's conversations."""
         numbers = {name: tokenizer.token_id(name) for name in tokenizer.special_names()}
         known = {name: number for name, number in numbers.items() if number is not None}
-        return cls(known, tokenizer.end_of_document_id, tokenizer.card.beginning_of_document_id)
+        return cls(known, tokenizer.end_of_document_id, tokenizer.metadata.beginning_of_document_id)
 
     def encode(self, documents: Sequence[Document], encoder: Encoder) -> EncodedTurns:
         """Return the ids of conversations; texts of all turns are encoded together."""

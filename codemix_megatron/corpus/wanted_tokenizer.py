@@ -46,10 +46,10 @@ def prepare_tokenizer(recipe: Recipe, *, say: Say | None = None) -> DocumentToke
 
 def say_end(tokenizer: DocumentTokenizer, wanted: Tokenizer, say: Say) -> None:
     """Say where documents end with what ends a turn of a chat, because the tokenizer's settings name it, and it has another end of text."""
-    configured = None if wanted.end_of_document else configured_end(Path(tokenizer.card.path))
+    configured = None if wanted.end_of_document else configured_end(Path(tokenizer.metadata.path))
     if configured in ENDS_OF_TURN and tokenizer.token_id(END_OF_TEXT) not in (None, tokenizer.end_of_document_id):
         say(
-            f"tokenizer: documents end with {configured}, which the settings beside {tokenizer.card.path} name as end of text and which ends a"
+            f"tokenizer: documents end with {configured}, which the settings beside {tokenizer.metadata.path} name as end of text and which ends a"
             f" turn of a chat; tokenizer.end_of_document: {END_OF_TEXT!r} ends them with that instead"
         )
 

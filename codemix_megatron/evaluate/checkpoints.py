@@ -25,7 +25,7 @@ def find_export(run: RunFolder, step: int | None) -> Path:
     if export is None:
         raise EvaluationError(f"{run}: no export to score; run `codemix export {run}` first, or score the checkpoint itself with --live")
     if not (export / "export.json").is_file():
-        steps = sorted(saved_step(card.parent) for card in run.exports.glob("step-*/export.json") if step_of(card.parent) is not None)
+        steps = sorted(saved_step(record.parent) for record in run.exports.glob("step-*/export.json") if step_of(record.parent) is not None)
         listed = f"exported are the steps {', '.join(map(str, steps))}" if steps else "nothing is exported yet"
         raise EvaluationError(f"{run}: no finished export of step {step}; {listed}; run `codemix export {run}@{step}` first")
     return export

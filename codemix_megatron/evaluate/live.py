@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.loading import find_fault
+from codemix_megatron.checkpoint.metadata import read_metadata
 from codemix_megatron.errors import EvaluationError
 from codemix_megatron.evaluate.checkpoints import newest_checkpoint
 from codemix_megatron.evaluate.scoring import evaluate_subject, read_corpora
@@ -31,15 +31,15 @@ def evaluate_live(
     checkpoint = newest_checkpoint(run, step)
     ranks = join_ranks(recipe.parallel, recipe.seed)
     try:
-        card, wanted = read_card(checkpoint), wanted or wanted_of(recipe)
+        metadata, wanted = read_metadata(checkpoint), wanted or wanted_of(recipe)
         if fault := on_main(ranks, lambda: find_fault(checkpoint)):
             raise EvaluationError(f"{checkpoint}: {fault}; score another step with RUN@STEP")
         subject = Subject(
             name=str(checkpoint),
-            digest=f"live {card['files']!r}",
-            step=card["step"],
-            tokens=card["tokens"],
-            load=lambda: load_live(recipe, checkpoint, Path(card["tokenizer"]["path"]), ranks),
+            digest=f"live {metadata['files']!r}",
+            step=metadata["step"],
+            tokens=metadata["tokens"],
+            load=lambda: load_live(recipe, checkpoint, Path(metadata["tokenizer"]["path"]), ranks),
             corpora=read_corpora(recipe, wanted),
         )
         told = progress if ranks.is_main else silent

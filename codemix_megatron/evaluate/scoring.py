@@ -36,13 +36,13 @@ def evaluate_export(
     """Score the export of `step` (default: the newest) and write RUN/scores/step-N.json; `wanted` defaults to the recipe's."""
     recipe = read_run_recipe(run)
     export = find_export(run, step)
-    wanted, card = wanted or wanted_of(recipe), read_card(export)
+    wanted, record = wanted or wanted_of(recipe), read_export(export)
     subject = Subject(
         name=str(export),
         digest=folder_digest(export),
         load=lambda: load(export, recipe.parallel.device, copies),
         corpora=read_corpora(recipe, wanted),
-        **card,
+        **record,
     )
     scores = evaluate_subject(subject, wanted, run.scores, run.score_file(saved_step(export)), progress, force, copies.is_main)
     if copies.is_main:
@@ -146,13 +146,15 @@ def evaluate_subject(
     return scores
 
 
-def read_card(export: Path) -> dict:
+def read_export(export: Path) -> dict:
     """Return export.json, with at least step and tokens."""
     try:
-        card = read_json(export / "export.json")
-        return {"step": int(card["step"]), "tokens": int(card["tokens"])}
+        record = read_json(export / "export.json")
+        return {"step": int(record["step"]), "tokens": int(record["tokens"])}
     except (OSError, ValueError, KeyError, TypeError) as fault:
-        raise EvaluationError(f"{export / 'export.json'}: not a readable export card ({fault}); run `codemix export` again") from None
+        raise EvaluationError(
+            f"{export / 'export.json'}: not a readable record of an export ({fault}); run `codemix export` again"
+        ) from None
 
 
 def versions() -> dict[str, str]:

@@ -6,8 +6,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.loading import load_checkpoint
+from codemix_megatron.checkpoint.metadata import read_metadata
 from codemix_megatron.corpus.tokenizers import DocumentTokenizer, load_tokenizer, recipe_tokenizer
 from codemix_megatron.inference.generation import RereadingDecoder
 from codemix_megatron.inference.queries import Likelihood, Query
@@ -116,11 +116,15 @@ def load_live(recipe: Recipe, checkpoint: Path, tokenizer_path: Path, ranks: Ran
         chunk.load_state_dict(state[f"model{i}"])
     forward = SpreadLogits(chunks, tokenizer.vocab_size, ranks.device)
     return LiveModel(
-        forward, tokenizer, recipe.model.sequence_length, checkpoint, first_token_id(tokenizer, read_card(checkpoint).get("hugging_face"))
+        forward,
+        tokenizer,
+        recipe.model.sequence_length,
+        checkpoint,
+        first_token_id(tokenizer, read_metadata(checkpoint).get("hugging_face")),
     )
 
 
 def first_token_id(tokenizer: DocumentTokenizer, origin: dict | None) -> int | None:
     """Return the token before each text: what begins documents here, else what the tokenizer of the public model of `origin` puts there."""
-    begin = tokenizer.card.beginning_of_document_id
+    begin = tokenizer.metadata.beginning_of_document_id
     return begin if begin is not None else (origin or {}).get("first_token_id")

@@ -52,7 +52,7 @@ def middle_filler(recipe: Recipe, manifests: dict[str, CorpusManifest]) -> "Midd
         return None
     tokenizer = recipe_tokenizer(recipe.tokenizer)
     for name, manifest in manifests.items():
-        if manifest.tokenizer.sha256 != tokenizer.card.sha256:
+        if manifest.tokenizer.sha256 != tokenizer.metadata.sha256:
             raise CorpusError(
                 f"corpora.{name}.fill_in_the_middle: {recipe.tokenizer.path} is not the tokenizer the corpus was prepared with"
             )
@@ -69,7 +69,7 @@ def find_sentinels(tokenizer: DocumentTokenizer, names: tuple[str, ...], where: 
     missing = [name for name in names if tokenizer.token_id(name) is None]
     found = f"no token {', '.join(missing)}" if missing else f"none of {'; '.join(', '.join(family) for family in SENTINEL_FAMILIES)}"
     raise CorpusError(
-        f"{where}: {tokenizer.card.path} has {found}; name its tokens in `sentinels` (before prefix, middle, suffix), or train a"
+        f"{where}: {tokenizer.metadata.path} has {found}; name its tokens in `sentinels` (before prefix, middle, suffix), or train a"
         " tokenizer with them as special tokens"
     )
 
@@ -80,7 +80,7 @@ def check_cuts(tokenizer: DocumentTokenizer, where: str) -> None:
         pieces = tokenizer.encode_batch([PROBE[:cut], PROBE[cut:]])
         if tokenizer.decode(np.concatenate(pieces)) != PROBE:
             raise CorpusError(
-                f"{where}.cut: {tokenizer.card.path} adds something at the beginning of a piece (as sentencepiece models add a space), so"
+                f"{where}.cut: {tokenizer.metadata.path} adds something at the beginning of a piece (as sentencepiece models add a space), so"
                 " that pieces cut between characters do not make up the document; set cut: token"
             )
 
@@ -134,7 +134,7 @@ class MiddleFiller:
         for begin, end in documents_of(ids, self.tokenizer.end_of_document_id, self.file_separator):
             chance, order, *cuts = random.random(4)
             rate = spec.rate
-            if ids[begin] == self.tokenizer.card.beginning_of_document_id:
+            if ids[begin] == self.tokenizer.metadata.beginning_of_document_id:
                 begin += 1  # it stays where it is
             if rates and places is not None and tokens is not None:
                 piece = int(np.searchsorted(places, begin, side="right")) - 1

@@ -146,7 +146,7 @@ def recorded_branch_point(run: RunFolder) -> BranchPoint | None:
 
 
 def other_data_order(plan: dict) -> str | None:
-    """Say that a plan or a checkpoint's card was made under another data order than this version's; those without a number have the first."""
+    """Say that a plan or a checkpoint's metadata was made under another data order than this version's; those without a number have the first."""
     found = plan.get("data_order", 1)
     if found == DATA_ORDER:
         return None

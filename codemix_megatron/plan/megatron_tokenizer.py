@@ -13,7 +13,7 @@ from pathlib import Path
 from codemix_megatron.errors import RecipeError
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.checksum import file_sha256
-from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
+from codemix_megatron.records.manifest import CorpusManifest, TokenizerMetadata
 
 __all__ = ["MegatronTokenizer", "megatron_tokenizer"]
 
@@ -31,28 +31,28 @@ class MegatronTokenizer:
 
 def megatron_tokenizer(recipe: Recipe, corpora: dict) -> MegatronTokenizer:
     """Return how Megatron-LM gets the ids of the corpora; raises RecipeError when a file is not what it was."""
-    cards = [corpus.tokenizer for corpus in corpora.values() if isinstance(corpus, CorpusManifest)]
-    path = found_file(recipe, cards[0]) if cards else Path(os.path.normpath(recipe.tokenizer.path))
+    tokenizers = [corpus.tokenizer for corpus in corpora.values() if isinstance(corpus, CorpusManifest)]
+    path = found_file(recipe, tokenizers[0]) if tokenizers else Path(os.path.normpath(recipe.tokenizer.path))
     notes = [] if path.exists() else [f"The tokenizer {path} is NOT THERE; put it back, or give another --tokenizer-model."]
-    if cards[0].type == "sentencepiece" if cards else path.suffix == ".model":
-        if cards and path.is_file():
-            notes += other_end_notes(path, cards[0])
+    if tokenizers[0].type == "sentencepiece" if tokenizers else path.suffix == ".model":
+        if tokenizers and path.is_file():
+            notes += other_end_notes(path, tokenizers[0])
         return MegatronTokenizer([("--tokenizer-type", "GPTSentencePieceTokenizer"), ("--tokenizer-model", path)], notes=notes)
     kind, folder = ("--tokenizer-type", "HuggingFaceTokenizer"), path if path.is_dir() else path.parent
-    if not cards or not path.is_file():
+    if not tokenizers or not path.is_file():
         return MegatronTokenizer([kind, ("--tokenizer-model", folder)], notes=notes)
-    end = token_name(path, cards[0].end_of_document_id)
+    end = token_name(path, tokenizers[0].end_of_document_id)
     if path.name == "tokenizer.json" and configured_end(folder) == end:
         return MegatronTokenizer([kind, ("--tokenizer-model", folder)], notes=notes)
     return MegatronTokenizer([kind, ("--tokenizer-model", MADE_FOLDER)], folder_commands(path, end), notes)
 
 
-def found_file(recipe: Recipe, card: TokenizerCard) -> Path:
+def found_file(recipe: Recipe, metadata: TokenizerMetadata) -> Path:
     """Return the file that made the corpora: the recipe's where it has the same content, for corpora may have been copied from elsewhere."""
     own = Path(os.path.normpath(recipe.tokenizer.path))
     candidates = [own / "tokenizer.json", own / "tokenizer.model"] if own.is_dir() else [own]
-    same = (path for path in candidates if path.is_file() and file_sha256(path) == card.sha256)
-    return next(same, Path(os.path.normpath(card.path)))
+    same = (path for path in candidates if path.is_file() and file_sha256(path) == metadata.sha256)
+    return next(same, Path(os.path.normpath(metadata.path)))
 
 
 def folder_commands(path: Path, end: str) -> list[str]:
@@ -88,13 +88,13 @@ def configured_end(folder: Path) -> str | None:
     return name.get("content") if isinstance(name, dict) else name
 
 
-def other_end_notes(path: Path, card: TokenizerCard) -> list[str]:
+def other_end_notes(path: Path, metadata: TokenizerMetadata) -> list[str]:
     """Say where Megatron-LM would take another token for the end of a document than the corpora have."""
     from sentencepiece import SentencePieceProcessor
 
     end = SentencePieceProcessor(model_file=str(path)).eos_id()
-    if end == card.end_of_document_id:
+    if end == metadata.end_of_document_id:
         return []
     return [
-        f"Documents of the corpora end with id {card.end_of_document_id}; Megatron-LM takes this model's end of sentence, {end}, for it."
+        f"Documents of the corpora end with id {metadata.end_of_document_id}; Megatron-LM takes this model's end of sentence, {end}, for it."
     ]

@@ -227,7 +227,7 @@ def documents_begin(recipe: Recipe, manifests: Mapping[str, CorpusManifest | Ass
     """Say whether documents begin with a token: those of prepared corpora, else what the recipe says."""
     prepared = [m.tokenizer for m in manifests.values() if isinstance(m, CorpusManifest)]
     asked = recipe.tokenizer is not None and recipe.tokenizer.beginning_of_document is not None
-    return any(card.beginning_of_document_id is not None for card in prepared) if prepared else asked
+    return any(metadata.beginning_of_document_id is not None for metadata in prepared) if prepared else asked
 
 
 def sequences_per_epoch(recipe: Recipe, manifest) -> int:

@@ -9,7 +9,7 @@ from codemix_megatron.errors import CodemixError, CorpusError
 from codemix_megatron.recipe.pretrained import PREFIX, find_tokenizer
 from codemix_megatron.recipe.schema import Recipe
 from codemix_megatron.records.checksum import file_sha256
-from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
+from codemix_megatron.records.manifest import CorpusManifest, TokenizerMetadata
 
 __all__ = ["corpus_tokenizer_faults", "first_token_warnings", "pretrained_tokenizer_faults", "refuse_other_ids", "vocabulary_of"]
 
@@ -25,31 +25,31 @@ def corpus_tokenizer_faults(recipe: Recipe, manifests: dict[str, CorpusManifest]
     asked = recipe.tokenizer
     own = special_ids(recipe) if asked.end_of_document or asked.beginning_of_document else None
     for name, manifest in manifests.items():
-        card = manifest.tokenizer
-        if card.sha256 != ours:
+        metadata = manifest.tokenizer
+        if metadata.sha256 != ours:
             faults.append(
-                f"corpora.{name}: made with another tokenizer (sha256 {card.sha256[:12]}, {card.path}) than tokenizer.path {path}"
+                f"corpora.{name}: made with another tokenizer (sha256 {metadata.sha256[:12]}, {metadata.path}) than tokenizer.path {path}"
                 f" ({ours[:12]}); name that one, or run `codemix prepare` again"
             )
-        elif own and asked.beginning_of_document and own.beginning_of_document_id != card.beginning_of_document_id:
-            found = "none" if card.beginning_of_document_id is None else f"id {card.beginning_of_document_id}"
+        elif own and asked.beginning_of_document and own.beginning_of_document_id != metadata.beginning_of_document_id:
+            found = "none" if metadata.beginning_of_document_id is None else f"id {metadata.beginning_of_document_id}"
             faults.append(
                 f"corpora.{name}: the token its documents begin with is {found}, tokenizer.beginning_of_document {asked.beginning_of_document}"
                 f" is id {own.beginning_of_document_id}; run `codemix prepare` again, or leave it out"
             )
-        elif own and asked.end_of_document and (end := own.end_of_document_id) != card.end_of_document_id:
+        elif own and asked.end_of_document and (end := own.end_of_document_id) != metadata.end_of_document_id:
             faults.append(
-                f"corpora.{name}: its documents end in id {card.end_of_document_id}, tokenizer.end_of_document"
+                f"corpora.{name}: its documents end in id {metadata.end_of_document_id}, tokenizer.end_of_document"
                 f" {recipe.tokenizer.end_of_document} is id {end}; run `codemix prepare` again, or name that one"
             )
     return faults
 
 
-def special_ids(recipe: Recipe) -> TokenizerCard:
-    """Return the card of the recipe's tokenizer, with the ids of the tokens it begins and ends documents with."""
+def special_ids(recipe: Recipe) -> TokenizerMetadata:
+    """Return the metadata of the recipe's tokenizer, with the ids of the tokens it begins and ends documents with."""
     from codemix_megatron.corpus.tokenizers import recipe_tokenizer
 
-    return recipe_tokenizer(recipe.tokenizer).card
+    return recipe_tokenizer(recipe.tokenizer).metadata
 
 
 def pretrained_tokenizer_faults(recipe: Recipe, manifests: dict[str, CorpusManifest]) -> list[str]:
@@ -57,10 +57,10 @@ def pretrained_tokenizer_faults(recipe: Recipe, manifests: dict[str, CorpusManif
     start = recipe.initial_weights or ""
     if not manifests or not start.startswith(PREFIX) or not Path(start.removeprefix(PREFIX)).is_dir():
         return []
-    card = next(iter(manifests.values())).tokenizer
+    metadata = next(iter(manifests.values())).tokenizer
     try:
         theirs = find_tokenizer(Path(start.removeprefix(PREFIX)))
-        refuse_other_ids(card, recipe.tokenizer.path, file_sha256(theirs), str(theirs), "initial_weights")
+        refuse_other_ids(metadata, recipe.tokenizer.path, file_sha256(theirs), str(theirs), "initial_weights")
     except CodemixError as fault:
         return [str(fault)]
     return []
@@ -82,19 +82,19 @@ def first_token_warnings(recipe: Recipe, begins: bool) -> list[str]:
     ]
 
 
-def refuse_other_ids(card: TokenizerCard, path: str, sha256: str, other_path: str, key: str) -> None:
-    """Raise CorpusError when ids of the corpora (`card`; its file may be at `path` too) are other tokens to the tokenizer of a model.
+def refuse_other_ids(metadata: TokenizerMetadata, path: str, sha256: str, other_path: str, key: str) -> None:
+    """Raise CorpusError when ids of the corpora (`metadata`; its file may be at `path` too) are other tokens to the tokenizer of a model.
 
     One file is the same by its checksum; two are compared token by token. Tokens the corpora have beyond the model's may be new.
     """
-    if card.sha256 == sha256:
+    if metadata.sha256 == sha256:
         return
-    ours = next((p for p in (Path(card.path), Path(path)) if p.is_file() and file_sha256(p) == card.sha256), None)
+    ours = next((p for p in (Path(metadata.path), Path(path)) if p.is_file() and file_sha256(p) == metadata.sha256), None)
     there = Path(other_path).is_file() and file_sha256(Path(other_path)) == sha256
     if ours is None or not there:
-        missing = other_path if ours is not None else card.path
+        missing = other_path if ours is not None else metadata.path
         raise CorpusError(
-            f"{key}: the corpora were made with another tokenizer (sha256 {card.sha256[:12]}) than the model's ({sha256[:12]}), and they cannot"
+            f"{key}: the corpora were made with another tokenizer (sha256 {metadata.sha256[:12]}) than the model's ({sha256[:12]}), and they cannot"
             f" be compared, for {missing} is not there as it was; put it back, or prepare the corpora with the model's tokenizer"
         )
     mine, theirs = vocabulary_of(ours), vocabulary_of(other_path)

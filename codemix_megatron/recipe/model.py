@@ -108,7 +108,7 @@ class Model:
 
     @classmethod
     def from_plain(cls, plain: dict) -> "Model":
-        """Return the model a checkpoint's card describes; cards of earlier versions lack newer keys."""
+        """Return the model a checkpoint's metadata describes; that of earlier versions lacks newer keys."""
         scaling = plain.get("rope_scaling")
         if scaling:
             scaling = {key: tuple(value) if isinstance(value, list) else value for key, value in scaling.items()}

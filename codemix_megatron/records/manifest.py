@@ -9,14 +9,14 @@ from codemix_megatron.errors import CorpusError
 from codemix_megatron.records.atomic import as_written, read_json, write_json
 from codemix_megatron.redaction import with_variables
 
-__all__ = ["CorpusManifest", "EncoderCard", "TokenizerCard", "loss_mask_path", "manifest_path", "read_remote_bytes", "scores_path"]
+__all__ = ["CorpusManifest", "EncoderMetadata", "TokenizerMetadata", "loss_mask_path", "manifest_path", "read_remote_bytes", "scores_path"]
 
 VERSION = 1
 CHECKSUM = "checksum"  # of the manifest itself, in its file
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizerCard:
+class TokenizerMetadata:
     """Which tokenizer made the ids; two corpora mix only when all but type and path are equal."""
 
     type: str  # huggingface or sentencepiece
@@ -34,7 +34,7 @@ class TokenizerCard:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderCard:
+class EncoderMetadata:
     """Which library made the ids, and on how much of the corpus its ids were compared with the reference's."""
 
     library: str  # name and version
@@ -66,7 +66,7 @@ class CorpusManifest:
     train_tokens: int
     train_bytes: int
     held_out_share: float
-    tokenizer: TokenizerCard
+    tokenizer: TokenizerMetadata
     bin_sha256: str
     idx_sha256: str
     documents: list[str]  # the specs given: files, folders, globs, python:code
@@ -83,7 +83,7 @@ class CorpusManifest:
     apart_from: dict[str, str] = field(default_factory=dict)  # prefix -> bin_sha256 of corpora whose documents were left out
     inputs_read: list[list] = field(default_factory=list)  # of each large input [hash of what was read, quick look]
     shuffle_seed: int | None = None  # of the order of documents; None where it is that of the input
-    encoder: EncoderCard | None = None
+    encoder: EncoderMetadata | None = None
     loss_mask_sha256: str = ""  # of PREFIX.loss_mask.bin; empty where there is none and every token is learned
     learned_tokens: int | None = None  # of those trained on, where there is a mask
     scores_sha256: str = ""  # of PREFIX.scores.parquet; empty where documents have no scores
@@ -123,8 +123,8 @@ class CorpusManifest:
         try:
             plain = read_remote_json(path) if isinstance(path, str) else read_json(path)
             check_checksum(plain)
-            plain["tokenizer"] = TokenizerCard(**plain["tokenizer"])
-            plain["encoder"] = EncoderCard(**plain["encoder"]) if plain.get("encoder") else None
+            plain["tokenizer"] = TokenizerMetadata(**plain["tokenizer"])
+            plain["encoder"] = EncoderMetadata(**plain["encoder"]) if plain.get("encoder") else None
             plain["prefix"] = str(prefix)  # a corpus may have been moved
             manifest = cls(**{f.name: plain[f.name] for f in fields(cls) if f.name in plain})
         except FileNotFoundError:

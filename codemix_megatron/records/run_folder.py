@@ -27,9 +27,9 @@ from pathlib import Path
 
 from codemix_megatron.errors import CodemixError, LaunchError
 
-__all__ = ["CARD", "RunFolder", "is_run_folder", "saved_step", "step_of"]
+__all__ = ["CHECKPOINT_METADATA", "RunFolder", "is_run_folder", "saved_step", "step_of"]
 
-CARD = "card.json"  # in a checkpoint, written last
+CHECKPOINT_METADATA = "card.json"  # in a checkpoint, written last
 STEP_NAME = re.compile(r"^step-(\d+)$")
 
 

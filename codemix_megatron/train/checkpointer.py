@@ -37,7 +37,7 @@ class Checkpointer:
         self.thread: Thread | None = None
         self.stall_seconds = 0.0  # of the save under way, as the training loop felt it
 
-    def begin(self, step: int, engine: Engine, card: dict, wait: bool) -> None:
+    def begin(self, step: int, engine: Engine, metadata: dict, wait: bool) -> None:
         """Save this step: to the end with `wait` or a synchronous policy, else only as far as training has to wait.
 
         Every rank calls this. Raises CheckpointError on every rank when this
@@ -47,7 +47,7 @@ class Checkpointer:
         began = time.perf_counter()
         behind = self.policy.asynchronous and not wait
         self.saving = Saving(
-            self.run.checkpoint(step), engine.sharded_state(), card, self.ranks.device, behind, self.copies, self.before_commit
+            self.run.checkpoint(step), engine.sharded_state(), metadata, self.ranks.device, behind, self.copies, self.before_commit
         )
         if behind:
             self.thread = Thread(target=self.saving.write, name=f"save-step-{step}", daemon=True)
@@ -76,7 +76,7 @@ class Checkpointer:
         stalled = self.stall_seconds + time.perf_counter() - began
         self.emit(
             CheckpointEvent(
-                step=saving.card["step"],
+                step=saving.metadata["step"],
                 seconds=saved.seconds,
                 stall_seconds=round(stalled, 3),
                 bytes=saved.bytes,

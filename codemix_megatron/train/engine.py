@@ -18,7 +18,7 @@ from codemix_megatron.model.build import build_model
 from codemix_megatron.parallel.random_state import restore_random_state, sharded_random_state
 from codemix_megatron.parallel.ranks import Ranks
 from codemix_megatron.recipe.schema import Recipe
-from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.records.manifest import TokenizerMetadata
 from codemix_megatron.train.batches import Batch, data_parallel_slice
 from codemix_megatron.train.forward import Documents, forward_step, micro_batches
 from codemix_megatron.train.garbage import ManualCollection
@@ -38,7 +38,7 @@ OPTIMIZER_SHARDING = {"distrib_optim_sharding_type": "fully_reshardable"}
 class Engine:
     """One model over all ranks. Every method is called by every rank."""
 
-    def __init__(self, recipe: Recipe, tokenizer: TokenizerCard, num_sources: int, ranks: Ranks):
+    def __init__(self, recipe: Recipe, tokenizer: TokenizerMetadata, num_sources: int, ranks: Ranks):
         self.recipe, self.ranks, self.num_sources = recipe, ranks, num_sources
         self.documents = documents_of(recipe, tokenizer, ranks.device) if recipe.sequences.attention_within_documents else None
         on_cuda, sharing = ranks.device.type == "cuda", parallel_state.get_data_parallel_world_size(with_context_parallel=True)
@@ -272,6 +272,6 @@ class Engine:
             restore_random_state(state["random_state"])
 
 
-def documents_of(recipe: Recipe, tokenizer: TokenizerCard, device: torch.device) -> Documents:
+def documents_of(recipe: Recipe, tokenizer: TokenizerMetadata, device: torch.device) -> Documents:
     """Return how documents are kept apart here."""
     return Documents(tokenizer.end_of_document_id, has_borders=device.type == "cuda" and recipe.model.precision == "bf16")

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.loading import clear_partial
+from codemix_megatron.checkpoint.metadata import read_metadata
 from codemix_megatron.checkpoint.verifying import find_fault_together, newest_valid_together
 from codemix_megatron.conversion.model_files import carry_model_files
 from codemix_megatron.errors import STOPPED_EARLY, CheckpointError, CodemixError
@@ -35,7 +35,7 @@ from codemix_megatron.records.events import (
 from codemix_megatron.records.journal import read_events
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.batches import Batches
-from codemix_megatron.train.checkpoint_contents import card_of, load_into
+from codemix_megatron.train.checkpoint_contents import checkpoint_metadata, load_into
 from codemix_megatron.train.checkpointer import Checkpointer
 from codemix_megatron.train.corpus_files import CorpusFilesCheck
 from codemix_megatron.train.engine import Engine
@@ -164,7 +164,7 @@ class RankOfRun:
             if fault := find_fault_together(parent, self.ranks, self.announce_reading):
                 raise CodemixError(f"branch.step: {parent}: {fault}; take another step")
             self.load(parent, with_optimizer=True)
-            self.origin = read_card(parent).get("hugging_face")
+            self.origin = read_metadata(parent).get("hugging_face")
             on_main(self.ranks, partial(carry_model_files, parent, self.run))
             self.state.step = self.plan.first_step
             self.state.sequences_seen = self.plan.sequences_at(self.plan.first_step)
@@ -173,7 +173,7 @@ class RankOfRun:
             if fault := find_fault_together(source, self.ranks, self.announce_reading):
                 raise CodemixError(f"initial_weights: {source}: {fault}; name another checkpoint, or put it back as it was")
             self.load(source, with_optimizer=False)
-            self.origin = read_card(source).get("hugging_face")
+            self.origin = read_metadata(source).get("hugging_face")
             on_main(self.ranks, partial(carry_model_files, source, self.run))
         for event in on_main(self.ranks, partial(rollbacks_until, self.run, self.state.step)):
             self.state.skip(*event.skipped)
@@ -182,12 +182,12 @@ class RankOfRun:
         return complaints
 
     def newest_valid(self) -> tuple[Path | None, list[str]]:
-        """Return the newest checkpoint that is as its card says, read by all ranks together, and what to warn of."""
+        """Return the newest checkpoint that is as its metadata says, read by all ranks together, and what to warn of."""
         return newest_valid_together(self.run.checkpoints, self.ranks, self.announce_reading)
 
     def announce_reading(self) -> None:
         """Say that this rank reads its share of a checkpoint."""
-        self.announce("comparing a checkpoint with its card", is_slow=True)
+        self.announce("comparing a checkpoint with its metadata", is_slow=True)
 
     def count_phase_again(self) -> None:
         """Have the means of a phase cover its steps before this start too; only the main rank reports them."""
@@ -196,12 +196,12 @@ class RankOfRun:
 
     def load_whole(self, checkpoint) -> None:
         """Fill model, optimizer and state from a checkpoint of this run."""
-        card = read_card(checkpoint)
-        if fault := other_data_order(card):
+        metadata = read_metadata(checkpoint)
+        if fault := other_data_order(metadata):
             raise CheckpointError(f"{checkpoint}: {fault}; go on with the version of this package that saved it", exit_code=2)
         self.load(checkpoint, with_optimizer=True)
-        self.origin = card.get("hugging_face")
-        there = TrainState(**card.get("train_state", {key: card[key] for key in ("step", "sequences_seen")}))
+        self.origin = metadata.get("hugging_face")
+        there = TrainState(**metadata.get("train_state", {key: metadata[key] for key in ("step", "sequences_seen")}))
         vars(self.state).update(vars(there))
 
     def roll_back(self) -> bool:
@@ -241,8 +241,8 @@ class RankOfRun:
     def save(self, wait: bool) -> None:
         """Save a checkpoint; with `wait` it is there when this returns, whatever the recipe says. Every rank calls this."""
         self.announce(f"the save of step {self.state.step}", is_slow=True)
-        card = card_of(self.recipe, self.plan, self.state, self.manifests[self.names[0]].tokenizer, self.origin)
-        self.checkpointer.begin(self.state.step, self.engine, card, wait)
+        metadata = checkpoint_metadata(self.recipe, self.plan, self.state, self.manifests[self.names[0]].tokenizer, self.origin)
+        self.checkpointer.begin(self.state.step, self.engine, metadata, wait)
 
     def finish_save(self) -> None:
         """Wait for the save under way, if there is one. Every rank calls this."""

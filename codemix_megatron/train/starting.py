@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.loading import list_checkpoints, set_aside
+from codemix_megatron.checkpoint.metadata import read_metadata
 from codemix_megatron.errors import CheckpointError, CodemixError
 from codemix_megatron.plan.branch import BranchPoint
 from codemix_megatron.plan.plan import read_manifests
@@ -14,7 +14,7 @@ from codemix_megatron.recipe.schema import Model, Recipe, as_plain
 from codemix_megatron.records.event_lines import of_kind
 from codemix_megatron.records.events import CheckpointEvent, RollbackEvent
 from codemix_megatron.records.journal import cut_after, read_events
-from codemix_megatron.records.run_folder import CARD, RunFolder, step_of
+from codemix_megatron.records.run_folder import CHECKPOINT_METADATA, RunFolder, step_of
 
 __all__ = ["check_start", "find_parent", "has_random_state", "initial_checkpoint", "rollbacks_until", "settle_start"]
 
@@ -63,7 +63,7 @@ def initial_checkpoint(recipe: Recipe, run: RunFolder | None) -> Path:
         assert run is not None, "a public model is converted into a run folder"
         return import_initial(recipe, run)
     folder = RunFolder(recipe.initial_weights)
-    found = list_checkpoints(folder.checkpoints) or ([folder.path] if (folder.path / CARD).is_file() else [])
+    found = list_checkpoints(folder.checkpoints) or ([folder.path] if (folder.path / CHECKPOINT_METADATA).is_file() else [])
     if not found:
         raise CodemixError(f"initial_weights: {folder} is neither a checkpoint nor a run folder that has one")
     # Padding rows may differ: Megatron loads around them.
@@ -72,10 +72,10 @@ def initial_checkpoint(recipe: Recipe, run: RunFolder | None) -> Path:
     return found[-1]
 
 
-def has_random_state(card: dict, layout: dict[str, int]) -> bool:
+def has_random_state(metadata: dict, layout: dict[str, int]) -> bool:
     """Say whether a checkpoint has a random state for each rank of this layout; on another one, streams start from their seeds."""
-    there = card.get("layout", {})
-    return card.get("random_state", False) and all(there.get(key) == layout[key] for key in ("tensor", "pipeline"))
+    there = metadata.get("layout", {})
+    return metadata.get("random_state", False) and all(there.get(key) == layout[key] for key in ("tensor", "pipeline"))
 
 
 def find_parent(recipe: Recipe, branch: BranchPoint) -> Path:
@@ -104,15 +104,15 @@ def refuse_other_optimizer(recipe: Recipe, parent: RunFolder) -> None:
 
 def refuse_other_tokenizer(recipe: Recipe, checkpoint: Path, key: str) -> None:
     """Raise CorpusError when the recipe's corpora were made with a tokenizer whose ids are other tokens to a checkpoint."""
-    card = read_card(checkpoint).get("tokenizer")
-    if card:
+    tokenizer = read_metadata(checkpoint).get("tokenizer")
+    if tokenizer:
         for manifest in read_manifests(recipe).values():
-            refuse_other_ids(manifest.tokenizer, recipe.tokenizer.path, card["sha256"], card["path"], key)
+            refuse_other_ids(manifest.tokenizer, recipe.tokenizer.path, tokenizer["sha256"], tokenizer["path"], key)
 
 
 def refuse_other_model(recipe: Recipe, checkpoint: Path, key: str, free: tuple[str, ...]) -> None:
     """Raise CodemixError when a checkpoint holds another model than the recipe's; what is `free` may differ."""
-    theirs, ours = as_plain(Model.from_plain(read_card(checkpoint)["model"])), as_plain(recipe.model)  # older cards lack newer keys
+    theirs, ours = as_plain(Model.from_plain(read_metadata(checkpoint)["model"])), as_plain(recipe.model)  # older ones lack newer keys
     different = [
         f"model.{name} {ours[name]} here, {theirs[name]} there" for name in ours if name not in free and ours[name] != theirs[name]
     ]

@@ -7,7 +7,7 @@ __all__ = ["TrainState"]
 
 @dataclass
 class TrainState:
-    """Where a run stands; it is part of every checkpoint's card. No field is needed on a path where nothing went wrong but the first two."""
+    """Where a run stands; it is part of every checkpoint's metadata. No field is needed on a path where nothing went wrong but the first two."""
 
     step: int = 0
     sequences_seen: int = 0

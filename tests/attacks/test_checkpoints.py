@@ -1,4 +1,4 @@
-"""A checkpoint of a stranger runs nothing, whatever its pickles name and however right its card is."""
+"""A checkpoint of a stranger runs nothing, whatever its pickles name and however right its metadata is."""
 
 import io
 import os
@@ -9,8 +9,8 @@ import numpy
 import pytest
 import torch
 
-from codemix_megatron.checkpoint.card import read_card, write_card
 from codemix_megatron.checkpoint.loading import find_fault, load_checkpoint
+from codemix_megatron.checkpoint.metadata import read_metadata, write_metadata
 from codemix_megatron.checkpoint.torch_dist import ShardReader
 from codemix_megatron.checkpoint.writing import save_checkpoint
 from codemix_megatron.errors import CheckpointError, ConversionError
@@ -65,7 +65,7 @@ def saved(tmp_path_factory):
 
 
 def with_call(folder, to, file: str, call) -> None:
-    """Copy a checkpoint, put a call into one of its files, and write a card that says all is well."""
+    """Copy a checkpoint, put a call into one of its files, and write metadata that says all is well."""
     import shutil
 
     shutil.copytree(folder, to)
@@ -83,9 +83,9 @@ def with_call(folder, to, file: str, call) -> None:
         found.storage_data[index] = info
         path.write_bytes(content + blob.getvalue())
         (to / ".metadata").write_bytes(pickle.dumps(found))
-    card = read_card(to)
-    card["files"] = {p.name: {"bytes": p.stat().st_size, "sha256": file_sha256(p)} for p in to.iterdir() if p.name != "card.json"}
-    write_card(to, card)
+    metadata = read_metadata(to)
+    metadata["files"] = {p.name: {"bytes": p.stat().st_size, "sha256": file_sha256(p)} for p in to.iterdir() if p.name != "card.json"}
+    write_metadata(to, metadata)
     assert find_fault(to) is None
 
 

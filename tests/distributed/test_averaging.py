@@ -14,8 +14,8 @@ from tiny_run import clean_environment
 from whole_checkpoint import tensors_of
 
 from codemix_megatron.checkpoint.averaging import average_checkpoints, weights_of_decay
-from codemix_megatron.checkpoint.card import read_card, write_card
 from codemix_megatron.checkpoint.loading import find_fault
+from codemix_megatron.checkpoint.metadata import read_metadata, write_metadata
 from codemix_megatron.errors import CheckpointError
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
@@ -53,8 +53,8 @@ def numpy_mean(tensors: list, weights=None) -> np.ndarray:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_mean_of_weights_is_numpys_and_moments_are_the_newest(saved, layout, tmp_path, measured):
     steps = [saved / layout / f"step-{n}" for n in (1, 2, 3)]
-    card = average_checkpoints(steps, weights_of_decay(3, 1.0), tmp_path / "step-3")
-    assert find_fault(tmp_path / "step-3") is None and card["averaged"]["steps"] == [1, 2, 3]
+    metadata = average_checkpoints(steps, weights_of_decay(3, 1.0), tmp_path / "step-3")
+    assert find_fault(tmp_path / "step-3") is None and metadata["averaged"]["steps"] == [1, 2, 3]
     before, mean = [tensors_of(step) for step in steps], tensors_of(tmp_path / "step-3")
     assert mean.keys() == before[-1].keys()
     weights = 0
@@ -113,7 +113,7 @@ def test_mean_is_loaded_by_megatron_at_another_layout(saved, tmp_path):
     """The newest checkpoint's own state, unsharded part and random streams are in it."""
     from codemix_megatron.checkpoint.loading import load_checkpoint
     from codemix_megatron.parallel.ranks import one_rank
-    from codemix_megatron.records.manifest import TokenizerCard
+    from codemix_megatron.records.manifest import TokenizerMetadata
     from codemix_megatron.train.engine import Engine
 
     sys.path.insert(0, str(SCRIPT.parent))
@@ -121,7 +121,7 @@ def test_mean_is_loaded_by_megatron_at_another_layout(saved, tmp_path):
 
     average_checkpoints([saved / "TP2" / f"step-{n}" for n in (2, 3)], weights_of_decay(2, 1.0), tmp_path / "step-3")
     with one_rank(device="cpu") as ranks:
-        tokenizer = TokenizerCard(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0)
+        tokenizer = TokenizerMetadata(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0)
         engine = Engine(recipe_of({}, {}, {}), tokenizer, 1, ranks)
         engine.load_state(load_checkpoint(tmp_path / "step-3", engine.sharded_state(is_loading=True, with_random_state=False)))
         weights = dict(engine.chunks[0].module.named_parameters())
@@ -135,12 +135,12 @@ def test_torn_and_other_checkpoints_are_refused_and_leave_nothing(saved, tmp_pat
     torn.parent.mkdir()
     shutil.copytree(saved / "TP2" / "step-2", torn)
     next(torn.glob("__0_*")).write_bytes(b"x")
-    with pytest.raises(CheckpointError, match=r"step-2: __0_.* has 1 bytes, the card says .*; leave it out with --steps"):
+    with pytest.raises(CheckpointError, match=r"step-2: __0_.* has 1 bytes, card.json says .*; leave it out with --steps"):
         average_checkpoints([torn, saved / "TP2" / "step-3"], [0.5, 0.5], tmp_path / "out" / "step-3")
     shutil.rmtree(torn)
     shutil.copytree(saved / "TP2" / "step-2", torn)
-    card = read_card(torn)
-    write_card(torn, {**card, "model": {**card["model"], "rope_base": 5.0}})
+    metadata = read_metadata(torn)
+    write_metadata(torn, {**metadata, "model": {**metadata["model"], "rope_base": 5.0}})
     with pytest.raises(CheckpointError, match=r"holds another model than .*: rope_base 5.0, 10000.0 there"):
         average_checkpoints([torn, saved / "TP2" / "step-3"], [0.5, 0.5], tmp_path / "out" / "step-3")
     assert not (tmp_path / "out").exists()

@@ -7,7 +7,7 @@ from many_layouts import VOCABULARY, masked_batches, recipe_of, train_on
 from plain_llama import by_llama_names, llama_of, masked_loss, train_plainly
 
 from codemix_megatron.parallel.ranks import one_rank
-from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.records.manifest import TokenizerMetadata
 from codemix_megatron.train.batches import Batch
 from codemix_megatron.train.engine import Engine
 
@@ -108,7 +108,7 @@ def test_a_loss_mask_gives_the_mean_over_learned_tokens_of_the_global_batch_on_e
     single, spread = trained
     with one_rank(device="cpu") as ranks:
         recipe = recipe_of({}, {}, {})
-        engine = Engine(recipe, TokenizerCard(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0), 1, ranks)
+        engine = Engine(recipe, TokenizerMetadata(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0), 1, ranks)
         plain = llama_of(engine, recipe.model, VOCABULARY)
     ids, is_learned, _ = masked_batches(STEPS)
     losses, norms = train_plainly(plain, [(torch.from_numpy(i), torch.from_numpy(m[:, 1:])) for i, m in zip(ids, is_learned, strict=True)])
@@ -125,7 +125,7 @@ def test_gradients_under_a_loss_mask_are_those_of_plain_pytorch_and_a_masked_pro
     ids, is_learned, rows = masked_batches(1)
     with one_rank(device="cpu") as ranks:
         recipe = recipe_of({}, {}, {})
-        engine = Engine(recipe, TokenizerCard(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0), 1, ranks)
+        engine = Engine(recipe, TokenizerMetadata(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0), 1, ranks)
         plain = llama_of(engine, recipe.model, VOCABULARY)
         found = gradients_of(engine, rows[0])
         without_masked_row = gradients_of(engine, np.concatenate([rows[0, 1:], rows[0, :1] * 0 - 1]))

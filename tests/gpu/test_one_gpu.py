@@ -61,13 +61,13 @@ def train_here(device: str, model: dict, checkpoint: str | None = None) -> list[
     from codemix_megatron.checkpoint.loading import load_checkpoint
     from codemix_megatron.checkpoint.writing import Saving
     from codemix_megatron.parallel.ranks import one_rank
-    from codemix_megatron.records.manifest import TokenizerCard
+    from codemix_megatron.records.manifest import TokenizerMetadata
     from codemix_megatron.train.batches import Batch
     from codemix_megatron.train.engine import Engine
 
     recipe = recipe_of(model, {"device": device}, {})
     with one_rank(device=device) as ranks:
-        engine = Engine(recipe, TokenizerCard(type="none", path="", sha256="", vocab_size=256, end_of_document_id=0), 1, ranks)
+        engine = Engine(recipe, TokenizerMetadata(type="none", path="", sha256="", vocab_size=256, end_of_document_id=0), 1, ranks)
 
         def train(steps: torch.Tensor) -> list[float]:
             sources = torch.zeros(steps.shape[1], dtype=torch.int64, device=ranks.device)

@@ -17,7 +17,7 @@ from codemix_megatron.parallel.ranks import one_rank
 from codemix_megatron.plan.cost import count_parameters, training_flops_per_token
 from codemix_megatron.recipe.expert_checks import expert_layout_faults
 from codemix_megatron.recipe.schema import Model
-from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.records.manifest import TokenizerMetadata
 from codemix_megatron.train.batches import Batch
 from codemix_megatron.train.engine import Engine
 
@@ -76,8 +76,8 @@ def test_training_follows_transformers_balance_of_experts_included(normalize, tm
     )
     batches = [np.random.default_rng(step).integers(0, 40, (4, 33)) for step in range(10)]
     with one_rank(device="cpu") as ranks:
-        card = TokenizerCard(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0)
-        engine = Engine(recipe, card, 1, ranks)
+        metadata = TokenizerMetadata(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0)
+        engine = Engine(recipe, metadata, 1, ranks)
         theirs = of_transformers(engine, recipe.model, tmp_path)
         sources = torch.zeros(4, dtype=torch.int64)
         ours = [engine.train_step(Batch(torch.from_numpy(rows), sources), 1e-2).losses.mean for rows in batches]

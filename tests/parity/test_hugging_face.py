@@ -82,7 +82,7 @@ def test_training_follows_hugging_face_with_the_same_weights(measured):
     from codemix_megatron.families.llama import LLAMA
     from codemix_megatron.parallel.ranks import one_rank
     from codemix_megatron.recipe.schema import Batch, LearningRate, Model, Optimizer, Phase
-    from codemix_megatron.records.manifest import TokenizerCard
+    from codemix_megatron.records.manifest import TokenizerMetadata
     from codemix_megatron.train.batches import Batch as Rows
     from codemix_megatron.train.engine import Engine
 
@@ -93,7 +93,7 @@ def test_training_follows_hugging_face_with_the_same_weights(measured):
     draw = np.random.default_rng(0)
     batches = [draw.integers(0, 40, (4, 33)) for _ in range(10)]
     with one_rank(device="cpu") as ranks:
-        engine = Engine(recipe, TokenizerCard(type="none", path="", sha256="", vocab_size=256, end_of_document_id=0), 1, ranks)
+        engine = Engine(recipe, TokenizerMetadata(type="none", path="", sha256="", vocab_size=256, end_of_document_id=0), 1, ranks)
         weights, state = dict(engine.chunks[0].module.named_parameters()), {}
         dimensions = Dimensions(model, 256)
         for row, place in places(LLAMA.rows(model.tie_embeddings), model.num_layers):
@@ -150,8 +150,8 @@ def test_a_recipe_trains_on_from_a_public_model(tiny, exported):
     assert continued[0] < fresh[0] - 1, "training on did not begin from the imported weights"
     resolved = yaml.safe_load((tiny.folder / "continued" / "recipe.yaml").read_text())
     assert resolved["model"]["num_layers"] == 4 and resolved["tokenizer"]["path"] == str(exported / "tokenizer.json")
-    card = json.loads((tiny.folder / "continued" / "checkpoints" / "step-2" / "card.json").read_text())
-    assert card["hugging_face"]["family"] == "llama"
+    metadata = json.loads((tiny.folder / "continued" / "checkpoints" / "step-2" / "card.json").read_text())
+    assert metadata["hugging_face"]["family"] == "llama"
 
 
 def test_initial_weights_of_another_shape_are_refused(tiny, exported):

@@ -6,7 +6,7 @@ from many_layouts import VOCABULARY, batches, recipe_of
 
 from codemix_megatron.parallel.ranks import one_rank
 from codemix_megatron.plan.cost import count_parameters
-from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.records.manifest import TokenizerMetadata
 from codemix_megatron.train.batches import Batch
 from codemix_megatron.train.engine import Engine
 
@@ -44,8 +44,8 @@ def test_training_follows_cohere_with_the_same_weights(measured):
     recipe = recipe_of({"block": "parallel", "normalization": "layernorm", "rotary_interleaved": True, "logit_scale": 0.25}, {}, {})
     model, rows = recipe.model, torch.from_numpy(batches(STEPS))
     with one_rank(device="cpu") as ranks:
-        card = TokenizerCard(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0)
-        engine = Engine(recipe, card, 1, ranks)
+        metadata = TokenizerMetadata(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0)
+        engine = Engine(recipe, metadata, 1, ranks)
         weights = {name: p.detach().clone() for name, p in engine.chunks[0].module.named_parameters()}
         sources = torch.zeros(len(rows[0]), dtype=torch.int64)
         ours = [engine.train_step(Batch(batch, sources), RATE, False) for batch in rows]

@@ -14,7 +14,7 @@ from codemix_megatron.families.family import places
 from codemix_megatron.families.registry import FAMILIES
 from codemix_megatron.parallel.ranks import one_rank
 from codemix_megatron.plan.cost import count_parameters
-from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.records.manifest import TokenizerMetadata
 from codemix_megatron.train.batches import Batch
 from codemix_megatron.train.engine import Engine
 
@@ -62,7 +62,7 @@ def test_gradients_and_losses_are_those_of_transformers(family, tmp_path, measur
     batches = [np.random.default_rng(step).integers(0, 40, (4, LENGTH + 1)) for step in range(10)]
     losses, gradients, sources = [], {}, torch.zeros(4, dtype=torch.int64)
     with one_rank(device="cpu") as ranks:
-        engine = Engine(recipe, TokenizerCard(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0), 1, ranks)
+        engine = Engine(recipe, TokenizerMetadata(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0), 1, ranks)
         with torch.no_grad():  # norms that are not all alike
             for weight in engine.chunks[0].parameters():
                 weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)) * 0.05)

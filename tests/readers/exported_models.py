@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tiny_run import REPOSITORY, clean_environment
 
-from codemix_megatron.checkpoint.card import read_card, write_card
+from codemix_megatron.checkpoint.metadata import read_metadata, write_metadata
 from codemix_megatron.conversion.export import ExportOptions, export_run
 from codemix_megatron.corpus.tokenizers import load_tokenizer
 from codemix_megatron.records.run_folder import RunFolder
@@ -48,7 +48,7 @@ def export_without_parity(run: Path, folder: Path) -> Path:
 def export_trained_here(run: Path, folder: Path, tokenizer: Path) -> Path:
     """Export a run as if its model had been trained from the start with another tokenizer of at most as many ids."""
     checkpoint = run / "checkpoints" / "step-0"
-    card = read_card(checkpoint)
-    ours = load_tokenizer(tokenizer).card
-    write_card(checkpoint, card | {"tokenizer": vars(ours), "hugging_face": None})
+    metadata = read_metadata(checkpoint)
+    ours = load_tokenizer(tokenizer).metadata
+    write_metadata(checkpoint, metadata | {"tokenizer": vars(ours), "hugging_face": None})
     return export_without_parity(run, folder)

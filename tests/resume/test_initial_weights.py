@@ -92,4 +92,4 @@ def test_initial_checkpoint_that_was_damaged_is_refused(tiny, trunk):
     data[len(data) // 2] ^= 0x40
     shard.write_bytes(data)
     done = tiny.train("from-damaged", f"initial_weights={damaged}", "phases.0.tokens=2K", "phases.0.learning_rate.warmup_tokens=0")
-    assert done.returncode and f"{shard.name} has another checksum than the card says" in done.stderr
+    assert done.returncode and f"{shard.name} has another checksum than card.json says" in done.stderr

@@ -6,7 +6,7 @@ from many_layouts import batches, recipe_of
 
 from codemix_megatron.checkpoint.loading import load_checkpoint
 from codemix_megatron.parallel.ranks import join_ranks, leave_ranks
-from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.records.manifest import TokenizerMetadata
 from codemix_megatron.train.batches import Batch
 from codemix_megatron.train.engine import Engine
 
@@ -22,8 +22,8 @@ def start(monkeypatch):
     def begin(model: dict, parallel: dict | None = None):
         leave_ranks()
         recipe = recipe_of(model, parallel or {}, {})
-        card = TokenizerCard(type="none", path="", sha256="", vocab_size=256, end_of_document_id=0)
-        return Engine(recipe, card, 1, join_ranks(recipe.parallel, recipe.seed))
+        metadata = TokenizerMetadata(type="none", path="", sha256="", vocab_size=256, end_of_document_id=0)
+        return Engine(recipe, metadata, 1, join_ranks(recipe.parallel, recipe.seed))
 
     yield begin
     leave_ranks()

@@ -123,7 +123,7 @@ def test_torn_checkpoint_is_named_and_the_one_before_is_used(tiny, undisturbed):
     assert resumed.returncode == 0 and "it is not used" in resumed.stdout
     assert tiny.losses("torn") == undisturbed
     warning = tiny.events("torn", "warning")[0]["text"]
-    assert f"step-20: {shard.name} has another checksum than the card says; it is not used" in warning
+    assert f"step-20: {shard.name} has another checksum than card.json says; it is not used" in warning
     assert tiny.events("torn", "start")[-1]["step"] == 12
     listed = json.loads(tiny.codemix_here("checkpoints", run, "--verify", "--json").stdout)
     assert [(entry["name"], entry["phase"], entry["kept"]) for entry in listed if entry["is_checkpoint"]] == [

@@ -17,11 +17,11 @@ from values import prepare  # noqa: E402
 STEPS = 4
 
 
-def card_of(vocabulary: int):
+def tokenizer_metadata(vocabulary: int):
     """Return a tokenizer of so many ids."""
-    from codemix_megatron.records.manifest import TokenizerCard
+    from codemix_megatron.records.manifest import TokenizerMetadata
 
-    return TokenizerCard(type="none", path="", sha256="", vocab_size=vocabulary, end_of_document_id=0)
+    return TokenizerMetadata(type="none", path="", sha256="", vocab_size=vocabulary, end_of_document_id=0)
 
 
 def engine_for(model: dict, device: str, ranks):
@@ -30,7 +30,7 @@ def engine_for(model: dict, device: str, ranks):
 
     from codemix_megatron.train.engine import Engine
 
-    return Engine(recipe_of(model, {"device": device}, {}), card_of(256), 1, ranks)
+    return Engine(recipe_of(model, {"device": device}, {}), tokenizer_metadata(256), 1, ranks)
 
 
 def train(model: dict, device: str, folder: Path, first: int, last: int) -> list[float]:

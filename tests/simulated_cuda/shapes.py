@@ -39,7 +39,7 @@ from codemix_megatron.plan.memory import memory_by_stage  # noqa: E402
 from codemix_megatron.recipe.schema import Batch as BatchSizes  # noqa: E402
 from codemix_megatron.recipe.schema import Sequences  # noqa: E402
 from codemix_megatron.recipe.shapes import SHAPES  # noqa: E402
-from codemix_megatron.records.manifest import TokenizerCard  # noqa: E402
+from codemix_megatron.records.manifest import TokenizerMetadata  # noqa: E402
 from codemix_megatron.train.batches import Batch  # noqa: E402
 from codemix_megatron.train.engine import Engine  # noqa: E402
 
@@ -71,8 +71,8 @@ def train(case: dict) -> dict:
     with fake_cuda.fake_mode(), memory:
         ranks = ranks_module.join_ranks(recipe.parallel, 1)
         try:
-            card = TokenizerCard(type="none", path="", sha256="", vocab_size=vocabulary, end_of_document_id=0)
-            engine, length = Engine(recipe, card, 3, ranks), recipe.model.sequence_length
+            metadata = TokenizerMetadata(type="none", path="", sha256="", vocab_size=vocabulary, end_of_document_id=0)
+            engine, length = Engine(recipe, metadata, 3, ranks), recipe.model.sequence_length
             at_build = dict(fake_cuda.WAITS)
             has_rows = ranks.is_first_stage or ranks.is_loss_stage or case.get("documents")
             rows = torch.zeros(own, length + 1, dtype=torch.int64, device="cuda") if has_rows else None

@@ -6,8 +6,8 @@ from threading import Thread
 import pytest
 import torch
 
-from codemix_megatron.checkpoint.card import read_card
 from codemix_megatron.checkpoint.loading import clear_partial, find_fault, list_checkpoints, newest_valid, prune, set_aside
+from codemix_megatron.checkpoint.metadata import read_metadata
 from codemix_megatron.checkpoint.retention import is_token_mark, why_kept
 from codemix_megatron.checkpoint.writing import Saving, save_checkpoint
 from codemix_megatron.errors import CheckpointError, LaunchError
@@ -34,27 +34,27 @@ def save(ranks, folder, step):
     return save_checkpoint(folder / f"step-{step}", state(), {"step": step}, ranks.device)
 
 
-def test_card_lists_every_file_with_its_checksum(ranks, tmp_path):
-    saved, card = save(ranks, tmp_path, 1), read_card(tmp_path / "step-1")
+def test_metadata_lists_every_file_with_its_checksum(ranks, tmp_path):
+    saved, metadata = save(ranks, tmp_path, 1), read_metadata(tmp_path / "step-1")
     files = {p.name for p in (tmp_path / "step-1").iterdir()} - {"card.json"}
-    assert set(card["files"]) == files and saved.seconds == card["seconds"]
+    assert set(metadata["files"]) == files and saved.seconds == metadata["seconds"]
     assert saved.bytes == sum((tmp_path / "step-1" / name).stat().st_size for name in files)
     assert find_fault(tmp_path / "step-1") is None
 
 
-def test_folder_without_a_card_is_no_checkpoint(ranks, tmp_path):
+def test_folder_without_metadata_is_no_checkpoint(ranks, tmp_path):
     save(ranks, tmp_path, 1)
     (tmp_path / "step-1" / "card.json").unlink()
     assert list_checkpoints(tmp_path) == []
     with pytest.raises(CheckpointError, match="not a checkpoint"):
-        read_card(tmp_path / "step-1")
+        read_metadata(tmp_path / "step-1")
 
 
 @pytest.mark.parametrize(
     ("there", "instead"),
     [('"step": 2', '"step": 3'), ('"tokens"', '"tokene"'), ('"card_sha256"', '"card_sha257"'), ('{\n  "step"', '[1]\n{"step"')],
 )
-def test_a_card_that_is_not_as_it_was_written_is_a_fault(ranks, tmp_path, there, instead):
+def test_metadata_that_is_not_as_it_was_written_is_a_fault(ranks, tmp_path, there, instead):
     for step in (1, 2):
         save_checkpoint(tmp_path / f"step-{step}", state(), {"step": step, "tokens": 8, 7: [0.1]}, ranks.device)
     path = tmp_path / "step-2" / "card.json"
@@ -86,7 +86,7 @@ def test_failed_save_leaves_neither_partial_nor_final_folder(ranks, tmp_path, mo
     def no_space(path, value):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(writing, "write_card", no_space)
+    monkeypatch.setattr(writing, "write_metadata", no_space)
     with pytest.raises(CheckpointError, match="No space left on device"):
         save(ranks, tmp_path, 1)
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from codemix_megatron.checkpoint import verifying
-from codemix_megatron.checkpoint.card import write_card
+from codemix_megatron.checkpoint.metadata import write_metadata
 from codemix_megatron.checkpoint.verifying import newest_valid_together, shares
 
 NUM_RANKS = 4
@@ -61,7 +61,7 @@ def folder(tmp_path):
             data = bytes([n]) * (1000 * (n + 1))
             (checkpoint / f"__{n}_0.distcp").write_bytes(data)
             files[f"__{n}_0.distcp"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        write_card(checkpoint, {"step": step, "files": files})
+        write_metadata(checkpoint, {"step": step, "files": files})
     return tmp_path
 
 
@@ -74,7 +74,7 @@ def test_byte_that_only_one_rank_read_is_told_to_all(folder, monkeypatch):
     torn.write_bytes(b"\xff" + torn.read_bytes()[1:])
     found = Together(monkeypatch).run(folder)
     assert found == [found[0]] * NUM_RANKS and found[0][0] == folder / "step-1"
-    assert found[0][1] == [f"{folder / 'step-2'}: __3_0.distcp has another checksum than the card says; it is not used"]
+    assert found[0][1] == [f"{folder / 'step-2'}: __3_0.distcp has another checksum than card.json says; it is not used"]
 
 
 def test_no_collective_lasts_as_long_as_reading_does(folder, monkeypatch):

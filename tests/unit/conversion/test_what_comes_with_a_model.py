@@ -9,7 +9,7 @@ import torch
 from family_models import carry, make_model, train_sentencepiece
 from tokenizers import Tokenizer
 
-from codemix_megatron.checkpoint.card import read_card, write_card
+from codemix_megatron.checkpoint.metadata import read_metadata, write_metadata
 from codemix_megatron.conversion import importing
 from codemix_megatron.conversion.checkpoint_source import CheckpointSource
 from codemix_megatron.conversion.export import ExportOptions, export_run
@@ -48,8 +48,11 @@ def test_an_export_needs_nothing_of_the_folder_the_model_came_from(llama, tmp_pa
     kept = {name: (llama / name).read_bytes() for name in ("tokenizer.json", "generation_config.json", "LICENSE")}
     shutil.rmtree(llama)
     folder = exported(tmp_path / "run", tmp_path / "ours")
-    card = (folder / "README.md").read_text()
-    assert "license: apache-2.0" in card and "Started from the weights of theirs under apache-2.0; its LICENSE lies beside." in card
+    model_card = (folder / "README.md").read_text()
+    assert (
+        "license: apache-2.0" in model_card
+        and "Started from the weights of theirs under apache-2.0; its LICENSE lies beside." in model_card
+    )
     assert {name: (folder / name).read_bytes() for name in kept} == kept
     config = json.loads((folder / "tokenizer_config.json").read_text())
     assert config["chat_template"] == "{{ messages }}" and config["bos_token"] == "<|begin|>" and config["pad_token"] == "<|pad|>"
@@ -89,8 +92,8 @@ def test_what_training_shortened_or_lengthened_is_the_context_only_where_it_is_l
     carry(llama, tmp_path / "run", parity=False)
     checkpoint = tmp_path / "run" / "checkpoints" / "step-0"
     for trained, expected in ((32, 128), (512, 512)):
-        card = read_card(checkpoint)
-        write_card(checkpoint, card | {"model": card["model"] | {"sequence_length": trained}})
+        metadata = read_metadata(checkpoint)
+        write_metadata(checkpoint, metadata | {"model": metadata["model"] | {"sequence_length": trained}})
         config = json.loads((exported(tmp_path / "run", tmp_path / "ours") / "config.json").read_text())
         assert config["max_position_embeddings"] == expected
 
@@ -103,12 +106,12 @@ def trained_here(llama, tmp_path):
     alone.mkdir()
     shutil.copyfile(llama / "tokenizer.json", alone / "tokenizer.json")
     shutil.rmtree(tmp_path / "run" / "tokenizer")
-    write_card(checkpoint, read_card(checkpoint) | {"hugging_face": None, "tokenizer": vars(load_tokenizer(alone).card)})
+    write_metadata(checkpoint, read_metadata(checkpoint) | {"hugging_face": None, "tokenizer": vars(load_tokenizer(alone).metadata)})
     return exported(tmp_path / "run", tmp_path / "ours")
 
 
 def test_a_run_that_was_moved_finds_the_tokenizer_its_recipe_names_now(llama, tmp_path, trained_here):
-    """The checkpoint's card names the place where it was trained; the recipe that resumed it names another."""
+    """The checkpoint's metadata names the place where it was trained; the recipe that resumed it names another."""
     alone, there, run = tmp_path / "alone", tmp_path / "there", tmp_path / "run"
     there.mkdir()
     (alone / "tokenizer.json").rename(there / "tokenizer.json")
@@ -142,11 +145,11 @@ def test_an_export_puts_the_token_that_began_documents_before_each_text(llama, t
     checkpoint, alone = tmp_path / "run" / "checkpoints" / "step-0", tmp_path / "alone"
     alone.mkdir()
     shutil.copyfile(llama / "tokenizer.json", alone / "tokenizer.json")
-    card, special = read_card(checkpoint), SpecialTokens(beginning_of_document="<|begin|>")
-    ours = load_tokenizer(alone if not configured else tmp_path / "run" / "tokenizer", special=special).card
+    metadata, special = read_metadata(checkpoint), SpecialTokens(beginning_of_document="<|begin|>")
+    ours = load_tokenizer(alone if not configured else tmp_path / "run" / "tokenizer", special=special).metadata
     if not configured:
         shutil.rmtree(tmp_path / "run" / "tokenizer")
-    write_card(checkpoint, card | {"hugging_face": card["hugging_face"] if configured else None, "tokenizer": vars(ours)})
+    write_metadata(checkpoint, metadata | {"hugging_face": metadata["hugging_face"] if configured else None, "tokenizer": vars(ours)})
     folder = exported(tmp_path / "run", tmp_path / "ours")
     assert json.loads((folder / "config.json").read_text())["bos_token_id"] == 257
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -181,10 +184,10 @@ def test_a_run_of_before_says_that_the_configuration_of_its_tokenizer_is_gone(ll
     """Runs of earlier versions kept no copy: their tokenizer stands in the folder it came in."""
     carry(llama, tmp_path / "run", parity=False)
     checkpoint = tmp_path / "run" / "checkpoints" / "step-0"
-    card = read_card(checkpoint)
-    card["tokenizer"]["path"] = str(llama / "tokenizer.json")
-    del card["hugging_face"]["files"]
-    write_card(checkpoint, card)
+    metadata = read_metadata(checkpoint)
+    metadata["tokenizer"]["path"] = str(llama / "tokenizer.json")
+    del metadata["hugging_face"]["files"]
+    write_metadata(checkpoint, metadata)
     shutil.rmtree(tmp_path / "run" / "tokenizer")
     assert (exported(tmp_path / "run", tmp_path / "ours") / "tokenizer_config.json").is_file()
     (llama / "tokenizer_config.json").unlink()
@@ -271,10 +274,10 @@ def test_model_that_a_start_before_converted_gives_way_to_another_one_asked_for(
         (tmp_path / name / "model" / "config.json").write_text("{}")
     for name in ("pretrained_model", "SafetensorsFolder", "check_tensors", "refuse_without_memory"):
         monkeypatch.setattr(importing, name, lambda *_: None)
-    monkeypatch.setattr(importing, "recipe_tokenizer", lambda _: SimpleNamespace(card=None))
+    monkeypatch.setattr(importing, "recipe_tokenizer", lambda _: SimpleNamespace(metadata=None))
     monkeypatch.setattr(importing, "write_checkpoint", lambda *_: converted.append(run.initial.exists()))
     run.initial.mkdir(parents=True)
-    write_card(run.initial, {"imported_from": str(tmp_path / "first" / "model")})
+    write_metadata(run.initial, {"imported_from": str(tmp_path / "first" / "model")})
 
     def start_from(name):
         recipe = SimpleNamespace(initial_weights=f"hf:{tmp_path / name / 'model'}", tokenizer="", parallel=None)

@@ -79,7 +79,7 @@ def test_a_rare_character_outside_the_sample_has_the_ids_of_the_reference(deepse
     manifest = prepare_corpus(
         "x", spec_for(write_lines([{"text": text} for text in texts])), deepseek, HowToPrepare(say=said.append, workers=workers)
     )
-    wanted = ids_of_the_library(deepseek.card.path, texts)
+    wanted = ids_of_the_library(deepseek.metadata.path, texts)
     assert FastokensEncoder(deepseek).encode_flat([ISOLATED])[0].tolist() != wanted[333], "fastokens agrees now; find another difference"
     assert ids_of_corpus(manifest) == wanted
     assert (manifest.encoder.library[:9], manifest.encoder.reference_documents) == ("fastokens", 1)
@@ -92,11 +92,11 @@ def test_tokenizers_of_public_patterns_are_proved_on_text_of_all_of_unicode(shar
     texts = [f"x{chr(point)}y  {chr(point)} \n{chr(point)}{chr(point)}1" for point in points] + [ISOLATED]
     for name in ("deepseek_v3.json", "qwen.json", "o200k.json"):
         tokenizer = load_tokenizer(shared_data / "tokenizers/made" / name)
-        encoder, card = choose_encoder(tokenizer, ["some words and more"])
-        assert card.refused == ""
+        encoder, metadata = choose_encoder(tokenizer, ["some words and more"])
+        assert metadata.refused == ""
         ids, lengths = encoder.encode_flat(texts)
         found = [piece.tolist() for piece in np.split(ids, np.cumsum(lengths)[:-1])]
-        assert found == ids_of_the_library(tokenizer.card.path, texts), name
+        assert found == ids_of_the_library(tokenizer.metadata.path, texts), name
 
 
 class Wrong(Encoder):
@@ -144,12 +144,12 @@ def test_bytes_without_a_token_are_counted_and_told_and_end_nothing(lacking, wri
     texts[100], texts[200], texts[250] = "some\x04 words\x1d\x04", "more\x16", "\x04\x06\x13\x14\x16\x1d"
     path, said = write_lines([{"text": text} for text in texts]), []
     manifest = prepare_corpus("x", spec_for(path), lacking, HowToPrepare(say=said.append))
-    wanted = [ids for ids in ids_of_the_library(lacking.card.path, texts) if ids]
+    wanted = [ids for ids in ids_of_the_library(lacking.metadata.path, texts) if ids]
     assert lacking.unknown.missing_bytes == LACKING
     assert ids_of_corpus(manifest) == wanted and manifest.encoder.library.startswith("fastokens")
     assert (manifest.unknown, manifest.unknown_places) == ({"documents": 2, "lost": 4}, [f"{path}:101", f"{path}:201"])
     assert manifest.dropped == {NO_TOKENS: 1} and manifest.dropped_places == {NO_TOKENS: [f"{path}:251"]}
-    assert said[0] == f"x: 4 bytes or words of 2 documents have no token in {lacking.card.path} and are lost ({path}:101, {path}:201)"
+    assert said[0] == f"x: 4 bytes or words of 2 documents have no token in {lacking.metadata.path} and are lost ({path}:101, {path}:201)"
     assert "U+0004" in said[1] and manifest.encoder.reference_documents == 3
 
 

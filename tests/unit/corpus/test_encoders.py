@@ -33,9 +33,9 @@ def test_fast_ids_of_public_tokenizers_are_those_of_the_reference(shared_data, n
     for path in sorted(shared_data.glob("text/*.jsonl")) + sorted(shared_data.glob("code/*.jsonl")):
         with open(path) as lines:
             texts += [json.loads(line)["text"][:4000] for line, _ in zip(lines, range(20), strict=False)]
-    encoder, card = choose_encoder(tokenizer, texts)
-    assert type(encoder.fast) is fast, card.refused
-    assert (card.checked_texts, card.checked_bytes) == (len(texts), sum(len(text.encode()) for text in texts))
+    encoder, metadata = choose_encoder(tokenizer, texts)
+    assert type(encoder.fast) is fast, metadata.refused
+    assert (metadata.checked_texts, metadata.checked_bytes) == (len(texts), sum(len(text.encode()) for text in texts))
 
 
 @pytest.mark.parametrize("name", ["smollm2", "gpt2", "mistral"])
@@ -50,8 +50,8 @@ def test_special_tokens_spelled_out_in_a_text_stay_text(shared_data, name):
 
 
 def test_trained_tokenizer_is_fast_and_may_be_sent_to_a_worker(tokenizer):
-    encoder, card = choose_encoder(tokenizer, TEXTS)
-    assert card.library.startswith("fastokens ")
+    encoder, metadata = choose_encoder(tokenizer, TEXTS)
+    assert metadata.library.startswith("fastokens ")
     for one in (encoder, ReferenceEncoder(tokenizer)):
         copy = pickle.loads(pickle.dumps(one))
         for (ids, lengths), (wanted, wanted_lengths) in [(copy.encode_flat(TEXTS), ReferenceEncoder(tokenizer).encode_flat(TEXTS))]:
@@ -101,7 +101,7 @@ def test_without_the_fast_library_the_reference_is_used_and_said(tokenizer, monk
     """A small installation has none: corpora are prepared all the same, with the same ids."""
     with monkeypatch.context() as small:
         small.setattr(encoders.importlib.util, "find_spec", lambda name: None)
-        encoder, card = choose_encoder(tokenizer, TEXTS)
+        encoder, metadata = choose_encoder(tokenizer, TEXTS)
         assert isinstance(encoder, ReferenceEncoder) and len(encoders.library_versions(tokenizer)) == 1
-        assert card.refused == "fastokens is not installed: pip install 'codemix_megatron[fast]'"
+        assert metadata.refused == "fastokens is not installed: pip install 'codemix_megatron[fast]'"
     assert len(encoders.library_versions(tokenizer)) == 2

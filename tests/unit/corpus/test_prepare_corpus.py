@@ -62,7 +62,7 @@ def test_manifest_counts_what_is_in_the_files(hundred_texts, spec_for, tokenizer
 
 
 def test_large_vocabularies_are_written_as_int32(hundred_texts, spec_for, tokenizer, monkeypatch):
-    monkeypatch.setattr(tokenizer, "card", dataclasses.replace(tokenizer.card, vocab_size=65500))
+    monkeypatch.setattr(tokenizer, "metadata", dataclasses.replace(tokenizer.metadata, vocab_size=65500))
     manifest = prepare(spec_for(hundred_texts), tokenizer, 0.1)
     assert manifest.dtype == "int32"
     assert len(texts_of(manifest, tokenizer)) == 100

@@ -94,7 +94,7 @@ def test_llama_3_s_model_file_gives_the_ids_of_its_ranks(llama, ranks):
         10,
     ]
     assert [tokenizer.decode(ids) for ids in found] == TEXTS
-    assert tokenizer_of(tokenizer.card).encode_batch(TEXTS)[0].tolist() == found[0]
+    assert tokenizer_of(tokenizer.metadata).encode_batch(TEXTS)[0].tolist() == found[0]
     assert found == by_tiktoken(ranks, LLAMA_3_CUT)
 
 

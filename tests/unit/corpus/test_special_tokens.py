@@ -88,7 +88,7 @@ def test_documents_begin_with_the_token_asked_for(qwen_like, write_lines, spec_f
     tokenizer = recipe_tokenizer(Wanted(path=str(qwen_like), beginning_of_document="<s>"))
     spec = spec_for(write_lines([{"text": text} for text in [*TEXTS, "a long document " * 300, "<s> spelled out"]]))
     manifest = prepare_corpus("x", spec, tokenizer, HowToPrepare(held_out_share=0.1))
-    judge = Tokenizer.from_file(tokenizer.card.path)
+    judge = Tokenizer.from_file(tokenizer.metadata.path)
     judge.encode_special_tokens = True
     judge.post_processor = processors.TemplateProcessing(
         single="<s> $A <|endoftext|>", special_tokens=[("<s>", judge.token_to_id("<s>")), ("<|endoftext|>", 0)]
@@ -132,7 +132,7 @@ def test_infilling_leaves_the_beginning_where_it_is(tmp_path, write_lines, spec_
         reader.read(np.zeros(8, int), np.arange(8), np.zeros(8, int))
         for reader in (SequenceReader([manifest], 256), SequenceReader([manifest], 256, filler))
     )
-    begin, prefix = tokenizer.card.beginning_of_document_id, tokenizer.token_id(SENTINEL_FAMILIES[0][0])
+    begin, prefix = tokenizer.metadata.beginning_of_document_id, tokenizer.token_id(SENTINEL_FAMILIES[0][0])
     assert np.array_equal(plain == begin, rewritten == begin) and (rewritten == prefix).any()
     for row in rewritten:
         for first, last in documents_of(row, tokenizer.end_of_document_id):

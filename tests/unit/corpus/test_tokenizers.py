@@ -134,12 +134,12 @@ def test_missing_end_of_document_is_an_error(tmp_path):
         load_tokenizer(tmp_path / "tokenizer.json")
 
 
-def test_card_says_which_file_it_was(tokenizer, tokenizer_path):
+def test_metadata_says_which_file_it_was(tokenizer, tokenizer_path):
     import hashlib
 
-    assert tokenizer.card.type == "huggingface"
-    assert tokenizer.card.path == str(tokenizer_path)
-    assert tokenizer.card.sha256 == hashlib.sha256(tokenizer_path.read_bytes()).hexdigest()
+    assert tokenizer.metadata.type == "huggingface"
+    assert tokenizer.metadata.path == str(tokenizer_path)
+    assert tokenizer.metadata.sha256 == hashlib.sha256(tokenizer_path.read_bytes()).hexdigest()
 
 
 def test_vocabulary_size_counts_up_to_the_largest_id(tokenizer_path, tmp_path):
@@ -151,7 +151,7 @@ def test_vocabulary_size_counts_up_to_the_largest_id(tokenizer_path, tmp_path):
 
 def test_sentencepiece_ends_documents_with_its_end_of_sentence(sentencepiece_model):
     tokenizer = load_tokenizer(sentencepiece_model)
-    assert (tokenizer.card.type, tokenizer.end_of_document_id) == ("sentencepiece", 2)
+    assert (tokenizer.metadata.type, tokenizer.end_of_document_id) == ("sentencepiece", 2)
     (ids, empty) = tokenizer.encode_batch(["the lazy </s> fox", ""])
     assert 2 not in ids
     assert ids.dtype == np.int32
@@ -211,8 +211,8 @@ def test_another_file_in_the_place_of_a_corpus_tokenizer_is_refused(tmp_path, to
     """Its ids would be other text: scored, looked through for evaluation data and shown without a word."""
     path = tmp_path / "tokenizer.json"
     path.write_bytes(tokenizer_path.read_bytes())
-    card = load_tokenizer(path).card
-    assert tokenizer_of(card).card == card
+    metadata = load_tokenizer(path).metadata
+    assert tokenizer_of(metadata).metadata == metadata
     train_tokenizer([f"other words {i}" for i in range(300)], 300, path)
     with pytest.raises(CorpusError, match="not the file the corpus was made with"):
-        tokenizer_of(card)
+        tokenizer_of(metadata)

@@ -93,14 +93,14 @@ def test_scores_are_those_of_lm_eval_that_is_told_to_add_the_token(model, folder
 def test_a_corpus_s_first_tokens_are_given_and_have_neither_bytes_nor_bits(model, folder, tmp_path):
     """The same documents with and without the token in the file: the same bytes and tokens, for its name is no text."""
     tokenizer = load_tokenizer(folder / "plain.json", special=SpecialTokens(beginning_of_document=BEGIN))
-    begin, texts = tokenizer.card.beginning_of_document_id, [make_text(seed, 40) for seed in range(5)]
+    begin, texts = tokenizer.metadata.beginning_of_document_id, [make_text(seed, 40) for seed in range(5)]
     bare = [np.array([*tokenizer.encode_batch([text])[0], 0], np.uint16) for text in texts]
     with IndexedWriter(tmp_path / "it", np.dtype(np.uint16)) as writer:
         for ids in bare:
             writer.add(np.array([begin, *ids], np.uint16))
         writer.seal()
         writer.publish()
-    manifest = StandIn(str(tmp_path / "it"), tokenizer.card, sum(map(len, bare)) + len(bare), len(bare))
+    manifest = StandIn(str(tmp_path / "it"), tokenizer.metadata, sum(map(len, bare)) + len(bare), len(bare))
     found = held_out_token_documents(manifest)
     assert all(np.array_equal(a, b) for a, b in zip(found, bare, strict=True))
     begun, ended = (
@@ -127,7 +127,7 @@ def test_a_model_on_its_ranks_reads_texts_as_its_export_does(model, folder):
     class Forward:
         share, shares, gather = 0, 1, None
 
-    live = LiveModel(Forward(), tokenizer, 48, folder, tokenizer.card.beginning_of_document_id)
+    live = LiveModel(Forward(), tokenizer, 48, folder, tokenizer.metadata.beginning_of_document_id)
     assert live.encode("the word") == model.encode("the word") and live.prefix_id == model.prefix_id
     assert live.encode(" word", is_whole=False) == model.encode(" word", is_whole=False)
     ids = [*live.encode("the word"), 0]
@@ -151,5 +151,5 @@ def test_a_model_in_training_is_asked_as_its_checkpoint_is(folder, monkeypatch, 
         tokenizer=None, evaluation=SimpleNamespace(while_training=wanted, data_directory=None), model=SimpleNamespace(sequence_length=48)
     )
     while_training.score_while_training(recipe, RunFolder(folder), [], "cpu", 1, 1, lambda *_: None, origin=origin)
-    wanted_id = tokenizer.card.beginning_of_document_id if begin else first or tokenizer.end_of_document_id
+    wanted_id = tokenizer.metadata.beginning_of_document_id if begin else first or tokenizer.end_of_document_id
     assert asked[0].prefix_id == wanted_id and (asked[0].encode("the word")[0] == wanted_id) == bool(begin or origin)

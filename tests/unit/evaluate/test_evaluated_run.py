@@ -195,7 +195,7 @@ def test_run_without_anything_to_score_says_why(finished, prepared):
     with pytest.raises(EvaluationError, match=r"nothing could be scored\n.*suites and evaluation\.tasks are empty"):
         evaluate_export(run)
     (run.export(1) / "export.json").write_text("{}")
-    with pytest.raises(EvaluationError, match=r"export\.json: not a readable export card"):
+    with pytest.raises(EvaluationError, match=r"export\.json: not a readable record of an export"):
         evaluate_export(run)
 
 

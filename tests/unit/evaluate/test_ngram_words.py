@@ -18,6 +18,6 @@ def test_an_item_overlaps_from_thirteen_words_in_a_row_on(tmp_path, monkeypatch,
     )
     document = " ".join(["before", *WORDS[3 : 3 + shared], "after"])
     monkeypatch.setattr(overlap, "IndexedReader", lambda prefix: SimpleNamespace(document=lambda number: [document, "end"]))
-    monkeypatch.setattr(overlap, "tokenizer_of", lambda card: SimpleNamespace(decode=lambda ids: ids[0], without_ends=lambda ids: ids))
+    monkeypatch.setattr(overlap, "tokenizer_of", lambda metadata: SimpleNamespace(decode=lambda ids: ids[0], without_ends=lambda ids: ids))
     corpus = SimpleNamespace(prefix="c", tokenizer=None, train_documents=1, bin_sha256=str(shared))
     assert overlap.find_overlaps([items], {"c": corpus}, tmp_path) == {items: [0] if counts else []}

@@ -14,7 +14,7 @@ from codemix_megatron.mixture.fill_in_the_middle import MiddleFiller
 from codemix_megatron.mixture.mixture import DATA_ORDER, Mixture
 from codemix_megatron.mixture.packing import best_fit, cut_pieces
 from codemix_megatron.recipe.schema import FillInTheMiddle
-from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.records.manifest import TokenizerMetadata
 
 SMALL = Mixture(1234, ["web", "code", "markup"], [50, 7, 1000], [[30, 9, 25], [0, 3, 61], [70, 0, 2]])
 PAPER = Mixture(7, ["text", "code"], [245_000_000, 68_000_001], [[85_449_219, 12_207_031], [39_062_500, 9_765_625]])
@@ -69,7 +69,7 @@ class Ids:
     """All that cutting between tokens asks of a tokenizer."""
 
     end_of_document_id = 0
-    card = TokenizerCard(type="huggingface", path="", sha256="", vocab_size=1000, end_of_document_id=0)
+    metadata = TokenizerMetadata(type="huggingface", path="", sha256="", vocab_size=1000, end_of_document_id=0)
 
     def token_id(self, name: str) -> int | None:
         """Return the id of a sentinel."""

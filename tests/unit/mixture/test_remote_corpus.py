@@ -11,7 +11,7 @@ from codemix_megatron.corpus.indexed import IndexedWriter
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.mixture import remote
 from codemix_megatron.mixture.sequence_reader import SequenceReader
-from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
+from codemix_megatron.records.manifest import CorpusManifest, TokenizerMetadata
 
 
 class RangeHandler(SimpleHTTPRequestHandler):
@@ -51,8 +51,8 @@ def served(tmp_path, monkeypatch):
         writer.publish()
         sums = {"bin_sha256": writer.bin_sha256, "idx_sha256": writer.idx_sha256}
     counts = {"num_documents": 1, "num_tokens": 60_000, "num_bytes": 1, "train_documents": 1, "train_tokens": 50_000, "train_bytes": 1}
-    card = TokenizerCard(type="none", path="", sha256="", vocab_size=60_000, end_of_document_id=0)
-    origin = {"documents": [], "input_fingerprint": "", "held_out_share": 0.1, "tokenizer": card}
+    metadata = TokenizerMetadata(type="none", path="", sha256="", vocab_size=60_000, end_of_document_id=0)
+    origin = {"documents": [], "input_fingerprint": "", "held_out_share": 0.1, "tokenizer": metadata}
     manifest = CorpusManifest(name="corpus", kind="text", prefix=prefix, dtype="uint16", **counts, **sums, **origin)
     manifest.write()
     monkeypatch.setenv("CODEMIX_CACHE", str(tmp_path / "cache"))

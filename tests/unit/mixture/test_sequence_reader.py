@@ -9,9 +9,9 @@ from codemix_megatron.corpus.indexed import IndexedWriter
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.mixture.packing import best_fit, cut_pieces
 from codemix_megatron.mixture.sequence_reader import SequenceReader, num_windows
-from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
+from codemix_megatron.records.manifest import CorpusManifest, TokenizerMetadata
 
-CARD = TokenizerCard(type="none", path="", sha256="", vocab_size=50_000, end_of_document_id=0)
+METADATA = TokenizerMetadata(type="none", path="", sha256="", vocab_size=50_000, end_of_document_id=0)
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def corpus(tmp_path) -> CorpusManifest:
         writer.publish()
     counts = {"num_documents": 10, "num_tokens": at, "num_bytes": 1, "train_documents": 8, "train_tokens": at - 2017, "train_bytes": 1}
     manifest = CorpusManifest(
-        name="corpus", kind="text", prefix=prefix, dtype="uint16", **counts, held_out_share=0.2, tokenizer=CARD,
+        name="corpus", kind="text", prefix=prefix, dtype="uint16", **counts, held_out_share=0.2, tokenizer=METADATA,
         bin_sha256="", idx_sha256="", documents=[], input_fingerprint="",
     )  # fmt: skip
     manifest.write()

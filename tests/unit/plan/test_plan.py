@@ -12,16 +12,16 @@ from codemix_megatron.plan.plan import make_plan, read_manifests
 from codemix_megatron.recipe.reading import build_recipe
 from codemix_megatron.recipe.schema import Model
 from codemix_megatron.recipe.yaml_text import apply_overrides
-from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
+from codemix_megatron.records.manifest import CorpusManifest, TokenizerMetadata
 
-CARD = TokenizerCard(type="none", path="", sha256="t", vocab_size=500, end_of_document_id=0)
+METADATA = TokenizerMetadata(type="none", path="", sha256="t", vocab_size=500, end_of_document_id=0)
 
 
 def manifest(name: str, tokens: int) -> CorpusManifest:
     """Return a manifest of a corpus nobody has to read."""
     return CorpusManifest(
         name=name, kind="text", prefix=name, dtype="uint16", num_documents=9, num_tokens=tokens, num_bytes=1, train_documents=9,
-        train_tokens=tokens, train_bytes=1, held_out_share=0, tokenizer=CARD, bin_sha256=name, idx_sha256="", documents=[], input_fingerprint="",
+        train_tokens=tokens, train_bytes=1, held_out_share=0, tokenizer=METADATA, bin_sha256=name, idx_sha256="", documents=[], input_fingerprint="",
     )  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def test_missing_and_mismatched_corpora_are_told_at_once(tmp_path):
     assert str(caught.value).count("run `codemix prepare RECIPE` first") == 2
     for name, sha in (("prose", "one"), ("snippets", "two")):
         prefix = recipe.corpora[name].prefix
-        made = dataclasses.replace(manifest(name, 4), prefix=prefix, tokenizer=dataclasses.replace(CARD, sha256=sha))
+        made = dataclasses.replace(manifest(name, 4), prefix=prefix, tokenizer=dataclasses.replace(METADATA, sha256=sha))
         made.write()
         for suffix in (".bin", ".idx"):
             with open(prefix + suffix, "wb") as handle:

@@ -9,7 +9,7 @@ from codemix_megatron.errors import RecipeError
 from codemix_megatron.plan.megatron_arguments import megatron_arguments
 from codemix_megatron.plan.plan import make_plan
 from codemix_megatron.recipe.reading import read_recipe
-from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
+from codemix_megatron.records.manifest import CorpusManifest, TokenizerMetadata
 
 
 def manifest(recipe, name: str, train_documents: int, num_documents: int, kind: str = "huggingface") -> CorpusManifest:
@@ -25,7 +25,7 @@ def manifest(recipe, name: str, train_documents: int, num_documents: int, kind: 
         **{f"num_{key}": value for key, value in counts.items()},
         **{f"train_{key}": value for key, value in trained.items()},
         held_out_share=0.01,
-        tokenizer=TokenizerCard(type=kind, path=path, sha256="0", vocab_size=5000, end_of_document_id=0),
+        tokenizer=TokenizerMetadata(type=kind, path=path, sha256="0", vocab_size=5000, end_of_document_id=0),
         bin_sha256=name,
         idx_sha256=name,
         documents=[],

@@ -1,4 +1,4 @@
-"""The card of an export tells the whole way of the weights, and the Hub reads its scores. Judge: huggingface_hub's own parser."""
+"""The model card of an export names the whole way of the weights, and the Hub reads its scores. Judge: huggingface_hub's own parser."""
 
 import json
 import math
@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 from test_megatron_arguments import manifest
 
-from codemix_megatron.checkpoint.card import write_card
+from codemix_megatron.checkpoint.metadata import write_metadata
 from codemix_megatron.conversion.lineage import corpora_read, lineage, without_folders
 from codemix_megatron.conversion.model_card import model_card, renew_model_card, write_model_card
 from codemix_megatron.plan.plan import make_plan
@@ -52,8 +52,8 @@ def chain(small_recipe):
     return begun(folder / "runs" / "cooldown", child, corpora), parent, imported
 
 
-def card_of(run: RunFolder, **more) -> dict:
-    """Return a checkpoint's card."""
+def metadata_of(run: RunFolder, **more) -> dict:
+    """Return a checkpoint's metadata."""
     recipe = read_recipe(run.recipe)
     return {"step": 6, "tokens": 1, "model": as_plain(recipe.model), "tokenizer": {"vocab_size": 5000}, **more}
 
@@ -63,25 +63,27 @@ def test_lineage_and_corpora_are_those_of_every_run_on_the_way(chain):
     stages = lineage(cooldown, 6)
     assert [(stage.run.path.name, stage.first, stage.last) for stage in stages] == [("public", 0, 0), ("first", 0, 4), ("cooldown", 4, 6)]
     assert stages[0].how == "was imported, not trained here"
-    card = imported.checkpoint(0) / "card.json"
-    card.write_text(json.dumps({"megatron": {"iteration": 7}}))
+    metadata = imported.checkpoint(0) / "card.json"
+    metadata.write_text(json.dumps({"megatron": {"iteration": 7}}))
     assert lineage(cooldown, 6)[0].how == "was imported from iteration 7 of a checkpoint of Megatron-LM: weights, not Adam's state"
-    card.unlink()
+    metadata.unlink()
     assert "weights of public, step 0, Adam fresh" in stages[1].how and "step 4 of first" in stages[2].how
     batch = stages[1].plan["batch_tokens"]
     assert [stage.tokens for stage in stages] == [0, 4 * batch, 2 * batch]
     assert sum(corpus.tokens for corpus in corpora_read(stages)) == 6 * batch
 
 
-def test_card_names_corpora_licences_filters_and_commands_and_no_folder_of_the_machine(chain):
+def test_model_card_names_corpora_licences_filters_and_commands_and_no_folder_of_the_machine(chain):
     cooldown, parent, imported = chain
-    text = model_card(cooldown, card_of(cooldown, hugging_face={"name": "SmolLM2", "licence": "mit", "files": {"LICENSE": "0"}}), RECORD)
+    text = model_card(
+        cooldown, metadata_of(cooldown, hugging_face={"name": "SmolLM2", "licence": "mit", "files": {"LICENSE": "0"}}), RECORD
+    )
     for words in ("in 3 runs", "MIT 900, Apache-2.0 90", "too_short 7", "torch 1.2.3", "codemix import MODEL runs/public", "Recipe of first",
                   "codemix train cooldown.yaml --folder runs/cooldown", "codemix export runs/cooldown@6", "run: runs/first",
                   "initial_weights: runs/public"):  # fmt: skip
         assert words in text, words
     assert "eager" not in text
-    capped = card_of(cooldown)
+    capped = metadata_of(cooldown)
     capped["model"] |= {"attention_softcap": 50.0}
     assert 'transformers 4 with `attn_implementation="eager"`' in model_card(cooldown, capped, RECORD)
     assert str(cooldown.path.parent.parent) not in text and "/tokens here" not in text
@@ -96,7 +98,7 @@ def test_scores_are_read_by_the_hub_s_own_parser(chain):
     ]
     tasks = [TaskScore(suite="paper", task="arc_easy", metric="acc_norm", value=0.5, standard_error=0.01, items=40)]
     Scores(model="m", step=6, tokens=1, bits_per_byte=bits, tasks=tasks).write(cooldown.score_file(6))
-    found = ModelCard(model_card(cooldown, card_of(cooldown), RECORD)).data.eval_results
+    found = ModelCard(model_card(cooldown, metadata_of(cooldown), RECORD)).data.eval_results
     assert [(e.dataset_name, e.metric_type, e.metric_value) for e in found] == [
         ("prose, held-out documents", "bits_per_byte", 1.25),
         ("arc_easy", "acc_norm", 0.5),
@@ -104,13 +106,13 @@ def test_scores_are_read_by_the_hub_s_own_parser(chain):
     assert found[1].metric_args == {"standard_error": 0.01} and found[1].task_type == "text-generation"
 
 
-def test_card_is_written_again_with_scores_unless_somebody_changed_it(chain):
+def test_model_card_is_written_again_with_scores_unless_somebody_changed_it(chain):
     cooldown, *_ = chain
     cooldown.checkpoint(6).mkdir(parents=True)
-    write_card(cooldown.checkpoint(6), card_of(cooldown))
+    write_metadata(cooldown.checkpoint(6), metadata_of(cooldown))
     folder = cooldown.export(6)
     folder.mkdir(parents=True)
-    write_json(folder / "export.json", write_model_card(cooldown, folder, card_of(cooldown), {**RECORD, "step": 6}))
+    write_json(folder / "export.json", write_model_card(cooldown, folder, metadata_of(cooldown), {**RECORD, "step": 6}))
     tasks = [TaskScore(suite="paper", task="arc_easy", metric="acc", value=0.5, standard_error=None, items=40)]
     Scores(model="m", step=6, tokens=1, tasks=tasks).write(cooldown.score_file(6))
     assert renew_model_card(cooldown, folder) and ModelCard((folder / "README.md").read_text()).data.eval_results[0].metric_value == 0.5

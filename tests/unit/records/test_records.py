@@ -5,12 +5,12 @@ import json
 
 import pytest
 
-from codemix_megatron.checkpoint.card import read_card, write_card
+from codemix_megatron.checkpoint.metadata import read_metadata, write_metadata
 from codemix_megatron.errors import CodemixError, CorpusError, EvaluationError
 from codemix_megatron.records.atomic import replace_text, writing, writing_folder
 from codemix_megatron.records.events import StepEvent
 from codemix_megatron.records.journal import Journal, cut_after, read_events
-from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
+from codemix_megatron.records.manifest import CorpusManifest, TokenizerMetadata
 from codemix_megatron.records.run_folder import RunFolder, step_of
 from codemix_megatron.records.scores import BitsPerByte, Scores, TaskScore
 
@@ -126,8 +126,8 @@ def test_what_holds_a_secret_reads_back_as_it_was_written(tmp_path, manifest, te
     """Beginnings of dropped documents are full of such: the checksum was of the text with it, and no run could read the corpus."""
     dataclasses.replace(manifest, dropped_examples={"min_characters": [f"see {text} there"]}).write()
     (example,) = CorpusManifest.read(manifest.prefix).dropped_examples["min_characters"]
-    write_card(tmp_path, {"step": 1, "imported_from": f"/models/{text}"})
-    assert read_card(tmp_path)["imported_from"].removeprefix("/models/") == example.removeprefix("see ").removesuffix(" there")
+    write_metadata(tmp_path, {"step": 1, "imported_from": f"/models/{text}"})
+    assert read_metadata(tmp_path)["imported_from"].removeprefix("/models/") == example.removeprefix("see ").removesuffix(" there")
     assert not any(secret in example for secret in ("12345", "word", "AKIA"))
 
 
@@ -149,9 +149,9 @@ def test_cutting_drops_what_came_after_the_checkpoint(tmp_path):
 @pytest.fixture
 def manifest(tmp_path):
     """A manifest beside files of the right sizes."""
-    card = TokenizerCard(type="huggingface", path="t", sha256="s", vocab_size=9, end_of_document_id=0)
+    metadata = TokenizerMetadata(type="huggingface", path="t", sha256="s", vocab_size=9, end_of_document_id=0)
     counts = {"num_documents": 3, "num_tokens": 10, "num_bytes": 30, "train_documents": 2, "train_tokens": 7, "train_bytes": 21}
-    origin = {"documents": [], "input_fingerprint": "", "bin_sha256": "", "idx_sha256": "", "held_out_share": 0.3, "tokenizer": card}
+    origin = {"documents": [], "input_fingerprint": "", "bin_sha256": "", "idx_sha256": "", "held_out_share": 0.3, "tokenizer": metadata}
     made = CorpusManifest(name="c", kind="text", prefix=str(tmp_path / "c"), dtype="uint16", **counts, **origin)
     (tmp_path / "c.bin").write_bytes(b"x" * 20)
     (tmp_path / "c.idx").write_bytes(b"x")

@@ -33,7 +33,7 @@ def test_checkpoints_that_are_gone_are_missed(run):
     assert lost.value.exit_code == 2
 
 
-def test_one_without_its_card_is_named_and_left_where_it_is(run):
+def test_one_without_its_metadata_is_named_and_left_where_it_is(run):
     (run.checkpoints / "step-5").mkdir(parents=True)
     with pytest.raises(CheckpointError, match=r"step-5: .*not a checkpoint.*it is not used"):
         find_start(run)

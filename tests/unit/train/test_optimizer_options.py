@@ -12,7 +12,7 @@ from plain_llama import adamw, plain_llama
 from codemix_megatron.megatron.optimizer_shards import AVERAGE
 from codemix_megatron.parallel.ranks import join_ranks, leave_ranks
 from codemix_megatron.recipe.schema import Optimizer
-from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.records.manifest import TokenizerMetadata
 from codemix_megatron.train.batches import Batch
 from codemix_megatron.train.engine import Engine
 
@@ -29,8 +29,8 @@ def start(monkeypatch):
     def begin(optimizer: dict, model: dict | None = None) -> Engine:
         leave_ranks()
         recipe = replace(recipe_of(model or {}, {}, {}), optimizer=Optimizer(**optimizer))
-        card = TokenizerCard(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0)
-        return Engine(recipe, card, 1, join_ranks(recipe.parallel, recipe.seed))
+        metadata = TokenizerMetadata(type="none", path="", sha256="", vocab_size=VOCABULARY, end_of_document_id=0)
+        return Engine(recipe, metadata, 1, join_ranks(recipe.parallel, recipe.seed))
 
     yield begin
     leave_ranks()

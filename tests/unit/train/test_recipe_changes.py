@@ -21,19 +21,19 @@ from codemix_megatron.recipe.yaml_text import apply_overrides
 from codemix_megatron.records.atomic import read_json, write_json
 from codemix_megatron.records.events import EndEvent, ReopenedEvent
 from codemix_megatron.records.journal import Journal, read_events
-from codemix_megatron.records.manifest import CorpusManifest, TokenizerCard
+from codemix_megatron.records.manifest import CorpusManifest, TokenizerMetadata
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.train.folder import check_run, describe_environment, is_finished, open_run, reopen
 from codemix_megatron.train.recipe_changes import find_changes
 
-CARD = TokenizerCard(type="none", path="", sha256="t", vocab_size=500, end_of_document_id=0)
+METADATA = TokenizerMetadata(type="none", path="", sha256="t", vocab_size=500, end_of_document_id=0)
 THIRD = "{name: third, tokens: 2048, mixture: {web: 1.0}, learning_rate: {peak: 0.0001}}"
 
 
 def manifest(name: str, sha256: str | None = None) -> CorpusManifest:
     return CorpusManifest(
         name=name, kind="text", prefix=name, dtype="uint16", num_documents=9, num_tokens=20_000, num_bytes=1, train_documents=9,
-        train_tokens=20_000, train_bytes=1, held_out_share=0, tokenizer=CARD, bin_sha256=sha256 or name, idx_sha256="", documents=[],
+        train_tokens=20_000, train_bytes=1, held_out_share=0, tokenizer=METADATA, bin_sha256=sha256 or name, idx_sha256="", documents=[],
         input_fingerprint="",
     )  # fmt: skip
 

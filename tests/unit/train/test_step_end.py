@@ -6,7 +6,7 @@ import torch
 from many_layouts import batches, recipe_of
 
 from codemix_megatron.parallel.ranks import one_rank
-from codemix_megatron.records.manifest import TokenizerCard
+from codemix_megatron.records.manifest import TokenizerMetadata
 from codemix_megatron.train import engine as engine_module
 from codemix_megatron.train.batches import Batch
 from codemix_megatron.train.engine import Engine
@@ -18,8 +18,8 @@ def test_the_engine_waits_for_the_device_after_the_update(monkeypatch):
     monkeypatch.setattr(engine_module, "wait_for_device", lambda: order.append("waited"))
     monkeypatch.setattr(Engine, "update", lambda self, norm: order.append("updated"))
     with one_rank(device="cpu") as ranks:
-        card = TokenizerCard(type="none", path="", sha256="", vocab_size=256, end_of_document_id=0)
-        engine = Engine(recipe_of({"num_layers": 1}, {}, {"micro_sequences": 8}), card, 1, ranks)
+        metadata = TokenizerMetadata(type="none", path="", sha256="", vocab_size=256, end_of_document_id=0)
+        engine = Engine(recipe_of({"num_layers": 1}, {}, {"micro_sequences": 8}), metadata, 1, ranks)
         rows = torch.from_numpy(batches(1)[0])
         engine.train_step(Batch(rows, torch.zeros(len(rows), dtype=torch.int64)), 1e-2)
     assert order == ["updated", "waited"]
