@@ -142,8 +142,8 @@ class SimulatedRanks:
 
     def rank(self, number: int) -> SimpleNamespace:
         """Return one rank, as the code under test sees it."""
-        place = {"rank": number, "local_rank": number % RANKS_PER_NODE, "is_main": number == 0}
-        return SimpleNamespace(**place, size=self.size, device=torch.device("cpu"))
+        numbers = {"rank": number, "local_rank": number % RANKS_PER_NODE, "is_main": number == 0}
+        return SimpleNamespace(**numbers, size=self.size, device=torch.device("cpu"))
 
 
 @contextmanager

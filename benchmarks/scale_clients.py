@@ -27,22 +27,22 @@ def main(first: int, last: int, size: int) -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()
-    places = [Placement(rank, size, rank % RANKS_PER_NODE, RANKS_PER_NODE, "torchrun") for rank in range(first, last)]
+    placements = [Placement(rank, size, rank % RANKS_PER_NODE, RANKS_PER_NODE, "torchrun") for rank in range(first, last)]
     spent: list[float] = []
-    threads = [threading.Thread(target=meet_timed, args=(place, spent), daemon=True) for place in places]
+    threads = [threading.Thread(target=meet_timed, args=(placement, spent), daemon=True) for placement in placements]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    if len(spent) < len(places):
-        sys.exit(f"{len(places) - len(spent)} of {len(places)} clients did not meet")
+    if len(spent) < len(placements):
+        sys.exit(f"{len(placements) - len(spent)} of {len(placements)} clients did not meet")
     sys.stdout.write(f"{sum(spent)}\n")
 
 
-def meet_timed(place: Placement, spent: list[float]) -> None:
+def meet_timed(placement: Placement, spent: list[float]) -> None:
     """Meet as one rank, and add the CPU seconds of this thread."""
     began = time.thread_time()
-    meet(place, WAIT)
+    meet(placement, WAIT)
     spent.append(time.thread_time() - began)
 
 

@@ -47,7 +47,7 @@ __all__ = [
 stand_in_for_kernels()  # here: any module below may be the first to import megatron.core
 
 # `plan`, `train` and the like are subpackages, which would take the place of functions of those names once they are imported.
-PLACES = {
+MODULES = {
     "CodemixError": "errors",
     "Corpus": "interface.corpora",
     "Mixture": "mixture.mixture",
@@ -66,9 +66,9 @@ PLACES = {
 
 def __getattr__(name: str) -> Any:
     """Import a name of the surface when it is first asked for."""
-    if name not in PLACES:
+    if name not in MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(importlib.import_module(f"{__name__}.{PLACES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

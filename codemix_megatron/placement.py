@@ -1,4 +1,4 @@
-"""This process's place among the ranks of a start, as what started it leaves it in the environment. No torch.
+"""This process's placement among the ranks of a start, as what started it leaves it in the environment. No torch.
 
 torchrun, Open MPI, MVAPICH2, MPICH and Intel MPI (Hydra) and Slurm each have variables of their own. mpirun in a Slurm job starts its
 processes from daemons that srun started, so its variables count before Slurm's, which are those of the daemon.
@@ -57,7 +57,7 @@ LAUNCHER_VARIABLES = (
 
 
 def find_placement(env: Mapping[str, str] = os.environ) -> Placement | None:
-    """Return this process's place, or None when it is alone; raises LaunchError when the environment has only a part of it."""
+    """Return this process's placement, or None when it is alone; raises LaunchError when the environment has only a part of it."""
     if TORCHRUN.rank in env:
         return read_placement(TORCHRUN, env)
     is_step = is_slurm_rank(env)
@@ -76,7 +76,7 @@ def find_placement(env: Mapping[str, str] = os.environ) -> Placement | None:
 
 
 def read_placement(names: Variables, env: Mapping[str, str]) -> Placement:
-    """Return the place that a launcher's variables describe; a machine is one's own where nothing is said of it."""
+    """Return the placement that a launcher's variables describe; a machine is one's own where nothing is said of it."""
     size = number(names.size, env, names)
     rank = number(names.rank, env, names)
     is_spread = names is HYDRA and env.get("MASTER_ADDR", "127.0.0.1") != "127.0.0.1"
@@ -124,7 +124,7 @@ def step_tasks(env: Mapping[str, str]) -> int:
 
 
 def slurm_placement(env: Mapping[str, str]) -> Placement:
-    """Return the place of a task of srun; raises LaunchError when the environment does not say where ranks meet."""
+    """Return the placement of a task of srun; raises LaunchError when the environment does not say where ranks meet."""
     size = step_tasks(env)
     if size > 1 and ("MASTER_ADDR" not in env or "MASTER_PORT" not in env):
         raise LaunchError(
@@ -145,18 +145,18 @@ def tasks_here(env: Mapping[str, str], size: int) -> int:
     return counts[node] if node < len(counts) else int(env.get("SLURM_NTASKS_PER_NODE") or size)
 
 
-def meeting_address(place: Placement, env: Mapping[str, str] = os.environ) -> tuple[str, int]:
-    """Return where ranks meet: MASTER_ADDR and MASTER_PORT, or a place on this machine that all ranks of one mpirun find by themselves."""
+def meeting_address(placement: Placement, env: Mapping[str, str] = os.environ) -> tuple[str, int]:
+    """Return where ranks meet: MASTER_ADDR and MASTER_PORT, or an address on this node that all ranks of one mpirun find by themselves."""
     try:
         if "MASTER_ADDR" in env and "MASTER_PORT" in env:
             return env["MASTER_ADDR"], int(env["MASTER_PORT"])
     except ValueError:
         raise LaunchError(f"MASTER_PORT: found {env['MASTER_PORT']!r}, must be a whole number", exit_code=2) from None
-    is_one_machine = place.local_size == place.size
-    if not is_one_machine or place.launcher == TORCHRUN.launcher:
+    is_one_machine = placement.local_size == placement.size
+    if not is_one_machine or placement.launcher == TORCHRUN.launcher:
         raise LaunchError(
-            f"rank {place.rank} of {place.size} ({place.launcher}) does not know where ranks meet; export MASTER_ADDR, the first node's name, and"
-            " MASTER_PORT, one that nobody uses there (mpirun -x MASTER_ADDR -x MASTER_PORT)",
+            f"rank {placement.rank} of {placement.size} ({placement.launcher}) does not know where ranks meet; export MASTER_ADDR, the first node's"
+            " name, and MASTER_PORT, one that nobody uses there (mpirun -x MASTER_ADDR -x MASTER_PORT)",
             exit_code=2,
         )
     shared = next((env[name] for name in JOBS_OF_MPI if name in env), f"parent {os.getppid()}")
@@ -168,14 +168,14 @@ def node_name() -> str:
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
-def threads_of_rank(allowed_cores: int, place: Placement, env: Mapping[str, str] = os.environ) -> int:
+def threads_of_rank(allowed_cores: int, placement: Placement, env: Mapping[str, str] = os.environ) -> int:
     """Return how many threads a rank computes with: its cores where it was given some of its own, else its part of what ranks share.
 
     Slurm binds tasks (TaskPlugin affinity or cgroup), and so does mpirun; to divide a mask that is one rank's own would leave cores idle.
     """
-    if place.launcher == "srun" and (asked := int(env.get("SLURM_CPUS_PER_TASK") or 0)):
+    if placement.launcher == "srun" and (asked := int(env.get("SLURM_CPUS_PER_TASK") or 0)):
         return max(1, min(asked, allowed_cores))
-    there = int(env.get("SLURM_CPUS_ON_NODE") or 0) if place.launcher == "srun" else os.cpu_count() or 1
-    binds = place.launcher != TORCHRUN.launcher
-    is_own = binds and place.local_size > 1 and allowed_cores * place.local_size <= there
-    return max(1, allowed_cores if is_own else allowed_cores // place.local_size)
+    there = int(env.get("SLURM_CPUS_ON_NODE") or 0) if placement.launcher == "srun" else os.cpu_count() or 1
+    binds = placement.launcher != TORCHRUN.launcher
+    is_own = binds and placement.local_size > 1 and allowed_cores * placement.local_size <= there
+    return max(1, allowed_cores if is_own else allowed_cores // placement.local_size)

@@ -31,7 +31,7 @@ def batches(steps: int):
 def masked_batches(steps: int):
     """Return the same ids, and of each whether it is learned: unevenly over rows, of one row nothing; and batches as readers give them.
 
-    int64 [steps, rows, length + 1], bool of the same shape, and ids with hidden ones below -1 and empty places at the ends of rows.
+    int64 [steps, rows, length + 1], bool of the same shape, and ids with hidden ones below -1 and padding at the ends of rows.
     """
     draw, ids = np.random.default_rng(1), batches(steps)
     shares = np.array([0.0, 0.9, 0.1, 0.5, 1.0, 0.05, 0.3, 0.7])[:, None]

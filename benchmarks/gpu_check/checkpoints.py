@@ -54,14 +54,16 @@ def one_side(layers: str, folder: Path, out: Path) -> None:
     torch.set_num_threads(1)
     found = {}
     for name, model in BLOCKS.items():
-        place = folder / name
+        kept_in = folder / name
         if layers != "cpu":
             found[name] = {
-                "losses": train(model, "cuda", place, 2, 4),
+                "losses": train(model, "cuda", kept_in, 2, 4),
                 **goes_on({**model, "precision": "bf16"}, folder / f"{name}-beside" / "step-2"),
             }
         else:
-            found[name] = {"losses": train(model, "cpu", place, 3, 4) if (place / "step-3").exists() else train(model, "cpu", place, 0, 3)}
+            found[name] = {
+                "losses": train(model, "cpu", kept_in, 3, 4) if (kept_in / "step-3").exists() else train(model, "cpu", kept_in, 0, 3)
+            }
     out.write_text(json.dumps(found))
 
 

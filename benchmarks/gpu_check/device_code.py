@@ -20,20 +20,20 @@ ARCHITECTURE_AT = 28
 
 def entries(data) -> Iterator[tuple[int, int, int]]:
     """Yield where the code of each entry begins, its bytes and its architecture, such as 90."""
-    place = data.find(MAGIC)
-    while place >= 0:
-        _, version, header, size = HEADER.unpack_from(data, place)
-        end = place + header + size
+    start = data.find(MAGIC)
+    while start >= 0:
+        _, version, header, size = HEADER.unpack_from(data, start)
+        end = start + header + size
         if header != HEADER.size or version != 1 or end > len(data):  # these four bytes by chance
-            place = data.find(MAGIC, place + len(MAGIC))
+            start = data.find(MAGIC, start + len(MAGIC))
             continue
-        inner = place + header
+        inner = start + header
         while inner < end:
             _, _, own, length = ENTRY.unpack_from(data, inner)
             (architecture,) = ARCHITECTURE.unpack_from(data, inner + ARCHITECTURE_AT)
             yield inner + own, length, architecture
             inner += own + length
-        place = data.find(MAGIC, end)
+        start = data.find(MAGIC, end)
 
 
 def keep_architecture(library: Path, wanted: int) -> int:

@@ -67,8 +67,8 @@ def main() -> None:
         if "seconds_per_step" in runs["nothing"]
     }
     losses = {layers: {name: run.get("losses_first_and_last") for name, run in runs.items()} for layers, runs in found.items()}
-    place = {"in_place_of": "470m: a toy; its seconds mean nothing"} if SIMULATED else {}
-    answer(faults, layers_here(), times_the_seconds_without=slower, losses=losses, runs=found, **place)
+    toy = {"in_place_of": "470m: a toy; its seconds mean nothing"} if SIMULATED else {}
+    answer(faults, layers_here(), times_the_seconds_without=slower, losses=losses, runs=found, **toy)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ class ComputeGain:
 
 def frontier(flops: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the runs by FLOPs that have a lower loss than all cheaper ones; of equal cost the mean over seeds counts."""
-    amounts, place = np.unique(np.round(np.log(flops), 6), return_inverse=True)
-    means = np.bincount(place, weights=losses) / np.bincount(place)
+    amounts, group = np.unique(np.round(np.log(flops), 6), return_inverse=True)
+    means = np.bincount(group, weights=losses) / np.bincount(group)
     lowest = np.minimum.accumulate(means)
     kept = np.flatnonzero(np.concatenate([[True], means[1:] < lowest[:-1]]))
     return np.exp(amounts[kept]), means[kept]

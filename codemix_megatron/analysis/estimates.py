@@ -70,7 +70,7 @@ def resample_means(values: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray
 
 
 def draw_items(count: int, resamples: int) -> Iterator[np.ndarray]:
-    """Yield places of drawn items [draws, items], some draws at a time."""
+    """Yield indices of drawn items [draws, items], some draws at a time."""
     random, step = np.random.default_rng(SEED), max(1, CHUNK // count)
     for start in range(0, resamples, step):
         yield random.integers(0, count, (min(step, resamples - start), count))

@@ -118,13 +118,13 @@ def d_optimal(terms: np.ndarray, number: int) -> np.ndarray:
         inverse, variance = changed(inverse, variance, x, chosen[-1], 1)
     for _ in range(PASSES):
         before = list(chosen)
-        for place, row in enumerate(before):
+        for index, row in enumerate(before):
             along = x @ (inverse @ x[row])
             ratio = (1 + variance) * (1 - variance[row]) + along**2  # of the determinants after and before
             best = int(np.argmax(ratio))
             if ratio[best] > 1 + 1e-6:
                 inverse, variance = changed(*changed(inverse, variance, x, best, 1), x, row, -1)
-                chosen[place] = best
+                chosen[index] = best
         if chosen == before:
             break
     return np.array(chosen)

@@ -219,9 +219,9 @@ def folds_of(table: MixtureTable) -> np.ndarray:
     group = joined_by_trunks(group.reshape(-1), table.trunks)
     count = int(group.max()) + 1
     order = np.random.default_rng(SEED).permutation(count)
-    place = np.empty(count, dtype=np.int64)
-    place[order] = np.arange(count) % min(FOLDS, count)
-    return place[group]
+    fold = np.empty(count, dtype=np.int64)
+    fold[order] = np.arange(count) % min(FOLDS, count)
+    return fold[group]
 
 
 def joined_by_trunks(group: np.ndarray, trunks: tuple[str, ...]) -> np.ndarray:

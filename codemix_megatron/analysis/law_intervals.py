@@ -17,15 +17,15 @@ LEAST_NEAR = 5
 class HeldOutSpread:
     """Errors [runs] on runs not seen, and where these lie [runs, coordinates]."""
 
-    def __init__(self, errors: np.ndarray, places: np.ndarray):
-        self.errors, self.places = np.abs(errors), places
+    def __init__(self, errors: np.ndarray, coordinates: np.ndarray):
+        self.errors, self.coordinates = np.abs(errors), coordinates
 
     def half_width(self, points: np.ndarray, coverage: float) -> np.ndarray:
         """Return half the width [points] of an interval that holds a new run's value with this probability."""
         rank = math.ceil(coverage * (len(self.errors) + 1))
         if rank > len(self.errors):
             return np.full(len(points), self.student(coverage))
-        relative = np.sort(self.errors / self.usual_error(self.places, is_known=True))
+        relative = np.sort(self.errors / self.usual_error(self.coordinates, is_known=True))
         return relative[rank - 1] * self.usual_error(points, is_known=False)
 
     def student(self, coverage: float) -> float:
@@ -42,7 +42,7 @@ class HeldOutSpread:
         near = len(self.errors) // 8
         if near < LEAST_NEAR:
             return np.ones(len(points))
-        distance = ((points[:, None] - self.places) ** 2).sum(axis=-1)
+        distance = ((points[:, None] - self.coordinates) ** 2).sum(axis=-1)
         if is_known:
             np.fill_diagonal(distance, np.inf)
         return self.errors[np.argpartition(distance, near, axis=1)[:, :near]].mean(axis=1) + 0.25 * self.errors.mean()

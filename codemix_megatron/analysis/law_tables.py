@@ -67,8 +67,8 @@ class MixtureTable:
         """Return the table over groups of domains, in their order; what is in none of them is left out, and shares add up to 1 again."""
         names = self.totals().domains
         columns = self.shares.reshape(len(self.shares), max(1, len(self.phases)), len(names))
-        places = [[names.index(name) for name in members if name in names] for members in groups.values()]
-        summed = np.stack([columns[:, :, place].sum(axis=2) for place in places], axis=2)
+        members_of = [[names.index(name) for name in members if name in names] for members in groups.values()]
+        summed = np.stack([columns[:, :, indices].sum(axis=2) for indices in members_of], axis=2)
         domains = [f"{phase}/{name}" for phase in self.phases for name in groups] if self.phases else list(groups)
         shares = summed.reshape(len(self.shares), -1)
         return replace(self, domains=domains, shares=shares / shares.sum(axis=1, keepdims=True))
@@ -85,16 +85,16 @@ class MixtureTable:
         )
         return kept.totals() if len(phases) == 1 else kept
 
-    def rows(self, places) -> "MixtureTable":
+    def rows(self, indices) -> "MixtureTable":
         """Return the table with these rows only."""
-        places = np.asarray(places)
-        sizes = None if self.size_values is None else self.size_values[places]
-        trunks = tuple(self.trunks[i] for i in places) if self.trunks else ()
+        indices = np.asarray(indices)
+        sizes = None if self.size_values is None else self.size_values[indices]
+        trunks = tuple(self.trunks[i] for i in indices) if self.trunks else ()
         return replace(
             self,
-            runs=[self.runs[i] for i in places],
-            shares=self.shares[places],
-            values=self.values[places],
+            runs=[self.runs[i] for i in indices],
+            shares=self.shares[indices],
+            values=self.values[indices],
             size_values=sizes,
             trunks=trunks,
         )

@@ -2,7 +2,7 @@
 
 As in AlpacaEval 2 (Dubois et al. 2024, arXiv 2404.04475) a logistic regression explains who was preferred by the difference in length,
 tanh of it in standard deviations; the length-controlled win rate is what it gives for answers of equal length. Here every pair was judged in
-both orders, so the place is a regressor too. Intervals are of a bootstrap over prompts: both verdicts on a prompt, and all pairs of the
+both orders, so the position is a regressor too. Intervals are of a bootstrap over prompts: both verdicts on a prompt, and all pairs of the
 same prompt, are drawn together.
 """
 
@@ -46,16 +46,16 @@ def control_length(preferred: np.ndarray, characters: np.ndarray, prompts: Seque
     spread = characters.std()
     if len(names) < FEWEST_PROMPTS or spread == 0 or preferred.min() == preferred.max():
         return ControlledWinRate(low=low, high=high)
-    place = np.tile([0.5, -0.5], len(preferred))
-    regressors = np.stack([np.ones(len(place)), np.repeat(np.tanh(characters / spread), 2), place], axis=1)
-    weights = np.concatenate([np.ones((1, len(place))), np.repeat(drawn, 2, axis=1)])
+    position = np.tile([0.5, -0.5], len(preferred))
+    regressors = np.stack([np.ones(len(position)), np.repeat(np.tanh(characters / spread), 2), position], axis=1)
+    weights = np.concatenate([np.ones((1, len(position))), np.repeat(drawn, 2, axis=1)])
     controlled = at_equal_length(fit_logistic(regressors, preferred.ravel(), weights))
     below, above = interval(controlled[1:])
     return ControlledWinRate(low=low, high=high, controlled=float(controlled[0]), controlled_low=below, controlled_high=above)
 
 
 def at_equal_length(coefficients: np.ndarray) -> np.ndarray:
-    """Return the chance to be preferred, over both places, where answers are of equal length [fits]."""
+    """Return the chance to be preferred, over both positions, where answers are of equal length [fits]."""
     return sigmoid(coefficients[:, :1] + coefficients[:, 2:] * np.array([[0.5, -0.5]])).mean(axis=1)
 
 

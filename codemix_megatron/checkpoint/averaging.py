@@ -99,12 +99,12 @@ def write_mean(readers: list[ShardReader], weights: list[float], writer: ShardWr
     for done, (name, stored) in enumerate(newest.tensors.items()):
         is_moment = name.startswith(OPTIMIZER) and any(part in name for part in MOMENTS)
         kept_in = name if is_moment else moving_of(name) if moving else name if name.startswith(OPTIMIZER) else master_of(name, newest)
-        for place, offsets in pieces(name, stored):
+        for index, offsets in pieces(name, stored):
             if is_moment:
-                mean = newest.read(name, place).clone()  # a view would be saved with all it is a part of
+                mean = newest.read(name, index).clone()  # a view would be saved with all it is a part of
             else:
-                mean = mean_of(readers, weights, kept_in, place).to(stored.dtype)
-            writer.add(name, stored.shape, offsets, mean[None] if place else mean)
+                mean = mean_of(readers, weights, kept_in, index).to(stored.dtype)
+            writer.add(name, stored.shape, offsets, mean[None] if index else mean)
         progress("tensors", done + 1, len(newest.tensors))
     for name in newest.objects:
         writer.copy_object(name, newest.read_object(name))
@@ -121,7 +121,7 @@ def master_of(name: str, reader: ShardReader) -> str:
 
 
 def pieces(name: str, stored: StoredTensor) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Yield (place in a stack of layers, offsets) of what is averaged at a time."""
+    """Yield (index in a stack of layers, offsets) of what is averaged at a time."""
     if LAYERS not in name or len(stored.shape) < 2:
         yield (), (0,) * len(stored.shape)
         return
@@ -129,7 +129,7 @@ def pieces(name: str, stored: StoredTensor) -> Iterator[tuple[tuple[int, ...], t
         yield (layer,), (layer, *[0] * (len(stored.shape) - 1))
 
 
-def mean_of(readers: list[ShardReader], weights: list[float], name: str, place: tuple[int, ...]) -> torch.Tensor:
+def mean_of(readers: list[ShardReader], weights: list[float], name: str, index: tuple[int, ...]) -> torch.Tensor:
     """Return the weighted mean, summed in double precision and rounded once, to the precision it is stored in."""
     total: torch.Tensor | None = None
     equal = len(set(weights)) == 1
@@ -141,7 +141,7 @@ def mean_of(readers: list[ShardReader], weights: list[float], name: str, place: 
                 else "the newest checkpoint does; leave it out with --steps"
             )
             raise CheckpointError(f"{reader.folder}: holds no {name}; {hint}", exit_code=2)
-        part = reader.read(name, place).double()
+        part = reader.read(name, index).double()
         part = part if equal else part * weight
         total = part if total is None else total.add_(part)
     assert total is not None

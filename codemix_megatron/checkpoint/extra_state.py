@@ -18,28 +18,28 @@ SUFFIX = "_extra_state"
 
 
 def take_out_absent(checkpoint: Path, sharded_state: dict) -> list[tuple]:
-    """Remove the extra states that a checkpoint does not hold from what it is asked for; return their places."""
+    """Remove the extra states that a checkpoint does not hold from what it is asked for; return the keys that lead to each."""
     wanted = list(extra_states(sharded_state))
     there = stored_names(checkpoint) if wanted else set()
-    absent = [place for place, entry in wanted if entry.unique_key not in there]
+    absent = [path for path, entry in wanted if entry.unique_key not in there]
     for *way, last in absent:
         del inside(sharded_state, way)[last]
     return absent
 
 
-def put_back(state: dict, places: list[tuple]) -> None:
-    """Give a loaded state an empty one at each of these places: torch's modules ask for it by name."""
-    for *way, last in places:
+def put_back(state: dict, paths: list[tuple]) -> None:
+    """Give a loaded state an empty one at the end of each of these paths of keys: torch's modules ask for it by name."""
+    for *way, last in paths:
         inside(state, way)[last] = None
 
 
-def extra_states(state: dict, place: tuple = ()) -> Iterator[tuple[tuple, ShardedObject]]:
+def extra_states(state: dict, path: tuple = ()) -> Iterator[tuple[tuple, ShardedObject]]:
     """Yield where in nested dictionaries each extra state is."""
     for name, entry in state.items():
         if isinstance(entry, dict):
-            yield from extra_states(entry, (*place, name))
+            yield from extra_states(entry, (*path, name))
         elif isinstance(entry, ShardedObject) and entry.key.endswith(SUFFIX):
-            yield (*place, name), entry
+            yield (*path, name), entry
 
 
 def inside(state: Any, way: list) -> Any:

@@ -43,12 +43,12 @@ def refuse_foreign_code(checkpoint: Path) -> None:
         for info in (found.storage_data or {}).values():
             if Path(info.relative_path).name != info.relative_path or getattr(info, "transform_descriptors", None):
                 raise pickle.UnpicklingError(f"it reads {info.relative_path!r} in a way no checkpoint needs")
-        places = [(index.fqn, info) for index, info in (found.storage_data or {}).items() if is_object(found, index)]
+        objects = [(index.fqn, info) for index, info in (found.storage_data or {}).items() if is_object(found, index)]
     except FAULTS as fault:
         raise refusal(checkpoint, METADATA, fault) from None
     if (checkpoint / COMMON).is_file():
         check_object(checkpoint, COMMON, (checkpoint / COMMON).read_bytes())
-    for entry, info in places:
+    for entry, info in objects:
         name = info.relative_path
         with open(checkpoint / name, "rb") as handle:
             handle.seek(info.offset)

@@ -88,18 +88,18 @@ class ShardReader:
             found = read_torch_metadata(folder)
             self.tensors, self.objects = dict(stored_tensors(found)), dict(stored_objects(found))
 
-    def read(self, name: str, place: tuple[int, ...] = ()) -> torch.Tensor:
-        """Return a tensor, or what is at a place of a stack of them: (layer,), (layer, expert).
+    def read(self, name: str, index: tuple[int, ...] = ()) -> torch.Tensor:
+        """Return a tensor, or what is at an index of a stack of them: (layer,), (layer, expert).
 
         Memory: the tensor and, where it is in parts, one part more.
         """
-        stored, depth = self.tensors[name], len(place)
+        stored, depth = self.tensors[name], len(index)
         shape = stored.shape[depth:]
         whole, filled = None, 0
         for offsets, sizes, *lies in stored.parts:
-            if not all(first <= at < first + size for at, first, size in zip(place, offsets, sizes, strict=False)):
+            if not all(first <= at < first + size for at, first, size in zip(index, offsets, sizes, strict=False)):
                 continue
-            part = self.read_part(name, sizes, *lies)[tuple(at - first for at, first in zip(place, offsets, strict=False))]
+            part = self.read_part(name, sizes, *lies)[tuple(at - first for at, first in zip(index, offsets, strict=False))]
             offsets = offsets[depth:]
             if tuple(part.shape) == shape:
                 return part
@@ -107,7 +107,7 @@ class ShardReader:
             whole[tuple(slice(o, o + s) for o, s in zip(offsets, part.shape, strict=True))] = part
             filled += part.numel()
         if filled != math.prod(shape):
-            where = "".join(f" of {what} {number}" for what, number in zip(("layer", "expert"), place, strict=False))
+            where = "".join(f" of {what} {number}" for what, number in zip(("layer", "expert"), index, strict=False))
             raise ConversionError(f"{self.folder}: {name}{where} has {filled} of {math.prod(shape)} numbers; the checkpoint is incomplete")
         assert whole is not None
         return whole

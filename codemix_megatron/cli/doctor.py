@@ -133,7 +133,7 @@ def megatron_changes() -> str:
     device = choose_device("auto").type
     install_changes(device, active_engines())
     active = active_changes()
-    what = f"{len(active)} changes at {sum(len(change.sites) for change in active)} places fit megatron-core"
+    what = f"{len(active)} changes at {sum(len(change.sites) for change in active)} sites fit megatron-core"
     return "".join([f"{what} {importlib.metadata.version('megatron-core')} on {device}", *(f"\n  {line}" for line in change_lines())])
 
 

@@ -63,9 +63,9 @@ def as_copies(function):
     from codemix_megatron.evaluate.wanted import Copies
     from codemix_megatron.parallel.meeting import meet
 
-    place, wait = find_placement() or ALONE, datetime.timedelta(hours=2)  # objects only; programs may run long
-    torch.set_num_threads(threads_of_rank(available_cores(), place))
-    torch.distributed.init_process_group("gloo", store=meet(place, wait), rank=place.rank, world_size=place.size, timeout=wait)
+    placement, wait = find_placement() or ALONE, datetime.timedelta(hours=2)  # objects only; programs may run long
+    torch.set_num_threads(threads_of_rank(available_cores(), placement))
+    torch.distributed.init_process_group("gloo", store=meet(placement, wait), rank=placement.rank, world_size=placement.size, timeout=wait)
     try:
         return function(Copies(torch.distributed.get_rank(), torch.distributed.get_world_size()))
     finally:

@@ -35,9 +35,9 @@ def run(arguments) -> int:
 def source_of(folder: str) -> Path:
     """Return where the files are: inside the installed package, or at the root of a checkout."""
     package = Path(str(resources.files("codemix_megatron")))
-    for place in (package / "files" / folder, package.parent / folder):
-        if place.is_dir() and files_of(place):
-            return place
+    for source in (package / "files" / folder, package.parent / folder):
+        if source.is_dir() and files_of(source):
+            return source
     raise CodemixError(f"this installation holds no {folder}; install the wheel, or take them from the repository", exit_code=1)
 
 

@@ -111,8 +111,8 @@ def print_redactions(prefix: str, as_json: bool) -> None:
         print(f"{prefix}: nothing found to be masked of {', '.join(str(form) for form in asked)}")
     for what, found in manifest.redactions.items():
         print(f"{what}: {found['masked']:,} in {found['documents']:,}{of_how_many(manifest)}")
-        for place, text in found["samples"]:
-            print(f"    {printable(place)}: {printable(text)}")
+        for location, text in found["samples"]:
+            print(f"    {printable(location)}: {printable(text)}")
 
 
 def of_how_many(manifest: CorpusManifest) -> str:

@@ -194,10 +194,12 @@ def print_elsewhere(arguments) -> None:
     from codemix_megatron.launch.elsewhere import read_destination, render_elsewhere
 
     recipe, folder = asked_run(arguments)
-    place = read_destination(arguments.on, arguments.site)
-    num_ranks = ranks_for(recipe, place, arguments.nodes)
+    destination = read_destination(arguments.on, arguments.site)
+    num_ranks = ranks_for(recipe, destination, arguments.nodes)
     check_training(recipe, folder, num_ranks)
-    rendered = render_elsewhere(place, recipe, Path(arguments.recipe).resolve(), folder, nodes_for(place, num_ranks), arguments.overrides)
+    rendered = render_elsewhere(
+        destination, recipe, Path(arguments.recipe).resolve(), folder, nodes_for(destination, num_ranks), arguments.overrides
+    )
     sys.stdout.write(yaml.safe_dump(rendered, sort_keys=False, width=160))
 
 

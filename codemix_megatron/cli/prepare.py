@@ -160,8 +160,8 @@ def print_summary(manifests: dict[str, CorpusManifest]) -> None:
             )
             console.print(f"{name}: languages by tokens: {listed}", highlight=False, markup=False, soft_wrap=True)
         for reason, count in manifest.dropped.items():
-            places = ", ".join(manifest.dropped_places.get(reason, [])[:2])
-            console.print(f"{name}: left out {count} ({reason}): {places}", highlight=False, markup=False, soft_wrap=True)
+            locations = ", ".join(manifest.dropped_places.get(reason, [])[:2])
+            console.print(f"{name}: left out {count} ({reason}): {locations}", highlight=False, markup=False, soft_wrap=True)
         console.print(f"{name}: {manifest.prefix}.bin", highlight=False, markup=False, soft_wrap=True)
 
 

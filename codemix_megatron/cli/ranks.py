@@ -3,7 +3,7 @@
     python -m codemix_megatron.cli.ranks NPROC PORT train recipe.yaml --folder runs/mine
 
 Measured on two cores: importing torch and megatron-core takes 4 CPU-seconds, which torchrun spends on every rank, and 2.5 more
-on itself. Ranks find their place where torchrun would leave it, in RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT.
+on itself. Ranks find their numbers where torchrun would leave them, in RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT.
 """
 
 import ctypes
@@ -61,8 +61,8 @@ def be_rank(rank: int, size: int, port: int, command: list[str]) -> int:
     gc.enable()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(NAME_THIS_PROCESS, f"codemix rank {rank}".encode(), 0, 0, 0)
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
-    os.environ.update({"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in place.items()}})
+    variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
+    os.environ.update({"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in variables.items()}})
     sys.argv = ["codemix", *command]
     return run_command(command)
 

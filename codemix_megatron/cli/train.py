@@ -50,11 +50,11 @@ def add_arguments(parser) -> None:
 
 def run(arguments) -> int:
     """Train as one of several ranks, or start the ranks and follow them."""
-    if place := find_placement():
-        if arguments.nproc not in (None, place.size):
+    if placement := find_placement():
+        if arguments.nproc not in (None, placement.size):
             raise LaunchError(
-                f"--nproc {arguments.nproc}: this is rank {place.rank} of {place.size} ({place.launcher}); leave --nproc out to join"
-                f" those, or start the command without {place.launcher}",
+                f"--nproc {arguments.nproc}: this is rank {placement.rank} of {placement.size} ({placement.launcher}); leave --nproc out"
+                f" to join those, or start the command without {placement.launcher}",
                 exit_code=2,
             )
         return as_rank(asked_run(arguments)[1], lambda: train_as_rank(arguments))

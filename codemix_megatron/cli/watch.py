@@ -108,8 +108,8 @@ def doing(folder: RunFolder) -> str:
     heartbeats = [heartbeat for heartbeat in read_heartbeats(folder.logs / "heartbeats") if not heartbeat.is_done]
     if not heartbeats:
         return "no heartbeats in this folder: ranks that codemix train started itself keep them on their machine"
-    places: dict[str, list[int]] = {}
+    ranks_at: dict[str, list[int]] = {}
     for heartbeat in heartbeats:
-        places.setdefault(heartbeat.where, []).append(heartbeat.rank)
-    told = "; ".join(f"{len(ranks)} at {where} (rank {ranks[0]} first)" for where, ranks in places.items())
+        ranks_at.setdefault(heartbeat.where, []).append(heartbeat.rank)
+    told = "; ".join(f"{len(ranks)} at {where} (rank {ranks[0]} first)" for where, ranks in ranks_at.items())
     return f"{len(heartbeats)} ranks: {told}"

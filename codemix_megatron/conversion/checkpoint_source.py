@@ -92,30 +92,30 @@ class CheckpointSource:
         """Return name -> shape and dtype (default: the checkpoint's) of every tensor of the Hugging Face side, in the order of `tensors`."""
         return {
             name: (shape, dtype or self.dtype_of(row))
-            for row, place in self.places()
-            for name, shape in zip(row.names_at(place), self.dimensions.hugging_face_shapes(row), strict=True)
+            for row, index in self.matrices()
+            for name, shape in zip(row.names_at(index), self.dimensions.hugging_face_shapes(row), strict=True)
         }
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield (Hugging Face name, tensor), the next Megatron tensor being read meanwhile; then close the files, whatever happened."""
         try:
-            for row, place, tensor in read_ahead(self.stored()):
-                yield from zip(row.names_at(place), self.dimensions.split(row, tensor), strict=True)
+            for row, index, tensor in read_ahead(self.stored()):
+                yield from zip(row.names_at(index), self.dimensions.split(row, tensor), strict=True)
         finally:
             self.shards.close()
 
-    def places(self) -> Iterator[tuple[Row, Place]]:
-        """Yield (row, place) of every matrix and vector of the model."""
+    def matrices(self) -> Iterator[tuple[Row, Place]]:
+        """Yield (row, index) of every matrix and vector of the model."""
         return places(self.rows, self.model.num_layers, self.model.num_experts or 0)
 
     def stored(self) -> Iterator[tuple[Row, Place, torch.Tensor]]:
         """Yield each tensor of Megatron's, layer by layer."""
-        for row, place in self.places():
-            yield row, place, self.read(row, place)
+        for row, index in self.matrices():
+            yield row, index, self.read(row, index)
 
-    def read(self, row: Row, place: Place) -> torch.Tensor:
+    def read(self, row: Row, index: Place) -> torch.Tensor:
         """Return one tensor of Megatron's, or one layer or expert of it."""
-        return self.shards.read(self.names[row], place)
+        return self.shards.read(self.names[row], index)
 
     def find_fault(self) -> str | None:
         """Compare every file of the checkpoint with the metadata; return what is wrong, or None."""

@@ -76,8 +76,8 @@ def write_release(source: CheckpointSource, folder: Path, common: dict, options:
         raise ConversionError(f"{source.checkpoint}: {fault}; choose another step with RUN@STEP")
     dtype = DTYPES.get(options.dtype or "")
 
-    def parts(row: Row, place: Place) -> Iterator[tuple[int, torch.Tensor]]:
-        tensor = source.read(row, place)
+    def parts(row: Row, index: Place) -> Iterator[tuple[int, torch.Tensor]]:
+        tensor = source.read(row, index)
         tensor = tensor if dtype is None else tensor.to(dtype)
         check_finite(source.names[row], tensor)
         yield 0, tensor.contiguous()

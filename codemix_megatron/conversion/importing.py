@@ -104,7 +104,7 @@ def is_of_another(checkpoint: Path, folder: Path) -> bool:
 
 def refuse_without_memory(weights: SafetensorsFolder) -> None:
     """Raise ConversionError when one model in fp32 does not fit, as comparing logits needs."""
-    needed = 4.5 * sum(math.prod(place["shape"]) for place in weights.places.values())  # a little more while Megatron's is loaded
+    needed = 4.5 * sum(math.prod(entry["shape"]) for entry in weights.entries.values())  # a little more while Megatron's is loaded
     free = psutil.virtual_memory().available
     if needed > free:
         raise ConversionError(
@@ -182,9 +182,9 @@ def write_tensors(
     rows = family.rows(dimensions.model.tie_embeddings, dimensions.model.linear_bias)
     dtypes = {row: row_dtype(weights, row, dimensions.model) for row in rows}
 
-    def parts(row: Row, place: Place) -> Iterator[tuple[int, torch.Tensor]]:
-        for first, part in parts_of(weights, dimensions, row, place):
-            check_finite(" and ".join(row.names_at(place)), part)
+    def parts(row: Row, index: Place) -> Iterator[tuple[int, torch.Tensor]]:
+        for first, part in parts_of(weights, dimensions, row, index):
+            check_finite(" and ".join(row.names_at(index)), part)
             yield first, part.to(dtypes[row])
 
     return write_shards(folder, rows, dimensions, parts, options.progress)
@@ -193,13 +193,13 @@ def write_tensors(
 def row_dtype(weights: SafetensorsFolder, row: Row, model: Model) -> torch.dtype:
     """Return the dtype that holds all tensors of a row exactly: theirs, where they agree."""
     there = itertools.product(*map(range, row.stack(model.num_layers, model.num_experts or 0)))
-    found = {dtype for place in there for name in row.names_at(place) if (dtype := weights.dtype(name))}
+    found = {dtype for index in there for name in row.names_at(index) if (dtype := weights.dtype(name))}
     return found.pop() if len(found) == 1 else torch.float32
 
 
-def parts_of(weights: SafetensorsFolder, dimensions: Dimensions, row: Row, place: Place):
+def parts_of(weights: SafetensorsFolder, dimensions: Dimensions, row: Row, index: Place):
     """Yield (first row, tensor) of one Megatron tensor: the parts it is stored in, none of them large."""
-    names = row.names_at(place)
+    names = row.names_at(index)
     kind, length = row.dimensions[0], dimensions.megatron_shape(row)[0]
     if kind == "gate_up" and len(names) > 1:
         for number, name in enumerate(names):
@@ -223,18 +223,18 @@ def check_tensors(weights: SafetensorsFolder, model: Model, tokenizer: Tokenizer
     dimensions = Dimensions(model, model.ids(tokenizer.vocab_size))
     wanted: dict[str, tuple[int, ...]] = {}
     faults: list[str] = []
-    for row, place in places(family.rows(model.tie_embeddings, model.linear_bias), model.num_layers, model.num_experts or 0):
-        wanted |= dict(zip(row.names_at(place), dimensions.hugging_face_shapes(row), strict=True))
+    for row, index in places(family.rows(model.tie_embeddings, model.linear_bias), model.num_layers, model.num_experts or 0):
+        wanted |= dict(zip(row.names_at(index), dimensions.hugging_face_shapes(row), strict=True))
     for name, shape in wanted.items():
-        if name not in weights.places:
+        if name not in weights.entries:
             faults.append(f"{name} is missing")
         elif weights.shape(name) != shape:
             faults.append(f"{name} has shape {list(weights.shape(name))}, config.json makes it {list(shape)}")
         elif name.endswith("embed_tokens.weight") and weights.shape(name)[0] < tokenizer.vocab_size:
             faults.append(f"{name} has {weights.shape(name)[0]} rows, the tokenizer {tokenizer.vocab_size} ids; give the model's own")
         elif weights.dtype(name) is None:
-            faults.append(f"{name} is {weights.places[name]['dtype']}; F32, BF16 and F16 can be read")
-    for name in sorted(set(weights.places) - set(wanted)):
+            faults.append(f"{name} is {weights.entries[name]['dtype']}; F32, BF16 and F16 can be read")
+    for name in sorted(set(weights.entries) - set(wanted)):
         if model.tie_embeddings and name == "lm_head.weight":
             faults += tied_fault(weights)
         elif not name.endswith("rotary_emb.inv_freq"):
@@ -246,6 +246,6 @@ def check_tensors(weights: SafetensorsFolder, model: Model, tokenizer: Tokenizer
 def tied_fault(weights: SafetensorsFolder) -> list[str]:
     """Compare an output layer that is there with the embedding it should be."""
     names = ("lm_head.weight", "model.embed_tokens.weight")
-    if all(name in weights.places for name in names) and torch.equal(*map(weights.read, names)):
+    if all(name in weights.entries for name in names) and torch.equal(*map(weights.read, names)):
         return []
     return ["lm_head.weight is not model.embed_tokens.weight, although tie_word_embeddings is true"]

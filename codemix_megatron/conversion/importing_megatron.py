@@ -106,9 +106,9 @@ def write_checkpoint(
     """Stream weights into the run's first checkpoint and return its metadata; it appears complete under its final name."""
     arguments, dimensions = arguments_of(there), Dimensions(model, model.ids(tokenizer.vocab_size))
 
-    def parts(row: Row, place: Place) -> Iterator[tuple[int, torch.Tensor]]:
-        tensor, wanted = there.read(names[row], row, place), dimensions.megatron_shape(row)
-        where = f"{names[row]} of layer {place[0]}" if place else names[row]
+    def parts(row: Row, index: Place) -> Iterator[tuple[int, torch.Tensor]]:
+        tensor, wanted = there.read(names[row], row, index), dimensions.megatron_shape(row)
+        where = f"{names[row]} of layer {index[0]}" if index else names[row]
         if tuple(tensor.shape) != wanted:
             raise ConversionError(f"{there.folder}: {where} has shape {list(tensor.shape)}, its arguments make it {list(wanted)}")
         check_finite(f"{there.folder}: {where}", tensor)

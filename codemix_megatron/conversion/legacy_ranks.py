@@ -86,9 +86,9 @@ class LegacyCheckpoint:
         """Return what a tensor is saved in."""
         return next(parts[0].dtype for (other, _), parts in self.parts.items() if other == name)
 
-    def read(self, name: str, row: Row, place: Place) -> torch.Tensor:
+    def read(self, name: str, row: Row, index: Place) -> torch.Tensor:
         """Return one tensor of the whole model."""
-        layer = place[0] if place else None
+        layer = index[0] if index else None
         parts = self.parts.get((name, layer), [])
         if len(parts) != self.tensor_ranks:
             raise ConversionError(f"{self.folder}: {name}{'' if layer is None else f' of layer {layer}'} is missing")

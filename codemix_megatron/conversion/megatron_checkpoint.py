@@ -34,7 +34,7 @@ class MegatronCheckpoint(Protocol):
     def dtype(self, name: str) -> torch.dtype:
         """Return what a tensor is saved in."""
 
-    def read(self, name: str, row: Row, place: Place) -> torch.Tensor:
+    def read(self, name: str, row: Row, index: Place) -> torch.Tensor:
         """Return one tensor of the whole model, padding of the vocabulary included."""
 
     def close(self) -> None:
@@ -92,20 +92,20 @@ class TorchDistCheckpoint:
             return load_foreign_object(self.shards.read_object(COMMON), f"{self.folder}, {COMMON}")
         return load_foreign(self.folder / "common.pt")
 
-    def stored(self, name: str, place: Place) -> tuple[str, Place]:
-        """Return what a tensor is called here, and the place in it to take."""
-        if name in self.shards.tensors or not place:
-            return name, place
-        return name.replace(".layers.", f".layers.{place[0]}.", 1), place[1:]
+    def stored(self, name: str, index: Place) -> tuple[str, Place]:
+        """Return what a tensor is called here, and the index in it to take."""
+        if name in self.shards.tensors or not index:
+            return name, index
+        return name.replace(".layers.", f".layers.{index[0]}.", 1), index[1:]
 
     def dtype(self, name: str) -> torch.dtype:
         """Return what a tensor is saved in."""
         found, _ = self.stored(name, (0,) if ".layers." in name else ())
         return self.shards.tensors[found if found in self.shards.tensors else f"{found}_w"].dtype
 
-    def read(self, name: str, row: Row, place: Place) -> torch.Tensor:
+    def read(self, name: str, row: Row, index: Place) -> torch.Tensor:
         """Return one tensor of the whole model; gate and up may stand apart."""
-        found, of = self.stored(name, place)
+        found, of = self.stored(name, index)
         if found in self.shards.tensors:
             return self.shards.read(found, of)
         if f"{found}_w" in self.shards.tensors and f"{found}_v" in self.shards.tensors:

@@ -31,33 +31,33 @@ class SafetensorsFolder:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.places: dict[str, dict] = {}
+        self.entries: dict[str, dict] = {}
         for path, wanted in weight_files(folder).items():
             found = read_header(path)
             if lacking := sorted((wanted or set()) - found.keys()):
                 raise ConversionError(f"{path}: lacks {len(lacking)} tensors that {INDEX} says it holds ({lacking[0]}, ...); get it again")
-            self.places |= found if wanted is None else {name: found[name] for name in wanted}
+            self.entries |= found if wanted is None else {name: found[name] for name in wanted}
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape."""
-        return self.places[name]["shape"]
+        return self.entries[name]["shape"]
 
     def dtype(self, name: str) -> torch.dtype | None:
         """Return a tensor's dtype; None when it is none that weights are kept in here."""
-        return DTYPES.get(self.places[name]["dtype"])
+        return DTYPES.get(self.entries[name]["dtype"])
 
     def read(self, name: str, first: int = 0, last: int | None = None) -> torch.Tensor:
         """Return a tensor, or its rows from `first` to before `last`."""
-        place = self.places[name]
-        rows = slice(first, last).indices(place["shape"][0])
-        shape = (rows[1] - rows[0], *place["shape"][1:])
-        tensor = torch.empty(shape, dtype=DTYPES[place["dtype"]])
+        entry = self.entries[name]
+        rows = slice(first, last).indices(entry["shape"][0])
+        shape = (rows[1] - rows[0], *entry["shape"][1:])
+        tensor = torch.empty(shape, dtype=DTYPES[entry["dtype"]])
         row_bytes = math.prod(shape[1:]) * tensor.itemsize
-        with open(place["path"], "rb") as handle:
-            handle.seek(place["start"] + rows[0] * row_bytes)
+        with open(entry["path"], "rb") as handle:
+            handle.seek(entry["start"] + rows[0] * row_bytes)
             found = handle.readinto(tensor.view(-1).view(torch.uint8).numpy().data)
         if found != tensor.nbytes:
-            raise ConversionError(f"{place['path']}: ends inside {name}; it was cut off")
+            raise ConversionError(f"{entry['path']}: ends inside {name}; it was cut off")
         return tensor
 
 

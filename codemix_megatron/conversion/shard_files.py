@@ -28,16 +28,16 @@ def write_shards(
 ) -> dict[str, dict]:
     """Write shards and torch's metadata; return bytes and SHA-256 of each file for the checkpoint's. `unsharded` is the content of common.pt.
 
-    `parts(row, place)` yields (first row, tensor) of one Megatron tensor, or of one layer or expert of it.
+    `parts(row, index)` yields (first row, tensor) of one Megatron tensor, or of one layer or expert of it.
     """
     model = dimensions.model
     counts = model.num_layers, model.num_experts or 0
     total = sum(len(row.hugging_face) for row, _ in places(rows, *counts))
     with ShardWriter(folder) as writer:
-        for done, row, place, first, part in read_ahead(all_parts(rows, counts, parts)):
-            offsets = (*place, first, *[0] * (part.dim() - 1))
+        for done, row, index, first, part in read_ahead(all_parts(rows, counts, parts)):
+            offsets = (*index, first, *[0] * (part.dim() - 1))
             shape = (*row.stack(*counts), *dimensions.megatron_shape(row))
-            writer.add(row.stacked_names[-1], shape, offsets, part.reshape(*[1] * len(place), *part.shape))
+            writer.add(row.stacked_names[-1], shape, offsets, part.reshape(*[1] * len(index), *part.shape))
             progress("tensors", done, total)
         for name in extra_states(*counts):
             writer.add_object(name, [None])
@@ -63,7 +63,7 @@ def all_parts(rows: tuple[Row, ...], counts: tuple[int, int], parts: Parts) -> I
     `counts` are the numbers of layers and experts.
     """
     done = 0
-    for row, place in places(rows, *counts):
+    for row, index in places(rows, *counts):
         done += len(row.hugging_face)
-        for first, part in parts(row, place):
-            yield done, row, place, first, part
+        for first, part in parts(row, index):
+            yield done, row, index, first, part

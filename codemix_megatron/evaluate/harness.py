@@ -247,7 +247,7 @@ def text_metrics(samples: list[dict]) -> dict[str, MetricItems]:
 
 
 def right_choices(task, doc, number: int) -> list[int]:
-    """Return the places of the right answers among a question's choices."""
+    """Return the indices of the right answers among a question's choices."""
     if task.OUTPUT_TYPE != "multiple_choice":
         return [0]
     gold = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)

@@ -48,12 +48,12 @@ def judge_prompt() -> str:
 
 
 def filled(template: str, **texts: str) -> str:
-    """Return a template with its places filled, in one pass: what stands in braces in an answer is the answer's own.
+    """Return a template with its fields filled, in one pass: what stands in braces in an answer is the answer's own.
 
     >>> filled("{a}, {b}", a="{b}", b="2")
     '{b}, 2'
     """
-    return re.sub("|".join(rf"\{{{name}\}}" for name in texts), lambda place: texts[place[0][1:-1]], template)
+    return re.sub("|".join(rf"\{{{name}\}}" for name in texts), lambda match: texts[match[0][1:-1]], template)
 
 
 def read_prompts(path, limit: int | None = None) -> list[str]:

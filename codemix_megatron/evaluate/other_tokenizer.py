@@ -1,4 +1,4 @@
-"""Held-out documents of a corpus as a model with another tokenizer reads them: the same texts, cut at the same places."""
+"""Held-out documents of a corpus as a model with another tokenizer reads them: the same texts, cut at the same positions."""
 
 from pathlib import Path
 

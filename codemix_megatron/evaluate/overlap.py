@@ -77,7 +77,7 @@ def count_items(file: Path) -> int:
 
 
 def matched_runs(index: ContaminationIndex, corpora: dict[str, CorpusManifest], progress: Progress) -> np.ndarray:
-    """Return the index's runs, by their places, that stand in training documents."""
+    """Return the index's runs, by their indices, that stand in training documents."""
     met = [np.zeros(0, np.int64)]
     for name, manifest in corpora.items():
         reader, tokenizer = IndexedReader(manifest.prefix), tokenizer_of(manifest.tokenizer)

@@ -36,7 +36,7 @@ def run_in_time(
             outcomes.append(outcome)
             on_done(len(outcomes), len(programs))
     allowed: dict[Program, float] = {}
-    for place, (program, outcome) in enumerate(zip(programs, outcomes, strict=True)):
+    for index, (program, outcome) in enumerate(zip(programs, outcomes, strict=True)):
         if outcome.status == Status.TIMEOUT and outcome.seconds >= limits.seconds:
             outcome = run_one(sandbox, limits_of(seconds, ALONE_FACTOR, memory_bytes), program)
         if outcome.status == Status.TIMEOUT and program in references:
@@ -45,7 +45,7 @@ def run_in_time(
                 allowed[reference] = REFERENCE_FACTOR * reference_seconds(reference, sandbox, seconds, memory_bytes)
             if allowed[reference] > seconds:
                 outcome = run_one(sandbox, limits_of(allowed[reference], ALONE_FACTOR, memory_bytes), program)
-        outcomes[place] = outcome
+        outcomes[index] = outcome
     return outcomes
 
 

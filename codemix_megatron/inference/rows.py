@@ -73,7 +73,7 @@ def fill_row(query: Query, start: int, inputs, positions, branch) -> list[list[i
 
 
 def visibility(branch: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return the additive attention mask of rows whose places belong to context (0), branches (1...) or padding (-1)."""
+    """Return the additive attention mask of rows whose positions belong to context (0), branches (1...) or padding (-1)."""
     length = branch.shape[1]
     keys, queries = branch[:, None, :], branch[:, :, None]
     sees = torch.ones(length, length, dtype=torch.bool).tril() & ((keys == 0) | (keys == queries))
@@ -89,8 +89,8 @@ def read_logits(logits: torch.Tensor, rows: Rows) -> list[list[Likelihood]]:
     where: list[int] = []
     targets: list[int] = []
     for row, (reads, continuations) in enumerate(zip(rows.reads, rows.targets, strict=True)):
-        for places, continuation in zip(reads, continuations, strict=True):
-            where += [row * kept + place - offset for place in places]
+        for positions, continuation in zip(reads, continuations, strict=True):
+            where += [row * kept + position - offset for position in positions]
             targets += continuation
     picked = logits.flatten(0, 1)[torch.tensor(where, device=logits.device)].float()
     nats, greedy = token_likelihoods(picked, torch.tensor(targets, device=logits.device))

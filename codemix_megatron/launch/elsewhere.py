@@ -19,12 +19,12 @@ def read_destination(kind: str, path: str) -> Cluster | Machines:
 
 
 def render_elsewhere(
-    place: Cluster | Machines, recipe: Recipe, recipe_path: Path, run: RunFolder, num_nodes: int, overrides: list[str]
+    destination: Cluster | Machines, recipe: Recipe, recipe_path: Path, run: RunFolder, num_nodes: int, overrides: list[str]
 ) -> dict[str, Any]:
     """Return a manifest or a task file; raises LaunchError for overrides, which a file that others read does not show."""
     if overrides:
         raise LaunchError(f"{overrides[0]}: write it into the recipe; what starts elsewhere reads the file alone", exit_code=2)
-    if isinstance(place, Machines):
-        return render_task(recipe_path, run.path, run.path.name, num_nodes, place)
+    if isinstance(destination, Machines):
+        return render_task(recipe_path, run.path, run.path.name, num_nodes, destination)
     read = [recipe_path, Path(recipe.tokenizer.path), *(Path(recipe.prefix(name)) for name in recipe.corpora)]
-    return render_manifest(recipe_path, run.path, run.path.name, num_nodes, place, [*(path.absolute() for path in read), run.path])
+    return render_manifest(recipe_path, run.path, run.path.name, num_nodes, destination, [*(path.absolute() for path in read), run.path])

@@ -25,7 +25,7 @@ __all__ = [
     "megatron_version",
 ]
 
-SUPPORTED_MEGATRON = ("0.16.1", "0.19.2")  # tests run on these; others between them are taken where every place fits
+SUPPORTED_MEGATRON = ("0.16.1", "0.19.2")  # tests run on these; others between them are taken where every site fits
 CORE = "megatron.core"
 OURS = "codemix_megatron.megatron"
 LAYERS = f"{CORE}.tensor_parallel.layers"

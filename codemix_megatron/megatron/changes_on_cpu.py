@@ -27,7 +27,7 @@ CHANGES_ON_CPU = (
     Change(
         "device names",
         "on CPU",
-        'two dozen places name "cuda" outright',
+        'two dozen sites name "cuda" outright',
         (
             *(CudaNames(target) for target in NAMES_CUDA),
             CudaNames(f"{CORE}.optimizer.optimizer:MegatronOptimizer.has_grad_norm_group", versions=">=0.19"),

@@ -1,4 +1,4 @@
-"""Places in megatron-core and torch where this package puts something else: what has to be there, and how it is replaced."""
+"""Sites in megatron-core and torch where this package puts something else: what has to be there, and how it is replaced."""
 
 import importlib
 import inspect

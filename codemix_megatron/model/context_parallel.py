@@ -1,10 +1,10 @@
-"""Sequences over context parallel ranks: which part of each a rank has, and what all of them find at some places."""
+"""Sequences over context parallel ranks: which part of each a rank has, and what all of them find at some positions."""
 
 import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 
-__all__ = ["context_parallel_slice", "of_all_parts", "own_places"]
+__all__ = ["context_parallel_slice", "of_all_parts", "own_positions"]
 
 
 def context_parallel_slice(values: torch.Tensor) -> torch.Tensor:
@@ -16,19 +16,19 @@ def context_parallel_slice(values: torch.Tensor) -> torch.Tensor:
     return stretches[:, [rank, 2 * size - 1 - rank]].flatten(1)
 
 
-def own_places(places: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return which of some places of rows [rows, length], row after row, this rank has, and where they are in its own part, row after row."""
-    number = torch.arange(length, device=places.device)[None]
+def own_positions(positions: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return which positions of rows [rows, length] this rank has, and where they are in its own part, both row after row."""
+    number = torch.arange(length, device=positions.device)[None]
     part = context_parallel_slice(number)[0]
-    where = torch.full((length,), -1, dtype=torch.long, device=places.device)
-    where[part] = torch.arange(len(part), device=places.device)
-    row, local = places // length, where[places % length]
+    where = torch.full((length,), -1, dtype=torch.long, device=positions.device)
+    where[part] = torch.arange(len(part), device=positions.device)
+    row, local = positions // length, where[positions % length]
     is_own = local >= 0
     return is_own, (row * len(part) + local)[is_own]
 
 
 def of_all_parts(found: torch.Tensor, is_own: torch.Tensor) -> torch.Tensor:
-    """Return what all context parallel ranks found, [places, ..], where `found` is of this rank's own places. Each of them calls this."""
+    """Return what all context parallel ranks found, [positions, ..], where `found` is of this rank's own. Each of them calls this."""
     if parallel_state.get_context_parallel_world_size() == 1:
         return found
     everything = found.new_zeros(len(is_own), *found.shape[1:])

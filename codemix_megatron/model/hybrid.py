@@ -59,8 +59,8 @@ class Stack(HybridStack):
     def sharded_state_dict(self, prefix: str = "", sharded_offsets: tuple = (), metadata: dict | None = None) -> dict:
         """Return the layers as parts of stacks of all layers, and the last norm as `final_layernorm`."""
         found: dict = {}
-        for place, layer in enumerate(self.layers):
-            own = f"{prefix}layers.{place}."
+        for index, layer in enumerate(self.layers):
+            own = f"{prefix}layers.{index}."
             state = layer.sharded_state_dict(own, [(0, layer.layer_number - 1, self.config.num_layers)], metadata)
             replace_prefix_for_sharding(state, own, f"{prefix}layers.")
             found.update(state)

@@ -16,7 +16,7 @@ __all__ = ["initialize_weights", "sharded_tensors"]
 
 
 def sharded_tensors(model_chunks) -> list[ShardedTensor]:
-    """Return every parameter of this rank with its place in the whole model; `data` is a view of the parameter."""
+    """Return every parameter of this rank with its position in the whole model; `data` is a view of the parameter."""
     found = []
     for chunk in model_chunks:
         stack = list(chunk.sharded_state_dict().values())

@@ -1,4 +1,4 @@
-"""Logits of a model spread over ranks, at the places somebody asks for, without training anything."""
+"""Logits of a model spread over ranks, at the positions somebody asks for, without training anything."""
 
 from functools import partial
 
@@ -9,7 +9,7 @@ from megatron.core import parallel_state
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.tensor_parallel import gather_from_tensor_model_parallel_region
 
-from codemix_megatron.model.context_parallel import context_parallel_slice, of_all_parts, own_places
+from codemix_megatron.model.context_parallel import context_parallel_slice, of_all_parts, own_positions
 
 __all__ = ["SpreadLogits", "length_multiple"]
 
@@ -30,9 +30,9 @@ class SpreadLogits:
 
     @torch.no_grad()  # not inference_mode: what megatron-core keeps of a pass, rotary angles, is used by training after it
     def at(self, rows: np.ndarray, wanted: list[list[int]]) -> torch.Tensor | None:
-        """Return float32 logits [places, vocabulary] on the last pipeline stage, None on others.
+        """Return float32 logits [positions, vocabulary] on the last pipeline stage, None on others.
 
-        `rows` is int64 [rows, length], padded at the right, where causal attention cannot see; `wanted` has the places of
+        `rows` is int64 [rows, length], padded at the right, where causal attention cannot see; `wanted` has the positions of
         each row whose next token is asked for, and the logits come in that order. The padding of the vocabulary is cut off.
         """
         size = -(-len(rows) // self.parts)
@@ -82,14 +82,14 @@ def length_multiple(device: torch.device, sharing: int) -> int:
 
 
 def ask(iterator, model, device: torch.device):
-    """Run one micro batch; the last stage keeps the logits of the places asked for."""
+    """Run one micro batch; the last stage keeps the logits of the positions asked for."""
     rows, wanted = next(iterator)
     inputs = torch.from_numpy(rows).to(device)
     length = inputs.shape[1]
     positions = torch.arange(length, device=device).expand_as(inputs)
     output = model(context_parallel_slice(inputs), context_parallel_slice(positions), None)
-    places = torch.tensor([row * length + place for row, of in enumerate(wanted) for place in of], dtype=torch.long, device=device)
-    is_own, own = own_places(places, length)
+    asked = torch.tensor([row * length + position for row, of in enumerate(wanted) for position in of], dtype=torch.long, device=device)
+    is_own, own = own_positions(asked, length)
 
     def keep(logits, non_loss_data=True):
         return of_all_parts(gather_from_tensor_model_parallel_region(logits.flatten(0, 1)[own].float()), is_own)

@@ -24,17 +24,17 @@ VARIABLES = {"gloo": "GLOO_SOCKET_IFNAME", "nccl": "NCCL_SOCKET_IFNAME"}
 MAIN_ADDRESS, FAULT, TESTED = "main address", "address fault", "addresses are tested"
 
 
-def check_addresses(place: Placement, store: dist.Store, backend: str, wait: datetime.timedelta) -> None:
+def check_addresses(placement: Placement, store: dist.Store, backend: str, wait: datetime.timedelta) -> None:
     """Choose the interface gloo gives out where it would choose a loopback, and test that each node reaches the next one.
 
     Every rank calls this, after all of them have come to the store; a few requests of each. Raises LaunchError on all of them or none.
     """
-    if place.size == place.local_size:
+    if placement.size == placement.local_size:
         return
     own = None
     try:
-        address = own_address(place, store, backend)
-        if place.local_rank == 0:
+        address = own_address(placement, store, backend)
+        if placement.local_rank == 0:
             own = reach_next_node(store, address, wait)
     except LaunchError as fault:
         report_first(store, fault)
@@ -53,13 +53,13 @@ def report_first(store: dist.Store, fault: LaunchError) -> None:
     store.compare_set(FAULT, "", f"{fault.exit_code} {fault}")
 
 
-def own_address(place: Placement, store: dist.Store, backend: str) -> str:
+def own_address(placement: Placement, store: dist.Store, backend: str) -> str:
     """Return the address this node gives to others; where gloo would give out a loopback another interface is set for it."""
     there = addresses_here()
     if wanted := os.environ.get(VARIABLES[backend], ""):
         return address_of_interface(wanted, there, VARIABLES[backend])
     named = [address for address in resolved(socket.gethostname()) if address in there.values()]
-    main = address_of_main(place, store, has_own=bool(named))
+    main = address_of_main(placement, store, has_own=bool(named))
     if named:
         return named[0]
     address = address_towards(main) if main else next(iter(there.values()), "")
@@ -108,10 +108,10 @@ def resolved(host: str) -> list[str]:
     return [text for text in texts if not ip_address(text).is_loopback]
 
 
-def address_of_main(place: Placement, store: dist.Store, has_own: bool) -> str | None:
+def address_of_main(placement: Placement, store: dist.Store, has_own: bool) -> str | None:
     """Return the main rank's address as this node has it, or as another node has it where the name is a loopback here."""
-    if found := resolved(meeting_address(place)[0]):
-        if place.local_rank == 0:
+    if found := resolved(meeting_address(placement)[0]):
+        if placement.local_rank == 0:
             store.set(MAIN_ADDRESS, found[0])
         return found[0]
     if has_own:

@@ -32,20 +32,20 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def device_of_rank(place: Placement, visible: int) -> torch.device:
+def device_of_rank(placement: Placement, visible: int) -> torch.device:
     """Return the GPU of a rank, out of those it sees: the one of its number, or the only one where each task was given its own.
 
     Slurm shows a task all GPUs of the job on its node, or with --gpus-per-task, --gpu-bind and the like its own alone, as number 0.
     """
     if visible == 1:
         return torch.device("cuda", 0)
-    if place.local_rank >= visible:
+    if placement.local_rank >= visible:
         raise LaunchError(
-            f"rank {place.rank} is number {place.local_rank} of {place.local_size} on its node and sees {visible} GPUs; start as many ranks on"
-            " a node as it has GPUs, and show each of them all (or its own alone)",
+            f"rank {placement.rank} is number {placement.local_rank} of {placement.local_size} on its node and sees {visible} GPUs; start as many"
+            " ranks on a node as it has GPUs, and show each of them all (or its own alone)",
             exit_code=2,
         )
-    return torch.device("cuda", place.local_rank)
+    return torch.device("cuda", placement.local_rank)
 
 
 def is_there(module: str) -> bool:
@@ -57,7 +57,7 @@ def is_there(module: str) -> bool:
     if package is None or package.origin is None:
         return False
     folder = Path(package.origin).parent
-    return any(found for place in (folder, folder / "wheel_lib", folder.parent) for found in place.glob(f"{module}*.so"))
+    return any(found for searched in (folder, folder / "wheel_lib", folder.parent) for found in searched.glob(f"{module}*.so"))
 
 
 @cache

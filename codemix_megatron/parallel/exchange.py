@@ -63,7 +63,7 @@ def exchange_rates(ranks: Ranks, partners: Partners) -> ExchangeRates:
 
 
 def rounds_of_ring(size: int) -> list[list[tuple[int, int]]]:
-    """Return rounds of disjoint pairs in which each of `size` places meets both neighbours on a ring.
+    """Return rounds of disjoint pairs in which each of `size` ranks meets both neighbours on a ring.
 
     >>> rounds_of_ring(4)
     [[(0, 1), (2, 3)], [(1, 2), (3, 0)]]
@@ -74,7 +74,7 @@ def rounds_of_ring(size: int) -> list[list[tuple[int, int]]]:
     """
     if size < 3:
         return [[(0, 1)]] if size == 2 else []
-    pairs = [(place, (place + 1) % size) for place in range(size)]
+    pairs = [(rank, (rank + 1) % size) for rank in range(size)]
     last = [[pairs.pop()]] if size % 2 else []
     return [pairs[0::2], pairs[1::2], *last]
 

@@ -20,8 +20,10 @@ def sharded_random_state() -> ShardedObject:
     """
     state = random_state()
     shape = parallel_state.get_pipeline_model_parallel_world_size(), parallel_state.get_tensor_model_parallel_world_size()
-    place = parallel_state.get_pipeline_model_parallel_rank(), parallel_state.get_tensor_model_parallel_rank()
-    return ShardedObject("random_state", state, shape, place, replica_id=parallel_state.get_data_parallel_rank(with_context_parallel=True))
+    position = parallel_state.get_pipeline_model_parallel_rank(), parallel_state.get_tensor_model_parallel_rank()
+    return ShardedObject(
+        "random_state", state, shape, position, replica_id=parallel_state.get_data_parallel_rank(with_context_parallel=True)
+    )
 
 
 def random_state() -> dict:

@@ -63,8 +63,8 @@ def join_ranks(parallel: Parallel, seed: int) -> Ranks:
     Every rank calls this. Raises LaunchError when the number of ranks does not fit the layout or
     the others do not come within `parallel.timeout_seconds`.
     """
-    place = find_placement() or ALONE
-    rank, size, local_rank = place.rank, place.size, place.local_rank
+    placement = find_placement() or ALONE
+    rank, size, local_rank = placement.rank, placement.size, placement.local_rank
     if fault := ranks_fault(parallel, size) or transformer_engine_fault():
         raise LaunchError(fault, exit_code=2)
     set_cuda_environment(parallel)
@@ -75,16 +75,16 @@ def join_ranks(parallel: Parallel, seed: int) -> Ranks:
 
     install_changes(device.type, active_engines())
     if device.type == "cpu":
-        torch.set_num_threads(parallel.threads_per_rank or threads_of_rank(available_cores(), place))
+        torch.set_num_threads(parallel.threads_per_rank or threads_of_rank(available_cores(), placement))
     else:
-        device = device_of_rank(place, torch.cuda.device_count())
+        device = device_of_rank(placement, torch.cuda.device_count())
         torch.cuda.set_device(device)
     raise_limits(size)
     wait = datetime.timedelta(seconds=parallel.timeout_seconds)
     try:
-        store = meet(place, wait)
+        store = meet(placement, wait)
         backend = "gloo" if device.type == "cpu" else "nccl"
-        check_addresses(place, store, backend, wait)
+        check_addresses(placement, store, backend, wait)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=wait)
         parallel_state.initialize_model_parallel(
             tensor_model_parallel_size=parallel.tensor,

@@ -71,8 +71,8 @@ def undecided_lines(view: StudyView) -> list[str]:
     """Say which arms could not be judged, and why."""
     lines: list[str] = []
     why: dict[tuple[str, int], list] = {}
-    for place, (arm, base) in enumerate(view.pairs):
-        words = {view.verdicts[place, j].words for j in range(len(view.measures)) if (place, j) in view.verdicts}
+    for i, (arm, base) in enumerate(view.pairs):
+        words = {view.verdicts[i, j].words for j in range(len(view.measures)) if (i, j) in view.verdicts}
         for reason in words & {ONE_RUN, OTHER_BUDGET, OTHER_SIZE, OTHER_ITEMS, SAME_SEEDS}:
             why.setdefault((reason, id(base)), []).append((arm, base))
         if not words and arm is not base:

@@ -106,8 +106,8 @@ def label_runs(runs: list[RunData]) -> list[str]:
     """Return a name for each run that no other one has."""
     names = [run.name for run in runs]
     folders = [run.folder.path.name for run in runs]
-    places = folders if len(set(folders)) == len(folders) else [run.place for run in runs]
-    return [name if names.count(name) == 1 else f"{name} ({place})" for name, place in zip(names, places, strict=True)]
+    shown = folders if len(set(folders)) == len(folders) else [run.shown_path for run in runs]
+    return [name if names.count(name) == 1 else f"{name} ({path})" for name, path in zip(names, shown, strict=True)]
 
 
 def group_arms(runs: list[RunData]) -> list[Arm]:
@@ -120,7 +120,7 @@ def group_arms(runs: list[RunData]) -> list[Arm]:
         for copy in range(max(map(len, by_seed.values()))):
             members = [found[copy] for found in by_seed.values() if len(found) > copy]
             arms.append(Arm(name_arm(members), tuple(run for run, _ in members)))
-    order = {id(run): place for place, run in enumerate(runs)}
+    order = {id(run): index for index, run in enumerate(runs)}
     return sorted(arms, key=lambda arm: order[id(arm.first)])
 
 

@@ -22,7 +22,7 @@ def base_sections(view: StudyView) -> list[Section]:
 
 
 def judge_from_base(arms: list[Arm], base: RunData, measures: list[Measure]) -> dict[tuple[int, int], Verdict]:
-    """Return (place of the arm, place of the measure) -> verdict against a model that no seed changes; all of them are one family.
+    """Return (index of the arm, index of the measure) -> verdict against a model that no seed changes; all of them are one family.
 
     That model is one and the same for all seeds, so the only noise is that of the arm's own: Student's t of one sample.
     """
@@ -32,9 +32,9 @@ def judge_from_base(arms: list[Arm], base: RunData, measures: list[Measure]) -> 
             values, there = values_of(measure, arm), measure.value(base)
             if values and there is not None:
                 found[i, j] = compare_with_base(arm, base, measure, values, there)
-    family = [place for place, verdict in found.items() if verdict.effect.is_decidable]
-    for place, adjusted in zip(family, holm([found[place].effect.p_value for place in family]), strict=True):
-        found[place] = replace(found[place], adjusted=adjusted, words=decide(found[place].effect, adjusted, measures[place[1]]))
+    family = [key for key, verdict in found.items() if verdict.effect.is_decidable]
+    for key, adjusted in zip(family, holm([found[key].effect.p_value for key in family]), strict=True):
+        found[key] = replace(found[key], adjusted=adjusted, words=decide(found[key].effect, adjusted, measures[key[1]]))
     return found
 
 

@@ -100,7 +100,7 @@ class Details:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A heading and blocks; `anchor` is its place in the page."""
+    """A heading and blocks; `anchor` is its id in the page, for links."""
 
     title: str
     anchor: str

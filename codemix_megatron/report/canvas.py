@@ -175,5 +175,5 @@ def label_ends(axes, ends: list[tuple[str, float, float, str]]) -> None:
             if abs(beside[0] - x) < LABEL_WIDTH:
                 y = max(y, beside[1] + LABEL_GAP)
         taken.append((x, y))
-        place = {"xycoords": "axes fraction", "textcoords": "offset points", "xytext": (7, 0), "va": "center", "annotation_clip": False}
-        axes.annotate(name, (x, y), color=colour, fontsize=9.5, fontweight="bold", **place)
+        offset = {"xycoords": "axes fraction", "textcoords": "offset points", "xytext": (7, 0), "va": "center", "annotation_clip": False}
+        axes.annotate(name, (x, y), color=colour, fontsize=9.5, fontweight="bold", **offset)

@@ -121,7 +121,7 @@ def not_scored_blocks(runs: list[RunData]) -> list:
 
 def commands(run: RunData) -> str:
     """Return what scores a run."""
-    return f"codemix evaluate {run.place}" if run.export else f"codemix export {run.place} && codemix evaluate {run.place}"
+    return f"codemix evaluate {run.shown_path}" if run.export else f"codemix export {run.shown_path} && codemix evaluate {run.shown_path}"
 
 
 def all_sources(runs: list[RunData]) -> list[str]:

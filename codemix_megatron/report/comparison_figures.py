@@ -21,9 +21,9 @@ def compare_bits_figure(arms: list[Arm], source: str) -> Figure:
 
     def draw(canvas):
         axes, ends = canvas.subplots(), []
-        for place, (arm, tokens, values) in enumerate(curves):
+        for index, (arm, tokens, values) in enumerate(curves):
             if tokens:
-                look, every, means = look_at(place), max(1, len(tokens) // 25), [fmean(each) for each in values]
+                look, every, means = look_at(index), max(1, len(tokens) // 25), [fmean(each) for each in values]
                 line = {"marker": look.marker, "markevery": every, "markersize": 4, "clip_on": False, **look.line}
                 axes.plot(tokens, means, label=arm.label, **line)
                 if arm.seeds > 1:

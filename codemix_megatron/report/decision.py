@@ -67,16 +67,16 @@ def decision_sections(judged: Judged, view: StudyView) -> list[Section]:
 
 
 def judge_alternatives(choice: Alternatives, view: StudyView) -> dict[int, dict[int, Verdict | None]]:
-    """Return place of the measure -> place of the arm -> its verdict against the best one, None for the best itself.
+    """Return index of the measure -> index of the arm -> its verdict against the best one, None for the best itself.
 
     All arms and measures of a choice are one family. The best is chosen by the same means it is then compared with, which makes
     differences from it look larger than they are; what is not distinguishable from it is all the more so.
     """
     best = {j: best_of(choice.arms, measure) for j, measure in enumerate(view.measures)}
-    places = [(j, i, top) for j, top in best.items() if top is not None for i in range(len(choice.arms)) if i != top]
+    compared = [(j, i, top) for j, top in best.items() if top is not None for i in range(len(choice.arms)) if i != top]
     found: dict[int, dict[int, Verdict | None]] = {j: {top: None} for j, top in best.items() if top is not None}
-    verdicts = judge_each([(choice.arms[i], choice.arms[top], view.measures[j]) for j, i, top in places], view)
-    for (j, i, _), verdict in zip(places, verdicts, strict=True):
+    verdicts = judge_each([(choice.arms[i], choice.arms[top], view.measures[j]) for j, i, top in compared], view)
+    for (j, i, _), verdict in zip(compared, verdicts, strict=True):
         if verdict is not None:
             found[j][i] = verdict
     return found
@@ -86,13 +86,13 @@ def judge_each(questions: list[tuple[Arm, Arm, Measure]], view: StudyView) -> li
     """Return the verdict of each (arm, base, measure), all of one family."""
     measures = list(dict.fromkeys(measure for _, _, measure in questions))
     pairs = [(arm, base) for arm, base, _ in questions]
-    asked = {(place, measures.index(measure)) for place, (_, _, measure) in enumerate(questions)}
+    asked = {(i, measures.index(measure)) for i, (_, _, measure) in enumerate(questions)}
     found = judge(pairs, measures, view.arms, view.lend, asked=asked)
-    return [found.get((place, measures.index(measure))) for place, (_, _, measure) in enumerate(questions)]
+    return [found.get((i, measures.index(measure))) for i, (_, _, measure) in enumerate(questions)]
 
 
 def best_of(arms: tuple[Arm, ...], measure: Measure) -> int | None:
-    """Return the place of the arm with the best mean among those that were scored alike, None where fewer than two were."""
+    """Return the index of the arm with the best mean among those that were scored alike, None where fewer than two were."""
     alike = {id(arm) for arm in scored_alike(arms, measure)}
     means = {i: fmean(values_of(measure, arm)) for i, arm in enumerate(arms) if id(arm) in alike}
     if len(means) < 2:
@@ -127,13 +127,13 @@ def choice_table(choice: Alternatives, view: StudyView, found: dict[int, dict[in
     return Table(headings=[choice.what, *(measure.label for measure in view.measures), *costs], rows=rows, caption=caption)
 
 
-def choice_cell(measure: Measure, arm: Arm, by_arm: dict[int, Verdict | None], place: int) -> Cell:
+def choice_cell(measure: Measure, arm: Arm, by_arm: dict[int, Verdict | None], index: int) -> Cell:
     """Return an alternative's mean, and how far it is from the best."""
     values = values_of(measure, arm)
     if not values:
         return Cell(ABSENT, tone="quiet")
-    verdict = by_arm.get(place)
-    below = "best mean" if place in by_arm and verdict is None else f"{effect_text(measure, verdict)}; {verdict.words}" if verdict else ""
+    verdict = by_arm.get(index)
+    below = "best mean" if index in by_arm and verdict is None else f"{effect_text(measure, verdict)}; {verdict.words}" if verdict else ""
     return Cell(mean_text(measure, values), below=below, tone=verdict.tone if verdict else "")
 
 

@@ -93,10 +93,10 @@ def paired_values(run: RunData, ours: TaskScore, base: RunData, theirs: TaskScor
     return values_at(first, ours.metric, mine), values_at(second, theirs.metric, yours)
 
 
-def values_at(items: ItemScores, metric: str, places: list[int]) -> list[float]:
+def values_at(items: ItemScores, metric: str, rows: list[int]) -> list[float]:
     """Return a metric's values of some items."""
     values = items.metrics[metric].values or []
-    return [values[i] for i in places]
+    return [values[i] for i in rows]
 
 
 def items_of(run: RunData, name: str | None) -> ItemScores | None:

@@ -172,14 +172,14 @@ def tasks_figure(run: RunData) -> Figure:
 
     def draw(canvas):
         axes = canvas.subplots()
-        places = np.arange(len(tasks))[::-1]
+        heights = np.arange(len(tasks))[::-1]
         score = {"fmt": "o", "capsize": 4, "linewidth": 1.6, "label": "score, ±2 standard errors"}
-        axes.errorbar([t.value for t in tasks], places, xerr=errors, color=assign_looks({"": "text"})[""].colour, **score)
-        for place, task in zip(places, tasks, strict=True):
+        axes.errorbar([t.value for t in tasks], heights, xerr=errors, color=assign_looks({"": "text"})[""].colour, **score)
+        for y, task in zip(heights, tasks, strict=True):
             if task.floor is not None:
-                axes.plot([task.floor] * 2, [place - 0.32, place + 0.32], color=INK, linewidth=2, linestyle=":")
+                axes.plot([task.floor] * 2, [y - 0.32, y + 0.32], color=INK, linewidth=2, linestyle=":")
         axes.plot([], [], color=INK, linestyle=":", linewidth=2, label="chance")
-        axes.set(yticks=places, yticklabels=[f"{t.task}\n{t.metric}" for t in tasks], xlabel="score", ylim=(-0.7, len(tasks) - 0.3))
+        axes.set(yticks=heights, yticklabels=[f"{t.task}\n{t.metric}" for t in tasks], xlabel="score", ylim=(-0.7, len(tasks) - 0.3))
         lowest = min(t.value - e for t, e in zip(tasks, errors, strict=True))
         highest = max(max(t.value + e, t.floor or 0) for t, e in zip(tasks, errors, strict=True))
         axes.set_xlim(min(0, lowest - 0.02), 0.04 + highest)

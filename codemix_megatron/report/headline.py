@@ -97,7 +97,7 @@ def parity_card(run: RunData) -> Card:
     """Return how far the exported model's logits are from those of training."""
     parity = (run.export or {}).get("parity")
     if not parity:
-        return Card(label="export", value=ABSENT, note=f"none yet; codemix export {run.place}", present=False)
+        return Card(label="export", value=ABSENT, note=f"none yet; codemix export {run.shown_path}", present=False)
     largest = parity["largest_logit_difference"]
     note = f"{'' if largest else 'bit for bit, '}over {count(parity.get('tokens_compared'))} tokens"
     note += f"; allowed {parity['tolerance']:.2g}" if "tolerance" in parity else ""

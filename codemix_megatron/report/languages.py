@@ -19,7 +19,7 @@ def language_sections(view: StudyView) -> list[Section]:
     if not measures:
         return []
     verdicts = judge(view.pairs, measures, view.arms, view.lend)
-    arms = [(place, arm, arm is base) for place, (arm, base) in enumerate(view.pairs)] + [(-1, arm, False) for arm in view.alone]
+    arms = [(i, arm, arm is base) for i, (arm, base) in enumerate(view.pairs)] + [(-1, arm, False) for arm in view.alone]
     groups = [arms[i : i + SIDE_BY_SIDE] for i in range(0, len(arms), SIDE_BY_SIDE)]
     tables = [language_table(group, measures, verdicts) for group in groups]
     return [Section(title="Languages", anchor="languages", blocks=tables)]
@@ -29,7 +29,7 @@ def language_table(arms: list[tuple[int, Arm, bool]], measures: list[Measure], v
     """Return languages by variants."""
     rows: list[list] = []
     for j, measure in enumerate(measures):
-        cells = [effect_cell(measure, arm, verdicts.get((place, j)), is_reference) for place, arm, is_reference in arms]
+        cells = [effect_cell(measure, arm, verdicts.get((i, j)), is_reference) for i, arm, is_reference in arms]
         rows.append([measure.label.removesuffix(" bits_per_byte"), *cells])
     caption = (
         "Bits per byte of fixed texts, the same for every study (suite languages): programs in each language, novels, Wikipedia; lower is"

@@ -36,9 +36,9 @@ class Look:
         return {"color": self.colour, "linestyle": self.dash}
 
 
-def look_at(place: int, colour: str | None = None) -> Look:
-    """Return the look of the place-th line; colours come back after the seventh, with another dash and marker."""
-    lap, at = divmod(place, len(ORDER))
+def look_at(number: int, colour: str | None = None) -> Look:
+    """Return the look of line `number`, from 0; colours come back after the seventh, with another dash and marker."""
+    lap, at = divmod(number, len(ORDER))
     dash, marker = (at + lap) % len(DASHES), (at + 2 * lap) % len(MARKERS)
     return Look(colour=colour or ORDER[at], dash=DASHES[dash], marker=MARKERS[marker], hatch=HATCHES[dash])
 
@@ -47,12 +47,12 @@ def assign_looks(kinds: dict[str, str]) -> dict[str, Look]:
     """Give every source, named with its kind, a look: first text blue, first code vermillion, others the next free colour."""
     free = [colour for colour in ORDER if colour not in {OF_KIND.get(kind) for kind in kinds.values()}]
     looks, taken = {}, set()
-    for place, (name, kind) in enumerate(kinds.items()):
+    for number, (name, kind) in enumerate(kinds.items()):
         colour = OF_KIND.get(kind)
         if colour is None or colour in taken:
-            colour = free.pop(0) if free else ORDER[place % len(ORDER)]
+            colour = free.pop(0) if free else ORDER[number % len(ORDER)]
         taken.add(colour)
-        looks[name] = look_at(place, colour)
+        looks[name] = look_at(number, colour)
     return looks
 
 

@@ -37,7 +37,7 @@ class RunData:
     points: dict[str, str] = field(default_factory=dict)  # axis -> point, without axes of seeds
 
     @property
-    def place(self) -> str:
+    def shown_path(self) -> str:
         """The folder as one would type it here."""
         relative = os.path.relpath(self.folder.path)
         return str(self.folder.path) if relative.startswith("..") else relative

@@ -76,7 +76,7 @@ def scale_sections(view: StudyView) -> list[Section]:
 
 
 def judge_scales(scales: list[Scale], measures: list[Measure]) -> dict[tuple[int, int], Verdict]:
-    """Return (place of the scale, place of the measure) -> whether the largest size changes a measure otherwise than the smallest does.
+    """Return (index of the scale, index of the measure) -> whether the largest size changes a measure otherwise than the smallest does.
 
     A difference of differences over seeds by Welch's t of a contrast; all of them are one family.
     """
@@ -89,9 +89,9 @@ def judge_scales(scales: list[Scale], measures: list[Measure]) -> dict[tuple[int
             apart = unlike(large, large_base, measure) or unlike(small, small_base, measure)
             if all(groups) and len(contents) == 1 and not apart:
                 found[i, j] = Verdict(effect_of_contrast(groups, (1, -1, -1, 1)), "")
-    family = [place for place, verdict in found.items() if verdict.effect.is_decidable]
-    for place, adjusted in zip(family, holm([found[place].effect.p_value for place in family]), strict=True):
-        found[place] = replace(found[place], adjusted=adjusted, words=decide(found[place].effect, adjusted, measures[place[1]]))
+    family = [key for key, verdict in found.items() if verdict.effect.is_decidable]
+    for key, adjusted in zip(family, holm([found[key].effect.p_value for key in family]), strict=True):
+        found[key] = replace(found[key], adjusted=adjusted, words=decide(found[key].effect, adjusted, measures[key[1]]))
     return found
 
 
@@ -102,7 +102,7 @@ def scale_sentences(scales: list[Scale], view: StudyView) -> list[str]:
     for i, scale in enumerate(scales):
         small, large = (short_count(pair[0].parameters) for pair in (scale.pairs[0], scale.pairs[-1]))
         apart = [sentence_of(view.measures[j], verdicts[i, j].effect) for j in range(len(view.measures)) if is_told(verdicts.get((i, j)))]
-        decided = sum(verdict.adjusted is not None for (place, _), verdict in verdicts.items() if place == i)
+        decided = sum(verdict.adjusted is not None for (index, _), verdict in verdicts.items() if index == i)
         if apart:
             lines.append(f"{scale.line}: at {large} its change differs from that at {small} by {'; '.join(apart)}.")
         elif decided:
@@ -163,8 +163,8 @@ def scale_figure(scales: list[Scale], measures: list[Measure]) -> Figure:
     def draw(canvas):
         handles: dict = {}
         for axes, measure in zip(panel_grid(canvas, len(drawn)), drawn, strict=True):
-            for place, scale in enumerate(scales):
-                draw_scale(axes, scale_line(scale, measure), place, scale.line)
+            for index, scale in enumerate(scales):
+                draw_scale(axes, scale_line(scale, measure), index, scale.line)
             for name, points in paper_scale(paper, measure.paper_key).items() if measure.paper_key else ():
                 axes.plot(*zip(*points, strict=True), ":", color=SOFT, marker="x", label=f"the paper's {name}")
             finish_axes(axes, measure, sizes)
@@ -183,10 +183,10 @@ def scale_figure(scales: list[Scale], measures: list[Measure]) -> Figure:
     return draw_figure("scale", caption, describe_changes(drawn, scales, scale_line, "parameters", short_count), draw, *heights)
 
 
-def draw_scale(axes, points, place: int, label: str) -> None:
+def draw_scale(axes, points, index: int, label: str) -> None:
     """Draw one variant's line."""
     if points:
-        look = look_at(place)
+        look = look_at(index)
         sizes, changes, reach = zip(*points, strict=True)
         bars = [each or 0 for each in reach]
         axes.errorbar(sizes, changes, yerr=bars, marker=look.marker, markersize=5, capsize=2.5, label=label, **look.line)

@@ -58,9 +58,11 @@ def mixture_blocks(run: RunData) -> list:
     if run.steps:
         blocks.append(mixture_figure(run))
     else:
-        blocks.append(Missing("No step has been made yet.", f"codemix train {run.place}/recipe.yaml --folder {run.place}"))
+        blocks.append(Missing("No step has been made yet.", f"codemix train {run.shown_path}/recipe.yaml --folder {run.shown_path}"))
     if not run.plan:
-        blocks.append(Missing("There is no plan.json to compare with.", f"codemix train {run.place}/recipe.yaml --folder {run.place}"))
+        blocks.append(
+            Missing("There is no plan.json to compare with.", f"codemix train {run.shown_path}/recipe.yaml --folder {run.shown_path}")
+        )
     uses = use_of_sources(run)
     return [*blocks, *summary(uses), ledger(uses)] if uses else blocks
 
@@ -160,13 +162,15 @@ def bits_cell(value: float | None, before: float | None = None) -> Cell:
 def score_blocks(run: RunData) -> list:
     """Return the scores of the newest export, and how they moved where several were scored."""
     if not run.scores:
-        command = f"codemix evaluate {run.place}" if run.export else f"codemix export {run.place} && codemix evaluate {run.place}"
+        command = (
+            f"codemix evaluate {run.shown_path}" if run.export else f"codemix export {run.shown_path} && codemix evaluate {run.shown_path}"
+        )
         return [Missing("Nothing has been scored yet.", command)]
     newest = run.scores[-1]
     blocks: list = []
     if newest.step < run.last_step:
         old = f"Scored at step {count(newest.step)}; training has gone on to step {count(run.last_step)}."
-        blocks.append(Missing(old, f"codemix export {run.place} && codemix evaluate {run.place}"))
+        blocks.append(Missing(old, f"codemix export {run.shown_path} && codemix evaluate {run.shown_path}"))
     if newest.bits_per_byte:
         rows = [
             [b.corpus, f"{b.value:.4f}", f"{b.standard_error:.4f}", count(b.documents), count(b.tokens), count(b.bytes)]
@@ -245,7 +249,7 @@ def scored_cell(value: float, error: float | None) -> Cell:
 
 def how_blocks(run: RunData) -> list:
     """Return environment, history, checkpoints and recipe."""
-    again = f"To see it again: `codemix train {run.place}/recipe.yaml --folder runs/again`"
+    again = f"To see it again: `codemix train {run.shown_path}/recipe.yaml --folder runs/again`"
     lines = [*environment_lines(run), *checkpoint_lines(run), *history_lines(run), again]
     blocks = [] if run.environment else [Missing("There is no environment.json: versions and command of this run are not known.")]
     return [*blocks, Bullets(lines), Details("The resolved recipe", run.recipe_text)]

@@ -64,7 +64,7 @@ def last_values(measure: Measure, run: RunData) -> list[float]:
 
 
 def order_by_signal(measures: list[Measure], arms: list[Arm]) -> list[Measure]:
-    """Return bits per byte first, then the others, each by falling signal to noise; unknown ones keep their place behind."""
+    """Return bits per byte first, then the others, each by falling signal to noise; unknown ones keep their order behind them."""
 
     def rank(measure: Measure) -> tuple[bool, float]:
         ratio = signal_of(measure, arms).ratio

@@ -58,10 +58,10 @@ def variant_blocks(view: StudyView) -> list:
     """Return a table for each reference, and what has none."""
     blocks: list = []
     for base in dict.fromkeys(base for _, base in view.pairs):
-        places = [i for i, (_, other) in enumerate(view.pairs) if other is base]
-        arms = [view.pairs[i][0] for i in places]
+        chosen = [i for i, (_, other) in enumerate(view.pairs) if other is base]
+        arms = [view.pairs[i][0] for i in chosen]
         verdicts = {
-            (row, j): view.verdicts[i, j] for row, i in enumerate(places) for j in range(len(view.measures)) if (i, j) in view.verdicts
+            (row, j): view.verdicts[i, j] for row, i in enumerate(chosen) for j in range(len(view.measures)) if (i, j) in view.verdicts
         }
         runs = plural(base.seeds, "seed") if base.seeds > 1 else "one run"
         blocks.append(Paragraph(f"Against {base.label} ({runs}, {short_count(base.tokens)} tokens):"))
@@ -83,9 +83,9 @@ def variant_blocks(view: StudyView) -> list:
 def sweep_sections(view: StudyView) -> list[Section]:
     """Return the share of code in each phase where it varies over at least three shares: a line for each size and token budget."""
     sweeps, blocks = find_sweeps(view.arms, fewest=3), []
-    for (place, num_phases), group in groupby(sweeps, key=lambda sweep: (sweep.place, sweep.num_phases)):
+    for (phase_index, num_phases), group in groupby(sweeps, key=lambda sweep: (sweep.phase_index, sweep.num_phases)):
         lines = list(group)
-        blocks.append(sweep_figure(lines, view.measures, read_paper() if num_phases == 1 else None, f"{place + 1}-of-{num_phases}"))
+        blocks.append(sweep_figure(lines, view.measures, read_paper() if num_phases == 1 else None, f"{phase_index + 1}-of-{num_phases}"))
     return [Section(title="Share of code", anchor="sweep", blocks=blocks)] if blocks else []
 
 

@@ -74,8 +74,8 @@ def sweep_figure(sweeps: list[Sweep], measures: list[Measure], paper: dict | Non
     def draw(canvas):
         handles = {}
         for axes, measure in zip(panel_grid(canvas, len(drawn)), drawn, strict=True):
-            for place, sweep in enumerate(sweeps):
-                draw_line(axes, sweep, measure, place)
+            for index, sweep in enumerate(sweeps):
+                draw_line(axes, sweep, measure, index)
             if paper is not None and measure.paper_key:
                 values = paper["sweep"][measure.paper_key]
                 axes.plot(
@@ -101,11 +101,11 @@ def sweep_figure(sweeps: list[Sweep], measures: list[Measure], paper: dict | Non
     return draw_figure(f"sweep-{name}", caption, described, draw, *heights)
 
 
-def draw_line(axes, sweep: Sweep, measure: Measure, place: int) -> None:
+def draw_line(axes, sweep: Sweep, measure: Measure, index: int) -> None:
     """Draw one sweep of one measure."""
     points = line_of(sweep, measure)
     if points:
-        look = look_at(place)
+        look = look_at(index)
         shares, changes, spreads = zip(*points, strict=True)
         bars = [spread or 0 for spread in spreads]
         axes.errorbar(shares, changes, yerr=bars, marker=look.marker, markersize=5, capsize=2.5, label=sweep.line, **look.line)
@@ -127,6 +127,6 @@ def describe_changes(measures: list[Measure], lines: list, points_of: Callable, 
     parts = []
     for measure in measures:
         for line in lines:
-            said = "; ".join(f"{shown(place)} {change:+.3g}" for place, change, _ in points_of(line, measure))
+            said = "; ".join(f"{shown(x)} {change:+.3g}" for x, change, _ in points_of(line, measure))
             parts.append(f"{measure.label}, {line.line}, change by {over}: {said or 'no values'}")
     return ". ".join(parts) + "."

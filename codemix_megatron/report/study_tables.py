@@ -74,7 +74,7 @@ def effect_cell(measure: Measure, arm: Arm, verdict: Verdict | None, is_referenc
 def effect_table(
     arms: list[Arm], base: Arm | None, measures: list[Measure], verdicts: dict, caption: str, grey: frozenset[str] = frozenset()
 ) -> Table:
-    """Return arms by measures; `verdicts` are by (place of the arm, place of the measure). Measures called as in `grey` are set quietly."""
+    """Return arms by measures; `verdicts` are by (index of the arm, index of the measure). Measures called as in `grey` are set quietly."""
     rows = []
     for i, arm in enumerate(arms):
         cells = [effect_cell(measure, arm, verdicts.get((i, j)), arm is base) for j, measure in enumerate(measures)]

@@ -32,5 +32,5 @@ class StudyView:
 
     def verdict(self, arm: Arm, measure: Measure) -> Verdict | None:
         """Return the verdict of one arm, None where there is none."""
-        place = next((i for i, (one, _) in enumerate(self.pairs) if one is arm), None)
-        return None if place is None else self.verdicts.get((place, self.measures.index(measure)))
+        index = next((i for i, (one, _) in enumerate(self.pairs) if one is arm), None)
+        return None if index is None else self.verdicts.get((index, self.measures.index(measure)))

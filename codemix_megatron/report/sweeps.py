@@ -11,9 +11,9 @@ __all__ = ["Sweep", "find_kinds", "find_sweeps"]
 
 @dataclass(frozen=True)
 class Sweep:
-    """Arms by the share of code in one phase: `place` of `num_phases`; all other phases, size and tokens are the same."""
+    """Arms by the share of code in one phase: `phase_index` of `num_phases`; all other phases, size and tokens are the same."""
 
-    place: int
+    phase_index: int
     num_phases: int
     phase: str
     shares: tuple[float, ...]
@@ -22,7 +22,7 @@ class Sweep:
     @property
     def where(self) -> str:
         """Say in which phase code varies."""
-        return "over the whole run" if self.num_phases == 1 else f"in phase {self.place + 1} of {self.num_phases}, {self.phase}"
+        return "over the whole run" if self.num_phases == 1 else f"in phase {self.phase_index + 1} of {self.num_phases}, {self.phase}"
 
     @property
     def line(self) -> str:
@@ -37,17 +37,17 @@ def find_sweeps(arms: list[Arm], fewest: int = 2) -> list[Sweep]:
     """Return every sweep of at least `fewest` shares, those over whole runs first."""
     groups: dict[tuple, list[Arm]] = {}
     for arm in arms:
-        for place in range(len(arm.phases)):
-            groups.setdefault(key_without(arm, place), []).append(arm)
-    sweeps = [sweep for (place, num, *_), members in groups.items() for sweep in by_code(place, num, members)]
-    return sorted((sweep for sweep in sweeps if len(sweep.shares) >= fewest), key=lambda sweep: (sweep.num_phases, sweep.place))
+        for phase_index in range(len(arm.phases)):
+            groups.setdefault(key_without(arm, phase_index), []).append(arm)
+    sweeps = [sweep for (phase_index, num, *_), members in groups.items() for sweep in by_code(phase_index, num, members)]
+    return sorted((sweep for sweep in sweeps if len(sweep.shares) >= fewest), key=lambda sweep: (sweep.num_phases, sweep.phase_index))
 
 
-def key_without(arm: Arm, place: int) -> tuple:
+def key_without(arm: Arm, phase_index: int) -> tuple:
     """Return all that arms have to share to differ in one phase's mixture alone."""
-    others = tuple((phase.tokens, phase.mixture) for i, phase in enumerate(arm.phases) if i != place)
+    others = tuple((phase.tokens, phase.mixture) for i, phase in enumerate(arm.phases) if i != phase_index)
     start, points = parent_path(arm.first), tuple(arm.first.points.items())
-    return place, len(arm.phases), arm.parameters, arm.phases[place].tokens, others, start, points, how_trained(arm)
+    return phase_index, len(arm.phases), arm.parameters, arm.phases[phase_index].tokens, others, start, points, how_trained(arm)
 
 
 def how_trained(arm: Arm) -> str:
@@ -59,18 +59,18 @@ def how_trained(arm: Arm) -> str:
     return repr((recipe.model, recipe.batch, recipe.optimizer, phases))
 
 
-def by_code(place: int, num_phases: int, arms: list[Arm]) -> list[Sweep]:
+def by_code(phase_index: int, num_phases: int, arms: list[Arm]) -> list[Sweep]:
     """Return a sweep for each kind of code: arms with this kind, and those without code."""
     sweeps = []
-    for code in dict.fromkeys(arm.phases[place].code for arm in arms if arm.phases[place].code):
+    for code in dict.fromkeys(arm.phases[phase_index].code for arm in arms if arm.phases[phase_index].code):
         shares: dict[float, Arm] = {}
         for arm in arms:
-            if arm.phases[place].code in ((), code):
-                shares.setdefault(round(arm.phases[place].share, 3), arm)
+            if arm.phases[phase_index].code in ((), code):
+                shares.setdefault(round(arm.phases[phase_index].share, 3), arm)
         ordered = sorted(shares)
         # Arms without code belong to every kind; their phase may be called otherwise.
-        phase = shares[ordered[-1]].phases[place].name
-        sweeps.append(Sweep(place, num_phases, phase, tuple(ordered), tuple(shares[share] for share in ordered)))
+        phase = shares[ordered[-1]].phases[phase_index].name
+        sweeps.append(Sweep(phase_index, num_phases, phase, tuple(ordered), tuple(shares[share] for share in ordered)))
     return sweeps
 
 

@@ -69,12 +69,12 @@ def judge(
     same_budget: bool = True,
     asked: set[tuple[int, int]] | None = None,
 ) -> dict[tuple[int, int], Verdict]:
-    """Return (place of the pair, place of the measure) -> Verdict of every arm against its reference.
+    """Return (index of the pair, index of the measure) -> Verdict of every arm against its reference.
 
     All pairs and measures together are one family: with Holm's correction the chance that any of its verdicts is false stays below
     5 %. Noise of seeds comes from the pair itself, else from `arms` of the study that were repeated, else, with `lend`, from a
     published table; else nothing is decided. Nor is it with `same_budget` where size or tokens differ.
-    `asked` names the places wanted, where these are not all.
+    `asked` names the keys wanted, where these are not all.
     """
     found: dict[tuple[int, int], Verdict] = {}
     for i, (arm, base) in enumerate(pairs):
@@ -83,9 +83,9 @@ def judge(
                 continue
             if arm is not base and (verdict := compare_arms(arm, base, measure, arms, lend, same_budget)) is not None:
                 found[i, j] = verdict
-    family = [place for place, verdict in found.items() if verdict.effect.is_decidable]
-    for place, adjusted in zip(family, holm([found[place].effect.p_value for place in family]), strict=True):
-        found[place] = replace(found[place], adjusted=adjusted, words=decide(found[place].effect, adjusted, measures[place[1]]))
+    family = [key for key, verdict in found.items() if verdict.effect.is_decidable]
+    for key, adjusted in zip(family, holm([found[key].effect.p_value for key in family]), strict=True):
+        found[key] = replace(found[key], adjusted=adjusted, words=decide(found[key].effect, adjusted, measures[key[1]]))
     return found
 
 

@@ -17,11 +17,11 @@ def win_rate_sections(runs: list[RunData]) -> list[Section]:
     if not judged:
         return []
     rows = [row_of(run, result) for run, result in judged]
-    headings = ["run", "against", "won", "tied", "lost", "counted", "win rate", "at equal lengths", "sign test", "first place preferred"]
+    headings = ["run", "against", "won", "tied", "lost", "counted", "win rate", "at equal lengths", "sign test", "first position preferred"]
     caption = (
         "Answers to the same prompts, judged in both orders; a judge that changed its mind gives a tie. The win rate counts a tie as half;"
-        " intervals of 95 % are over prompts. At equal lengths: what a logistic regression on the difference in length and the place gives where"
-        " answers are equally long (AlpacaEval 2)."
+        " intervals of 95 % are over prompts. At equal lengths: what a logistic regression on the difference in length and the position gives"
+        " where answers are equally long (AlpacaEval 2)."
         f" Judge: {'; '.join(dict.fromkeys(result.judge for _, result in judged))}."
     )
     paper = read_paper()

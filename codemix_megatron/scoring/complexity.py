@@ -25,10 +25,10 @@ class FunctionComplexity:
     def score(self, documents: Documents) -> Columns:
         """Return the columns."""
         mean, most = empty_column(documents), empty_column(documents)
-        for place, (text, language) in enumerate(zip(documents.texts, documents.languages, strict=True)):
+        for index, (text, language) in enumerate(zip(documents.texts, documents.languages, strict=True)):
             found = complexities(text, canonical_language(language)) if language else []
             if found:
-                mean[place], most[place] = np.mean(found), max(found)
+                mean[index], most[index] = np.mean(found), max(found)
         return {"cyclomatic": mean, "most_cyclomatic": most}
 
 

@@ -68,4 +68,4 @@ def byte_of_character() -> dict[str, int]:
     """Return GPT-2's names of bytes: printable ones stand for themselves, the others for characters from 256 on."""
     named = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in named]
-    return {**{chr(byte): byte for byte in named}, **{chr(256 + place): byte for place, byte in enumerate(others)}}
+    return {**{chr(byte): byte for byte in named}, **{chr(256 + i): byte for i, byte in enumerate(others)}}

@@ -50,11 +50,11 @@ class PythonLint:
         columns = {name: empty_column(documents) for name in self.columns}
         chosen = [i for i, language in enumerate(documents.languages) if language and canonical_language(language) == "python"]
         findings, complexities, broken = self.findings([documents.texts[i] for i in chosen])
-        for place, document in enumerate(chosen):
-            is_broken, of_functions = place in broken, complexities.get(place, [])
+        for index, document in enumerate(chosen):
+            is_broken, of_functions = index in broken, complexities.get(index, [])
             lines = documents.texts[document].count(b"\n") + 1
             columns["ruff_parses"][document] = not is_broken
-            columns["lint"][document] = np.nan if is_broken else 100 * findings.get(place, 0) / lines
+            columns["lint"][document] = np.nan if is_broken else 100 * findings.get(index, 0) / lines
             columns["complexity"][document] = np.mean(of_functions) if of_functions and not is_broken else np.nan
             columns["most_complex"][document] = max(of_functions) if of_functions and not is_broken else np.nan
         return columns

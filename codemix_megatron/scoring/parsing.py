@@ -34,14 +34,14 @@ class ParseErrors:
     def score(self, documents: Documents) -> Columns:
         """Return the columns; documents of languages without a grammar have none."""
         parses, errors = empty_column(documents), empty_column(documents)
-        for place, (text, language) in enumerate(zip(documents.texts, documents.languages, strict=True)):
+        for index, (text, language) in enumerate(zip(documents.texts, documents.languages, strict=True)):
             name = canonical_language(language) if language else ""
             share = error_share(text, name) if text else None
             if share is not None:
-                errors[place] = share
-                parses[place] = share == 0
+                errors[index] = share
+                parses[index] = share == 0
             if name == "python" and text:
-                parses[place] = is_python(text)
+                parses[index] = is_python(text)
         return {"parses": parses, "parse_errors": errors}
 
 

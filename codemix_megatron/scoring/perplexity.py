@@ -33,10 +33,10 @@ class DocumentPerplexity:
         ids = [self.model.encode(text, is_whole=False)[: self.most_tokens] for text in texts]
         chosen = [i for i, of_document in enumerate(ids) if of_document]
         nats = document_nats(self.model, [np.asarray(ids[i]) for i in chosen], self.model.prefix_id)
-        for place, value in zip(chosen, nats, strict=True):
-            size = len(self.model.decode(ids[place]).encode("utf-8", "replace"))
-            columns["bits_per_byte"][place] = value / math.log(2) / max(1, size)
-            columns["perplexity"][place] = math.exp(min(700.0, value / len(ids[place])))
+        for index, value in zip(chosen, nats, strict=True):
+            size = len(self.model.decode(ids[index]).encode("utf-8", "replace"))
+            columns["bits_per_byte"][index] = value / math.log(2) / max(1, size)
+            columns["perplexity"][index] = math.exp(min(700.0, value / len(ids[index])))
         return columns
 
 

@@ -74,7 +74,7 @@ def document_languages(manifest: CorpusManifest) -> list[str]:
                 languages[document.document] = document.language or ""
     elif (path := Path(f"{manifest.prefix}.languages.npy")).is_file():
         names = list(manifest.languages)
-        languages[: manifest.train_documents] = [names[place] for place in np.load(path)]
+        languages[: manifest.train_documents] = [names[index] for index in np.load(path)]
     return languages
 
 

@@ -96,13 +96,13 @@ class CommentShares:
     def score(self, documents: Documents) -> Columns:
         """Return the columns."""
         comments, docstrings = empty_column(documents), empty_column(documents)
-        for place, (text, language) in enumerate(zip(documents.texts, documents.languages, strict=True)):
+        for index, (text, language) in enumerate(zip(documents.texts, documents.languages, strict=True)):
             name = canonical_language(language) if language and text else ""
             if name == "python":
                 in_comments, in_docstrings = python_bytes(text)
-                comments[place], docstrings[place] = in_comments / len(text), in_docstrings / len(text)
+                comments[index], docstrings[index] = in_comments / len(text), in_docstrings / len(text)
             elif name in GRAMMARS:
-                comments[place] = comment_bytes(text, GRAMMARS[name]) / len(text)
+                comments[index] = comment_bytes(text, GRAMMARS[name]) / len(text)
         return {"comments": comments, "docstrings": docstrings}
 
 

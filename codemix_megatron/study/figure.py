@@ -9,7 +9,7 @@ from codemix_megatron.recipe.quantity import format_tokens
 from codemix_megatron.study.planning import StudyPlan, code_share
 from codemix_megatron.study.segments import Graph
 
-__all__ = ["SHARES_OF_CODE", "draw_study", "place_rows"]
+__all__ = ["SHARES_OF_CODE", "assign_rows", "draw_study"]
 
 FORMATS = (".png", ".pdf", ".svg")
 INK, QUIET = "#1b1f24", "#5b6570"
@@ -44,7 +44,7 @@ def compose(name: str, plan: StudyPlan):
     from matplotlib.colors import LinearSegmentedColormap, Normalize
     from matplotlib.figure import Figure
 
-    rows = place_rows(plan.graph)
+    rows = assign_rows(plan.graph)
     count = max(rows.values()) + 1
     figure = Figure(figsize=(9.6, 1.5 + ROW_INCHES * count), layout="constrained")
     axes, colours = figure.subplots(), LinearSegmentedColormap.from_list("code", SHARES_OF_CODE)
@@ -64,13 +64,13 @@ def compose(name: str, plan: StudyPlan):
     return figure
 
 
-def place_rows(graph: Graph, parent: str | None = None, rows: dict[str, int] | None = None) -> dict[str, int]:
+def assign_rows(graph: Graph, parent: str | None = None, rows: dict[str, int] | None = None) -> dict[str, int]:
     """Return segment -> row. The first child stays on its parent's row, unless variants end there, whose names stand beside it."""
     rows = {} if rows is None else rows
     for i, child in enumerate(graph.children(parent)):
         goes_on = i == 0 and parent is not None and not graph.segments[parent].ends
         rows[child.name] = rows[parent] if goes_on and parent else max(rows.values(), default=-1) + 1
-        place_rows(graph, child.name, rows)
+        assign_rows(graph, child.name, rows)
     return rows
 
 
@@ -98,5 +98,5 @@ def draw_segment(axes, plan: StudyPlan, segment, rows: dict[str, int], colours, 
             zorder=3,
         )
     if segment.ends:
-        place = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
-        axes.annotate(", ".join(segment.ends), (end, row), fontsize=8.5, color=INK, weight="bold" if shared else None, **place)
+        offset = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
+        axes.annotate(", ".join(segment.ends), (end, row), fontsize=8.5, color=INK, weight="bold" if shared else None, **offset)

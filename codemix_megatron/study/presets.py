@@ -121,6 +121,6 @@ def phase_lines(runs, scale: Scale) -> list[str]:
 
 
 def variant_lines(runs, scale: Scale) -> list[str]:
-    """Return the variants, each with its place in the paper."""
+    """Return the variants, each with the section of the paper it is from."""
     lines = [(f"  {run.name}: {{phases: [{', '.join(study_phases(run, runs, scale))}]}}", run.where) for run in runs]
     return ["variants:", *(f"{line}  # {where}" for line, where in lines), ""]

@@ -235,7 +235,7 @@ def changed(base: dict, phases: dict, changes: list[tuple[str, dict]]) -> dict:
 
 
 def by_index(keys: list[str], phases: list) -> list[str]:
-    """Return keys with the name of a phase replaced by its place; an index stays one."""
+    """Return keys with the name of a phase replaced by its index; an index stays one."""
     names = [phase.get("name") for phase in phases]
     if keys[0] != "phases" or len(keys) < 2 or keys[1].isdigit():
         return keys

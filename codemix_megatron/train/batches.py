@@ -34,8 +34,8 @@ class Batch:
 def cut_rows(rows: np.ndarray, parts: int) -> np.ndarray:
     """Cut each of [rows, length + 1] into `parts` that overlap by a token, [rows x parts, length / parts + 1]."""
     length = (rows.shape[1] - 1) // parts
-    places = np.arange(parts)[:, None] * length + np.arange(length + 1)
-    return rows[:, places].reshape(len(rows) * parts, length + 1)
+    positions = np.arange(parts)[:, None] * length + np.arange(length + 1)
+    return rows[:, positions].reshape(len(rows) * parts, length + 1)
 
 
 def data_parallel_slice(values, ranks: Ranks):

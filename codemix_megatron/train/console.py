@@ -49,8 +49,8 @@ class ConsoleLines:
                 first, last = event.skipped
                 return f"{event.text}; back to step {event.step}, batches of steps {first} to {last} are skipped"
             case StragglerEvent():
-                place = f"rank {event.rank} on {event.host}"
-                return f"{place} is {event.factor} times as slow as the others since {event.steps} steps: {event.why}"
+                who = f"rank {event.rank} on {event.host}"
+                return f"{who} is {event.factor} times as slow as the others since {event.steps} steps: {event.why}"
             case ProfileEvent():
                 return f"{event.what} up to step {event.step}: {event.path}"
             case PhaseEndEvent() if event.loss is not None:

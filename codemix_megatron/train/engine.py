@@ -115,7 +115,7 @@ class Engine:
         return StepResult(losses, gradient_norm, is_finite, stop_asked, is_saving, norms)
 
     def update(self, gradient_norm: float) -> None:
-        """Clip and step, as the optimizer's own `step` does, which leaves no place to look at the norm in between."""
+        """Clip and step, as the optimizer's own `step` does, which leaves no chance to look at the norm in between."""
         if self.recipe.optimizer.gradient_clip > 0:
             for optimizer in self.optimizers:
                 if parameters := optimizer.get_parameters():
@@ -161,7 +161,7 @@ class Engine:
         )
 
     def loss_weight(self, batch: Batch) -> torch.Tensor | None:
-        """Return all places of the global batch over those at which something is learned; None on stages without a loss.
+        """Return all positions of the global batch over those at which something is learned; None on stages without a loss.
 
         Micro batches and ranks may count unevenly, so that a mean of their means would weigh tokens unequally.
         """

@@ -49,7 +49,7 @@ def forward_step(
 ):
     """Run one micro batch; returns the per-token losses [sequences, length] and what to make of them.
 
-    `weight` is what the mean over all places has to be multiplied by; None where nothing is trained.
+    `weight` is what the mean over all positions has to be multiplied by; None where nothing is trained.
     """
     batch = next(iterator)
     if batch.rows is None:
@@ -75,8 +75,8 @@ def within_documents(inputs: torch.Tensor, document_end: int) -> torch.Tensor:
 def mean_loss(output: torch.Tensor, counted: torch.Tensor, sources: torch.Tensor, num_sources: int, weight: torch.Tensor | None):
     """Return the loss to train on, and loss sums and token counts per source, float64 [2, sources + 1].
 
-    The mean of all places of the micro batch, those that do not count as 0, is what Megatron averages over micro batches and ranks;
-    `weight`, all places of the global batch over those that count, makes a mean over counted tokens of it. It is 1 where all count.
+    The mean of all positions of the micro batch, those that do not count as 0, is what Megatron averages over micro batches and ranks;
+    `weight`, all positions of the global batch over those that count, makes a mean over counted tokens of it. It is 1 where all count.
     Context parallel ranks give their part of that mean; Megatron multiplies it by their number before it averages gradients over them.
     """
     if output.dim() == 3:  # z-loss beside the loss: trained on and not told

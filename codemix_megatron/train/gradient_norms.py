@@ -20,10 +20,10 @@ NORMS_AND_BIASES = 6
 
 
 def kind_of_weight(name: str) -> int:
-    """Return the place in KINDS_OF_WEIGHTS of a parameter of Megatron's."""
+    """Return the index in KINDS_OF_WEIGHTS of a parameter of Megatron's."""
     if is_embedding(name):
         return 1 if name.endswith("output_layer.weight") else 0
-    return next((place for ending, place in PARTS.items() if name.endswith(ending)), NORMS_AND_BIASES)
+    return next((index for ending, index in PARTS.items() if name.endswith(ending)), NORMS_AND_BIASES)
 
 
 def gradient_norms(chunks: list, optimizers: list) -> dict[str, float]:

@@ -19,14 +19,14 @@ __all__ = ["begin_heartbeat"]
 
 def begin_heartbeat(parallel: Parallel, run: RunFolder, ranks: Ranks) -> HeartbeatWriter:
     """Begin this rank's heartbeat; without a launching process that watches, the first and the last rank watch all nodes."""
-    followed, place = os.environ.get("CODEMIX_NOTES"), find_placement() or ALONE
+    followed, placement = os.environ.get("CODEMIX_NOTES"), find_placement() or ALONE
     shared, token = (Path(followed), "") if followed else on_main(ranks, partial(fresh_folder, run.logs / "heartbeats"))
     heartbeat = HeartbeatWriter(shared if followed else node_folder(token), run.logs, ranks.rank, ranks.size, parallel.heartbeat_seconds)
     heartbeat.announce("starting", max(parallel.heartbeat_seconds, parallel.timeout_seconds))
     if not followed:
-        seconds = summary_seconds(ranks.size // place.local_size, heartbeat.state.tick_seconds)
-        if place.local_rank < LEADERS:
-            heartbeat.at_stop.append(NodeSummary(Path(heartbeat.path).parent, shared, place.local_rank == 0, seconds).stop)
+        seconds = summary_seconds(ranks.size // placement.local_size, heartbeat.state.tick_seconds)
+        if placement.local_rank < LEADERS:
+            heartbeat.at_stop.append(NodeSummary(Path(heartbeat.path).parent, shared, placement.local_rank == 0, seconds).stop)
         if ranks.rank in (0, ranks.size - 1):
             end_when_hung(shared, seconds, partial(report_failure, run))
     return heartbeat

@@ -38,16 +38,16 @@ def node_log_path(run: RunFolder, node: str) -> Path:
 
 def merges_output() -> bool:
     """Say whether ranks of a node share a file: where there are many of them, or CODEMIX_RANK_LOGS says `node`."""
-    place, setting = find_placement(), os.environ.get(SETTING)
-    return place is not None and (setting == "node" or (setting != "rank" and place.size > MANY_RANKS))
+    placement, setting = find_placement(), os.environ.get(SETTING)
+    return placement is not None and (setting == "node" or (setting != "rank" and placement.size > MANY_RANKS))
 
 
 def join_node_log(run: RunFolder, rank: int) -> int | None:
     """Return a descriptor that leads into this node's file; None where that cannot be had, and the rank keeps a file of its own."""
-    place = find_placement()
+    placement = find_placement()
     try:
         folder = socket_folder(run)
-        if place is not None and place.local_rank == 0:
+        if placement is not None and placement.local_rank == 0:
             start_collector(folder, run)
         connection = connect(folder / "socket")
         connection.sendall(b"%d\n" % rank)

@@ -1,4 +1,4 @@
-"""This process's place: which start it belongs to, which of its ranks it is, and on which node. No torch."""
+"""This process's placement: which start it belongs to, which of its ranks it is, and on which node. No torch."""
 
 import os
 import re
@@ -16,12 +16,12 @@ def is_a_rank() -> bool:
 
 
 def own_rank() -> int:
-    """Return this process's rank, 0 when it is alone or the environment has only a part of a place, which find_placement refuses."""
+    """Return this process's rank, 0 when it is alone or the environment has only a part of a placement, which find_placement refuses."""
     if (rank := os.environ.get("RANK", "")).isdigit():
         return int(rank)
     with suppress(LaunchError):
-        if place := find_placement():
-            return place.rank
+        if placement := find_placement():
+            return placement.rank
     return 0
 
 

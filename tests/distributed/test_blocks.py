@@ -104,7 +104,7 @@ def test_parallel_block_reduces_once_per_layer_and_direction_instead_of_twice(tr
 
 
 def test_a_loss_mask_gives_the_mean_over_learned_tokens_of_the_global_batch_on_every_layout(trained, measured):
-    """Judged by plain PyTorch; micro batches and ranks count unevenly, one row not at all, and rows are packed with empty places."""
+    """Judged by plain PyTorch; micro batches and ranks count unevenly, one row not at all, and rows are packed with padding."""
     single, spread = trained
     with one_rank(device="cpu") as ranks:
         recipe = recipe_of({}, {}, {})

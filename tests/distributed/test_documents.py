@@ -75,9 +75,9 @@ def test_answers_alone_are_learned_and_journal_and_audit_count_them(tiny):
     steps, manifest = tiny.events("chat"), CorpusManifest.read(tiny.folder / "corpora" / "chat")
     seen = steps[-1]["tokens_per_source"]
     learned = {name: sum(step["learned_per_source"][name] for step in steps) for name in seen}
-    share = manifest.learned_tokens / manifest.train_tokens * pack(manifest, 64).fill  # of places; some stay empty
+    share = manifest.learned_tokens / manifest.train_tokens * pack(manifest, 64).fill  # of positions; some are padding
     assert learned["snippets"] / seen["snippets"] == pytest.approx(share, rel=0.05)
-    assert 0.9 * seen["prose"] < learned["prose"] < seen["prose"], "beginnings of documents and empty places are not learned"
+    assert 0.9 * seen["prose"] < learned["prose"] < seen["prose"], "beginnings of documents and padding are not learned"
     assert steps[-1]["loss_per_source"]["snippets"] < steps[0]["loss_per_source"]["snippets"] - 1
     audited = tiny.codemix_here("audit", tiny.folder / "chat", "--output", tiny.folder / "audit.json")
     assert audited.returncode == 0 and "(learned)" in audited.stdout, audited.stdout

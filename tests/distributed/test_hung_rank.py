@@ -62,12 +62,12 @@ def test_stopped_process_is_named_by_another_rank_where_nobody_launched_them(tin
     """As under srun or a bare torchrun, where there is no launching process of ours to watch."""
     run, port = tiny.folder / "frozen", held_port()
     words = [sys.executable, "-m", "codemix_megatron", "train", str(tiny.recipe), "--folder", str(run), *WATCHED]
-    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     ranks = [
         subprocess.Popen(
             words,
             cwd=tiny.folder,
-            env={**clean_environment(), **place, "RANK": str(n), "LOCAL_RANK": str(n)},
+            env={**clean_environment(), **variables, "RANK": str(n), "LOCAL_RANK": str(n)},
             stderr=subprocess.PIPE,
             text=True,
         )

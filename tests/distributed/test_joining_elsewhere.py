@@ -12,10 +12,10 @@ from codemix_megatron.launch.joined_ranks import MASTER_PORT
 PORT = str(MASTER_PORT)
 
 
-def printed(tiny, on: str, place: dict) -> dict:
+def printed(tiny, on: str, destination: dict) -> dict:
     """Return what `codemix launch --on` prints for two nodes."""
     path = tiny.folder / f"{on}.yaml"
-    path.write_text(yaml.safe_dump(place))
+    path.write_text(yaml.safe_dump(destination))
     words = ["launch", tiny.recipe, "--on", on, "--site", path, "--folder", tiny.folder / f"run-{on}", "--nodes", "2", "--dry-run"]
     done = tiny.codemix_here(*words)
     assert done.returncode == 0, done.stderr
@@ -31,8 +31,13 @@ def nodes_of_sky_pilot(tiny, python: str, port: str) -> list[tuple[list[str], di
 
 def nodes_of_the_operator(tiny, python: str, port: str) -> list[tuple[list[str], dict[str, str]]]:
     """Return each pod's command, and the variables of its file and those that the operator adds."""
-    place = {"image": "x", "kind": "PyTorchJob", "python": python, "volumes": [{"mount": str(tiny.folder), "host_path": str(tiny.folder)}]}
-    replicas, found = printed(tiny, "kubernetes", place)["spec"]["pytorchReplicaSpecs"], []
+    destination = {
+        "image": "x",
+        "kind": "PyTorchJob",
+        "python": python,
+        "volumes": [{"mount": str(tiny.folder), "host_path": str(tiny.folder)}],
+    }
+    replicas, found = printed(tiny, "kubernetes", destination)["spec"]["pytorchReplicaSpecs"], []
     for rank, kind in enumerate(("Master", "Worker")):
         container = replicas[kind]["template"]["spec"]["containers"][0]
         own = {entry["name"]: entry["value"] for entry in container["env"]}

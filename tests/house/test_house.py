@@ -197,6 +197,7 @@ OTHER_WORDS = {
     r"(share|shares|found|copied|by) (a )?runs? of (13 )?words": "n-gram",
     r"(cannot|can|could not) be carried": "converted",
     r"places? without a token": "padding position",
+    r"(checkpoint|tokenizer|encoder)('s)? cards?": "metadata",
     r"passed over": "skipped, ignored",
     r"in its own way": "say how",
     r"the whole road": "every command",

@@ -42,7 +42,7 @@ def branch(tiny, trunk, request):
 
 
 def parents_values(tiny, branch: str, prefix: str) -> torch.nn.Module:
-    """Return transformers' Llama of the branch's model with the trunk's weights, or one moment of Adam's in their places."""
+    """Return transformers' Llama of the branch's model with the trunk's weights, or one moment of Adam's in their place."""
     stored = tensors_of(tiny.folder / "trunk-of-8" / "checkpoints" / f"step-{STEP}")
     values = {}
     for key, tensor in stored.items():

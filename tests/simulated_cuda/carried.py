@@ -95,14 +95,14 @@ def main() -> None:
     torch.set_num_threads(1)
     found = {}
     for name, model in json.loads(Path(sys.argv[2]).read_text()).items():
-        place = folder / name.replace(" ", "-")
+        kept_in = folder / name.replace(" ", "-")
         if kind == "cpu":
-            has_other = (place / "step-3").exists()
-            losses = train(model, "cpu", place, 3, 4) if has_other else train(model, "cpu", place, 0, 3)
-            found[name] = {"losses": losses, "keys": keys_of(place / "step-2")}
+            has_other = (kept_in / "step-3").exists()
+            losses = train(model, "cpu", kept_in, 3, 4) if has_other else train(model, "cpu", kept_in, 0, 3)
+            found[name] = {"losses": losses, "keys": keys_of(kept_in / "step-2")}
         else:
-            losses = train(model, "cuda", place, 2, 4)
-            found[name] = {"losses": losses, "documents": documents(model), "keys": keys_of(place / "step-3")}
+            losses = train(model, "cuda", kept_in, 2, 4)
+            found[name] = {"losses": losses, "documents": documents(model), "keys": keys_of(kept_in / "step-3")}
     Path(sys.argv[4]).write_text(json.dumps(found))
 
 

@@ -43,10 +43,10 @@ PARTS = {
 
 def do_part(name: str, folder: Path) -> dict:
     """Do one part in a folder of its own, print what it gave and return it; one that breaks off keeps no other from being done."""
-    began, place = time.monotonic(), folder / name
-    place.mkdir()
+    began, own = time.monotonic(), folder / name
+    own.mkdir()
     try:
-        found = PARTS[name](place)
+        found = PARTS[name](own)
     except (SystemExit, subprocess.TimeoutExpired) as end:
         found = {"faults": [str(end)]}
     found["seconds"] = round(time.monotonic() - began)

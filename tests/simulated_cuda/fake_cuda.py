@@ -158,7 +158,7 @@ def replace_groups() -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="1")
     from codemix_megatron.parallel import ranks
 
-    ranks.meet = lambda place, wait: FakeStore()
+    ranks.meet = lambda placement, wait: FakeStore()
     ranks.check_addresses = lambda *arguments: None  # asks the other ranks
 
 

@@ -98,10 +98,10 @@ def bgrad_quantize(gradient, quantizer):
 def update_scales(buffer, histories, scales, algorithm, dtype, margin):
     """Take each tensor's largest value into its history and its next scale from that, as delayed scaling does after a step."""
     _, largest = FP8[dtype.key]
-    place = 0
+    first = 0
     for history, factor in zip(histories, scales, strict=True):
-        newest = buffer[place : place + factor.numel()]
-        place += factor.numel()
+        newest = buffer[first : first + factor.numel()]
+        first += factor.numel()
         rolled = torch.cat([history[1:], newest[None]])
         amax = newest if algorithm == "most_recent" else rolled.amax(0)
         history.copy_(torch.cat([torch.zeros_like(rolled[:1]), rolled[1:]]))

@@ -58,7 +58,7 @@ def scored(job: dict) -> dict:
     try:
         forward = SpreadLogits(build_model(recipe, VOCABULARY, ranks.device), VOCABULARY, ranks.device)
         model = LiveModel(forward, SimpleNamespace(vocab_size=VOCABULARY), recipe.model.sequence_length, Path("."))
-        texts = [tuple((7 * place * place + length) % 250 + 1 for place in range(length)) for length in (3, 17, 61, 100, 127)]
+        texts = [tuple((7 * position * position + length) % 250 + 1 for position in range(length)) for length in (3, 17, 61, 100, 127)]
         queries = [Query(text[: -min(7, len(text) - 1)], (text[-min(7, len(text) - 1) :],)) for text in texts]
         return {"losses": [found[0].nats for found in model.score(queries)]}
     finally:

@@ -147,12 +147,12 @@ class Cluster:
         hosts = dict.fromkeys(("ctl", *self.names), "127.0.0.1 localhost\n")
         addresses = {"ctl": CONTROLLER, **{name: f"10.77.0.{10 + i}" for i, name in enumerate(self.names, 1)}}
         for i, name in enumerate(self.names, 1):
-            place = (
+            node_address = (
                 f"NodeAddr=10.77.0.{10 + i} Port=6818"
                 if self.isolated
                 else f"NodeHostname={controller} NodeAddr=127.0.0.1 Port={next(ports)}"
             )
-            text += f"NodeName={name} {place} CPUs={self.cpus} RealMemory=16000 State=UNKNOWN\n"
+            text += f"NodeName={name} {node_address} CPUs={self.cpus} RealMemory=16000 State=UNKNOWN\n"
         self.configuration.write_text(text + PARTITIONS)
         for here, text in hosts.items():  # a node's own name is 127.0.1.1 there, as Debian's installer writes it
             lines = (f"{'127.0.1.1' if name == here != 'ctl' else address} {name}\n" for name, address in addresses.items())

@@ -1,4 +1,4 @@
-"""Secrets in eighteen places, and everything done with them around: prepared, trained, scored and judged on Slurm, exported, reported.
+"""Secrets in eighteen locations, and everything done with them around: prepared, trained, scored and judged on Slurm, exported, reported.
 
 No file that is left and nothing that was printed holds one of them, in the clear or as base64.
 """
@@ -57,7 +57,7 @@ class Planted:
             path.mkdir()
 
     def plant(self, where: str, prefix: str = "pl4nted", length: int = 16, letters: str = string.ascii_letters + string.digits) -> str:
-        """Return a secret that stands in one place alone: drawn, for what reads like a placeholder is not masked."""
+        """Return a secret that stands in one location alone: drawn, for what reads like a placeholder is not masked."""
         self.secrets[where] = prefix + "".join(secrets.choice(letters) for _ in range(length))
         return self.secrets[where]
 
@@ -92,9 +92,9 @@ class Planted:
         forms = {}
         for where, secret in self.secrets.items():
             forms |= {secret.encode(): where, base64.b64encode(f"reader:{secret}".encode()): f"{where}, base64"}
-        places = [(str(path.relative_to(self.folder)), path) for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink()]
+        files = [(str(path.relative_to(self.folder)), path) for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink()]
         found = []
-        for name, path in places:
+        for name, path in files:
             if path.is_relative_to(self.inputs):
                 continue
             data = path.read_bytes()

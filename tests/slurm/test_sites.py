@@ -110,7 +110,7 @@ def test_job_longer_than_its_partition_allows_is_refused(launcher, tiny):
 
 
 @pytest.mark.parametrize(
-    ("command", "place"),
+    ("command", "printed"),
     [
         ("srun --pty {python}", "None"),
         ("salloc --quiet {python}", "None"),
@@ -118,11 +118,11 @@ def test_job_longer_than_its_partition_allows_is_refused(launcher, tiny):
         ("srun --nodes=2 --ntasks=2 --export=ALL,MASTER_ADDR=node1,MASTER_PORT=1 {python}", "size=2"),
     ],
 )
-def test_shell_of_slurm_is_no_rank(launcher, cluster, command, place):
+def test_shell_of_slurm_is_no_rank(launcher, cluster, command, printed):
     code = "from codemix_megatron.placement import find_placement; print(find_placement())"
     words = command.format(python=shlex.join([launcher.python, "-c", code]))
     done = cluster.run("script", "--quiet", "--return", "--command", words, "/dev/null")  # --pty wants a terminal
-    assert done.returncode == 0 and place in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and printed in done.stdout, done.stdout + done.stderr
 
 
 def test_site_file_that_slurm_describes_trains(launcher, cluster, tiny, tmp_path):

@@ -1,4 +1,4 @@
-"""A process knows its place among ranks from what each launcher sets; variables below were printed by the launchers named."""
+"""A process knows its placement among ranks from what each launcher sets; variables below were printed by the launchers named."""
 
 import pytest
 
@@ -21,13 +21,13 @@ STEP = {  # srun --ntasks=12 over three nodes, on the second one
 
 
 @pytest.mark.parametrize("variables", [OPEN_MPI, MPICH, MVAPICH, {**DAEMON, **OPEN_MPI}, {**DAEMON, **MPICH}])
-def test_ranks_that_mpirun_started_know_their_place(variables):
-    place = find_placement(variables)
-    assert (place.rank, place.size, place.local_rank, place.local_size) == (1, 2, 1, 2)
+def test_ranks_that_mpirun_started_know_their_placement(variables):
+    placement = find_placement(variables)
+    assert (placement.rank, placement.size, placement.local_rank, placement.local_size) == (1, 2, 1, 2)
 
 
 @pytest.mark.parametrize("more", [{}, {"PMI_RANK": "6", "PMI_SIZE": "12"}, {"PMIX_RANK": "6", "PMIX_NAMESPACE": "slurm.pmix.7.0"}])
-def test_ranks_of_srun_know_their_place_whichever_mpi_it_offers(more):
+def test_ranks_of_srun_know_their_placement_whichever_mpi_it_offers(more):
     assert find_placement({**STEP, **more}) == Placement(6, 12, 1, 5, "srun")
 
 
@@ -88,7 +88,7 @@ def test_ranks_of_mpirun_on_several_machines_need_to_be_told():
 
 
 @pytest.mark.parametrize(
-    ("cores", "place", "variables", "threads"),
+    ("cores", "placement", "variables", "threads"),
     [
         (4, Placement(3, 8, 3, 8, "srun"), {"SLURM_CPUS_PER_TASK": "4", "SLURM_CPUS_ON_NODE": "32"}, 4),  # bound by TaskPlugin
         (32, Placement(3, 8, 3, 8, "srun"), {"SLURM_CPUS_PER_TASK": "4", "SLURM_CPUS_ON_NODE": "32"}, 4),  # not bound
@@ -100,20 +100,20 @@ def test_ranks_of_mpirun_on_several_machines_need_to_be_told():
         (6, ALONE, {}, 6),
     ],
 )
-def test_rank_computes_with_the_cores_it_was_given(cores, place, variables, threads):
-    assert threads_of_rank(cores, place, variables) == threads
+def test_rank_computes_with_the_cores_it_was_given(cores, placement, variables, threads):
+    assert threads_of_rank(cores, placement, variables) == threads
 
 
 def test_rank_that_mpirun_bound_to_cores_of_its_own_uses_all_of_them(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 16)
-    place = Placement(0, 4, 0, 4, "Open MPI")
-    assert [threads_of_rank(cores, place, {}) for cores in (4, 16, 1)] == [4, 4, 1]
+    placement = Placement(0, 4, 0, 4, "Open MPI")
+    assert [threads_of_rank(cores, placement, {}) for cores in (4, 16, 1)] == [4, 4, 1]
 
 
 @pytest.mark.parametrize(("address", "local_size"), [("run-master-0", 1), ("10.0.0.7", 1), ("127.0.0.1", 4), ("localhost", 4)])
 def test_pod_of_the_training_operator_is_a_machine_of_its_own(address, local_size):
     """It sets these four alone; several ranks of one machine have LOCAL_RANK from whatever started them."""
     set_there = {"RANK": "3", "WORLD_SIZE": "4", "MASTER_ADDR": address, "MASTER_PORT": "23456"}
-    place = find_placement(set_there)
-    assert (place.rank, place.size, place.local_rank, place.local_size) == (3, 4, 0, local_size)
+    placement = find_placement(set_there)
+    assert (placement.rank, placement.size, placement.local_rank, placement.local_size) == (3, 4, 0, local_size)
     assert find_placement({**set_there, "LOCAL_RANK": "3"}).local_size == 4

@@ -29,10 +29,10 @@ class FailedRank:
     def describe(self) -> str:
         """Return one line that names rank, node and line."""
         who = f"rank {self.rank} on {self.node} failed first" if self.rank is not None else f"{self.node} failed"
-        place = f", at {self.where}" if self.where else ""
+        location = f", at {self.where}" if self.where else ""
         output = f" (output: {self.log})" if self.log else ""
         evidence = f"; the node is at fault: {self.evidence}" if self.evidence and self.evidence not in self.message else ""
-        return f"{who}{place}: {self.message}{evidence}{output}"
+        return f"{who}{location}: {self.message}{evidence}{output}"
 
 
 def first_failed_rank(run: RunFolder, start: str, log: Path, log_start: int) -> FailedRank | None:

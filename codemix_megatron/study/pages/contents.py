@@ -16,7 +16,7 @@ __all__ = ["StudyContents", "read_contents"]
 
 @dataclass(frozen=True)
 class StudyContents:
-    """One study. `name` is its place among the pages; `corpora` holds those that its variants read, by name."""
+    """One study. `name` is its folder among the pages; `corpora` holds those that its variants read, by name."""
 
     name: str
     folder: StudyFolder

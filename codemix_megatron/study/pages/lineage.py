@@ -16,7 +16,7 @@ WIDTH, GAP, ROW, BOX = 180, 44, 54, 40  # pixels: a column, between columns, a r
 def lineage_svg(contents: StudyContents) -> str:
     """Return the drawing; a run that several variants go through stands once, beside the first of them."""
     depth = max(len(run.ancestors) for run in contents.variants) + 1
-    boxes, lines, places = [], [], dict[Path, tuple[int, int]]()
+    boxes, lines, cells = [], [], dict[Path, tuple[int, int]]()
     corpora = {name: row for row, name in enumerate(contents.corpora)}
     for name, row in corpora.items():
         manifest = contents.corpora[name]
@@ -25,8 +25,8 @@ def lineage_svg(contents: StudyContents) -> str:
     for row, run in enumerate(contents.variants):
         before: tuple[int, int] | None = None
         for column, folder in enumerate([*run.ancestors[::-1], run.folder.path], start=1):
-            is_new = folder not in places
-            here = places.setdefault(folder, (column, row))
+            is_new = folder not in cells
+            here = cells.setdefault(folder, (column, row))
             if is_new:
                 boxes.append(box(*here, folder.name, phase_text(run, column - 1), "run", f"#recipe-{run.folder.path.name}"))
                 starts = [(0, corpora[name]) for name in sources_of(run, column - 1) if name in corpora] if column == 1 else [before]

@@ -28,7 +28,7 @@ def mixtures_of(variants: list[RunData]) -> dict[str, list[dict]]:
 def mixture_bars(mixtures: dict[str, list[dict]]) -> str:
     """Return a bar for every phase of every variant; one folded part for each variant, the first open."""
     sources = list(dict.fromkeys(name for phases in mixtures.values() for phase in phases for name in phase["sources"]))
-    colour = {name: f"var(--c{place % COLOURS})" for place, name in enumerate(sources)}
+    colour = {name: f"var(--c{index % COLOURS})" for index, name in enumerate(sources)}
     keys = "".join(f'<span class="key"><i style="background:{colour[name]}"></i>{escape(name)}</span>' for name in sources)
     parts = [
         f'<details class="mixture" data-variant="{escape(variant, quote=True)}"{" open" if not number else ""}>'

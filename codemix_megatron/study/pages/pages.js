@@ -15,7 +15,7 @@ function startSearch(entries) {
   const input = label.querySelector("input");
   const show = () => {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const hits = words.length ? entries.filter((_, place) => words.every((word) => lower[place].includes(word))) : [];
+    const hits = words.length ? entries.filter((_, index) => words.every((word) => lower[index].includes(word))) : [];
     list.replaceChildren(...hits.slice(0, 50).map((hit) => {
       const item = document.createElement("li");
       item.append(element("a", hit.title, { href: hit.href }), " ", element("small", `${hit.kind} of ${hit.study}${excerpt(hit.text, words)}`));
@@ -30,8 +30,8 @@ function startSearch(entries) {
 }
 
 function excerpt(text, words) {
-  const place = Math.min(...words.map((word) => text.toLowerCase().indexOf(word)).filter((found) => found >= 0));
-  return Number.isFinite(place) ? `: … ${text.slice(Math.max(0, place - 40), place + 80).replace(/\s+/g, " ")} …` : "";
+  const begin = Math.min(...words.map((word) => text.toLowerCase().indexOf(word)).filter((found) => found >= 0));
+  return Number.isFinite(begin) ? `: … ${text.slice(Math.max(0, begin - 40), begin + 80).replace(/\s+/g, " ")} …` : "";
 }
 
 function startComparison(mixtures) {
@@ -46,8 +46,8 @@ function comparison(mixtures, a, b) {
   const table = document.createElement("table"), head = table.createTHead().insertRow(), body = table.createTBody();
   for (const text of ["phase", "source", a, b, "difference"]) head.append(element("th", text));
   const phases = Math.max(mixtures[a].length, mixtures[b].length);
-  for (let place = 0; place < phases; place++) {
-    const one = mixtures[a][place], other = mixtures[b][place];
+  for (let index = 0; index < phases; index++) {
+    const one = mixtures[a][index], other = mixtures[b][index];
     const names = new Set([...Object.keys(one?.sources ?? {}), ...Object.keys(other?.sources ?? {})]);
     for (const name of names) {
       const x = one?.sources[name] ?? 0, y = other?.sources[name] ?? 0, row = body.insertRow();

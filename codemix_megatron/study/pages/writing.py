@@ -60,7 +60,7 @@ def write_study(contents: StudyContents, folder: Path, samples: int, seed: int) 
 
 
 def search_entries(contents: StudyContents, documents: list[DocumentSample], generations: list[Generation]) -> list[dict]:
-    """Return what can be found by words: the study, its variants, corpora, documents and generations, each with its place."""
+    """Return what can be found by words: the study, its variants, corpora, documents and generations, each with its link."""
     page = f"{contents.name}/index.html"
     entries = [{"kind": "study", "title": contents.name, "text": "", "href": page}]
     for run in contents.variants:

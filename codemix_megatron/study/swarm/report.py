@@ -97,8 +97,8 @@ def known_blocks(space: Space, settings: SwarmSettings, learned: Learned) -> lis
     if not known:
         return [Paragraph("No law holds, so nothing is drawn.", tone="warning")]
     best = proposed(space, settings, learned)[0].shares
-    places = [1] if len(space.domains) == 2 else range(min(len(space.domains), MOST_FIGURES))
-    return [known_figure(place, space.domains, space.phases, known, learned.table, best) for place in places]
+    indices = [1] if len(space.domains) == 2 else range(min(len(space.domains), MOST_FIGURES))
+    return [known_figure(index, space.domains, space.phases, known, learned.table, best) for index in indices]
 
 
 def prediction_blocks(state: dict[str, Any]) -> list:
@@ -147,11 +147,11 @@ def seed_blocks(state: dict[str, Any], learned: Learned) -> list:
     """Return mean and deviation over seeds of the mixtures that have several."""
     table, rows = learned.table, []
     for purpose in dict.fromkeys((run.purpose, run.name.partition("-seed-")[0]) for run in runs_of(state) if "-seed-" in run.name):
-        places = [table.runs.index(run.name) for run in runs_of(state) if run.name.partition("-seed-")[0] == purpose[1]]
+        indices = [table.runs.index(run.name) for run in runs_of(state) if run.name.partition("-seed-")[0] == purpose[1]]
         cells = [
             Cell(f"{values.mean():.4f}", below=f"± {values.std(ddof=1):.4f} over {len(values)}" if len(values) > 1 else "one seed")
             for metric in learned.fits
-            if (values := table.values[places, table.metrics.index(metric)]).size
+            if (values := table.values[indices, table.metrics.index(metric)]).size
         ]
         rows.append([purpose[1], *cells])
     return [Table(headings=["mixture", *learned.fits], rows=rows, caption="Mean, and standard deviation between seeds.")]

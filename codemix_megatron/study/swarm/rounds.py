@@ -69,7 +69,7 @@ def seeds_of_trunks(drawn: np.ndarray, first: int) -> list[int]:
 def next_round(number: int, space: Space, settings: SwarmSettings, proposals: list[Proposal]) -> list[SwarmRun]:
     """Return the runs of a later round: the best with the anchors' seeds, the others with one of their own."""
     runs = []
-    for place, proposal in enumerate(proposals):
+    for index, proposal in enumerate(proposals):
         shares = shares_of(proposal, space)
         if not space.keeps(shares):
             continue  # a control, such as one in proportion to size, may ask for more than there is
@@ -77,7 +77,7 @@ def next_round(number: int, space: Space, settings: SwarmSettings, proposals: li
         if proposal.purpose == "best":
             runs += with_seeds(name, "best", shares, space.seed, settings.seeds)
         else:
-            seed = space.seed + SEEDS_OF_A_ROUND * number + place
+            seed = space.seed + SEEDS_OF_A_ROUND * number + index
             runs.append(SwarmRun(name=name, purpose=proposal.purpose, seed=seed, shares=shares.tolist()))
     return runs
 

@@ -114,10 +114,10 @@ def test_holm_steps_down_as_he_wrote():
     for _ in range(50):
         values = random.random(random.integers(1, 9)) ** 3
         rejected, level = set(), 0.05
-        for rank, place in enumerate(np.argsort(values)):
-            if values[place] > level / (len(values) - rank):
+        for rank, index in enumerate(np.argsort(values)):
+            if values[index] > level / (len(values) - rank):
                 break
-            rejected.add(int(place))
+            rejected.add(int(index))
         assert {i for i, p in enumerate(holm(list(values))) if p <= level} == rejected
     assert holm([]) == []
 
@@ -172,7 +172,7 @@ def test_published_shares_that_differ_from_no_code_are_those_of_scipy():
         (mean, deviation), (base, base_deviation) = moments[task, share], moments[task, 0]
         alone.append(stats.ttest_ind_from_stats(mean, deviation * sample, 5, base, base_deviation * sample, 5, equal_var=False).pvalue)
     order = np.argsort(alone)
-    steps = [min(1.0, (len(alone) - rank) * alone[place]) for rank, place in enumerate(order)]
+    steps = [min(1.0, (len(alone) - rank) * alone[index]) for rank, index in enumerate(order)]
     wanted = dict(zip(order.tolist(), np.maximum.accumulate(steps), strict=True))
     assert adjusted == pytest.approx([wanted[i] for i in range(len(pairs))])
 

@@ -154,11 +154,11 @@ def test_form_no_better_than_the_mean_does_not_stand_before_one_that_is():
 def test_intervals_of_six_runs_hold_nine_in_ten_new_ones():
     """The largest of six errors holds 6 in 7. Judges: scipy's t, and 4,000 draws of seven normal errors."""
     errors = np.random.default_rng(2).normal(size=(4000, 7))
-    places = np.zeros((6, 1))
-    held = [abs(row[6]) <= HeldOutSpread(row[:6], places).half_width(np.zeros((1, 1)), 0.9)[0] for row in errors]
+    coordinates = np.zeros((6, 1))
+    held = [abs(row[6]) <= HeldOutSpread(row[:6], coordinates).half_width(np.zeros((1, 1)), 0.9)[0] for row in errors]
     largest = [abs(row[6]) <= np.abs(row[:6]).max() for row in errors]
     assert np.mean(largest) == pytest.approx(6 / 7, abs=0.015) and 0.89 <= np.mean(held) <= 0.93
-    half = HeldOutSpread(errors[0, :6], places).half_width(np.zeros((2, 1)), 0.9)
+    half = HeldOutSpread(errors[0, :6], coordinates).half_width(np.zeros((2, 1)), 0.9)
     assert half == pytest.approx([stats.t.ppf(0.95, 5) * math.sqrt((errors[0, :6] ** 2).mean())] * 2)
     nine = HeldOutSpread(np.arange(1.0, 10.0), np.zeros((9, 1)))
     assert nine.half_width(np.zeros((1, 1)), 0.9).tolist() == [9.0]  # from nine runs on the conformal rank exists

@@ -8,11 +8,11 @@ from sklearn.linear_model import LogisticRegression
 from codemix_megatron.analysis.length_control import control_length, fit_logistic
 
 
-def judged(random, prompts: int, quality: float, by_length: float, longer: float, place: float = 0.0):
-    """Return verdicts [prompts, 2] of a judge that likes quality, length and the first place, and the differences in length."""
+def judged(random, prompts: int, quality: float, by_length: float, longer: float, position: float = 0.0):
+    """Return verdicts [prompts, 2] of a judge that likes quality, length and the first position, and the differences in length."""
     characters = random.normal(longer, 100, prompts)
     scaled = np.tanh(characters / characters.std())[:, None]
-    chance = expit(quality + by_length * scaled + place * np.array([0.5, -0.5]))
+    chance = expit(quality + by_length * scaled + position * np.array([0.5, -0.5]))
     return random.random((prompts, 2)) < chance, characters
 
 
@@ -34,7 +34,7 @@ def test_a_judge_that_likes_nothing_but_length_gives_a_half_at_equal_lengths():
 
 
 def test_quality_stays_when_length_is_controlled_and_the_place_does_not_matter():
-    verdicts, characters = judged(np.random.default_rng(2), 600, quality=1.0, by_length=1.0, longer=-100, place=2.0)
+    verdicts, characters = judged(np.random.default_rng(2), 600, quality=1.0, by_length=1.0, longer=-100, position=2.0)
     found = control_length(verdicts, characters, [f"p{i}" for i in range(600)])
     truth = expit([1 + 1, 1 - 1]).mean()
     assert found.controlled_low < truth < found.controlled_high and found.controlled > verdicts.mean()

@@ -134,7 +134,7 @@ def test_one_checkpoint_of_every_so_many_tokens_is_kept_for_ever_whenever_one_pr
 
 
 def test_links_are_unlinked_and_never_followed_into(tmp_path):
-    """Checkpoints moved to another disk, with links in their places, as people make room."""
+    """Checkpoints moved to another disk, with links in their place, as people make room."""
     run, archive = tmp_path / "checkpoints", tmp_path / "archive"
     for step in (2, 4, 6):
         (archive / f"step-{step}").mkdir(parents=True)

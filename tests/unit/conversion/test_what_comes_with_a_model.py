@@ -111,7 +111,7 @@ def trained_here(llama, tmp_path):
 
 
 def test_a_run_that_was_moved_finds_the_tokenizer_its_recipe_names_now(llama, tmp_path, trained_here):
-    """The checkpoint's metadata names the place where it was trained; the recipe that resumed it names another."""
+    """The checkpoint's metadata names the folder where it was trained; the recipe that resumed it names another."""
     alone, there, run = tmp_path / "alone", tmp_path / "there", tmp_path / "run"
     there.mkdir()
     (alone / "tokenizer.json").rename(there / "tokenizer.json")

@@ -11,7 +11,7 @@ import codemix_megatron as cm
 
 
 def test_every_name_is_there_and_is_what_the_type_checker_sees():
-    assert sorted(cm.__all__) == sorted(cm.PLACES)
+    assert sorted(cm.__all__) == sorted(cm.MODULES)
     for name in cm.__all__:
         assert getattr(cm, name).__name__ == name, name
         assert getattr(cm, name) is getattr(cm, name)  # no subpackage takes its place once it is imported

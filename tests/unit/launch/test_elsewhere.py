@@ -41,13 +41,13 @@ MACHINES = {
 
 @pytest.fixture
 def rendered(tiny, tmp_path, capsys):
-    """Call it with a kind of place, what its file holds and words; gives what is printed as YAML."""
+    """Call it with a kind of destination, what its file holds and words; gives what is printed as YAML."""
 
     def render(on: str, plain: dict, *words) -> dict:
-        place, recipe = tmp_path / "place.yaml", tiny.folder / "wide.yaml"
-        place.write_text(yaml.safe_dump(plain))
+        site, recipe = tmp_path / "cluster.yaml", tiny.folder / "wide.yaml"
+        site.write_text(yaml.safe_dump(plain))
         recipe.write_text(yaml.safe_dump({**RECIPE, "batch": {"global_sequences": 16, "micro_sequences": 1}}))
-        code = main(["launch", str(recipe), "--on", on, "--site", str(place), "--folder", str(tiny.folder / "away"), "--dry-run", *words])
+        code = main(["launch", str(recipe), "--on", on, "--site", str(site), "--folder", str(tiny.folder / "away"), "--dry-run", *words])
         printed = capsys.readouterr()
         assert code == 0, printed.err
         return yaml.safe_load(printed.out)
@@ -118,20 +118,20 @@ def test_nodes_gpus_volumes_and_patience_reach_the_manifest(rendered, cluster, t
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_pods_of_the_training_operator_know_their_place(rendered, cluster, rank):
+def test_pods_of_the_training_operator_know_their_placement(rendered, cluster, rank):
     """As its controller sets it: WORLD_SIZE and RANK of pods, the master's address and port (pkg/controller.v1/pytorch/envvar.go)."""
     master, worker = pods_of(rendered("kubernetes", {**cluster, "kind": "PyTorchJob"}, "--nodes", "2"))
     operator = {"MASTER_ADDR": "away-master-0", "MASTER_PORT": "29500", "WORLD_SIZE": "2", "RANK": str(rank), "PYTHONUNBUFFERED": "1"}
-    place = find_placement({**environment_of(worker if rank else master), **operator})
-    assert (place.rank, place.size, place.local_rank, place.local_size) == (rank, 2, 0, 1)
+    placement = find_placement({**environment_of(worker if rank else master), **operator})
+    assert (placement.rank, placement.size, placement.local_rank, placement.local_size) == (rank, 2, 0, 1)
     for pod in (master, worker):
         assert pod["containers"][0]["name"] == "pytorch" and pod["containers"][0]["ports"][0]["name"] == "pytorchjob-port"
 
 
-def test_pods_of_a_job_set_know_their_place(rendered, cluster):
+def test_pods_of_a_job_set_know_their_placement(rendered, cluster):
     (pod,) = pods_of(rendered("kubernetes", cluster, "--nodes", "2"))
-    place = find_placement({**environment_of(pod), "RANK": "1"})  # the index of the completion, from the pod's annotation
-    assert (place.rank, place.size, place.local_rank, place.local_size) == (1, 2, 0, 1)
+    placement = find_placement({**environment_of(pod), "RANK": "1"})  # the index of the completion, from the pod's annotation
+    assert (placement.rank, placement.size, placement.local_rank, placement.local_size) == (1, 2, 0, 1)
     index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
     assert [e["valueFrom"]["fieldRef"]["fieldPath"] for e in pod["containers"][0]["env"] if e["name"] == "RANK"] == [index]
 
@@ -148,9 +148,9 @@ def test_name_of_a_run_becomes_one_of_kubernetes(name, made):
 
 
 def test_what_no_pod_would_see_is_refused(tiny, tmp_path, capsys):
-    place = tmp_path / "place.yaml"
-    place.write_text(yaml.safe_dump({**CLUSTER, "volumes": [{"mount": "/elsewhere", "claim": "shared"}]}))
-    words = ["launch", str(tiny.recipe), "--on", "kubernetes", "--site", str(place), "--folder", str(tiny.folder / "away")]
+    site = tmp_path / "cluster.yaml"
+    site.write_text(yaml.safe_dump({**CLUSTER, "volumes": [{"mount": "/elsewhere", "claim": "shared"}]}))
+    words = ["launch", str(tiny.recipe), "--on", "kubernetes", "--site", str(site), "--folder", str(tiny.folder / "away")]
     assert main([*words, "--dry-run"]) == 2
     assert "in no volume of the cluster's file (mounts: /elsewhere)" in capsys.readouterr().err
     assert main(words) == 2
@@ -203,8 +203,8 @@ def test_nodes_of_sky_pilot_join_by_what_it_tells_them(rendered, tmp_path, ranks
     words = done.stdout.split("words: ")[1]
     if ranks == 1:
         assert {k: found[k] for k in ("MASTER_ADDR", "MASTER_PORT")} == {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}
-        place = find_placement(found)
-        assert (place.rank, place.size, place.local_rank, place.local_size) == (1, 2, 0, 1) and words.startswith(
+        placement = find_placement(found)
+        assert (placement.rank, placement.size, placement.local_rank, placement.local_size) == (1, 2, 0, 1) and words.startswith(
             "-m codemix_megatron train "
         )
     else:

@@ -115,7 +115,7 @@ def test_all_sites_are_replaced_and_name_no_cuda_device_any_more():
 
 
 def test_what_replaces_a_function_takes_its_arguments():
-    """By name and by place: every parameter of the replaced function has one of the same place, optional where it was."""
+    """By name and by position: every parameter of the replaced function has one at the same position, optional where it was."""
     for change in CHANGES:
         for site in change.sites:
             if not isinstance(site, Replaced) or not isinstance(site.replacement, str) or not site.expected[0].startswith("("):

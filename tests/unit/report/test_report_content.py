@@ -240,12 +240,12 @@ def test_win_rates_stand_with_their_test_and_the_papers(finished):
 
 
 def test_lines_of_many_runs_are_told_apart():
-    looks = [look_at(place) for place in range(49)]
+    looks = [look_at(number) for number in range(49)]
     assert len({(look.colour, str(look.dash)) for look in looks}) == len({(look.colour, look.marker) for look in looks}) == 49
 
 
 def test_sources_and_runs_are_told_apart_and_seen_on_white_without_colour():
-    looks = [look_at(place) for place in range(7)]
+    looks = [look_at(number) for number in range(7)]
     assert len({str(look.dash) for look in looks}) == len({look.marker for look in looks}) == len({look.hatch for look in looks}) == 7
     assert all(grey(look.colour) < 0.65 for look in looks)
     shares = LinearSegmentedColormap.from_list("code", SHARES_OF_CODE)

@@ -88,10 +88,10 @@ def test_effects_over_seeds_are_those_of_scipy_and_holm(tmp_path):
     p_values = {name: max(expected[name].pvalue, pooled_p(values[name], values["text-only"], values.values())) for name in names}
     ranked = sorted(names, key=p_values.get)
     adjusted = np.maximum.accumulate([min(1, (3 - rank) * p_values[name]) for rank, name in enumerate(ranked)])
-    for place, (arm, base) in enumerate(view.pairs):
+    for index, (arm, base) in enumerate(view.pairs):
         if arm is base:
             continue
-        verdict, wanted = view.verdicts[place, 0], expected[arm.label]
+        verdict, wanted = view.verdicts[index, 0], expected[arm.label]
         interval = wanted.confidence_interval(0.95)
         assert verdict.effect.value == pytest.approx(np.mean(values[arm.label]) - np.mean(values["text-only"]))
         assert (verdict.effect.low, verdict.effect.high) == pytest.approx((interval.low, interval.high))
@@ -141,7 +141,7 @@ def test_seeds_of_the_reference_lend_their_noise_to_single_runs(tmp_path):
     for name, share, value in (("balanced", 0.5, 1.507), ("code", 1.0, 1.9)):
         write_scores(seeded_run(tmp_path / name, share, 1), {"text": value})
     view = view_of(read_all(tmp_path))
-    by_name = {arm.label: view.verdicts[place, 0] for place, (arm, base) in enumerate(view.pairs) if arm is not base}
+    by_name = {arm.label: view.verdicts[index, 0] for index, (arm, base) in enumerate(view.pairs) if arm is not base}
     assert by_name["code"].words == "worse" and by_name["balanced"].words == "not distinguishable"
     error = np.std(anchors, ddof=1) * np.sqrt(1 + 1 / 3)
     assert by_name["balanced"].effect.high == pytest.approx(1.507 - np.mean(anchors) + stats.t.ppf(0.975, 2) * error)
@@ -156,7 +156,7 @@ def test_published_noise_is_lent_only_when_asked_and_called_assumed(tmp_path):
     runs = read_all(tmp_path)
     assert set(words_in(view_of(runs))) == {ONE_RUN}
     lent = {
-        arm.label: verdict for (place, _), verdict in view_of(runs, lend=True).verdicts.items() for arm in [view_of(runs).pairs[place][0]]
+        arm.label: verdict for (index, _), verdict in view_of(runs, lend=True).verdicts.items() for arm in [view_of(runs).pairs[index][0]]
     }
     deviation = 0.7 * np.sqrt(5 / 4) / 100 * 0.5  # the table's largest at 2.8B, of rescaled percent over a chance of one half
     wanted = 2 * stats.t.sf(0.03 / (deviation * np.sqrt(2)), 8)

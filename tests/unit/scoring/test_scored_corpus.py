@@ -151,14 +151,14 @@ def test_perplexity_is_what_transformers_says(scored_corpus, scored_texts, tmp_p
     folder = model_folder(tmp_path, scored_corpus.tokenizer.path, "causal")
     scorer = DocumentPerplexity(folder, most_tokens=60)
     columns = scorer.score(ScoredCorpus(scored_corpus).chunk(0))
-    for place, text in enumerate(texts_in_order(scored_corpus, scored_texts)):
+    for index, text in enumerate(texts_in_order(scored_corpus, scored_texts)):
         ids = scorer.model.tokenizer.encode(text, add_special_tokens=False)[:60]
         inputs = torch.tensor([[scorer.model.prefix_id, *ids]])
         with torch.inference_mode():
             loss = float(scorer.model.model(inputs, labels=inputs).loss)
-        assert columns["perplexity"][place] == pytest.approx(math.exp(loss), rel=1e-4)
+        assert columns["perplexity"][index] == pytest.approx(math.exp(loss), rel=1e-4)
         size = len(scorer.model.tokenizer.decode(ids).encode())
-        assert columns["bits_per_byte"][place] == pytest.approx(loss * len(ids) / math.log(2) / size, rel=1e-4)
+        assert columns["bits_per_byte"][index] == pytest.approx(loss * len(ids) / math.log(2) / size, rel=1e-4)
 
 
 @pytest.mark.parametrize("outputs", [1, 2, 5])
@@ -171,11 +171,11 @@ def test_a_sequence_classifier_says_what_transformers_pipeline_says(outputs, sco
     folder = model_folder(tmp_path, scored_corpus.tokenizer.path, "classifier", outputs)
     found = FolderClassifier(folder, "worth").score(ScoredCorpus(scored_corpus).chunk(0))["worth"]
     model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
-    for place, text in enumerate(texts_in_order(scored_corpus, scored_texts)):
+    for index, text in enumerate(texts_in_order(scored_corpus, scored_texts)):
         with torch.inference_mode():
             logits = model(**tokenizer(text, truncation=True, max_length=64, return_tensors="pt")).logits[0].double()
         wanted = logits[0] if outputs == 1 else sum(number * share for number, share in enumerate(torch.softmax(logits, 0)))
-        assert found[place] == pytest.approx(float(wanted), abs=1e-5)
+        assert found[index] == pytest.approx(float(wanted), abs=1e-5)
 
 
 def test_a_causal_model_is_no_classifier(scored_corpus, tmp_path):

@@ -97,12 +97,12 @@ def test_docstrings_are_the_strings_that_ast_finds_as_statements(scored_texts):
 
 def test_shape_is_what_plain_python_counts(scored_texts):
     columns = TextShape().score(documents_of(scored_texts))
-    for place, (text, _) in enumerate(scored_texts):
+    for index, (text, _) in enumerate(scored_texts):
         lines = [line.encode() for line in text.removesuffix("\n").split("\n")]
-        assert columns["bytes"][place] == len(text.encode()) and columns["lines"][place] == len(lines)
-        assert columns["longest_line"][place] == max(map(len, lines))
-        assert columns["mean_line"][place] == pytest.approx(np.mean([len(line) for line in lines]))
-        assert columns["letters"][place] == pytest.approx(sum(c.isascii() and c.isalpha() for c in text) / len(text.encode()))
+        assert columns["bytes"][index] == len(text.encode()) and columns["lines"][index] == len(lines)
+        assert columns["longest_line"][index] == max(map(len, lines))
+        assert columns["mean_line"][index] == pytest.approx(np.mean([len(line) for line in lines]))
+        assert columns["letters"][index] == pytest.approx(sum(c.isascii() and c.isalpha() for c in text) / len(text.encode()))
     empty = TextShape().score(documents_of([("", "python")]))
     assert empty["lines"][0] == 0 and np.isnan(empty["letters"][0])
 

@@ -14,8 +14,8 @@ def node(number: int, **more) -> NodeFacts:
 
 def between(edges: dict[tuple[int, int], float], size: int) -> list[dict]:
     """Return what first ranks see on a ring whose links have these rates."""
-    seen = {place: [edges.get(pair, FAST) for pairs in rounds_of_ring(size) for pair in pairs if place in pair] for place in range(size)}
-    return [{"within": None, "between": max(seen[place])} for place in range(size)]
+    seen = {rank: [edges.get(pair, FAST) for pairs in rounds_of_ring(size) for pair in pairs if rank in pair] for rank in range(size)}
+    return [{"within": None, "between": max(seen[rank])} for rank in range(size)]
 
 
 def test_minority_is_named_with_what_most_have():
