@@ -2,7 +2,7 @@
 
     python benchmarks/duplicates.py [--documents 1e5 1e6 1e7] [--by memory duckdb stages ray]
 
-Of the made signatures a tenth are copies of others with up to half of their places changed, of the made digests three in ten repeat
+Of the made signatures a tenth are copies of others with up to half of their positions changed, of the made digests three in ten repeat
 another. Each decision runs in a process of its own (Ray's workers beside it); memory is what the processes hold of their own, pages of
 files aside. All decide the same, or the command says so and ends with exit code 1. `stages` are what Ray's workers do, one after the other in
 this process: what of them divides over workers is told apart from what does not. The last line is JSON: the growth as a power of the number of

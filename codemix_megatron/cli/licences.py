@@ -52,7 +52,7 @@ def origin_as_plain(licence: str, origin: str, sums: np.ndarray) -> dict:
 def line_of(document: DocumentOrigin) -> str:
     """Return the line of one document."""
     numbers = (document.document, document.num_bytes, document.num_tokens)
-    return "\t".join((*map(str, numbers), document.digest, document.licence or UNKNOWN, document.origin or UNKNOWN, document.place))
+    return "\t".join((*map(str, numbers), document.digest, document.licence or UNKNOWN, document.origin or UNKNOWN, document.location))
 
 
 def count(counted: Counts, document: DocumentOrigin) -> None:

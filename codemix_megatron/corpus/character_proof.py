@@ -2,7 +2,7 @@
 
 Libraries that agree on common text differ on rare characters: what counts as white space, as a letter, as assigned at all. Of each
 character of a part, a text that puts it between letters, digits, signs, spaces and itself goes through both; of characters that
-are no letters, digits or signs a longer one, and the first place in the part where it stands. Documents with a character
+are no letters, digits or signs a longer one, and what stands around their first occurrence in the part. Documents with a character
 that the two do not agree on are encoded by the reference.
 """
 
@@ -52,7 +52,7 @@ class CharacterProof:
     def begin_part(self) -> None:
         """Forget what occurred in the part before."""
         self.met = np.zeros(NUM_CODE_POINTS, dtype=bool)
-        self.differing_here: set[str] = set()  # a place in this part showed it
+        self.differing_here: set[str] = set()  # what stands around them in this part showed it
         self.arrange()
 
     def arrange(self) -> None:
@@ -100,7 +100,7 @@ class ProvenEncoder(Encoder):
         new = self.proof.new_characters(utf8 or [text.encode() for text in texts if not text.isascii()])
         if new:
             self.learn(new)
-            self.look_at_places(new, texts)
+            self.compare_occurrences(new, texts)
         pattern = self.proof.any if encoded is None else self.proof.silent
         doubtful = [pattern.search(text) is not None for text in texts] if pattern else [False] * len(texts)
         self.is_plain = encoded is not None and not any(doubtful)
@@ -125,7 +125,7 @@ class ProvenEncoder(Encoder):
         differing = {c for c, a, b in zip(characters, found, wanted, strict=True) if a is None or not np.array_equal(a, b)}
         return differing, failing
 
-    def look_at_places(self, characters: Sequence[str], texts: Sequence[str]) -> None:
+    def compare_occurrences(self, characters: Sequence[str], texts: Sequence[str]) -> None:
         """Compare both encoders where rare characters stand in this part for the first time."""
         rare = [character for character in characters if unicodedata.category(character)[0] not in ORDINARY][:MOST_WINDOWS]
         if rare:
@@ -152,11 +152,11 @@ def pattern_of(characters: set[str]) -> re.Pattern[str] | None:
 
 
 def window(character: str, texts: Sequence[str]) -> str:
-    """Return what stands around the first place of a character."""
+    """Return what stands around the first occurrence of a character."""
     for text in texts:
-        place = text.find(character)
-        if place >= 0:
-            return text[max(0, place - WINDOW_CHARACTERS) : place + WINDOW_CHARACTERS + 1]
+        position = text.find(character)
+        if position >= 0:
+            return text[max(0, position - WINDOW_CHARACTERS) : position + WINDOW_CHARACTERS + 1]
     return character
 
 

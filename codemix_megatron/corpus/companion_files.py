@@ -20,7 +20,7 @@ LINES_AT_ONCE = 1 << 15
 
 
 def write_languages(finishing: Finishing, prefix: str) -> None:
-    """Write the language of each training document beside the corpus, as its place in the manifest's `languages`."""
+    """Write the language of each training document beside the corpus, as its index in the manifest's `languages`."""
     known, path = list(finishing.counts.by(1)), Path(f"{prefix}.languages.npy")
     if not known:
         path.unlink(missing_ok=True)  # of what stood here before
@@ -29,10 +29,10 @@ def write_languages(finishing: Finishing, prefix: str) -> None:
     languages = np.zeros(num_train, dtype=np.uint16)
     for number, records in finishing.blocks():
         names = [language or UNKNOWN for _, language, _ in finishing.parts[number].groups]
-        place = np.array([known.index(name) if name in known else 0 for name in names], dtype=np.uint16)
+        index_of_group = np.array([known.index(name) if name in known else 0 for name in names], dtype=np.uint16)
         numbers = finishing.numbers[finishing.rows(number)]
         chosen = (numbers >= 0) & (numbers < num_train)
-        languages[numbers[chosen]] = place[records["group"][chosen]]
+        languages[numbers[chosen]] = index_of_group[records["group"][chosen]]
     with writing(path, "wb") as handle:
         np.save(handle, languages)
 
@@ -52,7 +52,7 @@ def write_loss_mask(finishing: Finishing, prefix: str) -> dict:
     try:
         together = np.memmap(path, dtype=np.uint8, mode="w+", shape=(max(1, int(lengths.sum())),))
         for number in numbers:
-            place_bits(finishing, number, together, starts)
+            copy_bits(finishing, number, together, starts)
         train_tokens = int(lengths[: int(finishing.counts.train[0])].sum())
         blocks = (together[begin : begin + COPY_BYTES] for begin in range(0, int(lengths.sum()), COPY_BYTES))
         return {"loss_mask_sha256": write_bits(prefix, blocks), "learned_tokens": int(together[:train_tokens].sum(dtype=np.int64))}
@@ -60,7 +60,7 @@ def write_loss_mask(finishing: Finishing, prefix: str) -> dict:
         path.unlink(missing_ok=True)
 
 
-def place_bits(finishing: Finishing, number: int, together: np.ndarray, starts: np.ndarray) -> None:
+def copy_bits(finishing: Finishing, number: int, together: np.ndarray, starts: np.ndarray) -> None:
     """Copy what a part says of its documents to where they stand in the corpus."""
     bits = np.fromfile(finishing.folder.file(number, "loss_mask"), dtype=np.uint8)
     ends = np.cumsum(finishing.folder.records(number)["num_tokens"], dtype=np.int64)
@@ -81,18 +81,18 @@ def write_documents(finishing: Finishing, prefix: str) -> None:
 def document_lines(finishing: Finishing, block: tuple[int, np.ndarray]) -> Iterator[DocumentLines]:
     """Yield the rows, lines and signatures of the documents of a part that were written, some at a time: a part may hold millions."""
     number, records = block
-    places = finishing.folder.identities(number, finishing.files[number])
+    locations = finishing.folder.identities(number, finishing.files[number])
     signatures = finishing.signatures(number, finishing.near_duplicates) if finishing.near_duplicates else None
     for begin in range(0, len(records), LINES_AT_ONCE):
         here = slice(begin, begin + LINES_AT_ONCE)
         some = None if signatures is None else signatures[here]
-        yield lines_of(finishing, number, records[here], finishing.numbers[finishing.rows(number)][here], places, some)
+        yield lines_of(finishing, number, records[here], finishing.numbers[finishing.rows(number)][here], locations, some)
 
 
 def lines_of(
-    finishing: Finishing, number: int, records: np.ndarray, numbers: np.ndarray, places: Iterator, signatures: np.ndarray | None
+    finishing: Finishing, number: int, records: np.ndarray, numbers: np.ndarray, locations: Iterator, signatures: np.ndarray | None
 ) -> DocumentLines:
-    """Return the same of some documents of a part, whose places are the next of `places`."""
+    """Return the same of some documents of a part, whose locations are the next of `locations`."""
     written = numbers >= 0
     rows = np.empty(int(written.sum()), dtype=TABLE)
     rows["digest"], rows["document"], rows["num_bytes"] = records["digest"][written], numbers[written], records["num_bytes"][written]
@@ -100,10 +100,10 @@ def lines_of(
         "\t".join(one_line(word or "").replace("\t", " ") for word in (licence, language, kind))
         for kind, language, licence in finishing.parts[number].groups
     ]
-    identities = itertools.compress(itertools.islice(places, len(records)), written.tolist())
+    identities = itertools.compress(itertools.islice(locations, len(records)), written.tolist())
     lines = [
-        f"{place}\t{origin}\t{groups[group]}\n"
-        for (place, origin), group in zip(identities, records["group"][written].tolist(), strict=True)
+        f"{location}\t{origin}\t{groups[group]}\n"
+        for (location, origin), group in zip(identities, records["group"][written].tolist(), strict=True)
     ]
     text = "".join(lines).encode("utf-8", "surrogateescape")
     return DocumentLines(rows, text, None if signatures is None else signatures[written])

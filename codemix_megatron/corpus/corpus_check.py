@@ -271,17 +271,17 @@ def check_languages(checked: Checked, manifest: CorpusManifest, lengths: np.ndar
     if not manifest.languages:
         return
     try:
-        places = np.load(path, allow_pickle=False)
+        languages = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as fault:
         checked.differences.append(f"{path}: cannot be read ({fault})")
         return
     names = list(manifest.languages)
-    if places.shape != lengths.shape or (len(places) and places.max() >= len(names)):
-        found = f"{len(places)} entries up to {places.max(initial=0)}"
+    if languages.shape != lengths.shape or (len(languages) and languages.max() >= len(names)):
+        found = f"{len(languages)} entries up to {languages.max(initial=0)}"
         checked.differences.append(f"{path}: found {found}, expected {len(lengths)}, one per training document, below {len(names)}")
         return
-    documents = np.bincount(places, minlength=len(names))
-    tokens = np.bincount(places, weights=lengths, minlength=len(names)).astype(np.int64)
+    documents = np.bincount(languages, minlength=len(names))
+    tokens = np.bincount(languages, weights=lengths, minlength=len(names)).astype(np.int64)
     for name, has_documents, has_tokens in zip(names, documents.tolist(), tokens.tolist(), strict=True):
         counted = manifest.languages[name]
         if has_documents > counted["documents"] or has_tokens > counted["tokens"]:

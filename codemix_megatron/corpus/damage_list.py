@@ -1,4 +1,4 @@
-"""PREFIX.damaged.tsv: the place and the reason of every damaged document of a corpus."""
+"""PREFIX.damaged.tsv: the location and the reason of every damaged document of a corpus."""
 
 import itertools
 from collections.abc import Iterator
@@ -15,19 +15,19 @@ MOST_DAMAGED_LISTED = 100_000
 
 
 def write_damaged(finishing: Finishing, path: Path) -> None:
-    """Write the place and the reason of every damaged document, one a line; remove such a list when there are none."""
+    """Write the location and the reason of every damaged document, one a line; remove such a list when there are none."""
     if not finishing.dropped.num_damaged:
         path.unlink(missing_ok=True)
         return
     noted = itertools.islice(damaged(finishing), MOST_DAMAGED_LISTED)
-    places, reasons = zip(*noted, strict=True)
+    locations, reasons = zip(*noted, strict=True)
     with writing(path, "wb") as handle:
-        for place, reason in zip(name_lines(list(places)), reasons, strict=True):
-            handle.write(f"{place}\t{reason}\n".encode("utf-8", "surrogateescape"))
+        for location, reason in zip(name_lines(list(locations)), reasons, strict=True):
+            handle.write(f"{location}\t{reason}\n".encode("utf-8", "surrogateescape"))
 
 
 def damaged(finishing: Finishing) -> Iterator[list[str]]:
-    """Yield place and reason of each damaged document."""
+    """Yield location and reason of each damaged document."""
     for number, part in enumerate(finishing.parts):
         if Dropped.from_plain(part.dropped).num_damaged:
             with open(finishing.folder.file(number, "damaged"), encoding="utf-8", errors="surrogateescape", newline="\n") as lines:

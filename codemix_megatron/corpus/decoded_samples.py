@@ -40,7 +40,7 @@ def decode_documents(
 ) -> Iterator[DecodedDocument]:
     """Yield documents by number, without their end-of-document id; raises CorpusError for one that is not there."""
     path = Path(f"{reader.prefix}.languages.npy")
-    places = np.load(path, mmap_mode="r") if manifest and manifest.languages and path.is_file() else ()
+    languages = np.load(path, mmap_mode="r") if manifest and manifest.languages and path.is_file() else ()
     names = list(manifest.languages) if manifest else []
     for number in numbers:
         if not 0 <= number < reader.num_documents:
@@ -52,5 +52,5 @@ def decode_documents(
             ids=ids,
             text=tokenizer.decode(shown) if tokenizer else None,
             is_held_out=manifest is not None and number >= manifest.train_documents,
-            language=names[places[number]] if number < len(places) else None,
+            language=names[languages[number]] if number < len(languages) else None,
         )

@@ -1,7 +1,7 @@
 """What each document of a corpus is and where it came from, in two files beside it.
 
 PREFIX.documents.npy holds, in the order of the input, each document's digest, its number in the corpus and its size (TABLE);
-PREFIX.documents.tsv.zst a line for each in the same order: place, origin, licence, language, kind, parted by tabs, empty where unknown.
+PREFIX.documents.tsv.zst a line for each in the same order: location, origin, licence, language, kind, parted by tabs, empty where unknown.
 Where near duplicates were looked for, PREFIX.signatures.npy holds their signatures, uint8 [documents, permutations].
 """
 
@@ -32,7 +32,7 @@ class DocumentOrigin:
     num_bytes: int
     num_tokens: int  # with those that begin and end it
     digest: str  # XXH3 of the text as UTF-8, 128 bits, in hexadecimal digits
-    place: str
+    location: str
     origin: str | None
     licence: str | None
     language: str | None
@@ -102,10 +102,10 @@ def read_origins(prefix: str) -> Iterator[DocumentOrigin]:
     try:
         with open(path, "rb") as packed, zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True) as stream:
             for row, line in zip(table, lines_of(stream), strict=True):
-                place, origin, licence, language, kind = line.rsplit("\t", 4)  # a path may hold tabs
+                location, origin, licence, language, kind = line.rsplit("\t", 4)  # a path may hold tabs
                 digest, known = row["digest"].tobytes().hex(), (origin or None, licence or None, language or None, kind)
                 number = int(row["document"])
-                yield DocumentOrigin(number, int(row["num_bytes"]), int(lengths[number]), digest, place, *known)
+                yield DocumentOrigin(number, int(row["num_bytes"]), int(lengths[number]), digest, location, *known)
     except (OSError, ValueError, IndexError, zstandard.ZstdError) as fault:
         raise CorpusError(f"{path}: cannot be read ({fault}); prepare the corpus again") from None
 

@@ -15,7 +15,7 @@ from codemix_megatron.records.manifest import EncoderMetadata
 __all__ = ["choose_encoder", "sample_for_proof"]
 
 SMALLEST_FOR_FAST_BYTES = 1 << 20  # below it the reference is done before a second library is loaded
-SAMPLED_PLACES = 16
+SAMPLED_PIECES = 16
 SAMPLED_BYTES = 128 << 10  # the reference takes 0.1 seconds for it
 
 
@@ -66,8 +66,8 @@ def sample_for_proof(inputs: Sequence[InputFile]) -> list[str]:
     total = sum(file.num_bytes for file in inputs)
     if total < SMALLEST_FOR_FAST_BYTES:
         return []
-    pieces = [piece for file in inputs for piece in file.divide(total // SAMPLED_PLACES)]
-    chosen = pieces[:: -(-len(pieces) // SAMPLED_PLACES)]
+    pieces = [piece for file in inputs for piece in file.divide(total // SAMPLED_PIECES)]
+    chosen = pieces[:: -(-len(pieces) // SAMPLED_PIECES)]
     return [text for piece in chosen for text in first_texts(piece, SAMPLED_BYTES // len(chosen))]
 
 

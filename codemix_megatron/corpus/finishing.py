@@ -11,7 +11,7 @@ from codemix_megatron.corpus.indexed import IndexedWriter
 from codemix_megatron.corpus.other_corpora import OtherCorpus
 from codemix_megatron.corpus.parts import FinishedPart, PartsFolder
 from codemix_megatron.corpus.shuffling import write_shuffled
-from codemix_megatron.corpus.tally import DUPLICATE, PLACES_KEPT, Counts, Dropped
+from codemix_megatron.corpus.tally import DUPLICATE, LOCATIONS_KEPT, Counts, Dropped
 from codemix_megatron.filters.duplicates_by_duckdb import find_duplicates_by_duckdb, find_near_duplicates_by_duckdb
 from codemix_megatron.filters.exact_duplicates import find_duplicates
 from codemix_megatron.filters.near_duplicates import NEAR_DUPLICATE, find_near_duplicates
@@ -69,10 +69,10 @@ class Finishing:
 
     @property
     def unknown(self) -> tuple[dict[str, int], list[str]]:
-        """What the tokenizer has no token for: how many documents hold it, how much is lost; and the first places."""
+        """What the tokenizer has no token for: how many documents hold it, how much is lost; and the first locations."""
         summed = {key: sum(part.unknown[key] for part in self.parts) for key in ("documents", "lost")}
-        places = [place for part in self.parts for place in part.unknown_places][:PLACES_KEPT]
-        return (summed, name_lines(places)) if summed["documents"] else ({}, [])
+        locations = [location for part in self.parts for location in part.unknown_places][:LOCATIONS_KEPT]
+        return (summed, name_lines(locations)) if summed["documents"] else ({}, [])
 
     def decide(self, rule: HeldOutRule) -> None:
         """Decide which documents are kept and which of them are held out, and count both."""
@@ -87,7 +87,7 @@ class Finishing:
             self.dropped.merge(Dropped.from_plain(part.dropped))
             self.drop_repeated(number)
             self.rewritten.update(part.rewritten)
-        self.dropped.places = {reason: name_lines(places) for reason, places in self.dropped.places.items()}
+        self.dropped.locations = {reason: name_lines(locations) for reason, locations in self.dropped.locations.items()}
         for number, records in self.blocks():
             rows = self.rows(number)
             kept = self.status[rows] == KEPT
@@ -106,11 +106,11 @@ class Finishing:
 
     def drop_shared(self) -> None:
         """Drop documents whose text stands in another corpus."""
-        for place, other in enumerate(self.others):
+        for index, other in enumerate(self.others):
             digests = other.digests()
             for number, records in self.blocks():
                 status = self.status[self.rows(number)]
-                status[digests.holds_each(records["digest"]) & (status == KEPT)] = SHARED + 2 * place
+                status[digests.holds_each(records["digest"]) & (status == KEPT)] = SHARED + 2 * index
 
     def drop_near_duplicates(self, spec: NearDuplicates) -> None:
         """Drop documents nearly alike to one that comes before them or stands in another corpus, exact copies left aside."""
@@ -142,8 +142,8 @@ class Finishing:
     def reasons(self) -> Iterator[tuple[int, str]]:
         """Yield the statuses of documents that are not kept, and how they are counted."""
         yield from ((REPEATED, DUPLICATE), (NEARLY_REPEATED, NEAR_DUPLICATE))
-        for place, other in enumerate(self.others):
-            yield from ((SHARED + 2 * place, f"{DUPLICATE} of {other.name}"), (SHARED + 1 + 2 * place, f"{NEAR_DUPLICATE} of {other.name}"))
+        for index, other in enumerate(self.others):
+            yield from ((SHARED + 2 * index, f"{DUPLICATE} of {other.name}"), (SHARED + 1 + 2 * index, f"{NEAR_DUPLICATE} of {other.name}"))
 
     def drop_repeated(self, number: int) -> None:
         """Count the documents of a part that are not kept."""
@@ -151,8 +151,8 @@ class Finishing:
         for status, reason in self.reasons() if (statuses != KEPT).any() else ():
             repeated = np.flatnonzero(statuses == status)
             if len(repeated):
-                places = [self.folder.identity(number, row, self.files[number]) for row in repeated[:PLACES_KEPT].tolist()]
-                self.dropped.add_many(reason, len(repeated), places)
+                locations = [self.folder.identity(number, row, self.files[number]) for row in repeated[:LOCATIONS_KEPT].tolist()]
+                self.dropped.add_many(reason, len(repeated), locations)
 
     def corrected(self, rule: HeldOutRule) -> HeldOutRule:
         """Return a rule that leaves neither side empty: the document nearest to an empty side goes there.

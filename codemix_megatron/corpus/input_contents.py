@@ -1,6 +1,6 @@
 """What was read of large inputs, by a hash of every byte, and whether the inputs still hold it.
 
-`input_identity` looks at 16 places of a large file. Here a hash of all of it is taken while its parts are read. Another
+`input_identity` looks at 16 samples of a large file. Here a hash of all of it is taken while its parts are read. Another
 command first takes a quick look: size, times of the last write and of the last change of any kind, inode. Only where one
 of these differs, or where it is asked to, it reads the bytes and compares hashes.
 """

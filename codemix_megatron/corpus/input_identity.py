@@ -1,7 +1,7 @@
 """What the inputs of a corpus are, by content, so that nothing is taken for what it is not; and whether they still are that.
 
 A file's identity is its name, size, stamp (the time it was changed, a commit, a store's mark), how it is read, and a hash of
-its content: all of a small file, 16 places of a large one (`input_contents` sees to the rest). The order of the inputs counts, for it decides which part
+its content: all of a small file, 16 samples of a large one (`input_contents` sees to the rest). The order of the inputs counts, for it decides which part
 holds what and which of two equal documents is the first.
 """
 
@@ -28,7 +28,7 @@ from codemix_megatron.redaction import with_variables
 __all__ = ["HASHED_WHOLE_BYTES", "changed_while_read", "check_unchanged", "fingerprint_inputs"]
 
 HASHED_WHOLE_BYTES = 1 << 20
-SAMPLED_PLACES, SAMPLE_BYTES = 16, 16 << 10
+NUM_SAMPLES, SAMPLE_BYTES = 16, 16 << 10
 NOT_READING = ("num_bytes", "span")  # arguments of readers that steer progress bars and parts, not what is read
 
 
@@ -72,11 +72,11 @@ def describe_reader(reader) -> str:
 
 
 def content_hash(path, num_bytes: int) -> str:
-    """Return a hash of a file's content: of all of it, or of places all over it, its beginning and its end among them."""
+    """Return a hash of a file's content: of all of it, or of samples all over it, its beginning and its end among them."""
     digest = xxhash.xxh3_128()
     try:
         with open_input(path) as stream:
-            for start in sampled_places(num_bytes):
+            for start in sample_offsets(num_bytes):
                 stream.seek(start)
                 digest.update(stream.read(SAMPLE_BYTES if num_bytes > HASHED_WHOLE_BYTES else num_bytes))
     except OSError as fault:
@@ -84,11 +84,11 @@ def content_hash(path, num_bytes: int) -> str:
     return digest.hexdigest()
 
 
-def sampled_places(num_bytes: int) -> Iterable[int]:
+def sample_offsets(num_bytes: int) -> Iterable[int]:
     """Return where the hashed stretches of a file begin."""
     if num_bytes <= HASHED_WHOLE_BYTES:
         return [0]
-    return ((num_bytes - SAMPLE_BYTES) * place // (SAMPLED_PLACES - 1) for place in range(SAMPLED_PLACES))
+    return ((num_bytes - SAMPLE_BYTES) * number // (NUM_SAMPLES - 1) for number in range(NUM_SAMPLES))
 
 
 def check_unchanged(files: Iterable[InputFile]) -> None:

@@ -125,10 +125,10 @@ def write_key(arguments, key: str, tokenizer: DocumentTokenizer) -> None:
         finishing = Finishing(folder, [finished[n] for n in range(len(parts))], parts, every_document=True)
         finishing.decide(HeldOutRule(0.0))
         check_damage(finishing, arguments.max_bad_share, Path(f"{prefix}.damaged.tsv"))
-        lost, places = finishing.unknown
+        lost, locations = finishing.unknown
         if lost:
             told = f"{lost['lost']} bytes or words of {lost['documents']} documents have no token and are lost"
-            print(f"{prefix}: {told} ({', '.join(places)})")
+            print(f"{prefix}: {told} ({', '.join(locations)})")
         with IndexedWriter(prefix, dtype) as writer:
             finishing.interleave(writer, 1 if arguments.keep_sequential_samples else arguments.partitions)
             writer.publish()
@@ -141,7 +141,7 @@ def check_damage(finishing: Finishing, max_bad_share: float, listed: Path) -> No
     write_damaged(finishing, listed)
     dropped = finishing.dropped
     for reason, count in dropped.counts.items():
-        print(f"left out {count} ({reason}): {', '.join(dropped.places[reason])}")
+        print(f"left out {count} ({reason}): {', '.join(dropped.locations[reason])}")
     met = len(finishing.status) + dropped.counts.total()
     if dropped.num_damaged > max_bad_share * met:
         raise CorpusError(

@@ -50,8 +50,8 @@ class SortedDigests:
         high, low = halves(digests)
         first, behind = np.searchsorted(self.high, high, "left"), np.searchsorted(self.high, high, "right")
         found = np.zeros(len(digests), dtype=bool)
-        for place in np.flatnonzero(first < behind).tolist():  # one each, as good as always
-            found[place] = low[place] in self.low[first[place] : behind[place]]
+        for index in np.flatnonzero(first < behind).tolist():  # one each, as good as always
+            found[index] = low[index] in self.low[first[index] : behind[index]]
         return found
 
 

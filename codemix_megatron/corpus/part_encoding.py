@@ -12,7 +12,7 @@ from codemix_megatron.corpus.input_contents import InputReading
 from codemix_megatron.corpus.input_identity import check_unchanged
 from codemix_megatron.corpus.parts import RECORD, FinishedPart, PartsFolder, PartWriter
 from codemix_megatron.corpus.redactions import Redactions
-from codemix_megatron.corpus.tally import DUPLICATE, PLACES_KEPT, Dropped
+from codemix_megatron.corpus.tally import DUPLICATE, LOCATIONS_KEPT, Dropped
 from codemix_megatron.corpus.turn_encoding import TurnEncoding
 from codemix_megatron.corpus.unknown_text import NO_TOKENS, UnknownText
 from codemix_megatron.errors import CorpusError
@@ -116,7 +116,7 @@ class PartProgress:
             if document.reason != EMPTY or not self.work.every_document:
                 self.drop(document)
                 return None
-            document = Document(document.example, document.place)
+            document = Document(document.example, document.location)
         if self.work.filters:
             document = self.work.filters.apply(document)
             if isinstance(document, BadDocument):
@@ -136,11 +136,11 @@ class PartProgress:
         return document, digest, data
 
     def drop(self, bad: BadDocument) -> None:
-        """Count a document that is left out; note the place of each damaged one."""
+        """Count a document that is left out; note the location of each damaged one."""
         self.dropped.add(bad)
         if not bad.harmless:
             reason = one_line(bad.reason).replace("\t", " ")  # chat templates and plugins say what they like
-            self.writer.write("damaged", f"{one_line(bad.place)}\t{reason}\n".encode("utf-8", "surrogateescape"))
+            self.writer.write("damaged", f"{one_line(bad.location)}\t{reason}\n".encode("utf-8", "surrogateescape"))
 
     def write(self, batch: list[tuple[str, Document, bytes, bytes]]) -> None:
         """Tokenize a batch and append it to the files."""
@@ -183,12 +183,12 @@ class PartProgress:
         """Return the documents that have tokens, and their numbers; count those without, and those of which something is lost."""
         lost = self.work.unknown.count([document.text for _, document, _, _ in batch], ids, lengths, is_plain=self.work.encoder.is_plain)
         kept = np.ones(len(batch), dtype=bool) if self.work.every_document else lengths > 0
-        for place in np.flatnonzero(~kept).tolist():
-            self.drop(BadDocument(batch[place][1].identity, NO_TOKENS, harmless=True))
+        for index in np.flatnonzero(~kept).tolist():
+            self.drop(BadDocument(batch[index][1].identity, NO_TOKENS, harmless=True))
         lossy = np.flatnonzero(kept & (lost > 0)).tolist()
         self.part.unknown["documents"] += len(lossy)
         self.part.unknown["lost"] += int(lost[lossy].sum())
-        self.part.unknown_places += [batch[place][1].identity for place in lossy][: PLACES_KEPT - len(self.part.unknown_places)]
+        self.part.unknown_places += [batch[index][1].identity for index in lossy][: LOCATIONS_KEPT - len(self.part.unknown_places)]
         if kept.all():
             return batch, lengths
         return [entry for entry, is_kept in zip(batch, kept, strict=True) if is_kept], lengths[kept]
@@ -224,10 +224,10 @@ def with_ends(
     starts = stops - lengths[has_ids]
     tokens = np.empty(int(lengths.sum()), dtype=dtype)
     of_text = np.ones(len(tokens), dtype=bool)
-    for number, places in ((begin, starts), (end, stops - 1)):
+    for number, positions in ((begin, starts), (end, stops - 1)):
         if number is not None:
-            tokens[places] = number
-            of_text[places] = False
+            tokens[positions] = number
+            of_text[positions] = False
     if len(ids) <= COPIED_ONE_BY_ONE * len(stops):
         tokens[of_text] = ids
         return tokens, lengths

@@ -28,7 +28,7 @@ FORMAT_VERSION = 5  # count up when the files of a part would differ for the sam
 
 CHECKED_AT_ONCE = 4 << 20
 FILES = ("done", "tokens", "records", "identities", "signatures", "damaged", "loss_mask")
-# What is kept of each document that was tokenized; `group` is its place in the part's table of (kind, language, licence).
+# What is kept of each document that was tokenized; `group` is its index in the part's table of (kind, language, licence).
 RECORD = np.dtype([("digest", "V16"), ("num_bytes", "<u4"), ("num_tokens", "<u4"), ("group", "<u4")])
 
 
@@ -194,7 +194,7 @@ class PartsFolder:
         return next(itertools.islice(self.identities(number, files), row, None))[0]
 
     def identities(self, number: int, files: tuple[InputFile, ...]) -> Iterator[tuple[str, str]]:
-        """Yield (place, origin) of each document of a finished part; an origin nobody knows is empty."""
+        """Yield (location, origin) of each document of a finished part; an origin nobody knows is empty."""
         with open(self.file(number, "identities"), encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
             for line in lines:
                 told, _, origin = line.rstrip("\n").rpartition("\t")

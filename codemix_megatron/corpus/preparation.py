@@ -194,7 +194,7 @@ class Preparation:
         dropped, counts = finishing.dropped, finishing.counts
         num_documents, num_bytes, num_tokens = map(int, counts.total)
         train_documents, train_bytes, train_tokens = map(int, counts.train)
-        unknown, unknown_places = finishing.unknown
+        unknown, unknown_locations = finishing.unknown
         return CorpusManifest(
             name=self.name,
             kind=self.spec.kind,
@@ -218,12 +218,12 @@ class Preparation:
             reading=how_documents_are_read(self.spec),
             shuffle_seed=self.shuffle_seed,
             dropped=dict(dropped.counts.most_common()),
-            dropped_places=dropped.places,
+            dropped_places=dropped.locations,
             dropped_examples=dropped.examples,
             rewritten=dict(finishing.rewritten),
             redactions=Redactions.of_parts(part.redactions for part in finishing.parts).as_plain(),
             unknown=unknown,
-            unknown_places=unknown_places,
+            unknown_places=unknown_locations,
             kinds=counts.by(0),
             languages=counts.by(1),
             licences=counts.by(2),

@@ -36,7 +36,7 @@ class Keys:
 class Candidate:
     """One solution of one problem; `fault` says why there is nothing to run. Without tests the solution holds its own."""
 
-    place: str  # file:line, with #n for one of several solutions
+    location: str  # file:line, with #n for one of several solutions
     name: str  # what the record calls itself
     record: dict
     solution: str = ""
@@ -67,15 +67,15 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise CorpusError(f"{path}: cannot be read ({fault}); give JSON lines, plain, .gz or .zst") from None
 
 
-def candidates_of(line: bytes, place: str, keys: Keys) -> Iterator[Candidate]:
+def candidates_of(line: bytes, location: str, keys: Keys) -> Iterator[Candidate]:
     """Yield the solutions of one line."""
     try:
         record = json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError) as fault:
-        yield Candidate(place=place, name="", record={}, fault=f"not JSON: {fault}")
+        yield Candidate(location=location, name="", record={}, fault=f"not JSON: {fault}")
         return
     if not isinstance(record, dict):
-        yield Candidate(place=place, name="", record={}, fault=f"not a JSON object but {type(record).__name__}")
+        yield Candidate(location=location, name="", record={}, fault=f"not a JSON object but {type(record).__name__}")
         return
     name = str(next((record[key] for key in NAME_KEYS if record.get(key) is not None), ""))
     try:
@@ -86,13 +86,13 @@ def candidates_of(line: bytes, place: str, keys: Keys) -> Iterator[Candidate]:
         if not tests and not any("assert" in solution for solution in solutions):
             raise ValueError(f"no tests (none of {', '.join([keys.tests] if keys.tests else TEST_KEYS)})")
     except ValueError as fault:
-        yield Candidate(place=place, name=name, record=record, fault=str(fault))
+        yield Candidate(location=location, name=name, record=record, fault=str(fault))
         return
     for number, solution in enumerate(solutions, 1):
-        where = f"{place}#{number}" if len(solutions) > 1 else place
+        where = f"{location}#{number}" if len(solutions) > 1 else location
         entry = record.get("entry_point") if isinstance(record.get("entry_point"), str) else None
         too_large = f"larger than {LARGEST_PROGRAM_BYTES >> 20} MiB" if len(solution) + len(tests) > LARGEST_PROGRAM_BYTES else ""
-        yield Candidate(place=where, name=name, record=record, solution=solution, tests=tests, entry=entry, fault=too_large)
+        yield Candidate(location=where, name=name, record=record, solution=solution, tests=tests, entry=entry, fault=too_large)
 
 
 def solutions_of(record: dict, keys: Keys) -> list[str]:

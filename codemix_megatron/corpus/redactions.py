@@ -1,4 +1,4 @@
-"""What was masked in a corpus: how often, in how many documents, and the first places of each form with the mask in them."""
+"""What was masked in a corpus: how often, in how many documents, and the first locations of each form with the mask in them."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ SAMPLES_KEPT = 5
 
 @dataclass
 class Redactions:
-    """Masks by form, such as `e-mail masked`; samples are [place, text], in the order of the input."""
+    """Masks by form, such as `e-mail masked`; samples are [location, text], in the order of the input."""
 
     masked: Counter[str] = field(default_factory=Counter)
     documents: Counter[str] = field(default_factory=Counter)
@@ -41,8 +41,8 @@ class Redactions:
                 kept = whole.samples.setdefault(what, [])
                 kept += found["samples"][: SAMPLES_KEPT - len(kept)]
         for kept in whole.samples.values():
-            for sample, place in zip(kept, name_lines([place for place, _ in kept]), strict=True):
-                sample[0] = place
+            for sample, location in zip(kept, name_lines([location for location, _ in kept]), strict=True):
+                sample[0] = location
         return whole
 
     def as_plain(self) -> dict[str, dict]:

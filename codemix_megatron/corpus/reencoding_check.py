@@ -33,8 +33,8 @@ class RareIds:
         if len(known) == len(ids):
             self.last[ids] = np.arange(position, position + len(ids))
 
-    def places(self, limit: int) -> np.ndarray:
-        """Return where the rarest ids stand."""
+    def positions(self, limit: int) -> np.ndarray:
+        """Return positions of the stream at which the rarest ids stand."""
         occurring = np.flatnonzero(self.counts)
         return self.last[occurring[np.argsort(self.counts[occurring], kind="stable")][:limit]]
 
@@ -70,13 +70,13 @@ def chosen_documents(reader: IndexedReader, rare: RareIds | None) -> list[int]:
     if rare is None:
         return drawn
     ends = np.cumsum(np.asarray(reader.document_lengths, dtype=np.int64))
-    holding = np.searchsorted(ends, rare.places(RARE_DOCUMENTS), side="right").tolist()
+    holding = np.searchsorted(ends, rare.positions(RARE_DOCUMENTS), side="right").tolist()
     return list(dict.fromkeys(number for pair in zip_longest(holding, drawn) for number in pair if number < reader.num_documents))
 
 
 def zip_longest(one: list[int], other: list[int]) -> list[tuple[int, ...]]:
     """Return the first of both, the second of both, and so on."""
-    return [(*one[place : place + 1], *other[place : place + 1]) for place in range(max(len(one), len(other)))]
+    return [(*one[index : index + 1], *other[index : index + 1]) for index in range(max(len(one), len(other)))]
 
 
 def compare(result: Reencoded, number: int, ids: np.ndarray, tokenizer: DocumentTokenizer, special: set[int]) -> None:
@@ -87,10 +87,10 @@ def compare(result: Reencoded, number: int, ids: np.ndarray, tokenizer: Document
     if is_told and np.array_equal(again, ids):
         result.same += 1
     elif is_told and tokenizer.decode(again) == text:
-        place = int(np.argmin(np.concatenate([again[: len(ids)] == ids[: len(again)], [False]])))
+        position = int(np.argmin(np.concatenate([again[: len(ids)] == ids[: len(again)], [False]])))
         result.differences.append(
-            f"document {number}: its text has other ids with {result.library}; the first at token {place} of the document:"
-            f" {ids[place : place + 3].tolist()} here, {again[place : place + 3].tolist()} there"
+            f"document {number}: its text has other ids with {result.library}; the first at token {position} of the document:"
+            f" {ids[position : position + 3].tolist()} here, {again[position : position + 3].tolist()} there"
         )
     else:
         result.untold += 1

@@ -24,18 +24,18 @@ LINES_AT_ONCE = 1 << 14
 
 
 def find_documents(prefix: str, origins: Sequence[str] = (), documents: Sequence[str] = ()) -> list[DocumentOrigin]:
-    """Return the documents of these origins, and those named by number, hash or place; raises CorpusError for a name that fits none."""
+    """Return the documents of these origins, and those named by number, hash or location; raises CorpusError for a name that fits none."""
     wanted, found, met = set(origins), [], set()
     named = set(documents)
     for document in read_origins(prefix):
-        names = named & {str(document.document), document.digest, document.place}
+        names = named & {str(document.document), document.digest, document.location}
         if document.origin in wanted or names:
             found.append(document)
             met |= names | ({document.origin} & wanted)
     if missing := sorted((wanted | named) - met, key=str):
         raise CorpusError(
             f"{prefix}: no document {', '.join(map(str, missing))}; `codemix inspect {prefix} --licences` lists origins, and with --list FILE"
-            " the number, place and hash of every document"
+            " the number, location and hash of every document"
         )
     return found
 
@@ -108,9 +108,9 @@ def write_tables(prefix: str, new_prefix: str, kept: np.ndarray, old: CorpusMani
     numbers = np.cumsum(kept) - 1
     path = Path(f"{prefix}.languages.npy")
     if path.is_file() and new.languages:
-        place = np.array([list(new.languages).index(name) if name in new.languages else 0 for name in old.languages], dtype=np.uint16)
+        new_index = np.array([list(new.languages).index(name) if name in new.languages else 0 for name in old.languages], dtype=np.uint16)
         with writing(f"{new_prefix}.languages.npy", "wb") as handle:
-            np.save(handle, place[np.load(path)[kept[: old.train_documents]]])
+            np.save(handle, new_index[np.load(path)[kept[: old.train_documents]]])
     signatures = read_signatures(prefix)
     permutations = None if signatures is None else signatures.shape[1]
     write_table(new_prefix, int(kept.sum()), kept_lines(prefix, kept, numbers, signatures), permutations)
@@ -119,14 +119,14 @@ def write_tables(prefix: str, new_prefix: str, kept: np.ndarray, old: CorpusMani
 def kept_lines(prefix: str, kept: np.ndarray, numbers: np.ndarray, signatures: np.ndarray | None) -> Iterator[DocumentLines]:
     """Yield the rows and lines of the kept documents."""
     table, lines, begin = read_table(prefix), [], 0
-    for place, document in enumerate(read_origins(prefix), 1):
+    for count, document in enumerate(read_origins(prefix), 1):
         if kept[document.document]:
-            fields = (document.place, document.origin or "", document.licence or "", document.language or "", document.kind)
+            fields = (document.location, document.origin or "", document.licence or "", document.language or "", document.kind)
             lines.append("\t".join(fields) + "\n")
-        if place % LINES_AT_ONCE == 0 or place == len(table):
-            chosen = kept[table["document"][begin:place]]
-            rows = table[begin:place][chosen].copy()
+        if count % LINES_AT_ONCE == 0 or count == len(table):
+            chosen = kept[table["document"][begin:count]]
+            rows = table[begin:count][chosen].copy()
             rows["document"] = numbers[rows["document"]]
             text = "".join(lines).encode("utf-8", "surrogateescape")
-            yield DocumentLines(rows, text, None if signatures is None else signatures[begin:place][chosen])
-            lines, begin = [], place
+            yield DocumentLines(rows, text, None if signatures is None else signatures[begin:count][chosen])
+            lines, begin = [], count

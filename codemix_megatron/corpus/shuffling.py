@@ -20,7 +20,7 @@ ENTRY = np.dtype([("key", "<u8"), ("row", "<i8"), ("num_tokens", "<u4")])
 
 
 def shuffle_keys(digests: np.ndarray, seed: int) -> np.ndarray:
-    """Return the place of each text (V16 digests) in the order of `seed`, as numbers of 64 bits."""
+    """Return what each text (V16 digests) is sorted by in the order of `seed`, numbers of 64 bits."""
     words = np.ascontiguousarray(digests).view("<u8").astype(np.uint64)
     return mixed(words[::2] ^ mixed(words[1::2] ^ mixed(np.array([seed % (1 << 64)], dtype=np.uint64))))
 

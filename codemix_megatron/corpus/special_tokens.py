@@ -98,5 +98,5 @@ def byte_characters() -> dict[int, str]:
     """Return the character that stands for each byte in byte-level vocabularies, of the bytes that UTF-8 has (GPT-2's table)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
-    table = {byte: chr(byte) for byte in printable} | {byte: chr(256 + place) for place, byte in enumerate(others)}
+    table = {byte: chr(byte) for byte in printable} | {byte: chr(256 + index) for index, byte in enumerate(others)}
     return {byte: character for byte, character in table.items() if byte not in (0xC0, 0xC1) and byte < 0xF5}

@@ -11,16 +11,16 @@ __all__ = ["DUPLICATE", "UNKNOWN", "Counts", "Dropped"]
 
 DUPLICATE = "duplicate"
 UNKNOWN = "unknown"
-PLACES_KEPT = 5
+LOCATIONS_KEPT = 5
 
 
 @dataclass
 class Dropped:
-    """Documents left out, by reason; `places` and `examples` hold the first few of each, in the order of the input."""
+    """Documents left out, by reason; `locations` and `examples` hold the first few of each, in the order of the input."""
 
     counts: Counter = field(default_factory=Counter)
     harmless: set[str] = field(default_factory=set)
-    places: dict[str, list[str]] = field(default_factory=dict)
+    locations: dict[str, list[str]] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, bad: BadDocument) -> None:
@@ -28,21 +28,21 @@ class Dropped:
         self.counts[bad.reason] += 1
         if bad.harmless:
             self.harmless.add(bad.reason)
-        keep_first(self.places, bad.reason, [bad.place])
+        keep_first(self.locations, bad.reason, [bad.location])
         if bad.example.strip():
             keep_first(self.examples, bad.reason, [bad.example])
 
-    def add_many(self, reason: str, count: int, places: list[str]) -> None:
-        """Count harmless documents found together; `places` are the first of them."""
+    def add_many(self, reason: str, count: int, locations: list[str]) -> None:
+        """Count harmless documents found together; `locations` are the first of them."""
         self.counts[reason] += count
         self.harmless.add(reason)
-        keep_first(self.places, reason, places)
+        keep_first(self.locations, reason, locations)
 
     def merge(self, later: "Dropped") -> None:
         """Take in what was left out further on in the input."""
         self.counts += later.counts
         self.harmless |= later.harmless
-        for mine, theirs in ((self.places, later.places), (self.examples, later.examples)):
+        for mine, theirs in ((self.locations, later.locations), (self.examples, later.examples)):
             for reason, kept in theirs.items():
                 keep_first(mine, reason, kept)
 
@@ -52,17 +52,17 @@ class Dropped:
         return sum(count for reason, count in self.counts.items() if reason not in self.harmless)
 
     def describe(self, *, harmless: bool) -> str:
-        """Return the reasons of the damaged documents, or of all, with their first places."""
+        """Return the reasons of the damaged documents, or of all, with their first locations."""
         listed = []
         for reason, count in self.counts.most_common():
             if harmless or reason not in self.harmless:
-                places = ", ".join(self.places[reason][:3]) + (", ..." if count > 3 else "")
-                listed.append(f"{reason}: {count} ({places})")
+                locations = ", ".join(self.locations[reason][:3]) + (", ..." if count > 3 else "")
+                listed.append(f"{reason}: {count} ({locations})")
         return "; ".join(listed)
 
     def as_plain(self) -> dict:
         """Return it as JSON can hold it."""
-        return {"counts": dict(self.counts), "harmless": sorted(self.harmless), "places": self.places, "examples": self.examples}
+        return {"counts": dict(self.counts), "harmless": sorted(self.harmless), "places": self.locations, "examples": self.examples}
 
     @classmethod
     def from_plain(cls, plain: dict) -> "Dropped":
@@ -73,7 +73,7 @@ class Dropped:
 def keep_first(kept: dict[str, list[str]], reason: str, more: list[str]) -> None:
     """Append to the list of a reason while it is short."""
     mine = kept.setdefault(reason, [])
-    mine.extend(more[: PLACES_KEPT - len(mine)])
+    mine.extend(more[: LOCATIONS_KEPT - len(mine)])
 
 
 class Counts:
@@ -100,11 +100,11 @@ class Counts:
         """Documents, bytes, tokens of all groups."""
         return sum(self.groups.values(), start=np.zeros(3, dtype=np.int64))
 
-    def by(self, place: int, *, default: str | None = None) -> dict[str, dict[str, int]]:
+    def by(self, index: int, *, default: str | None = None) -> dict[str, dict[str, int]]:
         """Return counts by kind (0), language (1) or licence (2), the largest first; nothing when no document says."""
         summed: dict[str, np.ndarray] = {}
         for key, counted in self.groups.items():
-            name = key[place] or default or UNKNOWN
+            name = key[index] or default or UNKNOWN
             summed[name] = summed.get(name, 0) + counted
         if set(summed) <= {UNKNOWN}:
             return {}

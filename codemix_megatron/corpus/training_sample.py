@@ -27,7 +27,7 @@ class Sampled:
 def sample_texts(corpora: list[list[InputFile]], *, rule: HeldOutRule, seed: int, num_bytes: int = SAMPLE_BYTES) -> list[str]:
     """Return texts of at most `num_bytes`, as many bytes from each corpus as it can give of an equal part.
 
-    Every document has the same chance whatever its place; held-out ones have none; of a long one the
+    Every document has the same chance whatever its position; held-out ones have none; of a long one the
     beginning is taken.
     """
     budget = num_bytes // max(1, len(corpora))

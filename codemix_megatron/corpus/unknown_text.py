@@ -18,7 +18,7 @@ class UnknownText:
     unknown_id: int | None = None
 
     def count(self, texts: Sequence[str], ids: np.ndarray, lengths: np.ndarray, *, is_plain: bool = False) -> np.ndarray:
-        """Return for each text how much of it is lost: bytes without a token, or places where the unknown id stands.
+        """Return for each text how much of it is lost: bytes without a token, or positions at which the unknown id stands.
 
         Texts that are plain (see `Encoder.is_plain`) are known to have no byte without a token.
         """

@@ -160,7 +160,7 @@ def write_files(verification: Verification, results: dict[int, tuple], sandbox: 
                 how = f"{message} executed, {sandbox}"
                 kept.write(without_surrogates(json_line(document(candidate, verification.with_tests, how))))
             else:
-                line = {"place": candidate.place, "id": candidate.name, "status": status, "message": message, "seconds": seconds}
+                line = {"place": candidate.location, "id": candidate.name, "status": status, "message": message, "seconds": seconds}
                 rest.write(json_line(line))
 
 

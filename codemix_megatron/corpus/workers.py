@@ -37,7 +37,7 @@ def encode_parts(work: PartEncoding, numbers: list[int], num_workers: int, advan
 
 
 class WorkerPool:
-    """Started processes, and what they share: the place of the next part, and how far each has come."""
+    """Started processes, and what they share: the index of the next part, and how far each has come."""
 
     def __init__(self, work: PartEncoding, numbers: list[int], num_workers: int):
         context = multiprocessing.get_context("spawn")  # a forked process inherits locks of threads it does not have
@@ -45,9 +45,9 @@ class WorkerPool:
         self.told = context.RawArray(ctypes.c_int64, 3 * num_workers)
         threads = max(1, available_cores() // num_workers)
         self.pipes, self.processes = [], []
-        for place in range(num_workers):
+        for worker in range(num_workers):
             receiver, sender = context.Pipe(duplex=False)
-            arguments = (work, numbers, self.next, self.told, place, sender, threads)
+            arguments = (work, numbers, self.next, self.told, worker, sender, threads)
             self.processes.append(context.Process(target=work_on_parts, args=arguments, daemon=True))
             self.pipes.append((receiver, sender))
 
@@ -103,7 +103,7 @@ class WorkerPool:
                     process.join(SECONDS_TO_END)
 
 
-def work_on_parts(work: PartEncoding, numbers, shared_next, told: Any, place: int, sender, threads: int) -> None:
+def work_on_parts(work: PartEncoding, numbers, shared_next, told: Any, worker: int, sender, threads: int) -> None:
     """Do parts until none is left; what a worker process runs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the first ends the others
     os.environ["RAYON_NUM_THREADS"] = str(threads)  # read when a tokenizer first encodes
@@ -111,7 +111,7 @@ def work_on_parts(work: PartEncoding, numbers, shared_next, told: Any, place: in
 
     def advance(num_bytes: int, documents: int, tokens: int) -> None:
         for i, amount in enumerate((num_bytes, documents, tokens)):
-            told[3 * place + i] += amount
+            told[3 * worker + i] += amount
 
     try:
         while (number := take_next(shared_next, numbers)) is not None:
@@ -125,9 +125,9 @@ def work_on_parts(work: PartEncoding, numbers, shared_next, told: Any, place: in
 def take_next(shared_next, numbers: list[int]) -> int | None:
     """Return the next part nobody has taken."""
     with shared_next.get_lock():
-        place = shared_next.value
+        index = shared_next.value
         shared_next.value += 1
-    return numbers[place] if place < len(numbers) else None
+    return numbers[index] if index < len(numbers) else None
 
 
 def fail(sender, error: Exception) -> None:

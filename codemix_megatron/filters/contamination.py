@@ -1,6 +1,6 @@
 """Evaluation sets as an index of word runs: which documents share text with them, and with which items.
 
-The index is a .npz file: `hashes` uint64 [runs], ascending and without repeats; `items` int32 [pairs], the places in `names` of the
+The index is a .npz file: `hashes` uint64 [runs], ascending and without repeats; `items` int32 [pairs], the indices in `names` of the
 items that hold run i, first to last, at starts[i] to starts[i + 1]; `names`, such as humaneval.jsonl:12; `ngram_words`. A text of
 fewer words is looked for whole when it has `short_words`: `short_hashes` uint64 [texts], ascending, of all its words, their number
 in `short_lengths`, its item in `short_items`, and in `short_heads` the hash of its first `short_words`. Items without either are in
@@ -53,13 +53,13 @@ class ShortTexts:
         return bloom_filter(self.heads)
 
     def found(self, words: np.ndarray) -> list[int]:
-        """Return the places of the texts that stand, whole, among the words of a document."""
+        """Return the indices of the texts that stand, whole, among the words of a document."""
         if not len(self.hashes):
             return []
         runs = run_hashes(words, self.words)
-        places, _ = matches(self.sorted_heads, self.bits, runs)
+        begins, _ = matches(self.sorted_heads, self.bits, runs)
         met: dict[int, None] = {}
-        for begin in map(int, places):
+        for begin in map(int, begins):
             for length in set(self.lengths[self.heads == runs[begin]].tolist()):
                 for whole in run_hashes(words[begin : begin + length], length):  # one, or none where the document ends before
                     first, last = (int(np.searchsorted(self.hashes, whole, side)) for side in ("left", "right"))
@@ -113,24 +113,24 @@ class ContaminationIndex:
         return counted
 
     def shared_runs(self, text: str) -> np.ndarray:
-        """Return the place in `hashes` of each n-gram that a text shares with an item, in the text's order.
+        """Return the index in `hashes` of each n-gram that a text shares with an item, in the text's order.
 
-        Places behind the last run are short texts that it holds. Of a copy with line numbers or HTML's escapes, both forms are looked at.
+        Indices behind the last run are short texts that it holds. Of a copy with line numbers or HTML's escapes, both forms are looked at.
         """
         shared = [self.shared_by(word_hashes(form)) for form in forms_of(text)]
         return max(shared, key=len)
 
     def shared_by(self, words: np.ndarray) -> np.ndarray:
         """Return the same for the words of one form of a text."""
-        _, place = matches(self.hashes, self.bits, run_hashes(words, self.ngram_words))
-        return np.concatenate([place, np.array(self.short.found(words), dtype=np.int64) + len(self.hashes)])
+        _, index = matches(self.hashes, self.bits, run_hashes(words, self.ngram_words))
+        return np.concatenate([index, np.array(self.short.found(words), dtype=np.int64) + len(self.hashes)])
 
     def items_of(self, run: int) -> list[str]:
         """Return the names of the items that hold a run."""
         return [self.names[item] for item in self.items_with([run])]
 
     def items_with(self, runs: Iterable[int]) -> list[int]:
-        """Return the places of the items that hold one of the runs."""
+        """Return the indices of the items that hold one of the runs."""
         found: set[int] = set()
         for run in map(int, runs):
             if run >= len(self.hashes):
@@ -176,20 +176,20 @@ def bloom_filter(hashes: np.ndarray) -> np.ndarray:
 
 
 def matches(hashes: np.ndarray, bits: np.ndarray, runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places of the runs that are among ascending hashes, and where there; `bits` is the hashes' Bloom filter."""
+    """Return the indices of the runs that are among ascending hashes, and where there; `bits` is the hashes' Bloom filter."""
     count = (len(bits) * 8).bit_length() - 1
     passing = np.flatnonzero(bit_of(bits, runs & np.uint64((1 << count) - 1)))
     passing = passing[bit_of(bits, runs[passing] >> np.uint64(64 - count)).astype(bool)]
     if not len(passing):  # as without any hashes
         return passing, passing
-    place = np.minimum(np.searchsorted(hashes, runs[passing]), len(hashes) - 1)
-    found = hashes[place] == runs[passing]
-    return passing[found], place[found]
+    index = np.minimum(np.searchsorted(hashes, runs[passing]), len(hashes) - 1)
+    found = hashes[index] == runs[passing]
+    return passing[found], index[found]
 
 
-def bit_of(bits: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Return the bit at each place, 0 or 1."""
-    return (bits[place >> np.uint64(3)] >> (place & np.uint64(7)).astype(np.uint8)) & np.uint8(1)
+def bit_of(bits: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Return the bit at each index, 0 or 1."""
+    return (bits[index >> np.uint64(3)] >> (index & np.uint64(7)).astype(np.uint8)) & np.uint8(1)
 
 
 def load_contamination_index(spec: Decontamination) -> ContaminationIndex:

@@ -161,16 +161,16 @@ def new_keys(pairs: np.ndarray) -> np.ndarray:
     return new
 
 
-def spread(path: Path, rows: np.ndarray, places: np.ndarray, num_places: int) -> None:
-    """Write rows ordered by the place each belongs to, and beside them where each place begins."""
-    places = places.astype(np.int64)
-    rows[np.argsort(places, kind="stable")].tofile(path)
-    np.concatenate([[0], np.cumsum(np.bincount(places, minlength=num_places))]).astype(np.int64).tofile(f"{path}.bounds")
+def spread(path: Path, rows: np.ndarray, partitions: np.ndarray, num_partitions: int) -> None:
+    """Write rows ordered by the partition each belongs to, and beside them where each partition begins."""
+    partitions = partitions.astype(np.int64)
+    rows[np.argsort(partitions, kind="stable")].tofile(path)
+    np.concatenate([[0], np.cumsum(np.bincount(partitions, minlength=num_partitions))]).astype(np.int64).tofile(f"{path}.bounds")
 
 
-def slice_of(path: Path, dtype: np.dtype, place: int) -> np.ndarray:
-    """Return the rows of one place."""
-    begin, end = np.fromfile(f"{path}.bounds", dtype=np.int64, count=2, offset=8 * place).tolist()
+def slice_of(path: Path, dtype: np.dtype, partition: int) -> np.ndarray:
+    """Return the rows of one partition."""
+    begin, end = np.fromfile(f"{path}.bounds", dtype=np.int64, count=2, offset=8 * partition).tolist()
     return np.fromfile(path, dtype=dtype, count=end - begin, offset=begin * dtype.itemsize)
 
 

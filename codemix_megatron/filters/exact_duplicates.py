@@ -10,7 +10,7 @@ __all__ = ["find_duplicates"]
 
 SORTED_AT_ONCE = 1 << 21  # digests: about 100 MB while they are sorted
 MOST_BUCKETS = 512  # open files; above a billion documents the buckets grow
-PLACED_DIGEST = np.dtype([("digest", "V16"), ("index", "<u8")])
+INDEXED_DIGEST = np.dtype([("digest", "V16"), ("index", "<u8")])
 
 
 def find_duplicates(blocks: Iterable[np.ndarray], total: int, scratch: Path) -> np.ndarray:
@@ -27,8 +27,8 @@ def find_duplicates(blocks: Iterable[np.ndarray], total: int, scratch: Path) -> 
     try:
         spread(blocks, paths)
         for path in paths:
-            placed = np.fromfile(path, dtype=PLACED_DIGEST)
-            mark_repeated(placed["digest"], placed["index"], duplicate)
+            indexed = np.fromfile(path, dtype=INDEXED_DIGEST)
+            mark_repeated(indexed["digest"], indexed["index"], duplicate)
     finally:
         for path in paths:
             path.unlink(missing_ok=True)
@@ -41,14 +41,14 @@ def spread(blocks: Iterable[np.ndarray], paths: list[Path]) -> None:
     with ExitStack() as stack:
         handles = [stack.enter_context(open(path, "wb", buffering=1 << 16)) for path in paths]
         for digests in blocks:
-            placed = np.empty(len(digests), dtype=PLACED_DIGEST)
-            placed["digest"], placed["index"] = digests, np.arange(first, first + len(digests))
+            indexed = np.empty(len(digests), dtype=INDEXED_DIGEST)
+            indexed["digest"], indexed["index"] = digests, np.arange(first, first + len(digests))
             first += len(digests)
             bucket = words(digests)[::2] >> np.uint64(64 - (len(paths) - 1).bit_length())
             order = np.argsort(bucket, kind="stable")
             bounds = np.searchsorted(bucket[order], np.arange(len(paths) + 1, dtype=np.uint64))
             for handle, begin, end in zip(handles, bounds, bounds[1:], strict=False):
-                handle.write(placed[order[begin:end]].tobytes())
+                handle.write(indexed[order[begin:end]].tobytes())
 
 
 def mark_repeated(digests: np.ndarray, indices: np.ndarray, duplicate: np.ndarray) -> None:

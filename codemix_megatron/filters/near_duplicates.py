@@ -23,7 +23,7 @@ MOST_ROWS = 8  # rows of one byte each that make a key of 64 bits
 
 
 def document_signature(text: str, spec: NearDuplicates) -> bytes:
-    """Return `permutations` bytes that are equal, place by place, as often as two documents share shingles.
+    """Return `permutations` bytes that are equal, position by position, as often as two documents share shingles.
 
     A text of fewer words than a shingle is one shingle; one without words is compared by its characters.
     """

@@ -79,7 +79,7 @@ def find_own(form: PersonalPattern | PersonalRecogniser, text: str) -> Spans:
 
 
 def find_pattern(pattern: str, text: str) -> Iterator[tuple[int, int]]:
-    """Yield where a pattern of the recipe's own is found; what it finds nothing in is no place."""
+    """Yield where a pattern of the recipe's own is found; an empty match is nothing found."""
     for match in compiled(pattern).finditer(text):
         if match.end() > match.start():
             yield match.span()

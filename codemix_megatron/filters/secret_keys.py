@@ -80,8 +80,8 @@ WORDS_ONLY = re.compile(r"[A-Za-z]{0,40}(?:[_./:=@+~?!-][A-Za-z]{0,40}){0,40}")
 def find_secret_keys(text: str) -> Iterator[tuple[int, int]]:
     """Yield (begin, end) of each key, in order and apart from one another."""
     forms, found = key_forms()[1], []
-    for place, at in signs_in(text):
-        form, is_secret = forms[place]
+    for index, at in signs_in(text):
+        form, is_secret = forms[index]
         if match := form.match(text, at):
             found += secret_span(match, is_secret)
     for match in PASSWORD_IN_URL.finditer(text):
@@ -101,18 +101,18 @@ def secret_span(match: re.Match, is_secret: Callable[[str], bool]) -> list[tuple
 
 
 def signs_in(text: str) -> Iterator[tuple[int, int]]:
-    """Yield (place among the signs, where it begins in the text) of every sign of a key, in order."""
+    """Yield (index of the sign, where it begins in the text) of every sign of a key, in order."""
     data = text.encode()
     characters, read = 0, 0
-    for place, begin, _ in key_forms()[0].find_matches_as_indexes(data):
+    for index, begin, _ in key_forms()[0].find_matches_as_indexes(data):
         characters += begin - read if len(data) == len(text) else len(data[read:begin].decode())
         read = begin
-        yield place, characters
+        yield index, characters
 
 
 @functools.cache
 def key_forms() -> tuple:
-    """Return (automaton of the signs of keys, (form, test) by place in it)."""
+    """Return (automaton of the signs of keys, (form, test) by index of the sign)."""
     import ahocorasick_rs
 
     keys, passwords = spellings(KEY_NAMES), spellings(PASSWORD_NAMES)

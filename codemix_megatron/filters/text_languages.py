@@ -27,8 +27,8 @@ def identify_language(text: str) -> str:
     ('de', 'ja')
     """
     step = max(0, len(text) - STRETCH_CHARACTERS) // (STRETCHES - 1)
-    places = range(STRETCHES) if step > STRETCH_CHARACTERS else ()
-    sample = " ".join(text[place * step : place * step + STRETCH_CHARACTERS] for place in places)
+    numbers = range(STRETCHES) if step > STRETCH_CHARACTERS else ()
+    sample = " ".join(text[number * step : number * step + STRETCH_CHARACTERS] for number in numbers)
     language, confidence = identifier().classify(sample or text[: STRETCHES * STRETCH_CHARACTERS])
     return language if confidence >= LEAST_CONFIDENCE else UNDETERMINED
 

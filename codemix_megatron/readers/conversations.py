@@ -49,7 +49,7 @@ def special_tokens(path: Path):
             yield name, token
 
 
-def conversation_document(record: dict, place: str, rule: ConversationRule, **about) -> Document | BadDocument:
+def conversation_document(record: dict, location: str, rule: ConversationRule, **about) -> Document | BadDocument:
     """Return the document of one conversation, with its turns, or why there is none."""
     try:
         messages = messages_of(record)
@@ -57,10 +57,10 @@ def conversation_document(record: dict, place: str, rule: ConversationRule, **ab
             messages = [{"role": "system", "content": rule.system}, *messages]
         turns = render_turns(rule.template, messages, dict(rule.special), rule.learns_all)
     except ValueError as fault:
-        return BadDocument(place, str(fault))
+        return BadDocument(location, str(fault))
     if not any(turn.is_learned for turn in turns):
-        return BadDocument(place, "a conversation without an answer", harmless=True)
-    return check_text("".join(turn.text for turn in turns), place, turns=turns, **about)
+        return BadDocument(location, "a conversation without an answer", harmless=True)
+    return check_text("".join(turn.text for turn in turns), location, turns=turns, **about)
 
 
 def messages_of(record: dict) -> list[dict[str, str]]:

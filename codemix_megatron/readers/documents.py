@@ -1,4 +1,4 @@
-"""What readers yield: documents, and places where there should have been one."""
+"""What readers yield: documents, and locations where there should have been one."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -56,12 +56,12 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class BadDocument:
-    """A place that gave no document; `harmless` ones do not count as damage of the input.
+    """A location that gave no document; `harmless` ones do not count as damage of the input.
 
     `example` shows the text a filter dropped, cut short: what the manifest quotes. That of an empty text is the text.
     """
 
-    place: str
+    location: str
     reason: str
     harmless: bool = False
     example: str = field(default="", compare=False)
@@ -135,35 +135,35 @@ def unreadable(path, fault: OSError) -> CorpusError:
     return CorpusError(f"{path}: cannot be read ({fault.strerror or fault}); fix or remove it, or take it out of `documents`")
 
 
-def check_text(text, place: str, *, encodable: bool = False, **about) -> Document | BadDocument:
+def check_text(text, location: str, *, encodable: bool = False, **about) -> Document | BadDocument:
     """Return a document, or why the text cannot be one; `encodable` texts are known to hold no lone surrogate."""
     if text is None:
-        return BadDocument(place, "null text")
+        return BadDocument(location, "null text")
     if not isinstance(text, str):
-        return BadDocument(place, "text is not a string")
+        return BadDocument(location, "text is not a string")
     if not text or text.isspace():
-        return BadDocument(place, EMPTY, harmless=True, example=text)
+        return BadDocument(location, EMPTY, harmless=True, example=text)
     if not encodable and not text.isascii():
         try:
             text.encode("utf-8")
         except UnicodeEncodeError:
-            return BadDocument(place, "lone surrogate")
-    return Document(text, place, **about)
+            return BadDocument(location, "lone surrogate")
+    return Document(text, location, **about)
 
 
-def decode_line(data: bytes, place: str, **about) -> Document | BadDocument:
+def decode_line(data: bytes, location: str, **about) -> Document | BadDocument:
     """Return the document a line or a paragraph of UTF-8 holds; a byte order mark is left out."""
     try:
-        return check_text(data.decode("utf-8-sig"), place, encodable=True, **about)
+        return check_text(data.decode("utf-8-sig"), location, encodable=True, **about)
     except UnicodeDecodeError:
-        return BadDocument(place, "invalid UTF-8")
+        return BadDocument(location, "invalid UTF-8")
 
 
-def decode_file(data: bytes, place: str, **about) -> Document | BadDocument:
+def decode_file(data: bytes, location: str, **about) -> Document | BadDocument:
     """Return the document a whole file holds, in whatever encoding; a byte order mark is left out, a binary file is harmless."""
     found = decode_text(data)
     if found is None:
-        return BadDocument(place, "binary file", harmless=True) if is_binary(data) else BadDocument(place, "unknown encoding")
+        return BadDocument(location, "binary file", harmless=True) if is_binary(data) else BadDocument(location, "unknown encoding")
     text, encoding = found
     converted = (f"converted from {encoding}",) if encoding else ()
-    return check_text(text, place, rewritten=converted, **about)
+    return check_text(text, location, rewritten=converted, **about)

@@ -43,14 +43,14 @@ def choose_files(folder: str, files: list[Path], sources: list[Path], kind: str)
     return (shards, False) if is_shards else (sources, True)
 
 
-def say_what_is_left(say: Say, place: str, read: Iterable[Path], left: Iterable[Path], links: int = 0) -> None:
+def say_what_is_left(say: Say, folder: str, read: Iterable[Path], left: Iterable[Path], links: int = 0) -> None:
     """Say of a folder or a glob how many files are read and how many are not, by suffix; nothing where all are read."""
     read, left = list(read), list(left)
     if left or links:
         others = [by_suffix_text(left)] if left else []
         others += [f"{links:,} links to other files"] if links else []
         say(
-            f"{place}: {len(read) + len(left) + links:,} files; reads {len(read):,} ({by_suffix_text(read)}), leaves out"
+            f"{folder}: {len(read) + len(left) + links:,} files; reads {len(read):,} ({by_suffix_text(read)}), leaves out"
             f" {len(left) + links:,} ({', '.join(others)})"
         )
 

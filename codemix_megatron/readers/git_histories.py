@@ -74,7 +74,7 @@ def read_git_history(
     hashes = commits(path)
     hashes = hashes[span.begin : span.end] if span else hashes
     cut_off = shallow_commits(path)
-    yield from (BadDocument(place_of(path, commit), SHALLOW, harmless=True) for commit in hashes if commit in cut_off)
+    yield from (BadDocument(location_of(path, commit), SHALLOW, harmless=True) for commit in hashes if commit in cut_off)
     hashes = [commit for commit in hashes if commit not in cut_off]
     if not hashes:
         return
@@ -86,13 +86,13 @@ def read_git_history(
         for commit, content in split_commits(output):
             done += 1
             position.bytes_read = (span.num_bytes if span else num_bytes) * done // len(hashes)
-            yield commit_document(content, place_of(path, commit), name, kind)
+            yield commit_document(content, location_of(path, commit), name, kind)
     if done != len(hashes):
         raise CorpusError(f"{path}: git gave {done} of {len(hashes)} commits; `git fsck` says what is damaged", exit_code=MACHINE_FAULT)
 
 
-def place_of(path, commit: bytes) -> str:
-    """Return the place of a commit for messages."""
+def location_of(path, commit: bytes) -> str:
+    """Return the location of a commit for messages."""
     return f"{path}:{commit.decode()[:12]}"
 
 
@@ -143,21 +143,21 @@ def split_commits(output) -> Iterator[tuple[bytes, bytes | None]]:
         yield commit, b"".join(lines) if size <= LARGEST_COMMIT_BYTES else None
 
 
-def commit_document(content: bytes | None, place: str, origin: str, kind: str | None) -> Document | BadDocument:
+def commit_document(content: bytes | None, location: str, origin: str, kind: str | None) -> Document | BadDocument:
     """Return the document of one commit; what a history holds cannot be changed, so nothing of it is damage."""
     if content is None:
-        return BadDocument(place, f"commit larger than {LARGEST_COMMIT_BYTES >> 20} MiB", harmless=True)
+        return BadDocument(location, f"commit larger than {LARGEST_COMMIT_BYTES >> 20} MiB", harmless=True)
     message, has_diff, diff = content.partition(b"\ndiff --git ")
     if not has_diff:
-        return BadDocument(place, "commit without a diff", harmless=True)
+        return BadDocument(location, "commit without a diff", harmless=True)
     try:
         changes = FULL_INDEX.sub(r"\1\2", diff.decode("utf-8"))
         text = f"{without_people(message.decode('utf-8'))}\n\ndiff --git {changes}".lstrip("\n")
     except UnicodeDecodeError:
-        return BadDocument(place, "commit that is not UTF-8", harmless=True)
+        return BadDocument(location, "commit that is not UTF-8", harmless=True)
     if "\0" in text:
-        return BadDocument(place, "binary file", harmless=True)
-    return Document(text.rstrip("\n") + "\n", place, language=COMMIT, origin=origin, kind=kind)
+        return BadDocument(location, "binary file", harmless=True)
+    return Document(text.rstrip("\n") + "\n", location, language=COMMIT, origin=origin, kind=kind)
 
 
 def without_people(message: str) -> str:

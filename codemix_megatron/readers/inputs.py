@@ -72,9 +72,9 @@ def find_inputs(spec: CorpusSpec, *, where: str, say: Say = silent) -> list[Inpu
     return inputs
 
 
-def say_of(say: Say, place: str, line: str) -> None:
+def say_of(say: Say, key: str, line: str) -> None:
     """Say something of one entry of `documents`."""
-    say(f"{place}: {line}")
+    say(f"{key}: {line}")
 
 
 def inputs_of(named: str, spec: CorpusSpec, say: Say = silent) -> list[InputFile]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 from codemix_megatron.readers.documents import BadDocument, Document, Position, Span, check_text
-from codemix_megatron.readers.json_lines import parse_record, placed_lines
+from codemix_megatron.readers.json_lines import located_lines, parse_record
 from codemix_megatron.readers.record_documents import first_word, licence_at
 
 __all__ = ["read_issue_threads", "thread_text"]
@@ -35,17 +35,17 @@ def read_issue_threads(
     path, name: str, position: Position, *, kind: str | None = None, span: Span | None = None
 ) -> Iterator[Document | BadDocument]:
     """Yield one document per thread; a record without title and body is reported."""
-    for line, place in placed_lines(path, position, span):
-        record = parse_record(line, place)
+    for line, location in located_lines(path, position, span):
+        record = parse_record(line, location)
         if isinstance(record, BadDocument):
             yield record
         elif not isinstance(record.get("title"), str):
-            yield BadDocument(place, "no key 'title'")
+            yield BadDocument(location, "no key 'title'")
         else:
             is_pull = any(record.get(key) for key in ("pull_request", "diff", "patch", "merged_at", "mergedAt", "headRefName"))
             origin = first_word(record, ("repository", "repo_name", "repo", "html_url", "url"))
             language, licence = "pull request" if is_pull else "issue", licence_at(record, ("license", "licence"))
-            yield check_text(thread_text(record), place, language=language, licence=licence, origin=origin, kind=kind)
+            yield check_text(thread_text(record), location, language=language, licence=licence, origin=origin, kind=kind)
 
 
 def thread_text(record: dict) -> str:
@@ -96,9 +96,9 @@ def without_bare_names(text: str, names: dict[str, str]) -> str:
     listed = list(names)
     finder = ahocorasick_rs.AhoCorasick(listed, matchkind=ahocorasick_rs.MatchKind.LeftmostLongest)
     kept, end = [], 0
-    for place, begin, stop in finder.find_matches_as_indexes(lowered):
+    for index, begin, stop in finder.find_matches_as_indexes(lowered):
         if not INSIDE_BEFORE.search(text, max(0, begin - 1), begin) and not INSIDE_AFTER.match(text, stop):
-            kept += [text[end:begin], names[listed[place]]]
+            kept += [text[end:begin], names[listed[index]]]
             end = stop
     return "".join([*kept, text[end:]])
 

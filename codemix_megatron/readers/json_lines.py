@@ -20,7 +20,7 @@ __all__ = [
     "is_shard",
     "name_lines",
     "parse_record",
-    "placed_lines",
+    "located_lines",
     "read_json_lines",
     "read_json_value",
     "read_text_lines",
@@ -51,8 +51,8 @@ def read_json_lines(
 ) -> Iterator[Document | BadDocument]:
     """Yield one document or bad document per line that is not blank; raises CorpusError for a damaged archive."""
     keys = keys or RecordKeys()
-    for line, place in placed_lines(path, position, span):
-        yield parse_line(line, place, keys)
+    for line, location in located_lines(path, position, span):
+        yield parse_line(line, location, keys)
 
 
 def is_json_value(path) -> bool:
@@ -81,23 +81,23 @@ def read_json_value(path, name: str, position: Position, *, keys: RecordKeys | N
         yield value
         return
     for number, record in enumerate(value if isinstance(value, list) else [value], 1):
-        place = f"{path}[{number}]"
-        yield record_document(record, place, keys, encodable=is_strict) if isinstance(record, dict) else BadDocument(place, "not an object")
+        location = f"{path}[{number}]"
+        yield record_document(record, location, keys, encodable=is_strict) if isinstance(record, dict) else BadDocument(location, "not an object")
 
 
 def read_text_lines(path, name: str, position: Position, *, span: Span | None = None) -> Iterator[Document | BadDocument]:
     """Yield one document per line of a text file that is not blank; raises CorpusError for a damaged archive."""
-    for line, place in placed_lines(path, position, span):
+    for line, location in located_lines(path, position, span):
         if len(line) >= LONGEST_LINE_BYTES and not line.endswith(b"\n"):
-            yield BadDocument(place, LONG_LINE)
+            yield BadDocument(location, LONG_LINE)
         else:
-            yield decode_line(line.rstrip(b"\r\n"), place)
+            yield decode_line(line.rstrip(b"\r\n"), location)
 
 
-def placed_lines(path, position: Position, span: Span | None) -> Iterator[tuple[bytes, str]]:
-    """Yield the lines that are not blank and their places; with a span, those that begin inside it.
+def located_lines(path, position: Position, span: Span | None) -> Iterator[tuple[bytes, str]]:
+    """Yield the lines that are not blank and their locations; with a span, those that begin inside it.
 
-    Lines before a span are not counted, so places inside one are `file@offset of the line in bytes`.
+    Lines before a span are not counted, so locations inside one are `file@offset of the line in bytes`.
     """
     if span is not None:
         yield from lines_of_span(path, position, span)
@@ -142,17 +142,17 @@ def divide_lines(path, num_bytes: int, part_bytes: int) -> list[Span]:
     return [Span(begin, end, end - begin) for begin in range(0, num_bytes, part_bytes) for end in [min(begin + part_bytes, num_bytes)]]
 
 
-def name_lines(places: list[str]) -> list[str]:
-    """Return places with `file@offset` of a line turned into `file:line`, where counting the lines before is cheap enough."""
+def name_lines(locations: list[str]) -> list[str]:
+    """Return locations with `file@offset` of a line turned into `file:line`, where counting the lines before is cheap enough."""
     wanted: dict[str, set[int]] = {}
-    for place in places:
-        path, at, offset = place.rpartition("@")
+    for location in locations:
+        path, at, offset = location.rpartition("@")
         if at and offset.isdigit() and int(offset) <= MOST_BYTES_COUNTED:
             wanted.setdefault(path, set()).add(int(offset))
     named = {
         f"{path}@{offset}": f"{path}:{line}" for path, offsets in wanted.items() for offset, line in count_lines(path, sorted(offsets))
     }
-    return [named.get(place, place) for place in places]
+    return [named.get(location, location) for location in locations]
 
 
 def count_lines(path: str, offsets: list[int]) -> Iterator[tuple[int, int]]:
@@ -174,38 +174,38 @@ def count_breaks(handle: BinaryIO, end: int) -> int:
     return count
 
 
-def parse_line(line: bytes, place: str, keys: RecordKeys) -> Document | BadDocument:
+def parse_line(line: bytes, location: str, keys: RecordKeys) -> Document | BadDocument:
     """Return the document of one line, or why there is none."""
-    record, is_strict = parse_object(line, place)
-    return record if isinstance(record, BadDocument) else record_document(record, place, keys, encodable=is_strict)
+    record, is_strict = parse_object(line, location)
+    return record if isinstance(record, BadDocument) else record_document(record, location, keys, encodable=is_strict)
 
 
-def parse_record(line: bytes, place: str) -> dict | BadDocument:
+def parse_record(line: bytes, location: str) -> dict | BadDocument:
     """Return the object of one line, or why there is none."""
-    return parse_object(line, place)[0]
+    return parse_object(line, location)[0]
 
 
-def parse_object(line: bytes, place: str) -> tuple[dict | BadDocument, bool]:
+def parse_object(line: bytes, location: str) -> tuple[dict | BadDocument, bool]:
     """Return the object of one line, or why there is none, and whether it is strict JSON, which has no lone surrogates."""
-    record, is_strict = parse_value(line, place)
-    return (record if isinstance(record, (dict, BadDocument)) else BadDocument(place, "not an object")), is_strict
+    record, is_strict = parse_value(line, location)
+    return (record if isinstance(record, (dict, BadDocument)) else BadDocument(location, "not an object")), is_strict
 
 
-def parse_value(data: bytes, place: str):
+def parse_value(data: bytes, location: str):
     """Return the value of some JSON, or why there is none, and whether it is strict."""
     try:
         return orjson.loads(data), True
     except orjson.JSONDecodeError:
-        return parse_leniently(data, place), False
+        return parse_leniently(data, location), False
 
 
-def parse_leniently(line: bytes, place: str):
+def parse_leniently(line: bytes, location: str):
     """Return the value of a line that is not strict JSON (NaN, a lone surrogate in some other key), or what is wrong with it."""
     if len(line) >= LONGEST_LINE_BYTES and not line.endswith(b"\n"):
-        return BadDocument(place, LONG_LINE)
+        return BadDocument(location, LONG_LINE)
     try:
         return json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:
-        return BadDocument(place, "invalid UTF-8")
+        return BadDocument(location, "invalid UTF-8")
     except (ValueError, RecursionError):
-        return BadDocument(place, "broken JSON")
+        return BadDocument(location, "broken JSON")

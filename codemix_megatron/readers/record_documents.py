@@ -51,7 +51,7 @@ class ConversationKeys(RecordKeys):
         return (*COLUMNS, *self.language, *self.licence, *self.origin, "kind")
 
 
-def record_document(record: dict, place: str, keys: RecordKeys, *, encodable: bool = False) -> Document | BadDocument:
+def record_document(record: dict, location: str, keys: RecordKeys, *, encodable: bool = False) -> Document | BadDocument:
     """Return the document of one record, or why there is none; `encodable` as in `check_text`."""
     record = {**dict(keys.partitions), **record} if keys.partitions else record
     language = first_word(record, keys.language)
@@ -63,9 +63,9 @@ def record_document(record: dict, place: str, keys: RecordKeys, *, encodable: bo
         "kind": kind if kind in KINDS else kind_of_language(language, keys.corpus_kind) if language else None,
     }
     if isinstance(keys, ConversationKeys):
-        return conversation_document(record, place, keys.rule, **about)
+        return conversation_document(record, location, keys.rule, **about)
     text = value_at(record, keys.text)
-    return BadDocument(place, f"no key {keys.text!r}") if text is MISSING else check_text(text, place, encodable=encodable, **about)
+    return BadDocument(location, f"no key {keys.text!r}") if text is MISSING else check_text(text, location, encodable=encodable, **about)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -90,7 +90,7 @@ def groups(ordered: list[str], texts: dict[str, str], longest_bytes: int) -> Ite
         yield group
 
 
-def joined(name: str, place: str, files: list[tuple[str, Document]]) -> Document:
+def joined(name: str, location: str, files: list[tuple[str, Document]]) -> Document:
     """Return the document of some files; its language is that of most of its text."""
     turns = [Turn(REPOSITORY_NAME, True, True), Turn(f"{name}\n", True, False)]
     languages: Counter[str] = Counter()
@@ -101,7 +101,7 @@ def joined(name: str, place: str, files: list[tuple[str, Document]]) -> Document
     return replace(
         files[0][1],
         text="".join(turn.text for turn in turns),
-        identity=place,
+        identity=location,
         language=languages.most_common(1)[0][0] or None,
         licence=licence_of_all([document.licence for _, document in files]),
         origin=name,

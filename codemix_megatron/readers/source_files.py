@@ -85,15 +85,15 @@ def walk_folder(folder: Path, links: list[Path] | None = None) -> Iterator[Path]
         raise fault
 
     ignored = IgnoreRules(folder)
-    for place, folders, files in os.walk(folder, onerror=refuse):
-        ignored.enter(Path(place), files)
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        ignored.enter(Path(parent), files)
         folders[:] = sorted(
             name
             for name in folders
-            if name not in SKIPPED_FOLDERS and not name.startswith(".") and not ignored.covers(Path(place, name), True)
+            if name not in SKIPPED_FOLDERS and not name.startswith(".") and not ignored.covers(Path(parent, name), True)
         )
         for name in sorted(files):
-            path = Path(place, name)
+            path = Path(parent, name)
             if name.startswith(".") or not path.is_file() or ignored.covers(path, False):
                 continue
             if not path.is_symlink():
@@ -185,7 +185,7 @@ def read_prose(path, name: str, position: Position) -> Iterator[Document | BadDo
 
 
 def read_paragraphs(path, name: str, position: Position) -> Iterator[Document | BadDocument]:
-    """Yield the paragraphs of a text file, parted by blank lines, each as one document placed at its first line."""
+    """Yield the paragraphs of a text file, parted by blank lines, each as one document with the location of its first line."""
     with open_unpacked(path, position.hashed) as (lines, raw):
         paragraph: list[bytes] = []
         begin = 0

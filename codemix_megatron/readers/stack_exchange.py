@@ -72,31 +72,31 @@ def threads(file, path, name: str, kind: str | None) -> Iterator[Document | BadD
     answers: dict[int, list] = {}
     for line in file:
         number, _, row = line.partition(b"\t")
-        place = f"{path}:{number.decode()}"
+        location = f"{path}:{number.decode()}"
         try:
             post = ElementTree.fromstring(row).attrib
             score = int(post.get("Score", 0))
             if post["PostTypeId"] == QUESTION:
-                questions[int(post["Id"])] = (place, post)
+                questions[int(post["Id"])] = (location, post)
             elif score >= 0:
                 answers.setdefault(int(post["ParentId"]), []).append((score, int(post["Id"]), post["Body"]))
         except (ElementTree.ParseError, KeyError, ValueError):
-            yield BadDocument(place, "broken XML")
+            yield BadDocument(location, "broken XML")
     for number in sorted(questions):
-        place, post = questions[number]
-        yield thread_document(place, post, answers.get(number, []), f"{name}:{number}", kind)
+        location, post = questions[number]
+        yield thread_document(location, post, answers.get(number, []), f"{name}:{number}", kind)
 
 
-def thread_document(place: str, post: dict, answers: list, origin: str, kind: str | None) -> Document | BadDocument:
+def thread_document(location: str, post: dict, answers: list, origin: str, kind: str | None) -> Document | BadDocument:
     """Return a question with its answers, each after a letter, as in SlimPajama's StackExchange."""
     if not answers:
-        return BadDocument(place, "question without answers", harmless=True)
+        return BadDocument(location, "question without answers", harmless=True)
     accepted = int(post.get("AcceptedAnswerId") or -1)
     answers = sorted(answers, key=lambda answer: (answer[1] != accepted, -answer[0], answer[1]))
     question = f"Q: {post.get('Title', '').strip()}\n\n{text_of_html(post.get('Body', ''))}"
     text = "\n\n".join([question, *(f"A: {text_of_html(body)}" for _, _, body in answers)])
     licence = (post.get("ContentLicense") or "CC BY-SA 4.0").replace(" ", "-")
-    return check_text(text + "\n", place, language=STACK_EXCHANGE, licence=licence, origin=origin, kind=kind)
+    return check_text(text + "\n", location, language=STACK_EXCHANGE, licence=licence, origin=origin, kind=kind)
 
 
 def text_of_html(body: str) -> str:

@@ -104,14 +104,14 @@ def wanted_columns(path, names: list[str], keys: RecordKeys) -> list[str]:
 
 
 def batch_documents(batch, path, row: int, keys: RecordKeys) -> Iterator[Document | BadDocument]:
-    """Yield the documents of a batch whose first row is row number `row`; places count from 1, as lines do."""
+    """Yield the documents of a batch whose first row is row number `row`; locations count from 1, as lines do."""
     columns = [column_values(column) for column in batch.columns]
     for number, values in enumerate(zip(*columns, strict=True), row + 1):
-        place = f"{path}:{number}"
+        location = f"{path}:{number}"
         if any(value is INVALID for value in values):
-            yield BadDocument(place, INVALID.reason)
+            yield BadDocument(location, INVALID.reason)
         else:
-            yield record_document(dict(zip(batch.schema.names, values, strict=True)), place, keys)
+            yield record_document(dict(zip(batch.schema.names, values, strict=True)), location, keys)
 
 
 def column_values(column) -> list:

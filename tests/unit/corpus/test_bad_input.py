@@ -1,4 +1,4 @@
-"""Input that breaks other tools: what is left out is counted and placed, the rest is whole, and nothing hangs."""
+"""Input that breaks other tools: what is left out is counted and located, the rest is whole, and nothing hangs."""
 
 import base64
 import gzip
@@ -46,7 +46,7 @@ def texts_of(manifest, tokenizer) -> list[str]:
     ],
 )
 @pytest.mark.parametrize("part_bytes", [1 << 20, 5000], ids=["whole", "in-parts"])
-def test_bad_line_is_left_out_counted_and_placed(write_lines, spec_for, tokenizer, monkeypatch, line, reason, damaged, part_bytes):
+def test_bad_line_is_left_out_counted_and_located(write_lines, spec_for, tokenizer, monkeypatch, line, reason, damaged, part_bytes):
     monkeypatch.setattr(parts, "PART_BYTES", part_bytes)
     path = write_lines([*GOOD[:700], line, *GOOD[700:]])
     manifest = prepare_corpus("x", spec_for(path), tokenizer, HOW)
@@ -57,7 +57,7 @@ def test_bad_line_is_left_out_counted_and_placed(write_lines, spec_for, tokenize
     assert (listed.read_text() if listed.exists() else "") == (f"{path}:701\t{reason}\n" if damaged else "")
 
 
-def test_places_with_tabs_and_reasons_of_several_lines_are_listed_each_in_a_line(tmp_path, write_lines, spec_for, tokenizer):
+def test_locations_with_tabs_and_reasons_of_several_lines_are_listed_each_in_a_line(tmp_path, write_lines, spec_for, tokenizer):
     """A chat template says in its own words why it refuses a conversation; a list of damage with its line ends could not be read again."""
     (tmp_path / "refusing.jinja").write_text("{{ raise_exception('first\\nsecond\\tthird') }}")
     lines = [{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}, b'{"cut']

@@ -109,16 +109,16 @@ class Wrong(Encoder):
         """Return the ids of the reference, the first of a text with the string replaced."""
         ids, lengths = self.reference.encode_flat(texts)
         starts = np.concatenate([[0], np.cumsum(lengths)])
-        for place, text in enumerate(texts):
+        for index, text in enumerate(texts):
             if self.where in text:
                 if self.fails:
                     raise ValueError("no such text")
-                ids[starts[place]] += 1
+                ids[starts[index]] += 1
         return ids, lengths
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_difference_that_only_its_place_in_the_corpus_shows_is_found_there(deepseek, fails):
+def test_a_difference_that_only_its_surroundings_in_the_corpus_show_is_found_there(deepseek, fails):
     reference = ReferenceEncoder(deepseek)
     encoder = ProvenEncoder(Wrong(reference, "more\u200btext", fails), reference)
     texts = ["some words", "some more\u200btext", "other\u200b words"]

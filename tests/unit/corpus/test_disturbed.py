@@ -58,8 +58,8 @@ def damage_a_part(folder: Path, draw: random.Random) -> str | None:
     victim = draw.choice(sorted(draw.choice(sorted(done)).parent.glob(f"{draw.choice(sorted(done)).stem}.*")))
     data = bytearray(victim.read_bytes())
     begin = draw.randrange(max(1, len(data)))
-    for place in range(begin, min(len(data), begin + draw.randrange(1, 1000))):
-        data[place] ^= 0x55
+    for offset in range(begin, min(len(data), begin + draw.randrange(1, 1000))):
+        data[offset] ^= 0x55
     victim.write_bytes(data)
     return victim.name
 

@@ -11,7 +11,7 @@ import xxhash
 
 from codemix_megatron.corpus import input_contents, part_encoding, parts
 from codemix_megatron.corpus.indexed import IndexedReader
-from codemix_megatron.corpus.input_identity import HASHED_WHOLE_BYTES, sampled_places
+from codemix_megatron.corpus.input_identity import HASHED_WHOLE_BYTES, sample_offsets
 from codemix_megatron.corpus.parts import Shard
 from codemix_megatron.corpus.prepare import HowToPrepare, prepare_corpus
 from codemix_megatron.errors import CorpusError
@@ -36,9 +36,9 @@ def large(write_lines) -> Path:
 
 
 def edit(path: Path) -> str:
-    """Change a document at a place that no sample holds, keeping size and time; return its new text."""
+    """Change a document at an offset that no sample holds, keeping size and time; return its new text."""
     data, status = bytearray(path.read_bytes()), path.stat()
-    before, behind = list(sampled_places(len(data)))[13:15]
+    before, behind = list(sample_offsets(len(data)))[13:15]
     begin = data.rindex(b"document", before, (before + (16 << 10) + behind) // 2)
     data[begin : begin + 8] = b"SECRETLY"
     with open(path, "r+b") as handle:

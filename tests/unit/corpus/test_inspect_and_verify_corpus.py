@@ -1,4 +1,4 @@
-"""What a prepared corpus holds can be seen, and any damage to it is named with its place."""
+"""What a prepared corpus holds can be seen, and any damage to it is named with its location."""
 
 import json
 import shutil
@@ -62,7 +62,7 @@ def test_a_sound_corpus_is_as_it_should_be(corpus, capsys):
     assert verify(f"{corpus}.bin", capsys)[0] == 0
 
 
-def test_damage_is_named_with_its_place(corpus, capsys, tokenizer_path):
+def test_damage_is_named_with_its_location(corpus, capsys, tokenizer_path):
     reader = IndexedReader(corpus)
     third = int(reader.document_lengths[:3].sum())  # where document 3 begins
     put(f"{corpus}.bin", 2 * (third + 1), 319, np.uint16)

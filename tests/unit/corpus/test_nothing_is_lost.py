@@ -75,7 +75,7 @@ def test_another_file_of_the_same_name_size_and_time_is_another_file(tmp_path, s
     assert said == ["x: already prepared, nothing has changed"]
 
 
-def test_places_of_a_large_file_are_hashed_from_its_first_to_its_last_byte(tmp_path):
+def test_samples_of_a_large_file_are_hashed_from_its_first_to_its_last_byte(tmp_path):
     path = tmp_path / "large"
     path.write_bytes(bytes(3 << 20))
     hashes = {content_hash(path, 3 << 20)}

@@ -81,7 +81,7 @@ def test_a_document_across_files_is_kept_once(write_lines, spec_for, tokenizer):
     assert texts_of(prepare(spec_for(one, two), tokenizer, 0.0), tokenizer) == ["a", "b"]
 
 
-def test_only_the_first_places_are_kept(write_lines, spec_for, tokenizer):
+def test_only_the_first_locations_are_kept(write_lines, spec_for, tokenizer):
     manifest = prepare(spec_for(write_lines([{"text": "a"}] * 20)), tokenizer, 0.0)
     assert manifest.dropped == {"duplicate": 19}
     assert len(manifest.dropped_places["duplicate"]) == 5

@@ -31,8 +31,8 @@ def test_masks_and_documents_are_counted_by_form_with_samples(prepared):
         "employee masked": (12, 12),
     }
     assert {form: one["masked"] for form, one in found.items()} == manifest.rewritten
-    assert [place for place, _ in found["e-mail masked"]["samples"]] == [f"{path}:{line}" for line in (1, 4, 7, 10, 13)]
-    assert [place for place, _ in found["employee masked"]["samples"]] == [f"{path}:{line}" for line in (1, 6, 11, 16, 21)]
+    assert [location for location, _ in found["e-mail masked"]["samples"]] == [f"{path}:{line}" for line in (1, 4, 7, 10, 13)]
+    assert [location for location, _ in found["employee masked"]["samples"]] == [f"{path}:{line}" for line in (1, 6, 11, 16, 21)]
 
 
 def test_samples_show_no_personal_data_of_any_form(prepared, capsys):

@@ -132,8 +132,8 @@ def test_near_copies_without_spaces_are_found(first, measured):
     for _ in range(100):
         text = [chr(first + draw.randrange(40 if first < 0x4E00 else 3000)) for _ in range(1000)]
         copy = text.copy()
-        for place in draw.sample(range(1000), 3):
-            copy[place] = chr(first + 41)
+        for index in draw.sample(range(1000), 3):
+            copy[index] = chr(first + 41)
         texts += ["".join(text), "".join(copy)]
         one, other = shingles(texts[-2]), shingles(texts[-1])
         similarities.append(len(one & other) / len(one | other))

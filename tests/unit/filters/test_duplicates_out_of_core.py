@@ -65,7 +65,7 @@ def one_by_one(signatures: np.ndarray, num_fixed: int) -> list[int]:
 
 
 def with_copies(num: int, seed: int) -> np.ndarray:
-    """Return signatures of which a third are copies, or copies of copies, with up to half of their places changed."""
+    """Return signatures of which a third are copies, or copies of copies, with up to half of their positions changed."""
     draw = np.random.default_rng(seed)
     signatures = draw.integers(0, 256, (num, SPEC.permutations), dtype=np.uint8)
     for document in range(num // 2, num):
@@ -103,7 +103,7 @@ def test_exact_duplicates_are_all_but_the_first(tmp_path, num, engine):
     draw = np.random.default_rng(7)
     digests = np.frombuffer(draw.integers(0, 1 << 64, (400, 2), dtype=np.uint64).tobytes(), "V16")[draw.integers(0, 400, num)]
     seen: dict[bytes, int] = {}
-    wanted = [seen.setdefault(digest.tobytes(), place) < place for place, digest in enumerate(digests)]
+    wanted = [seen.setdefault(digest.tobytes(), index) < index for index, digest in enumerate(digests)]
     found = ENGINES[engine][0](np.array_split(digests, 7), num, tmp_path)
     assert found.tolist() == wanted and list(tmp_path.iterdir()) == []
 

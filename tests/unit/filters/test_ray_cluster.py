@@ -83,7 +83,7 @@ def test_exact_duplicates_are_all_but_the_first(run, tmp_path, small_stages):
     draw = np.random.default_rng(7)
     digests = np.frombuffer(draw.integers(0, 1 << 64, (4000, 2), dtype=np.uint64).tobytes(), "V16")[draw.integers(0, 4000, 9000)]
     seen: dict[bytes, int] = {}
-    wanted = [seen.setdefault(digest.tobytes(), place) < place for place, digest in enumerate(digests)]
+    wanted = [seen.setdefault(digest.tobytes(), index) < index for index, digest in enumerate(digests)]
     assert in_stages.find_duplicates_in_stages(np.array_split(digests, 7), len(digests), tmp_path, run).tolist() == wanted
 
 

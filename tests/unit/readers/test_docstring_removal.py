@@ -25,7 +25,7 @@ def parsed(source: str) -> ast.Module:
 
 
 def statements(source: str) -> str:
-    """Return a module's statements without places, docstrings and what only keeps a body from being empty."""
+    """Return a module's statements without line numbers, docstrings and what only keeps a body from being empty."""
     tree = parsed(source)
     for node in ast.walk(tree):
         if isinstance(node, OWNERS):

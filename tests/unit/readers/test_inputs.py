@@ -52,7 +52,7 @@ BAD_LINES = {
 
 
 @pytest.mark.parametrize("reason", BAD_LINES)
-def test_bad_line_is_reported_with_its_place_and_costs_no_neighbour(write_lines, reason):
+def test_bad_line_is_reported_with_its_location_and_costs_no_neighbour(write_lines, reason):
     path = write_lines([{"text": "before"}, BAD_LINES[reason], {"text": "after"}])
     before, bad, after = read_all(path)
     assert (before.text, after.text) == ("before", "after")

@@ -25,7 +25,7 @@ from codemix_megatron.scoring.text_shape import CommentShares, TextShape
 
 def texts_in_order(manifest, texts) -> list[str]:
     """The texts as they stand in the corpus, by the lines of the input that each came from."""
-    order = {document.document: int(document.place.rsplit(":", 1)[1]) - 1 for document in read_origins(manifest.prefix)}
+    order = {document.document: int(document.location.rsplit(":", 1)[1]) - 1 for document in read_origins(manifest.prefix)}
     return [texts[order[number]][0] for number in range(manifest.num_documents)]
 
 
