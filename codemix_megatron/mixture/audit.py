@@ -2,7 +2,7 @@
 
 Training counts sources only; languages are recounted here from the data order itself, which costs training nothing.
 
-A run's tokens are the places of its sequences at which something may be predicted, sequence_length in each: that is what plan,
+A run's tokens are the positions of its sequences at which something may be predicted, sequence_length in each: that is what plan,
 journal and trackers count. In a window each of them holds a token. A packed sequence may leave some empty; they are listed as `EMPTY`,
 so that the languages of a source add up to what the journal says of it, whatever the packing.
 """
@@ -116,7 +116,7 @@ def count_learned(
 
 
 def named_counts(languages: list[str], counts: np.ndarray) -> dict[str, int]:
-    """Return language -> tokens of those that have any; the last count is that of empty places."""
+    """Return language -> tokens of those that have any; the last count is that of padding positions."""
     return {name: int(n) for name, n in zip([*languages, EMPTY], counts, strict=True) if n}
 
 

@@ -36,14 +36,14 @@ class Round:
 
     def locate(self, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (bucket, draw of that bucket) for draws of the source."""
-        rounds, place = np.divmod(draws, len(self))
-        bucket, index = self.order.locate(place)
+        rounds, offset = np.divmod(draws, len(self))
+        bucket, index = self.order.locate(offset)
         return bucket, rounds * self.counts[bucket] + index
 
     def drawn(self, draws: int) -> np.ndarray:
         """Return how many sequences of each bucket are among the first `draws` of the source."""
-        rounds, place = divmod(int(draws), len(self))
-        return rounds * self.counts + prefix_counts(self.order, place)
+        rounds, offset = divmod(int(draws), len(self))
+        return rounds * self.counts + prefix_counts(self.order, offset)
 
 
 def readings(spec: Source) -> tuple[float, ...]:
@@ -77,7 +77,7 @@ def quantile_borders(scores: np.ndarray, lengths: np.ndarray, shares: tuple[floa
     order = np.argsort(scores, kind="stable")
     before = np.cumsum(lengths[order]) - lengths[order]
     at = np.searchsorted(before, np.asarray(shares) * lengths.sum(), side="left")
-    return [float(scores[order][place]) if place < len(order) else np.inf for place in at]
+    return [float(scores[order][index]) if index < len(order) else np.inf for index in at]
 
 
 def bucket_packing(

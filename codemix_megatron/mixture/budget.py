@@ -37,10 +37,10 @@ def apportion_moving(
     wanted, given, rows = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0), []
     for number in range(stretches):
         begin, end = total * number // stretches, total * (number + 1) // stretches
-        place = number / (stretches - 1) if is_stepped and stretches > 1 else (begin + end) / (2 * total)
+        fraction = number / (stretches - 1) if is_stepped and stretches > 1 else (begin + end) / (2 * total)
         for name in names:
             start = first.get(name, 0.0)
-            wanted[name] += (end - begin) * (start + (last.get(name, 0.0) - start) * place)
+            wanted[name] += (end - begin) * (start + (last.get(name, 0.0) - start) * fraction)
         due = {name: max(0.0, wanted[name] - given[name]) for name in names}
         row = apportion(end - begin, due if any(due.values()) else dict.fromkeys(names, 1.0))
         for name, count in row.items():

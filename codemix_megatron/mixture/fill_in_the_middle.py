@@ -4,7 +4,7 @@ As in StarCoder and Megatron-LM, each document of a window is rewritten by itsel
 
     PSM: <prefix> PREFIX <suffix> SUFFIX <middle> MIDDLE        SPM: <prefix> <suffix> SUFFIX <middle> PREFIX MIDDLE
 
-A document keeps its place and its length: the end of the suffix gives way to the three sentinels and to what the cuts cost in
+A document keeps its position and its length: the end of the suffix gives way to the three sentinels and to what the cuts cost in
 tokens, so that everything counted by position - plans, journals, audits - stays true. Cuts leave about eight tokens for that;
 the few documents whose suffix is still too short, and those of fewer than 16 tokens, are left as they are. What happens to a
 window depends on seed, source, epoch and sequence alone: a resume needs no state.
@@ -114,7 +114,7 @@ class MiddleFiller:
                 check_cuts(tokenizer, where)
 
     def rewrite(self, rows: np.ndarray, source: np.ndarray, sequence: np.ndarray, epoch: np.ndarray, pieces: Callable) -> None:
-        """Rewrite documents of [rows, places] in place; padding positions hold -1."""
+        """Rewrite documents of [rows, positions] in place; padding positions hold -1."""
         drawn = []
         for row, (s, n, e) in enumerate(zip(source.tolist(), sequence.tolist(), epoch.tolist(), strict=True)):
             if self.specs[s] is not None:
@@ -129,19 +129,19 @@ class MiddleFiller:
         spec, rates, sentinels = self.specs[source], self.languages[source], self.sentinels[source]
         assert spec is not None and sentinels is not None
         random = np.random.default_rng([self.keys[source], epoch, sequence])
-        places, tokens = pieces(source, sequence) if rates else (None, None)
+        begins, tokens = pieces(source, sequence) if rates else (None, None)
         drawn: list[Rewriting] = []
         for begin, end in documents_of(ids, self.tokenizer.end_of_document_id, self.file_separator):
             chance, order, *cuts = random.random(4)
             rate = spec.rate
             if ids[begin] == self.tokenizer.metadata.beginning_of_document_id:
                 begin += 1  # it stays where it is
-            if rates and places is not None and tokens is not None:
-                piece = int(np.searchsorted(places, begin, side="right")) - 1
-                rate = rates.at(int(tokens[piece] + begin - places[piece]))
+            if rates and begins is not None and tokens is not None:
+                piece = int(np.searchsorted(begins, begin, side="right")) - 1
+                rate = rates.at(int(tokens[piece] + begin - begins[piece]))
             if chance < rate and end - begin >= SHORTEST_DOCUMENT:
-                is_spm, places_cut = order < spec.spm_share, np.sort(cuts) * (1 - LEAST_SUFFIX / (end - begin))
-                drawn.append(Rewriting(row, begin, end, is_spm, places_cut, spec.cut == "token", sentinels))
+                is_spm, sorted_cuts = order < spec.spm_share, np.sort(cuts) * (1 - LEAST_SUFFIX / (end - begin))
+                drawn.append(Rewriting(row, begin, end, is_spm, sorted_cuts, spec.cut == "token", sentinels))
         return drawn
 
     def cut(self, rows: np.ndarray, drawn: list[Rewriting]) -> list[list[np.ndarray]]:
@@ -174,7 +174,7 @@ def arranged(prefix, middle, suffix, sentinels: Sentinels, is_spm: bool, length:
 
 
 def documents_of(ids: np.ndarray, end_of_document_id: int, file_separator: int | None = None) -> list[tuple[int, int]]:
-    """Return (begin, end) of each document of a row, without its end-of-document id and places that hold no token.
+    """Return (begin, end) of each document of a row, without its end-of-document id and padding positions.
 
     The files of a repository, parted by the separator's id, are documents by themselves.
     """

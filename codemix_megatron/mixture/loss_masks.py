@@ -14,20 +14,20 @@ from codemix_megatron.errors import CorpusError
 from codemix_megatron.mixture.remote import BlockCache, is_remote
 from codemix_megatron.records.manifest import CorpusManifest, loss_mask_path
 
-__all__ = ["EMPTY_PLACE", "HIDDEN", "Hiding", "LossMask", "hide", "revealed"]
+__all__ = ["HIDDEN", "PADDING", "Hiding", "LossMask", "hide", "revealed"]
 
-EMPTY_PLACE = -1
+PADDING = -1
 HIDDEN = -2
 
 
 def hide(row: np.ndarray, where: np.ndarray) -> None:
-    """Hide the tokens of a row of signed ids at places where the mask is true; hidden and empty ones stay as they are."""
+    """Hide the tokens of a row of signed ids at positions where the mask is true; hidden and empty ones stay as they are."""
     where = where & (row >= 0)
     row[where] = HIDDEN - row[where]
 
 
 def revealed(values):
-    """Return the ids of rows, hidden ones among them, of numpy's arrays or torch's tensors; EMPTY_PLACE stays."""
+    """Return the ids of rows, hidden ones among them, of numpy's arrays or torch's tensors; PADDING stays."""
     return values + (values <= HIDDEN) * (HIDDEN - 2 * values)
 
 
@@ -82,7 +82,7 @@ class Hiding:
                 unlearned[1:] = row[:-1] == self.ends[s]
                 unlearned[begins] = True
             if mask is not None:
-                ends = np.append(begins[1:], np.count_nonzero(row != EMPTY_PLACE))
+                ends = np.append(begins[1:], np.count_nonzero(row != PADDING))
                 for begin, end, token in zip(begins.tolist(), ends.tolist(), tokens.tolist(), strict=True):
                     unlearned[begin:end] |= ~mask.is_learned(token, end - begin)
             hide(row, unlearned)

@@ -154,19 +154,19 @@ class Mixture:
             source[here], index = self.rows[i].locate(positions[here] - self.row_starts[i])
             draw[here] = self.draws_before[i][source[here]] + index
         stream, draw = self.streams.locate(source, draw)
-        epoch, place = np.divmod(draw, self.streams.sequences[stream])
-        sequence = self.streams.offsets[stream] + self.shuffled(stream, epoch, place)
+        epoch, epoch_position = np.divmod(draw, self.streams.sequences[stream])
+        sequence = self.streams.offsets[stream] + self.shuffled(stream, epoch, epoch_position)
         return Located(self.phase_of_row[row], source, epoch, sequence)
 
-    def shuffled(self, stream: np.ndarray, epoch: np.ndarray, place: np.ndarray) -> np.ndarray:
-        """Return the sequence at each place of its stream's epoch order."""
+    def shuffled(self, stream: np.ndarray, epoch: np.ndarray, epoch_position: np.ndarray) -> np.ndarray:
+        """Return the sequence at each position of its stream's epoch order."""
         keys = epoch_keys(self.keys[stream], epoch)
         for reseeding in self.reseedings:
             keys = reseeding.change_keys(stream, epoch, keys)
-        for reseeding in reversed(self.reseedings):  # a later one changes among places that an earlier one has changed
-            place = reseeding.change_places(stream, epoch, place)
+        for reseeding in reversed(self.reseedings):  # a later one changes among positions that an earlier one has changed
+            epoch_position = reseeding.change_positions(stream, epoch, epoch_position)
         sequences, stored = self.streams.sequences, self.streams.stored
-        found = permute(place, sequences[stream], self.halves[stream], keys)
+        found = permute(epoch_position, sequences[stream], self.halves[stream], keys)
         if stored is sequences:
             return found
         times, rest = np.divmod(stored[stream], sequences[stream])  # no product past 63 bits

@@ -4,7 +4,7 @@ Documents longer than a sequence are cut into windows first (overlapping by one 
 predicted); these pieces are packed best-fit decreasing (Ding et al. 2024, "Fewer Truncations Improve Language
 Modeling"). Pieces of one length are placed together, so the time goes with the number of different lengths
 (Krell et al. 2021), and the table takes 20 bytes per piece. The price beside concatenation: that table, a few
-places left empty in each sequence (`fill` says how many are not), and one read per piece instead of per sequence.
+positions left empty in each sequence (`fill` says how many are not), and one read per piece instead of per sequence.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codemix_megatron.corpus.indexed import IndexedReader
-from codemix_megatron.mixture.loss_masks import EMPTY_PLACE
+from codemix_megatron.mixture.loss_masks import PADDING
 from codemix_megatron.mixture.sequence_reader import Rewriter, SequenceReader
 from codemix_megatron.records.manifest import CorpusManifest
 
@@ -36,12 +36,12 @@ class Packing:
 
     @property
     def fill(self) -> float:
-        """Share of places that hold a token."""
+        """Share of positions that hold a token."""
         return float(self.length.sum() / max(1, self.num_sequences * self.capacity))
 
 
 def pack(manifest: CorpusManifest, sequence_length: int) -> Packing:
-    """Pack the training documents of a corpus into sequences of sequence_length + 1 places."""
+    """Pack the training documents of a corpus into sequences of sequence_length + 1 positions."""
     lengths = np.asarray(IndexedReader(manifest.prefix).document_lengths[: manifest.train_documents], dtype=np.int64)
     return pack_documents(lengths, np.ones(len(lengths), dtype=bool), sequence_length)
 
@@ -74,7 +74,7 @@ def best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
     bins = np.empty(len(lengths), dtype=np.int64)
     by_length = np.argsort(-lengths, kind="stable")
     values, counts = np.unique(lengths, return_counts=True)
-    room: dict[int, list[np.ndarray]] = {}  # places left -> bins with so many
+    room: dict[int, list[np.ndarray]] = {}  # positions left -> bins with so many
     opened = placed = 0
     for length, count in zip(values[::-1].tolist(), counts[::-1].tolist(), strict=True):
         pieces = by_length[placed : placed + count]
@@ -113,7 +113,7 @@ def fill_open_bins(pieces: np.ndarray, length: int, room: dict[int, list[np.ndar
 
 
 class PackedReader(SequenceReader):
-    """Reads sequences that are put together of pieces, by a table for each source; padding positions hold EMPTY_PLACE.
+    """Reads sequences that are put together of pieces, by a table for each source; padding positions hold PADDING.
 
     A source whose table is None has windows.
     """
@@ -133,7 +133,7 @@ class PackedReader(SequenceReader):
         )
 
     def pieces(self, source: int, sequence: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return (place in the row, token of the file) where each piece of a sequence begins."""
+        """Return (position in the row, token of the file) where each piece of a sequence begins."""
         packing = self.packings[source]
         if packing is None:
             return super().pieces(source, sequence)
@@ -142,12 +142,12 @@ class PackedReader(SequenceReader):
 
     def stored_rows(self, source: np.ndarray, sequence: np.ndarray) -> np.ndarray:
         """Return int32 [rows, sequence_length + 1]."""
-        rows = np.full((len(source), self.sequence_length + 1), EMPTY_PLACE, dtype=np.int32)
+        rows = np.full((len(source), self.sequence_length + 1), PADDING, dtype=np.int32)
         has_windows = np.array([packing is None for packing in self.packings])[source]
         if has_windows.any():
             rows[has_windows] = super().stored_rows(source[has_windows], sequence[has_windows])
-        for place in np.flatnonzero(~has_windows).tolist():
-            self.fill(rows[place], int(source[place]), int(sequence[place]))
+        for row in np.flatnonzero(~has_windows).tolist():
+            self.fill(rows[row], int(source[row]), int(sequence[row]))
         return rows
 
     def fill(self, row: np.ndarray, source: int, sequence: int) -> None:

@@ -34,15 +34,15 @@ def epoch_keys(source_keys: np.ndarray, epochs: np.ndarray) -> np.ndarray:
 
 
 def half_bits(sizes: np.ndarray) -> np.ndarray:
-    """Return half the bits, rounded up, that hold the places [0, size); at least one."""
+    """Return half the bits, rounded up, that hold the positions [0, size); at least one."""
     bits = [max(2, int(size - 1).bit_length()) for size in sizes]
     return (np.asarray(bits, dtype=np.uint64) + np.uint64(1)) // np.uint64(2)
 
 
-def permute(places: np.ndarray, sizes: np.ndarray, halves: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Return where each place in [0, size) goes under its key; `halves` is half_bits(sizes)."""
+def permute(positions: np.ndarray, sizes: np.ndarray, halves: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Return where each position in [0, size) goes under its key; `halves` is half_bits(sizes)."""
     sizes = sizes.astype(np.uint64)
-    result = feistel(places.astype(np.uint64), keys, halves)
+    result = feistel(positions.astype(np.uint64), keys, halves)
     outside = np.flatnonzero(result >= sizes)
     while len(outside):
         result[outside] = feistel(result[outside], keys[outside], halves[outside])

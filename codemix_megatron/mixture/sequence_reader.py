@@ -108,7 +108,7 @@ class SequenceReader:
         return self.windows(source, sequence * self.sequence_length)
 
     def pieces(self, source: int, sequence: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return (place in the row, token of the file) where each stretch of a sequence begins."""
+        """Return (position in the row, token of the file) where each stretch of a sequence begins."""
         return np.zeros(1, np.int64), np.array([sequence * self.sequence_length])
 
     def held_out(self, source: int, limit: int, *, hides: bool = False) -> np.ndarray:

@@ -123,7 +123,7 @@ def find_branch_point(
 def in_longer_sequences(point: BranchPoint, theirs: int, ours: int) -> BranchPoint:
     """Return a branch point of sequences of `theirs` tokens counted in longer ones of `ours`.
 
-    The position is rounded up to a whole sequence, and sources have the parts of it that they had, so that they still add up. Which places of a
+    The position is rounded up to a whole sequence, and sources have the parts of it that they had, so that they still add up. Which positions of a
     corpus were read is lost: longer sequences are drawn in an order of their own, from the same number of draws on.
     """
     assert point.sequences is not None, "a point that is read off a plan has its position"

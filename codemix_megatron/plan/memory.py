@@ -16,7 +16,10 @@ Layers = Literal["transformer_engine", "local"]  # whose layers the model is bui
 
 GRADIENT_BYTES = 4  # fp32, whatever the weights are
 MOMENT_BYTES = 8  # two moments in fp32
-LOGIT_BYTES = {"bf16": 6, "fp32": 4}  # logits, softmax and gradients, as far as they live at once; in fp32 they take one place in turn
+LOGIT_BYTES = {
+    "bf16": 6,
+    "fp32": 4,
+}  # logits, softmax and gradients, as far as they live at once; in fp32 they take the same memory in turn
 
 
 @dataclass(frozen=True)

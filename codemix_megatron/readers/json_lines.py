@@ -82,7 +82,11 @@ def read_json_value(path, name: str, position: Position, *, keys: RecordKeys | N
         return
     for number, record in enumerate(value if isinstance(value, list) else [value], 1):
         location = f"{path}[{number}]"
-        yield record_document(record, location, keys, encodable=is_strict) if isinstance(record, dict) else BadDocument(location, "not an object")
+        yield (
+            record_document(record, location, keys, encodable=is_strict)
+            if isinstance(record, dict)
+            else BadDocument(location, "not an object")
+        )
 
 
 def read_text_lines(path, name: str, position: Position, *, span: Span | None = None) -> Iterator[Document | BadDocument]:

@@ -19,8 +19,8 @@ def parse_yaml(text: str, *, where: str) -> dict:
         plain = yaml.load(text, Loader=StrictLoader)
     except yaml.MarkedYAMLError as fault:
         mark = fault.problem_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise RecipeError(f"{place}{fault.problem or fault}", where=where) from None
+        position = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise RecipeError(f"{position}{fault.problem or fault}", where=where) from None
     except (yaml.YAMLError, ValueError) as fault:  # ValueError: a number of thousands of digits, a date that is none
         raise RecipeError(f"is not YAML: {fault}", where=where) from None
     if not isinstance(plain, dict):

@@ -105,7 +105,7 @@ class StepEvent(RunEvent):
         "source -> tokens trained on so far of each of its buckets, of sources with some"
     )
     learned_per_source: dict[str, int] | None = sometimes(
-        "source -> tokens of this step that counted in the loss: not those a loss mask hides, nor empty places"
+        "source -> tokens of this step that counted in the loss: not those a loss mask hides, nor padding positions"
     )
     learning_rate: float = always("of this update", missing=nan)
     gradient_norm: float = always("before clipping", missing=nan)

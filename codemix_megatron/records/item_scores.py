@@ -64,7 +64,7 @@ def item_file(folder, task: str, digest: str) -> Path:
 
 
 def shared_items(ours: ItemScores, theirs: ItemScores) -> tuple[list[int], list[int]]:
-    """Return the places of the items that both have answered, in the same order."""
-    places = {key: place for place, key in enumerate(theirs.keys)}
-    pairs = [(place, places[key]) for place, key in enumerate(ours.keys) if key in places]
+    """Return the indices of the items that both have answered, in the same order."""
+    indices = {key: index for index, key in enumerate(theirs.keys)}
+    pairs = [(index, indices[key]) for index, key in enumerate(ours.keys) if key in indices]
     return [mine for mine, _ in pairs], [yours for _, yours in pairs]

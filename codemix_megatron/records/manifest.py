@@ -75,7 +75,7 @@ class CorpusManifest:
     dropped_places: dict[str, list[str]] = field(default_factory=dict)  # reason -> first few file:line
     dropped_examples: dict[str, list[str]] = field(default_factory=dict)  # filter -> beginnings of texts it dropped
     rewritten: dict[str, int] = field(default_factory=dict)  # what filters changed -> documents
-    redactions: dict[str, dict] = field(default_factory=dict)  # form -> masks, documents, samples [place, text with the mask]
+    redactions: dict[str, dict] = field(default_factory=dict)  # form -> masks, documents, samples [location, text with the mask]
     unknown: dict[str, int] = field(default_factory=dict)  # documents that hold what the tokenizer has no token for; how much is lost
     unknown_places: list[str] = field(default_factory=list)  # the first of them
     filters: dict = field(default_factory=dict)  # their settings

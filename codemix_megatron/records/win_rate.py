@@ -23,7 +23,7 @@ class WinRate:
     losses: int
     ties: int
     unreadable: int  # prompts without a verdict in one of the orders; they do not count
-    first_preferred: float | None  # share of verdicts for whichever answer stood first: 0.5 for a judge without a favourite place
+    first_preferred: float | None  # share of verdicts for whichever answer stood first: 0.5 for a judge without a favourite position
     p_value: float  # of the sign test over wins and losses
     judge_prompt_sha256: str
     low: float | None = None  # 95 % interval of the win rate over prompts; None in older records

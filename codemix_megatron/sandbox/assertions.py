@@ -28,7 +28,7 @@ def call_of(function: str, *arguments) -> ast.stmt:
 
 
 def located(made: ast.stmt, node: ast.stmt) -> ast.stmt:
-    """Give a made statement the place of another."""
+    """Give a made statement the source location of another."""
     return ast.fix_missing_locations(ast.copy_location(made, node))
 
 

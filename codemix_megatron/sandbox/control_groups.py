@@ -47,16 +47,16 @@ def find_hierarchies() -> tuple[Hierarchy, ...]:
 
 def hierarchy_of(controller: str, mounts: str, own: str) -> Hierarchy | None:
     """Return the hierarchy that has a controller, as /proc/self/mountinfo and /proc/self/cgroup describe them."""
-    places = {kind: path for _, kind, path in (line.split(":", 2) for line in own.splitlines())}
+    paths = {kind: path for _, kind, path in (line.split(":", 2) for line in own.splitlines())}
     for line in mounts.splitlines():
         before, _, after = line.partition(" - ")
         root, mounted = before.split()[3:5]
         kind, _, options = [*after.split(" ", 2), "", ""][:3]
         if kind == "cgroup" and controller in options.split(","):
-            path = next((path for kinds, path in places.items() if controller in kinds.split(",")), None)
+            path = next((path for kinds, path in paths.items() if controller in kinds.split(",")), None)
             version = 1
         elif kind == "cgroup2":
-            path, version = places.get(""), 2
+            path, version = paths.get(""), 2
         else:
             continue
         if path is None or os.path.relpath(path, root).startswith(".."):
@@ -131,18 +131,18 @@ class ControlGroup:
 
     def __init__(self, limits: Limits, hierarchies: tuple[Hierarchy, ...] | None = None):
         name = f"{OURS}{os.getpid()}-{next(numbers)}"
-        self.places: list[tuple[Path, Hierarchy]] = []  # of version 2 both controllers have one folder
+        self.groups: list[tuple[Path, Hierarchy]] = []  # of version 2 both controllers have one folder
         for hierarchy in find_hierarchies() if hierarchies is None else hierarchies:
             folder = hierarchy.folder / name
             with contextlib.suppress(OSError):
                 folder.mkdir(exist_ok=True)
-                self.places.append((folder, hierarchy))
+                self.groups.append((folder, hierarchy))
                 self.set_limits(folder, hierarchy, limits)
 
     @property
     def folders(self) -> set[Path]:
         """Its folders."""
-        return {folder for folder, _ in self.places}
+        return {folder for folder, _ in self.groups}
 
     def set_limits(self, folder: Path, hierarchy: Hierarchy, limits: Limits) -> None:
         """Write the limits: of memory with the folders that a program has in it, so that no program within its limits meets this one."""
@@ -163,7 +163,7 @@ class ControlGroup:
 
     def ran_out_of_memory(self) -> bool:
         """Say whether the kernel killed one of its processes for their memory."""
-        for folder, hierarchy in self.places:
+        for folder, hierarchy in self.groups:
             if hierarchy.controller == "memory":
                 words = words_of(folder / ("memory.events" if hierarchy.version == 2 else "memory.oom_control"))
                 killed = dict(zip(words[::2], words[1::2], strict=False)).get("oom_kill", "0")

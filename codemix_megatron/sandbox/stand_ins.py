@@ -239,7 +239,7 @@ class Objects:
         return self.ask("await", number)
 
     def described(self, fault: BaseException) -> tuple:
-        """Return (builtin class, place, arguments, the exception itself where its class is the program's own)."""
+        """Return (builtin class, location, arguments, the exception itself where its class is the program's own)."""
         kind = next(kind for kind in type(fault).__mro__ if kind.__name__ in EXCEPTIONS and kind.__module__ == "builtins")
         arguments = tuple(a if isinstance(a, (int, float, str, bytes, type(None))) else ascii_of(a) for a in fault.args)
         return kind.__name__, where_of(fault), arguments, fault if type(fault).__module__ == "__main__" else None

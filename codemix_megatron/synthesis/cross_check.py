@@ -18,7 +18,7 @@ Passes = Callable[[str, str], bool]  # (program, tests) -> whether the tests hav
 
 @dataclass
 class Agreement:
-    """What is believed of a problem: places of solutions and of tests, and why other tests are not."""
+    """What is believed of a problem: indices of solutions and of tests, and why other tests are not."""
 
     solutions: list[int] = field(default_factory=list)
     tests: list[int] = field(default_factory=list)
@@ -55,23 +55,23 @@ def cross_check(
     return found
 
 
-def passed_by(solution: str, places: list[int], tests: Sequence[str], passes: Passes) -> set[int]:
+def passed_by(solution: str, indices: list[int], tests: Sequence[str], passes: Passes) -> set[int]:
     """Return the tests a program passes: all at once where it passes all, else by halves."""
-    if not places or passes(solution, "".join(tests[place] for place in places)):
-        return set(places)
-    if len(places) == 1:
+    if not indices or passes(solution, "".join(tests[index] for index in indices)):
+        return set(indices)
+    if len(indices) == 1:
         return set()
-    middle = len(places) // 2
-    return passed_by(solution, places[:middle], tests, passes) | passed_by(solution, places[middle:], tests, passes)
+    middle = len(indices) // 2
+    return passed_by(solution, indices[:middle], tests, passes) | passed_by(solution, indices[middle:], tests, passes)
 
 
-def noticing_tests(solution: str, places: list[int], tests: Sequence[str], passes: Passes) -> list[int]:
+def noticing_tests(solution: str, indices: list[int], tests: Sequence[str], passes: Passes) -> list[int]:
     """Return the tests that some mutant of a solution fails."""
-    unproved, noticing = list(places), []
+    unproved, noticing = list(indices), []
     for mutant in mutants_of(solution):
         if not unproved:
             break
         passed = passed_by(mutant, unproved, tests, passes)
-        noticing += [place for place in unproved if place not in passed]
-        unproved = [place for place in unproved if place in passed]
+        noticing += [index for index in unproved if index not in passed]
+        unproved = [index for index in unproved if index in passed]
     return sorted(noticing)

@@ -8,7 +8,7 @@ record's own tests or code (MBPP's test_list), or the teacher names it. `topic` 
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import orjson
@@ -29,12 +29,17 @@ NO_ENTRY = {"abs", "all", "any", "bool", "dict", "float", "int", "isclose", "isi
 class Problem:
     """One problem; without a statement its `seed` says what to make one of, without a signature the teacher is asked for one."""
 
-    place: str
+    location: str
     name: str
     statement: str = ""
     signature: str = ""
     topic: str = ""
     seed: str = ""
+
+    def as_plain(self) -> dict[str, str]:
+        """Return it as JSON can hold it; its location is called `place` there, for digests of earlier corpora."""
+        plain = asdict(self)
+        return {"place": plain.pop("location"), **plain}
 
 
 def read_problems(paths: list[Path]) -> list[Problem]:
@@ -60,15 +65,15 @@ def problems_of(path: Path) -> Iterator[Problem]:
                 ) from None
 
 
-def problem_of(record: dict, place: str) -> Problem:
+def problem_of(record: dict, location: str) -> Problem:
     """Return the problem of a record; raises ValueError for one without statement and seed."""
     statement = next((record[key].strip() for key in STATEMENT_KEYS if isinstance(record.get(key), str) and record[key].strip()), "")
-    name = next((str(record[key]) for key in NAME_KEYS if isinstance(record.get(key), (str, int))), place)
+    name = next((str(record[key]) for key in NAME_KEYS if isinstance(record.get(key), (str, int))), location)
     topic = record["topic"] if isinstance(record.get("topic"), str) else ""
     seed = "" if statement else seed_of(record)
     if not statement and not seed:
         raise ValueError("no statement")
-    return Problem(place=place, name=name, statement=statement, signature=signature_of(record), topic=topic, seed=seed)
+    return Problem(location=location, name=name, statement=statement, signature=signature_of(record), topic=topic, seed=seed)
 
 
 def seed_of(record: dict) -> str:

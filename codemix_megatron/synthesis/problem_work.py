@@ -63,7 +63,7 @@ class OutcomeLog:
 
     def __init__(self, path: Path, sandbox: Sandbox, limits: Limits, workers: int):
         self.sandbox, self.limits = sandbox, limits
-        self.places, self.lock = threading.Semaphore(workers), threading.Lock()
+        self.slots, self.lock = threading.Semaphore(workers), threading.Lock()
         self.known = read_outcomes(path)
         self.handle = open(path, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the log
 
@@ -77,7 +77,7 @@ class OutcomeLog:
         with self.lock:
             if key in self.known:
                 return self.known[key]
-        with self.places:
+        with self.slots:
             passed = self.sandbox.examine(program, tests, self.limits).passed
         with self.lock:
             self.known[key] = passed
@@ -122,9 +122,9 @@ def solve(problem: Problem, asking: Asking, log: ReplyLog, outcomes: OutcomeLog)
     tests = read_tests(solved, tested, asking)
     agreed = cross_check(list(programs), tests, outcomes.passes, asking.least_solutions, asking.least_tests)
     solved.tests_dropped.update(agreed.dropped_tests)
-    solved.tests = [tests[place] for place in agreed.tests]
-    for place, (program, numbers) in enumerate(programs.items()):
-        if place in agreed.solutions:
+    solved.tests = [tests[index] for index in agreed.tests]
+    for index, (program, numbers) in enumerate(programs.items()):
+        if index in agreed.solutions:
             solved.programs.append((program, asking.seed * 1000 + numbers[0]))
         else:
             solved.replies["wrong" if agreed.solutions else "no agreement"] += 1

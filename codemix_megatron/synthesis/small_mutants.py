@@ -1,4 +1,4 @@
-"""A program changed in one small place, many ways: what a test should notice."""
+"""A program with one small change, in many ways: what a test should notice."""
 
 import ast
 import copy
@@ -22,7 +22,7 @@ def mutants_of(program: str, most: int = MOST_MUTANTS) -> list[str]:
     changed = list(dict.fromkeys(text for text in changes(tree) if text != ast.unparse(tree)))
     if len(changed) <= most:
         return changed
-    return [changed[place * len(changed) // most] for place in range(most)]
+    return [changed[index * len(changed) // most] for index in range(most)]
 
 
 def changes(tree: ast.Module) -> Iterator[str]:

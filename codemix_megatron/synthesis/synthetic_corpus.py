@@ -54,7 +54,7 @@ class Synthesis:
 
     def settings(self, teacher: Teacher, sandbox: Sandbox) -> dict:
         """Return all that decides the documents."""
-        digest = hashlib.sha256("".join(json.dumps(asdict(problem)) for problem in self.problems).encode())
+        digest = hashlib.sha256("".join(json.dumps(problem.as_plain()) for problem in self.problems).encode())
         against = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in self.against]
         return {
             "version": VERSION,
@@ -104,16 +104,16 @@ def begin(folder: Path, settings: dict) -> None:
 def solve_all(
     synthesis: Synthesis, index: ContaminationIndex | None, log: ReplyLog, outcomes: OutcomeLog, progress: Progress
 ) -> dict[int, Solved]:
-    """Return what came of each problem by its place, without those the budget does not reach. What a thread raises ends all."""
+    """Return what came of each problem by its number, without those the budget does not reach. What a thread raises ends all."""
     found: dict[int, Solved] = {}
     waiting = {}
     with ThreadPoolExecutor(synthesis.threads) as pool:
         try:
-            for place, problem in enumerate(synthesis.problems):
+            for number, problem in enumerate(synthesis.problems):
                 if index is not None and len(index.shared_runs(problem.statement)):
-                    found[place] = Solved(problem, statement=problem.statement, replies=Counter({CONTAMINATED: 0}))
+                    found[number] = Solved(problem, statement=problem.statement, replies=Counter({CONTAMINATED: 0}))
                 else:
-                    waiting[pool.submit(solve, problem, synthesis.asking, log, outcomes)] = place
+                    waiting[pool.submit(solve, problem, synthesis.asking, log, outcomes)] = number
             for future in as_completed(waiting):
                 try:
                     found[waiting[future]] = future.result()

@@ -23,7 +23,7 @@ SEEDS = tuple(PROMPTS)
 
 
 def prompt_for(kind: str, **words) -> str:
-    """Return one prompt with its places filled, in one pass: braces in a statement are the statement's own."""
+    """Return one prompt with its placeholders filled, in one pass: braces in a statement are the statement's own."""
     parts = PROMPTS[kind].split("{")
     filled = [parts[0]]
     for part in parts[1:]:

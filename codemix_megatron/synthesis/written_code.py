@@ -69,7 +69,7 @@ def unsafe_use(tree: ast.AST, allowed: frozenset[str] = frozenset()) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Say whether a name is one of the interpreter's own, by which programs leave their place."""
+    """Say whether a name is one of the interpreter's own, by which programs get out of their sandbox."""
     return name.startswith("__") and name.endswith("__") and name not in ALLOWED_DUNDERS
 
 

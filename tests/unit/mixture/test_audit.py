@@ -85,7 +85,7 @@ def test_audit_equals_a_count_by_hand(corpus, is_packed):
         assert sum(found.values()) == LENGTH * (located.phase == phase).sum()
 
 
-def test_recounted_places_with_a_token_are_those_the_reader_gives_labels(corpus):
+def test_recounted_positions_with_a_token_are_those_the_reader_gives_labels(corpus):
     """Documents are longer than a sequence here, so pieces overlap by the token that ends one and begins the next."""
     packing, reader = pack(corpus, LENGTH), PackedReader([corpus], LENGTH)
     mixture = Mixture(5, ["code"], [packing.num_sequences], [[packing.num_sequences]])

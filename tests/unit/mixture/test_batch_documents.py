@@ -80,7 +80,7 @@ def test_windows_of_a_corpus_share_one_token_with_the_next():
     assert [num_windows(tokens, 10) for tokens in (0, 1, 10, 11, 20, 21, 31)] == [0, 0, 0, 1, 1, 2, 3]
 
 
-def test_halves_of_the_permutations_network_hold_every_place():
+def test_halves_of_the_permutations_network_hold_every_position():
     sizes = np.array([1, 2, 4, 5, 16, 17, 64, 65, 1 << 20, (1 << 20) + 1])
     assert half_bits(sizes).tolist() == [1, 1, 1, 2, 2, 3, 3, 4, 10, 11]
 

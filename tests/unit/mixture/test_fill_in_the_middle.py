@@ -93,9 +93,9 @@ def test_prefix_middle_and_suffix_make_up_the_document_less_the_suffixs_end(made
         if np.array_equal(before, after):
             continue
         changed += 1
-        places = [np.flatnonzero(after == token).tolist() for token in (pre, suf, mid)]
-        assert [len(place) for place in places] == [1, 1, 1] and places[0] == [0]
-        (_, (at_suffix,), (at_middle,)) = places
+        positions = [np.flatnonzero(after == token).tolist() for token in (pre, suf, mid)]
+        assert [len(each) for each in positions] == [1, 1, 1] and positions[0] == [0]
+        (_, (at_suffix,), (at_middle,)) = positions
         is_spm = at_suffix == 1
         if is_spm:
             suffix, rest = after[2:at_middle], after[at_middle + 1 :]
@@ -113,7 +113,7 @@ def test_prefix_middle_and_suffix_make_up_the_document_less_the_suffixs_end(made
 
 
 @pytest.mark.parametrize("kind", [SequenceReader, PackedReader])
-def test_documents_keep_their_places_so_that_counts_by_position_stay_true(made, kind):
+def test_documents_keep_their_positions_so_that_counts_by_position_stay_true(made, kind):
     plain, rewritten, tokenizer = all_rows(made, kind, rate=1.0)
     assert (plain != rewritten).any(axis=1).all() and plain.dtype == rewritten.dtype
     end = tokenizer.end_of_document_id
@@ -143,10 +143,10 @@ def test_rate_is_the_share_of_documents_and_of_each_language(made, measured):
 
             starts = np.cumsum(IndexedReader(manifest.prefix).document_lengths)
             for number, (before, after) in enumerate(zip(plain, rewritten, strict=True)):
-                places, tokens = reader.pieces(0, number)
+                begins, tokens = reader.pieces(0, number)
                 for begin, end in documents_of(before, tokenizer.end_of_document_id):
-                    piece = np.searchsorted(places, begin, side="right") - 1
-                    document = np.searchsorted(starts, tokens[piece] + begin - places[piece], side="right")
+                    piece = np.searchsorted(begins, begin, side="right") - 1
+                    document = np.searchsorted(starts, tokens[piece] + begin - begins[piece], side="right")
                     name = list(manifest.languages)[languages[document]] if document < len(languages) else "python"
                     if end - begin > 40:
                         counted[int(name == "rust")] += [1, not np.array_equal(before[begin:end], after[begin:end])]

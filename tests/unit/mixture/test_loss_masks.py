@@ -10,7 +10,7 @@ from codemix_megatron.corpus.indexed import IndexedReader
 from codemix_megatron.corpus.prepare import HowToPrepare, prepare_corpus
 from codemix_megatron.corpus.tokenizers import load_tokenizer, train_tokenizer
 from codemix_megatron.mixture.audit import count_learned
-from codemix_megatron.mixture.loss_masks import EMPTY_PLACE, revealed
+from codemix_megatron.mixture.loss_masks import PADDING, revealed
 from codemix_megatron.mixture.mixture import Mixture
 from codemix_megatron.mixture.packing import PackedReader, pack
 from codemix_megatron.mixture.sequence_reader import SequenceReader, num_windows
@@ -71,7 +71,7 @@ def test_packed_conversations_are_whole_and_their_answers_alone_count(corpora):
     starts = np.cumsum(lengths) - lengths
     assert lengths.max() <= 65 and set(packing.start.tolist()) == set(starts.tolist()), "no conversation that fits is cut"
     assert (rows >= 0).sum() == bits[: chat.train_tokens].sum() == chat.learned_tokens
-    assert (rows == EMPTY_PLACE).sum() == rows.size - chat.train_tokens
+    assert (rows == PADDING).sum() == rows.size - chat.train_tokens
 
 
 def test_nothing_is_learned_across_documents_as_by_megatron_cores_own_masks(corpora):

@@ -63,9 +63,9 @@ LARGE_COUNTS = st.lists(st.integers(0, 2**45 // 8), min_size=1, max_size=8).filt
 @given(LARGE_COUNTS, st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=20))
 @example([4 * 10**9, 4 * 10**9], [0.0, 0.5, 0.9999999999])
 @example([1, 2**42, 3], [0.0, 0.5, 0.9999999999])
-def test_positions_past_63_bits_are_those_of_unbounded_integers(counts, places):
+def test_positions_past_63_bits_are_those_of_unbounded_integers(counts, fractions):
     interleaving = Interleaving(counts)
-    positions = [min(interleaving.total - 1, int(place * interleaving.total)) for place in places] + [interleaving.total - 1]
+    positions = [min(interleaving.total - 1, int(fraction * interleaving.total)) for fraction in fractions] + [interleaving.total - 1]
     source, index = interleaving.locate(np.array(positions))
     assert list(zip(source.tolist(), index.tolist(), strict=True)) == [locate_with_unbounded_integers(counts, p) for p in positions]
 
@@ -130,7 +130,7 @@ def test_no_sequence_comes_twice_before_all_came_once_also_across_phases(mixture
 @given(mixtures(), st.integers(1, 7), st.integers(4, 20))
 @settings(max_examples=20)
 def test_same_sequences_come_whatever_rank_or_micro_batch_asks(mixture, ranks, micro):
-    """Any slicing of the positions, from any place on, gives what walking them from the start gives."""
+    """Any slicing of the positions, from any of them on, gives what walking them from the start gives."""
     whole = mixture.locate(np.arange(len(mixture)))
     for begin in range(0, len(mixture), ranks * micro):
         for rank in range(ranks):

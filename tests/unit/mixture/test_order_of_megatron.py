@@ -11,7 +11,7 @@ FIRST, SECOND = {"text": 1400, "code": 600}, {"text": 200, "code": 800}
 
 @pytest.fixture(scope="module")
 def prefixes(tmp_path_factory) -> dict[str, str]:
-    """Two corpora in Megatron's files; every token is its own place, so that a sequence says where it was read."""
+    """Two corpora in Megatron's files; every token is its own position, so that a sequence says where it was read."""
     from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
 
     folder = tmp_path_factory.mktemp("corpora")
@@ -43,7 +43,7 @@ def sequences_of_a_start(prefixes: dict[str, str], counts: dict[str, int]) -> se
         create_attention_mask=False,
     )  # fmt: skip
     train = BlendedMegatronDatasetBuilder(GPTDataset, [samples, 0, 0], lambda: True, config).build()[0]
-    found = {tuple(train[place]["tokens"].tolist()) for place in range(samples)}
+    found = {tuple(train[index]["tokens"].tolist()) for index in range(samples)}
     assert len(found) == samples, "nothing comes twice within a phase"
     return found
 

@@ -82,14 +82,14 @@ def test_rates_follow_tokens_not_steps():
 def test_shares_that_move_are_their_integral_up_to_a_sequence(stages):
     first, last, total = {"a": 0.7, "b": 0.3, "c": 0.0}, {"a": 0.0, "b": 0.25, "d": 0.75}, 10_007
     rows = apportion_moving(total, first, last, stages or 128, is_stepped=bool(stages))
-    places = (np.arange(total) + 0.5) / total
+    fractions = (np.arange(total) + 0.5) / total
     if stages:
-        places = np.floor(places * stages) / (stages - 1)
+        fractions = np.floor(fractions * stages) / (stages - 1)
     ends = np.cumsum([sum(row.values()) for row in rows])
     assert ends[-1] == total and all(count >= 0 for row in rows for count in row.values())
     for name in "abcd":
         begin, end = first.get(name, 0), last.get(name, 0)
-        integral = np.cumsum(begin + (end - begin) * places)[ends - 1]
+        integral = np.cumsum(begin + (end - begin) * fractions)[ends - 1]
         assert np.abs(np.cumsum([row[name] for row in rows]) - integral).max() < 2
 
 
@@ -99,8 +99,8 @@ def test_moving_shares_are_in_the_order_of_positions_and_nothing_comes_twice():
     located = mixture.locate(np.arange(len(mixture)))
     assert (located.phase[: phase.sequences] == 0).all() and (located.phase[phase.sequences :] == 1).all()
     prose = np.cumsum(located.source[: phase.sequences] == 0)
-    place = np.arange(1, phase.sequences + 1)
-    assert np.abs(prose - (place - 0.9 * place**2 / (2 * phase.sequences))).max() < 4
+    position = np.arange(1, phase.sequences + 1)
+    assert np.abs(prose - (position - 0.9 * position**2 / (2 * phase.sequences))).max() < 4
     drawn = list(zip(located.source.tolist(), located.epoch.tolist(), located.sequence.tolist(), strict=True))
     assert len(set(drawn)) == len(drawn)
     assert phase.sources["prose"].share == pytest.approx(0.55) and phase.sources["prose"].sequences == prose[-1]

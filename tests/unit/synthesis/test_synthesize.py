@@ -12,7 +12,7 @@ from codemix_megatron.cli.main import main
 from codemix_megatron.errors import CorpusError, SandboxError
 from codemix_megatron.inference.endpoints import ChatEndpoint
 from codemix_megatron.sandbox.running import find_sandbox
-from codemix_megatron.synthesis.problem_statements import read_problems
+from codemix_megatron.synthesis.problem_statements import Problem, read_problems
 from codemix_megatron.synthesis.problem_work import Asking
 from codemix_megatron.synthesis.synthetic_corpus import Synthesis, synthesize
 from codemix_megatron.synthesis.teachers import EndpointTeacher
@@ -185,6 +185,12 @@ def test_command_writes_a_corpus_that_prepare_reads(teacher, problems, suite, sa
 def test_command_refuses_in_one_message(problems, tmp_path, capsys, words, message):
     assert main(["synthesize", str(problems), "--output", str(tmp_path / "out"), *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_digests_of_problems_are_those_of_corpora_begun_before_a_field_was_renamed():
+    problem = Problem(location="p.jsonl:1", name="n", statement="s", signature="f()", topic="t")
+    stored = {"place": "p.jsonl:1", "name": "n", "statement": "s", "signature": "f()", "topic": "t", "seed": ""}
+    assert json.dumps(problem.as_plain()) == json.dumps(stored)
 
 
 def test_statements_are_found_under_their_usual_names_and_faults_name_the_line(write_lines):
