@@ -47,7 +47,7 @@ def bubblewrap(interpreter: Interpreter, limits: Limits, *, is_root: bool) -> li
     return words + [word for name, value in ENVIRONMENT.items() for word in ("--setenv", name, value)] + ["--"]
 
 
-# Runs as the first process of new namespaces; stays as the one that reaps. /sys is hidden anyway, so its place is used.
+# Runs as the first process of new namespaces; stays as the one that reaps. /sys is hidden anyway, so its mount point is used.
 MOUNTS = """
 set -e
 scratch_bytes=$1; rights=$2; read_only=$3; shift 3
