@@ -4,8 +4,8 @@ PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Files of tests side by side: one more than two cores, for those of Slurm mostly wait. Modules compiled once, for hundreds of processes import them.
-WORKERS ?= 3
+# Files of tests side by side: two more than two cores, for those of Slurm mostly wait. Modules compiled once, for hundreds of processes import them.
+WORKERS ?= 4
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --durations=40 -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 .PHONY: demo study-demo test test-all lint docs clean soak bench-save bench-mixture bench-prepare bench-convert test-smollm bench-filters bench-evaluate bench-personal-data
@@ -47,9 +47,9 @@ swarm-demo: $(STAMP)  ## a swarm of two-phase mixtures of text and code, its bes
 		--objective "text bits_per_byte" --objective "code bits_per_byte" --directory runs/swarm-demo
 	$(BIN)/python benchmarks/swarm.py runs/swarm-demo
 
-test: $(STAMP)  ## all tests that need no GPU, about 15 minutes on two cores
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	$(PYTEST) -m "not gpu and not slow"
+test: $(STAMP)  ## all tests that need no GPU, about 12 minutes on two cores; types are checked beside them
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy & types=$$!; $(PYTEST) -m "not gpu and not slow"; tests=$$?; wait $$types && exit $$tests
 
 test-all: $(STAMP)  ## slow tests too
 	$(PYTEST)
@@ -219,7 +219,8 @@ check-mutation: $(STAMP)  ## do the tests of the pure subpackages notice changed
 .PHONY: coverage
 coverage: $(STAMP)  ## all tests with coverage of processes they start, and the share of lines run in each subpackage beside its floor; OPTIONS=--write-floors writes the floors
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[coverage]" -c constraints.txt
-	$(PYTEST) -m "not gpu and not slow" --cov --cov-report=
+	COVERAGE_CORE=$$($(BIN)/python -c "import sys; print('sysmon' if sys.version_info >= (3, 12) else 'ctrace')") \
+		$(PYTEST) -m "not gpu and not slow" --cov --cov-report=
 	$(BIN)/python benchmarks/coverage_by_room.py $(OPTIONS)
 
 .PHONY: check-scale
