@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from codemix_megatron.checkpoint.torch_dist import enum_member
+from codemix_megatron.checkpoint.torch_dist import MOVED_MODULES, enum_member
 from codemix_megatron.errors import ConversionError
 
 __all__ = ["load_foreign", "load_foreign_object"]
@@ -66,6 +66,7 @@ class ForeignUnpickler(pickle.Unpickler):
             return enumeration_member  # how some versions of Python pickle members
         if module.startswith(STAND_INS):
             return type(name.rpartition(".")[2], (StandIn,), {})
+        module = MOVED_MODULES.get(module, module)
         if name not in ALLOWED_GLOBALS.get(module, ()):
             raise pickle.UnpicklingError(f"it names {module}.{name}, which no checkpoint of Megatron-LM needs")
         return super().find_class(module, name)

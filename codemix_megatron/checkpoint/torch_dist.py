@@ -45,6 +45,7 @@ ALLOWED_GLOBALS = {
     "torch": {"Size", "float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8", "bool", "float8_e4m3fn", "float8_e5m2"},
     "pathlib": {"PosixPath", "Path", "PurePosixPath"},
 }
+MOVED_MODULES = {"pathlib._local": "pathlib"}  # where Python 3.13, and no other, says that a path's class stands
 
 
 class MetadataUnpickler(pickle.Unpickler):
@@ -54,6 +55,7 @@ class MetadataUnpickler(pickle.Unpickler):
         """Return a class that is allowed."""
         if (module, name) == ("builtins", "getattr"):
             return enum_member
+        module = MOVED_MODULES.get(module, module)
         if name not in ALLOWED_GLOBALS.get(module, ()):
             raise pickle.UnpicklingError(f"it names {module}.{name}, which no checkpoint needs")
         return super().find_class(module, name)

@@ -30,6 +30,7 @@ from megatron.core.dist_checkpointing.strategies.torch import (
     mcore_to_pyt_state_dict,
 )
 from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
+from torch.distributed.checkpoint.metadata import StorageMeta
 
 from codemix_megatron.checkpoint.host_copies import HostCopies
 from codemix_megatron.checkpoint.loading import remove_folder
@@ -40,6 +41,14 @@ from codemix_megatron.records.atomic import partial_path, sync_file, sync_folder
 from codemix_megatron.records.checksum import file_sha256
 
 __all__ = ["Saved", "Saving", "save_checkpoint"]
+
+
+class ShardFiles(FileSystemWriter):
+    """torch's writer, whose `.metadata` names its folder as text: Python 3.13 pickles a path in a way that no other version reads."""
+
+    def storage_meta(self) -> StorageMeta | None:
+        """Return what this save is called."""
+        return StorageMeta(checkpoint_id=str(self.path), save_id=self.save_id)
 
 
 class LocalWrite(TorchDistSaveShardedStrategy):
@@ -64,7 +73,7 @@ class LocalWrite(TorchDistSaveShardedStrategy):
         rank = dist.get_rank()
         self.planner = MCoreSavePlanner(dedup_replicated_tensors=False, flatten_state_dict=False)
         self.planner.set_up_planner(state_dict=mcore_to_pyt_state_dict(flat, False), storage_meta=None, is_coordinator=rank == 0)
-        self.writer = FileSystemWriter(checkpoint_dir)
+        self.writer = ShardFiles(checkpoint_dir)
         self.writer.set_up_storage_writer(rank == 0, rank=rank, use_collectives=False)  # a rank names its files by itself
         self.plan = self.writer.prepare_local_plan(self.planner.create_local_plan())
         return AsyncRequest(None, (), [])

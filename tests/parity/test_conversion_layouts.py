@@ -104,6 +104,19 @@ def test_checkpoint_saved_by_python_3_11_2_is_read_by_any(resaved, tmp_path):
     assert ShardReader(tmp_path).tensors == ShardReader(checkpoint).tensors
 
 
+def test_checkpoint_with_a_path_of_python_3_13_is_read_by_any(resaved, tmp_path):
+    checkpoint = resaved / "qwen3 at tensor 2" / "checkpoints" / "step-0"
+    found = pickle.loads((checkpoint / ".metadata").read_bytes())
+    found.storage_meta.checkpoint_id = tmp_path  # as torch's own writer leaves it
+    content = pickle.dumps(found, protocol=2).replace(b"cpathlib\n", b"cpathlib._local\n")
+    assert b"cpathlib._local\nPosixPath\n" in content
+    (tmp_path / ".metadata").write_bytes(content)
+    assert ShardReader(tmp_path).tensors == ShardReader(checkpoint).tensors
+    (tmp_path / ".metadata").write_bytes(b"cpathlib._local\nos\n.")
+    with pytest.raises(ConversionError, match=r"it names pathlib.os, which no checkpoint needs"):
+        ShardReader(tmp_path)
+
+
 @pytest.mark.parametrize(
     "asked",
     [

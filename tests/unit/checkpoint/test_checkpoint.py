@@ -1,6 +1,7 @@
 """A checkpoint is whole under its name, or it is not there."""
 
 import json
+import pickletools
 from threading import Thread
 
 import pytest
@@ -40,6 +41,13 @@ def test_metadata_lists_every_file_with_its_checksum(ranks, tmp_path):
     assert set(metadata["files"]) == files and saved.seconds == metadata["seconds"]
     assert saved.bytes == sum((tmp_path / "step-1" / name).stat().st_size for name in files)
     assert find_fault(tmp_path / "step-1") is None
+
+
+def test_metadata_of_torch_name_no_class_that_versions_of_python_call_differently(ranks, tmp_path):
+    save(ranks, tmp_path, 1)
+    words = {text for _, text, _ in pickletools.genops((tmp_path / "step-1" / ".metadata").read_bytes()) if isinstance(text, str)}
+    assert {word for word in words if word.startswith("torch.")}
+    assert not {word for word in words if word.startswith("pathlib")}
 
 
 def test_folder_without_metadata_is_no_checkpoint(ranks, tmp_path):

@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -222,8 +223,6 @@ def test_a_stranger_s_file_runs_none_of_their_code(tmp_path):
 def test_enumerations_of_megatron_s_own_are_read_without_its_classes(tmp_path, monkeypatch):
     """However this version of Python pickles their members, and whether or not the class is installed here."""
     Backend.__module__ = "megatron.core.of_another_version"
-    import types
-
     module = types.ModuleType(Backend.__module__)
     module.Backend = Backend
     monkeypatch.setitem(sys.modules, Backend.__module__, module)
@@ -231,6 +230,24 @@ def test_enumerations_of_megatron_s_own_are_read_without_its_classes(tmp_path, m
     monkeypatch.delitem(sys.modules, Backend.__module__)
     found = load_foreign(tmp_path / "common.pt")["args"]
     assert found.dtype == torch.bfloat16 and found.exit_signal == signal.SIGTERM and type(found.backend).__name__ == "Backend"
+
+
+class PathOfPython313:
+    """Pickles as a path does on Python 3.13."""
+
+    def __reduce__(self):
+        return type(self), ("runs/mine",)
+
+
+def test_paths_are_read_whatever_version_of_python_pickled_them(tmp_path, monkeypatch):
+    PathOfPython313.__module__, PathOfPython313.__qualname__, PathOfPython313.__name__ = "pathlib._local", "PosixPath", "PosixPath"
+    module = types.ModuleType("pathlib._local")
+    module.PosixPath = PathOfPython313
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "pathlib._local", module)
+        torch.save({"args": argparse.Namespace(save=PathOfPython313(), load=Path("runs/other"))}, tmp_path / "common.pt")
+    found = load_foreign(tmp_path / "common.pt")["args"]
+    assert (found.save, found.load) == (Path("runs/mine"), Path("runs/other"))
 
 
 def test_a_tokenizer_is_asked_for_and_must_fit(legacy, capsys):
