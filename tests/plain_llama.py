@@ -20,13 +20,13 @@ def llama_of(engine, model, vocabulary: int):
 def by_llama_names(values: dict, model, vocabulary: int) -> dict:
     """Return weights, or gradients, of Megatron's parameters under transformers' names and shapes."""
     from codemix_megatron.conversion.dimensions import Dimensions
-    from codemix_megatron.families.family import places
+    from codemix_megatron.families.family import indexed_rows
     from codemix_megatron.families.llama import LLAMA
 
     dimensions, found = Dimensions(model, vocabulary), {}
-    for row, place in places(LLAMA.rows(model.tie_embeddings), model.num_layers):
-        parts = dimensions.split(row, values[row.megatron[0].replace("*", "".join(map(str, place)))])
-        found |= dict(zip(row.names_at(place), parts, strict=True))
+    for row, index in indexed_rows(LLAMA.rows(model.tie_embeddings), model.num_layers):
+        parts = dimensions.split(row, values[row.megatron[0].replace("*", "".join(map(str, index)))])
+        found |= dict(zip(row.names_at(index), parts, strict=True))
     return found
 
 

@@ -14,7 +14,7 @@ from codemix_megatron.conversion.read_ahead import read_ahead
 from codemix_megatron.conversion.safetensors_files import TensorPlan
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.families.configuration import config_of_model
-from codemix_megatron.families.family import Family, Place, Row, places
+from codemix_megatron.families.family import Family, Row, StackIndex, indexed_rows
 from codemix_megatron.families.registry import choose_family
 from codemix_megatron.recipe.schema import Model, as_plain
 from codemix_megatron.records.manifest import TokenizerMetadata
@@ -104,16 +104,16 @@ class CheckpointSource:
         finally:
             self.shards.close()
 
-    def matrices(self) -> Iterator[tuple[Row, Place]]:
+    def matrices(self) -> Iterator[tuple[Row, StackIndex]]:
         """Yield (row, index) of every matrix and vector of the model."""
-        return places(self.rows, self.model.num_layers, self.model.num_experts or 0)
+        return indexed_rows(self.rows, self.model.num_layers, self.model.num_experts or 0)
 
-    def stored(self) -> Iterator[tuple[Row, Place, torch.Tensor]]:
+    def stored(self) -> Iterator[tuple[Row, StackIndex, torch.Tensor]]:
         """Yield each tensor of Megatron's, layer by layer."""
         for row, index in self.matrices():
             yield row, index, self.read(row, index)
 
-    def read(self, row: Row, index: Place) -> torch.Tensor:
+    def read(self, row: Row, index: StackIndex) -> torch.Tensor:
         """Return one tensor of Megatron's, or one layer or expert of it."""
         return self.shards.read(self.names[row], index)
 

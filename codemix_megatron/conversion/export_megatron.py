@@ -18,7 +18,7 @@ from codemix_megatron.conversion.safetensors_files import check_finite
 from codemix_megatron.conversion.shard_files import write_shards
 from codemix_megatron.conversion.tokenizer_files import check_tokenizer, write_tokenizer
 from codemix_megatron.errors import ConversionError
-from codemix_megatron.families.family import Place, Row
+from codemix_megatron.families.family import Row, StackIndex
 from codemix_megatron.megatron.importing import import_megatron
 from codemix_megatron.plan.megatron_arguments import model_arguments
 from codemix_megatron.recipe.schema import Batch, Model, Parallel, Recipe, Tokenizer
@@ -76,7 +76,7 @@ def write_release(source: CheckpointSource, folder: Path, common: dict, options:
         raise ConversionError(f"{source.checkpoint}: {fault}; choose another step with RUN@STEP")
     dtype = DTYPES.get(options.dtype or "")
 
-    def parts(row: Row, index: Place) -> Iterator[tuple[int, torch.Tensor]]:
+    def parts(row: Row, index: StackIndex) -> Iterator[tuple[int, torch.Tensor]]:
         tensor = source.read(row, index)
         tensor = tensor if dtype is None else tensor.to(dtype)
         check_finite(source.names[row], tensor)

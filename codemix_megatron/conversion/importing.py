@@ -25,7 +25,7 @@ from codemix_megatron.conversion.tokenizer_files import check_tokenizer, write_t
 from codemix_megatron.corpus.tokenizers import recipe_tokenizer
 from codemix_megatron.errors import ConversionError
 from codemix_megatron.families.configuration import family_of_config, read_config
-from codemix_megatron.families.family import Family, Place, Row, places
+from codemix_megatron.families.family import Family, Row, StackIndex, indexed_rows
 from codemix_megatron.megatron.importing import import_megatron
 from codemix_megatron.recipe.pretrained import PREFIX, pretrained_model
 from codemix_megatron.recipe.schema import Model, Parallel, Recipe, as_plain
@@ -182,7 +182,7 @@ def write_tensors(
     rows = family.rows(dimensions.model.tie_embeddings, dimensions.model.linear_bias)
     dtypes = {row: row_dtype(weights, row, dimensions.model) for row in rows}
 
-    def parts(row: Row, index: Place) -> Iterator[tuple[int, torch.Tensor]]:
+    def parts(row: Row, index: StackIndex) -> Iterator[tuple[int, torch.Tensor]]:
         for first, part in parts_of(weights, dimensions, row, index):
             check_finite(" and ".join(row.names_at(index)), part)
             yield first, part.to(dtypes[row])
@@ -197,7 +197,7 @@ def row_dtype(weights: SafetensorsFolder, row: Row, model: Model) -> torch.dtype
     return found.pop() if len(found) == 1 else torch.float32
 
 
-def parts_of(weights: SafetensorsFolder, dimensions: Dimensions, row: Row, index: Place):
+def parts_of(weights: SafetensorsFolder, dimensions: Dimensions, row: Row, index: StackIndex):
     """Yield (first row, tensor) of one Megatron tensor: the parts it is stored in, none of them large."""
     names = row.names_at(index)
     kind, length = row.dimensions[0], dimensions.megatron_shape(row)[0]
@@ -223,7 +223,7 @@ def check_tensors(weights: SafetensorsFolder, model: Model, tokenizer: Tokenizer
     dimensions = Dimensions(model, model.ids(tokenizer.vocab_size))
     wanted: dict[str, tuple[int, ...]] = {}
     faults: list[str] = []
-    for row, index in places(family.rows(model.tie_embeddings, model.linear_bias), model.num_layers, model.num_experts or 0):
+    for row, index in indexed_rows(family.rows(model.tie_embeddings, model.linear_bias), model.num_layers, model.num_experts or 0):
         wanted |= dict(zip(row.names_at(index), dimensions.hugging_face_shapes(row), strict=True))
     for name, shape in wanted.items():
         if name not in weights.entries:

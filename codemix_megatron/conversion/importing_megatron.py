@@ -19,7 +19,7 @@ from codemix_megatron.conversion.publishing import publishing
 from codemix_megatron.conversion.safetensors_files import check_finite
 from codemix_megatron.conversion.shard_files import write_shards
 from codemix_megatron.errors import ConversionError
-from codemix_megatron.families.family import Place, Row
+from codemix_megatron.families.family import Row, StackIndex
 from codemix_megatron.families.registry import choose_family
 from codemix_megatron.recipe.pretrained import fitting_model
 from codemix_megatron.recipe.schema import Model, as_plain
@@ -106,7 +106,7 @@ def write_checkpoint(
     """Stream weights into the run's first checkpoint and return its metadata; it appears complete under its final name."""
     arguments, dimensions = arguments_of(there), Dimensions(model, model.ids(tokenizer.vocab_size))
 
-    def parts(row: Row, index: Place) -> Iterator[tuple[int, torch.Tensor]]:
+    def parts(row: Row, index: StackIndex) -> Iterator[tuple[int, torch.Tensor]]:
         tensor, wanted = there.read(names[row], row, index), dimensions.megatron_shape(row)
         where = f"{names[row]} of layer {index[0]}" if index else names[row]
         if tuple(tensor.shape) != wanted:

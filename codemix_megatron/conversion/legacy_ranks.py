@@ -13,7 +13,7 @@ import torch
 
 from codemix_megatron.checkpoint.foreign_pickle import load_foreign
 from codemix_megatron.errors import ConversionError
-from codemix_megatron.families.family import Place, Row
+from codemix_megatron.families.family import Row, StackIndex
 
 __all__ = ["LegacyCheckpoint", "is_legacy"]
 
@@ -86,7 +86,7 @@ class LegacyCheckpoint:
         """Return what a tensor is saved in."""
         return next(parts[0].dtype for (other, _), parts in self.parts.items() if other == name)
 
-    def read(self, name: str, row: Row, index: Place) -> torch.Tensor:
+    def read(self, name: str, row: Row, index: StackIndex) -> torch.Tensor:
         """Return one tensor of the whole model."""
         layer = index[0] if index else None
         parts = self.parts.get((name, layer), [])

@@ -10,7 +10,7 @@ from codemix_megatron.checkpoint.foreign_pickle import load_foreign, load_foreig
 from codemix_megatron.checkpoint.torch_dist import METADATA, ShardReader
 from codemix_megatron.conversion.legacy_ranks import LegacyCheckpoint, is_legacy
 from codemix_megatron.errors import ConversionError
-from codemix_megatron.families.family import Place, Row
+from codemix_megatron.families.family import Row, StackIndex
 from codemix_megatron.records.atomic import read_json
 
 __all__ = ["MegatronCheckpoint", "open_megatron"]
@@ -34,7 +34,7 @@ class MegatronCheckpoint(Protocol):
     def dtype(self, name: str) -> torch.dtype:
         """Return what a tensor is saved in."""
 
-    def read(self, name: str, row: Row, index: Place) -> torch.Tensor:
+    def read(self, name: str, row: Row, index: StackIndex) -> torch.Tensor:
         """Return one tensor of the whole model, padding of the vocabulary included."""
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class TorchDistCheckpoint:
             return load_foreign_object(self.shards.read_object(COMMON), f"{self.folder}, {COMMON}")
         return load_foreign(self.folder / "common.pt")
 
-    def stored(self, name: str, index: Place) -> tuple[str, Place]:
+    def stored(self, name: str, index: StackIndex) -> tuple[str, StackIndex]:
         """Return what a tensor is called here, and the index in it to take."""
         if name in self.shards.tensors or not index:
             return name, index
@@ -103,7 +103,7 @@ class TorchDistCheckpoint:
         found, _ = self.stored(name, (0,) if ".layers." in name else ())
         return self.shards.tensors[found if found in self.shards.tensors else f"{found}_w"].dtype
 
-    def read(self, name: str, row: Row, index: Place) -> torch.Tensor:
+    def read(self, name: str, row: Row, index: StackIndex) -> torch.Tensor:
         """Return one tensor of the whole model; gate and up may stand apart."""
         found, of = self.stored(name, index)
         if found in self.shards.tensors:

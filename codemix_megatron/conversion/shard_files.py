@@ -8,14 +8,14 @@ import torch
 from codemix_megatron.checkpoint.torch_dist import ShardWriter
 from codemix_megatron.conversion.dimensions import Dimensions
 from codemix_megatron.conversion.read_ahead import read_ahead
-from codemix_megatron.families.family import Place, Row, places
+from codemix_megatron.families.family import Row, StackIndex, indexed_rows
 from codemix_megatron.records.checksum import file_sha256
 
 __all__ = ["write_shards"]
 
 LINEARS = ("self_attention.linear_qkv", "self_attention.linear_proj")
 OF_MLP = ("linear_fc1", "linear_fc2")
-Parts = Callable[[Row, Place], Iterator[tuple[int, torch.Tensor]]]
+Parts = Callable[[Row, StackIndex], Iterator[tuple[int, torch.Tensor]]]
 
 
 def write_shards(
@@ -32,7 +32,7 @@ def write_shards(
     """
     model = dimensions.model
     counts = model.num_layers, model.num_experts or 0
-    total = sum(len(row.hugging_face) for row, _ in places(rows, *counts))
+    total = sum(len(row.hugging_face) for row, _ in indexed_rows(rows, *counts))
     with ShardWriter(folder) as writer:
         for done, row, index, first, part in read_ahead(all_parts(rows, counts, parts)):
             offsets = (*index, first, *[0] * (part.dim() - 1))
@@ -57,13 +57,13 @@ def extra_states(num_layers: int, num_experts: int) -> Iterator[str]:
                 yield f"decoder.layers.mlp.experts.experts.{name}._extra_state/shard_{layer}.{expert}_{num_layers}.{num_experts}"
 
 
-def all_parts(rows: tuple[Row, ...], counts: tuple[int, int], parts: Parts) -> Iterator[tuple[int, Row, Place, int, torch.Tensor]]:
+def all_parts(rows: tuple[Row, ...], counts: tuple[int, int], parts: Parts) -> Iterator[tuple[int, Row, StackIndex, int, torch.Tensor]]:
     """Yield the parts of all tensors, each with how many of Hugging Face's tensors are done with it, this one included.
 
     `counts` are the numbers of layers and experts.
     """
     done = 0
-    for row, index in places(rows, *counts):
+    for row, index in indexed_rows(rows, *counts):
         done += len(row.hugging_face)
         for first, part in parts(row, index):
             yield done, row, index, first, part

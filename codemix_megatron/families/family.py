@@ -13,15 +13,15 @@ __all__ = [
     "OUTPUT_NORMED_BLOCK",
     "SHAPE",
     "Family",
-    "Place",
     "Row",
+    "StackIndex",
+    "indexed_rows",
     "layer",
-    "places",
     "row",
     "without",
 ]
 
-Place = tuple[int, ...]  # of one matrix of a tensor that is stacked: (), (layer,) or (layer, expert)
+StackIndex = tuple[int, ...]  # of one matrix of a tensor that is stacked: (), (layer,) or (layer, expert)
 
 MISSING = object()  # as default of a key: config.json must have it
 
@@ -55,9 +55,9 @@ class Row:
         """What checkpoints call it: there the layers of a tensor, and its experts, are one array."""
         return tuple(name.replace(".*", "").replace(".#", "") for name in self.megatron)
 
-    def names_at(self, place: Place) -> list[str]:
+    def names_at(self, index: StackIndex) -> list[str]:
         """Return the names on the Hugging Face side of one of them."""
-        numbers = dict(zip("*#", map(str, place), strict=False))
+        numbers = dict(zip("*#", map(str, index), strict=False))
         return [name.replace("*", numbers.get("*", "")).replace("#", numbers.get("#", "")) for name in self.hugging_face]
 
     def stack(self, num_layers: int, num_experts: int) -> tuple[int, ...]:
@@ -105,8 +105,8 @@ SHAPE = (
 )
 
 
-def places(rows: tuple[Row, ...], num_layers: int, num_experts: int = 0) -> Iterator[tuple[Row, Place]]:
-    """Yield (row, place) in the order of the model; a tensor that is there once has the place ()."""
+def indexed_rows(rows: tuple[Row, ...], num_layers: int, num_experts: int = 0) -> Iterator[tuple[Row, StackIndex]]:
+    """Yield (row, index) in the order of the model; a tensor that is there once has the index ()."""
     once = [row for row in rows if not row.in_layers]
     yield once[0], ()
     for number in range(num_layers):

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from codemix_megatron.conversion.checkpoint_source import hugging_face_config
 from codemix_megatron.conversion.dimensions import Dimensions
 from codemix_megatron.errors import RecipeError
-from codemix_megatron.families.family import places
+from codemix_megatron.families.family import indexed_rows
 from codemix_megatron.families.registry import FAMILIES
 from codemix_megatron.parallel.ranks import one_rank
 from codemix_megatron.plan.cost import count_parameters, training_flops_per_token
@@ -35,11 +35,11 @@ def of_transformers(engine: Engine, model: Model, folder):
 
     ours = {name.replace("local_experts", "experts"): weight.detach() for name, weight in engine.chunks[0].module.named_parameters()}
     family, dimensions, found = FAMILIES["olmoe"], Dimensions(model, VOCABULARY), {}
-    for row, place in places(family.rows(model.tie_embeddings), model.num_layers, model.num_experts):
+    for row, index in indexed_rows(family.rows(model.tie_embeddings), model.num_layers, model.num_experts):
         name = row.megatron[0]
-        for mark, number in zip("*#", place, strict=False):
+        for mark, number in zip("*#", index, strict=False):
             name = name.replace(mark, str(number))
-        found |= {key: part.clone() for key, part in zip(row.names_at(place), dimensions.split(row, ours[name]), strict=True)}
+        found |= {key: part.clone() for key, part in zip(row.names_at(index), dimensions.split(row, ours[name]), strict=True)}
     save_file(found, folder / "model.safetensors", {"format": "pt"})
     config = hugging_face_config(family, model, VOCABULARY) | {"model_type": "olmoe", "pad_token_id": None, "eos_token_id": None}
     (folder / "config.json").write_text(json.dumps(config))

@@ -78,7 +78,7 @@ def test_training_follows_hugging_face_with_the_same_weights(measured):
     from codemix_megatron.conversion.checkpoint_source import hugging_face_config
     from codemix_megatron.conversion.dimensions import Dimensions
     from codemix_megatron.conversion.parity import model_recipe
-    from codemix_megatron.families.family import places
+    from codemix_megatron.families.family import indexed_rows
     from codemix_megatron.families.llama import LLAMA
     from codemix_megatron.parallel.ranks import one_rank
     from codemix_megatron.recipe.schema import Batch, LearningRate, Model, Optimizer, Phase
@@ -96,9 +96,9 @@ def test_training_follows_hugging_face_with_the_same_weights(measured):
         engine = Engine(recipe, TokenizerMetadata(type="none", path="", sha256="", vocab_size=256, end_of_document_id=0), 1, ranks)
         weights, state = dict(engine.chunks[0].module.named_parameters()), {}
         dimensions = Dimensions(model, 256)
-        for row, place in places(LLAMA.rows(model.tie_embeddings), model.num_layers):
-            parts = dimensions.split(row, weights[row.megatron[0].replace("*", "".join(map(str, place)))].detach())
-            state |= dict(zip(row.names_at(place), parts, strict=True))
+        for row, index in indexed_rows(LLAMA.rows(model.tie_embeddings), model.num_layers):
+            parts = dimensions.split(row, weights[row.megatron[0].replace("*", "".join(map(str, index)))].detach())
+            state |= dict(zip(row.names_at(index), parts, strict=True))
         theirs = LlamaForCausalLM(LlamaConfig(**hugging_face_config(LLAMA, model, 256), pad_token_id=None))
         missing = theirs.load_state_dict({k: v.clone() for k, v in state.items()}, strict=False)
         assert missing.missing_keys in ([], ["lm_head.weight"]) and not missing.unexpected_keys

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from codemix_megatron.conversion.checkpoint_source import hugging_face_config
 from codemix_megatron.conversion.dimensions import Dimensions
-from codemix_megatron.families.family import places
+from codemix_megatron.families.family import indexed_rows
 from codemix_megatron.families.registry import FAMILIES
 from codemix_megatron.parallel.ranks import one_rank
 from codemix_megatron.plan.cost import count_parameters
@@ -39,9 +39,9 @@ def of_engine(engine: Engine, family: str, model, value) -> dict[str, torch.Tens
     """Return what `value` says of each parameter of a one-rank engine, under transformers' names and in their shapes."""
     ours = {name: value(weight) for name, weight in engine.chunks[0].module.named_parameters()}
     dimensions, found = Dimensions(model, VOCABULARY), {}
-    for row, place in places(FAMILIES[family].rows(model.tie_embeddings), model.num_layers):
-        name = row.megatron[0].replace("*", str(place[0]) if place else "")
-        found |= {key: part.clone() for key, part in zip(row.names_at(place), dimensions.split(row, ours[name]), strict=True)}
+    for row, index in indexed_rows(FAMILIES[family].rows(model.tie_embeddings), model.num_layers):
+        name = row.megatron[0].replace("*", str(index[0]) if index else "")
+        found |= {key: part.clone() for key, part in zip(row.names_at(index), dimensions.split(row, ours[name]), strict=True)}
     return found
 
 
