@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Iterator
 from itertools import accumulate
 
+from codemix_megatron.python_source import parse_python
+
 __all__ = ["without_docstrings"]
 
 OWNERS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -14,7 +16,7 @@ def without_docstrings(source: str) -> str:
     """Return a module's source without docstrings, `pass` where nothing else stands there; raises SyntaxError for what does not parse."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes in somebody else's file
-        tree = ast.parse(source)
+        tree = parse_python(source)
     data = source.encode()
     # Python's lines end at \n, \r\n and \r alone, and its columns count bytes.
     begins = [0, *accumulate(len(line) for line in data.splitlines(keepends=True))]

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from codemix_megatron.python_source import parse_python
 from codemix_megatron.readers.documents import BadDocument, Document, Position, check_text, decode_file, decode_line
 from codemix_megatron.readers.encodings import is_binary
 from codemix_megatron.readers.licence_texts import is_licence_file
@@ -219,7 +220,7 @@ def docstrings_of(source: str) -> str:
     """Return all docstrings of a module, cleaned of indentation, in their order, with a blank line between."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes in somebody else's file
-        tree = ast.parse(source)
+        tree = parse_python(source)
     owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     found = [node for node in ast.walk(tree) if isinstance(node, owners) and ast.get_docstring(node, clean=False)]
     found.sort(key=lambda node: node.body[0].lineno)

@@ -1,12 +1,12 @@
 """Whether code parses: Python by its own parser, other languages by the grammars of tree-sitter; and the share of it that does not."""
 
-import ast
 import functools
 import importlib.metadata
 import warnings
 from typing import Any
 
 from codemix_megatron.extras import require
+from codemix_megatron.python_source import parse_python
 from codemix_megatron.recipe.languages import canonical_language
 from codemix_megatron.scoring.scorer import Columns, Documents, empty_column
 
@@ -77,7 +77,7 @@ def is_python(text: bytes) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            ast.parse(text)
+            parse_python(text)
         return True
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False

@@ -15,6 +15,7 @@ import orjson
 
 from codemix_megatron.corpus.problems import numbered_lines
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.python_source import parse_python
 
 __all__ = ["Problem", "read_problems"]
 
@@ -98,7 +99,7 @@ def signature_of(record: dict) -> str:
 def declared(code, name: str) -> str:
     """Return the signature of a function as some code declares it, or its name."""
     try:
-        tree = ast.parse(code.replace("\r\n", "\n")) if isinstance(code, str) else ast.parse("")
+        tree = parse_python(code.replace("\r\n", "\n")) if isinstance(code, str) else parse_python("")
     except (SyntaxError, ValueError):
         return name
     found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from codemix_megatron.python_source import parse_python
 from codemix_megatron.records.appended_lines import complete_lines, end_last_line
 from codemix_megatron.sandbox.outcome import Limits
 from codemix_megatron.sandbox.running import Sandbox
@@ -170,7 +171,7 @@ def read_tests(solved: Solved, replies: list[Reply], asking: Asking) -> list[str
             solved.tests_dropped[code] += 1
             continue
         tests, left = split_tests(code.tree, solved.entry)
-        harmless = [test for test in tests if not unsafe_use(ast.parse(test), frozenset(asking.allowed_modules))]
+        harmless = [test for test in tests if not unsafe_use(parse_python(test), frozenset(asking.allowed_modules))]
         solved.tests_dropped["unsafe"] += len(tests) - len(harmless)
         solved.tests_dropped[left or "no tests"] += not tests
         found |= dict.fromkeys(harmless)

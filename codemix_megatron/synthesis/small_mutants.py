@@ -5,6 +5,8 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+from codemix_megatron.python_source import parse_python
+
 __all__ = ["MOST_MUTANTS", "mutants_of"]
 
 MOST_MUTANTS = 8
@@ -18,7 +20,7 @@ SWAPPED: dict[type, Any] = {
 
 def mutants_of(program: str, most: int = MOST_MUTANTS) -> list[str]:
     """Return programs that differ from this one in one operator, comparison, number, truth value or answer, spread evenly over it."""
-    tree = ast.parse(program)
+    tree = parse_python(program)
     changed = list(dict.fromkeys(text for text in changes(tree) if text != ast.unparse(tree)))
     if len(changed) <= most:
         return changed

@@ -8,6 +8,8 @@ import ast
 import re
 from dataclasses import dataclass
 
+from codemix_megatron.python_source import parse_python
+
 __all__ = ["HARMLESS_MODULES", "WrittenCode", "code_of", "function_name", "split_tests", "unsafe_use"]
 
 BLOCK = re.compile(r"```[ \t]*(?:python3?|py)?[ \t]*\r?\n(.*?)(?:\n```|\Z)", re.DOTALL | re.IGNORECASE)
@@ -40,7 +42,7 @@ def code_of(reply: str) -> WrittenCode | str:
     if len(text) > LARGEST_CODE:
         return "malformed"
     try:
-        tree = ast.parse(text)
+        tree = parse_python(text)
         return WrittenCode(text, tree) if tree.body else "malformed"
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return "syntax error" if block else "malformed"
