@@ -46,7 +46,7 @@ REMOTES = {
 def git(folder, *words: str) -> str:
     """Run git as an author would."""
     identity = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgSign=false"]
-    return subprocess.run(["git", *identity, "-C", folder, *words], check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+    return subprocess.run(["git", *identity, "-C", folder, *words], check=True, capture_output=True, text=True, timeout=240).stdout.strip()
 
 
 @pytest.fixture

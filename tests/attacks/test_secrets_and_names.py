@@ -156,7 +156,7 @@ def test_a_folder_cannot_end_the_line_of_an_option(tmp_path, folder):
 def test_bash_runs_no_part_of_a_word(tmp_path, folder):
     for word in (folder, f"{folder}/{ARRAY_TASK}"):
         told = subprocess.run(["bash", "-c", f"printf %s {words_of([word])}"], cwd=tmp_path, env={"SLURM_ARRAY_TASK_ID": "3", "PATH": "/usr/bin:/bin"},
-                              capture_output=True, text=True, timeout=30, check=True).stdout  # fmt: skip
+                              capture_output=True, text=True, timeout=240, check=True).stdout  # fmt: skip
         assert told == word.replace(ARRAY_TASK, "3") and not list(tmp_path.iterdir())
 
 

@@ -39,7 +39,7 @@ def script(tmp_path_factory):
 def test_bash_offers_commands_options_choices_and_files(script, tmp_path, words, offered):
     (tmp_path / "recipe.yaml").touch()
     asked = subprocess.run(
-        ["bash", "--norc", "-c", ASK.format(script=script, words=words)], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        ["bash", "--norc", "-c", ASK.format(script=script, words=words)], cwd=tmp_path, capture_output=True, text=True, timeout=240
     )
     assert set(asked.stdout.split()) == offered, asked.stderr
 
@@ -62,4 +62,4 @@ def test_zsh_takes_the_script(tmp_path):
         main(["completion", "zsh"])
     path = tmp_path / "_codemix"
     path.write_text(written.getvalue())
-    assert subprocess.run([zsh, "-n", path], timeout=60).returncode == 0
+    assert subprocess.run([zsh, "-n", path], timeout=240).returncode == 0

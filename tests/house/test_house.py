@@ -113,7 +113,7 @@ def test_help_loads_next_to_nothing():
 def modules_loaded_by(code: str) -> set[str]:
     """Return the top-level modules a fresh interpreter holds after running `code`."""
     words = [sys.executable, "-c", f"{code}; import sys; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"]
-    done = subprocess.run(words, cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
 

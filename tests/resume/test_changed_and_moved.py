@@ -61,7 +61,7 @@ def dropped(tiny, tmp_path_factory):
     os.close(slave)
     project.wait_for_step("runs/tiny", 3)
     os.close(master)  # the kernel sends SIGHUP, and every write to the terminal fails from here on
-    assert process.wait(60) == 75
+    assert process.wait(240) == 75
     return project
 
 

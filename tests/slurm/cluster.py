@@ -214,7 +214,7 @@ class Cluster:
         done = self.run("sh", "-c", script)
         assert done.returncode == 0, done.stderr
         script = f"ip link set lo up && ip addr add 10.77.0.{10 + int(number)}/24 dev eth0 && ip link set eth0 up"
-        subprocess.run(["nsenter", f"--target={pid}", "--net", "sh", "-c", script], check=True, timeout=10)
+        subprocess.run(["nsenter", f"--target={pid}", "--net", "sh", "-c", script], check=True, timeout=240)
 
     def lose_power(self, name: str) -> None:
         """End everything on a node at once, without a word to anybody."""

@@ -90,7 +90,7 @@ def test_one_trainer_at_a_time_whoever_came_first(launcher, cluster, tiny):
         assert refused.returncode == 2 and "another start trains in it (process" in refused.stderr
     finally:
         local.send_signal(signal.SIGTERM)
-        assert local.wait(60) == 75
+        assert local.wait(240) == 75
     job = launcher.train("contested", *ENDLESS)
     stopped = tiny.events("contested", "stop")[0]["step"]
     tiny.wait_for_step("contested", stopped + 2, seconds=200)

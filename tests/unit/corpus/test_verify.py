@@ -271,9 +271,9 @@ def test_nothing_is_run_where_no_sandbox_can_be_had(tmp_path):
     )
     words = [*CODEMIX, "problems.jsonl", "--output", "x.jsonl"]
     environment = {**clean_environment(), "PATH": "/nowhere"}
-    done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 1 and "accept the danger with --trust programs" in done.stderr
     assert not (tmp_path / "x.jsonl").exists()
-    done = subprocess.run([*words, "--unsandboxed"], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*words, "--unsandboxed"], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0 and "sandbox: no sandbox" in done.stderr
     assert "no sandbox" in lines_of(tmp_path / "x.jsonl")[0]["verified"]

@@ -55,7 +55,7 @@ def test_second_start_is_refused_and_told_who_trains(run):
 
 def test_start_of_which_the_process_has_ended_is_followed_at_once(run):
     code = "import sys, pathlib; from codemix_megatron.watch.lease import Lease; Lease(pathlib.Path(sys.argv[1])).take(); import os; os._exit(9)"
-    subprocess.run([sys.executable, "-c", code, str(run)], check=False, timeout=60)
+    subprocess.run([sys.executable, "-c", code, str(run)], check=False, timeout=240)
     began = time.monotonic()
     mine = Lease(run)
     mine.take()
