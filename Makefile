@@ -47,7 +47,7 @@ swarm-demo: $(STAMP)  ## a swarm of two-phase mixtures of text and code, its bes
 		--objective "text bits_per_byte" --objective "code bits_per_byte" --directory runs/swarm-demo
 	$(BIN)/python benchmarks/swarm.py runs/swarm-demo
 
-test: $(STAMP)  ## all tests that need no GPU, about 12 minutes on two cores; types are checked beside them
+test: $(STAMP)  ## all tests that need no GPU, about 13 minutes on two cores; types are checked beside them
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy & types=$$!; $(PYTEST) -m "not gpu and not slow"; tests=$$?; wait $$types && exit $$tests
 
