@@ -9,11 +9,11 @@ import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
-from codemix_megatron.checkpoint.torch_dist import MOVED_MODULES, enum_member
+from codemix_megatron.checkpoint.torch_dist import MetadataUnpickler, enum_member
 from codemix_megatron.errors import ConversionError
 
 __all__ = ["load_foreign", "load_foreign_object"]
@@ -57,8 +57,11 @@ class StandIn:
         return f"{type(self).__name__}{self.given}"
 
 
-class ForeignUnpickler(pickle.Unpickler):
+class ForeignUnpickler(MetadataUnpickler):
     """Builds what is listed and stand-ins; torch subclasses it, for tensors' storages."""
+
+    allowed: ClassVar[dict[str, set[str]]] = ALLOWED_GLOBALS
+    needed_by: ClassVar[str] = "checkpoint of Megatron-LM"
 
     def find_class(self, module: str, name: str) -> Any:
         """Return a class that is allowed, or a stand-in for one of Megatron's."""
@@ -66,9 +69,6 @@ class ForeignUnpickler(pickle.Unpickler):
             return enumeration_member  # how some versions of Python pickle members
         if module.startswith(STAND_INS):
             return type(name.rpartition(".")[2], (StandIn,), {})
-        module = MOVED_MODULES.get(module, module)
-        if name not in ALLOWED_GLOBALS.get(module, ()):
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which no checkpoint of Megatron-LM needs")
         return super().find_class(module, name)
 
 

@@ -99,7 +99,7 @@ def signature_of(record: dict) -> str:
 def declared(code, name: str) -> str:
     """Return the signature of a function as some code declares it, or its name."""
     try:
-        tree = parse_python(code.replace("\r\n", "\n")) if isinstance(code, str) else parse_python("")
+        tree = parse_python(code.replace("\r\n", "\n") if isinstance(code, str) else "")
     except (SyntaxError, ValueError):
         return name
     found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
