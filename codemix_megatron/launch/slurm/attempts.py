@@ -133,8 +133,13 @@ class Attempts:
         return count
 
     def bad_nodes(self) -> dict[str, str]:
-        """Return node -> why, of those blamed for the end of a start."""
-        return {end.bad_node: end.why for end in self.ended if end.bad_node}
+        """Return node -> why, of those blamed for the end of a start: the one blamed last stands last."""
+        blamed: dict[str, str] = {}
+        for end in self.ended:
+            if end.bad_node:
+                blamed.pop(end.bad_node, None)  # otherwise a node that is blamed again would keep its early position
+                blamed[end.bad_node] = end.why
+        return blamed
 
     def unended(self, job: str) -> AttemptBegan | None:
         """Return the job's last start when its end was not recorded: its batch node is gone, or Slurm killed it."""

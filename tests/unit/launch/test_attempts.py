@@ -59,6 +59,14 @@ def test_start_whose_node_lost_power_has_no_end(run):
     assert Attempts.of(run).unended("7") is None and Attempts.of(run).bad_nodes() == {"b": "b was lost"}
 
 
+def test_a_node_that_is_blamed_again_is_the_latest_one(run):
+    attempts = Attempts.of(run)
+    for start, node in (("7.0", "a"), ("7.1", "b"), ("7.2", "a")):
+        attempts.add(AttemptEnded(start=start, action="requeue", why=f"{node} in {start}", bad_node=node))
+    assert list(attempts.bad_nodes().items()) == [("b", "b in 7.1"), ("a", "a in 7.2")]
+    assert nodes_to_exclude(attempts.bad_nodes(), [], STATES, 2)[0] == ["a"]
+
+
 def test_later_start_owns_the_run(run):
     begin(run, "7.0", 0)
     begin(run, "7.1", 0)

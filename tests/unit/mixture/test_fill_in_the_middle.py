@@ -11,11 +11,12 @@ from tiny_run import REPOSITORY
 from codemix_megatron.corpus.prepare import HowToPrepare, prepare_corpus
 from codemix_megatron.corpus.tokenizers import SENTINEL_FAMILIES, load_tokenizer, train_tokenizer
 from codemix_megatron.errors import CorpusError, RecipeError
-from codemix_megatron.mixture.fill_in_the_middle import MiddleFiller, documents_of
+from codemix_megatron.mixture.fill_in_the_middle import MiddleFiller, Sentinels, arranged, documents_of, middle_filler
 from codemix_megatron.mixture.packing import PackedReader
 from codemix_megatron.mixture.sequence_reader import SequenceReader, num_windows
 from codemix_megatron.recipe.reading import build_recipe
 from codemix_megatron.recipe.schema import CorpusSpec, FillInTheMiddle
+from codemix_megatron.records.manifest import TokenizerMetadata
 
 LENGTH = 256
 PREFIX, MIDDLE, SUFFIX = SENTINEL_FAMILIES[0]
@@ -212,3 +213,81 @@ def test_faults_of_the_block_name_their_key(tmp_path, block, message):
     corpora = {**RECIPE["corpora"], "snippets": {**RECIPE["corpora"]["snippets"], "fill_in_the_middle": block}}
     with pytest.raises(RecipeError, match=message):
         build_recipe({**RECIPE, "corpora": corpora}, directory=tmp_path)
+
+
+def test_documents_of_a_row_are_what_stands_between_ends_padding_and_separators():
+    row = np.array([5, 6, 0, 0, 7, 8, 9, 3, 9, -1, -1], dtype=np.int32)
+    assert documents_of(row, 0) == [(0, 2), (4, 9)]
+    assert documents_of(row, 0, 3) == [(0, 2), (4, 7), (8, 9)]
+    assert documents_of(row[4:7], 0) == [(0, 3)] and documents_of(row[9:], 0) == []
+
+
+SENTINELS = Sentinels(prefix=901, middle=902, suffix=903)
+
+
+@pytest.mark.parametrize(
+    ("length", "psm", "spm"),
+    [
+        (11, [901, 1, 2, 903, 6, 7, 8, 9, 902, 3, 4], [901, 903, 6, 7, 8, 9, 902, 1, 2, 3, 4]),
+        (10, [901, 1, 2, 903, 6, 7, 8, 902, 3, 4], [901, 903, 6, 7, 8, 902, 1, 2, 3, 4]),
+        (7, [901, 1, 2, 903, 902, 3, 4], [901, 903, 902, 1, 2, 3, 4]),
+        (6, None, None),  # more would have to go than the suffix has
+        (12, None, None),  # there is nothing to fill the position with
+    ],
+)
+def test_pieces_are_arranged_at_the_documents_length(length, psm, spm):
+    for is_spm, wanted in ((False, psm), (True, spm)):
+        found = arranged([1, 2], [3, 4], [6, 7, 8, 9], SENTINELS, is_spm, length)
+        assert found is None if wanted is None else (found.tolist(), found.dtype) == (wanted, np.dtype(np.int64))
+
+
+class Ids:
+    """All that cutting between tokens asks of a tokenizer whose documents begin with an id of their own."""
+
+    end_of_document_id = 0
+    metadata = TokenizerMetadata(type="huggingface", path="", sha256="", vocab_size=1000, end_of_document_id=0, beginning_of_document_id=1)
+
+    def token_id(self, name: str) -> int | None:
+        """Return the id of a sentinel."""
+        return {"<p>": 901, "<m>": 902, "<s>": 903}.get(name)
+
+
+def test_the_id_that_documents_begin_with_stays_the_first_of_each():
+    spec = FillInTheMiddle(rate=1.0, spm_share=0.0, cut="token", sentinels=("<p>", "<m>", "<s>"))
+    document = [1, *range(2, 42), 0]
+    rows = np.tile(np.array([*document, *document, *range(50, 90)], dtype=np.int32), (5, 1))
+    plain = rows.copy()
+    MiddleFiller(5, {"code": None}, [spec], Ids()).rewrite(rows, np.zeros(5, int), np.arange(5), np.zeros(5, int), None)
+    assert (rows == 901).sum() == 5 * 3, "all three of each row"
+    assert (rows[:, [0, 42]] == 1).all() and (rows[:, [1, 43, 84]] == 901).all(), "one that begins in another row has none to keep"
+    assert ((plain == 0) == (rows == 0)).all() and ((plain == 1) == (rows == 1)).all()
+
+
+def test_only_documents_long_enough_are_rewritten_and_by_themselves():
+    spec = FillInTheMiddle(rate=1.0, spm_share=1.0, cut="token", sentinels=("<p>", "<m>", "<s>"))
+    for length, is_rewritten in ((14, False), (15, False), (16, True), (40, True)):
+        rows = np.array([[*range(10, 10 + length), 0, *range(200, 208)]], dtype=np.int32)
+        MiddleFiller(5, {"code": None}, [spec], Ids()).rewrite(rows, np.zeros(1, int), np.zeros(1, int), np.zeros(1, int), None)
+        assert (rows[0, :2].tolist() == [901, 903]) == is_rewritten and rows[0, length:].tolist() == [0, *range(200, 208)]
+
+
+def test_corpora_that_do_not_ask_for_it_are_left_alone_and_another_tokenizer_is_refused(made, tmp_path):
+    manifest, tokenizer = made
+    from tiny_run import RECIPE
+
+    def recipe_of(path, **corpus):
+        corpora = {name: {**spec, **corpus} for name, spec in RECIPE["corpora"].items()}
+        return build_recipe({**RECIPE, "tokenizer": {"path": str(path)}, "corpora": corpora}, directory=tmp_path)
+
+    manifests = {"prose": manifest, "snippets": manifest}
+    path = tokenizer.metadata.path
+    assert middle_filler(recipe_of(path), manifests) is None
+    filler = middle_filler(recipe_of(path, fill_in_the_middle={"rate": 0.3}), manifests)
+    assert [spec.rate for spec in filler.specs] == [0.3, 0.3] and filler.seed == RECIPE["seed"]
+    assert filler.sentinels == [Sentinels(*(tokenizer.token_id(name) for name in (PREFIX, MIDDLE, SUFFIX)))] * 2
+    train_tokenizer(["other words of text " * 9], 300, tmp_path / "other.json", special_tokens=SENTINEL_FAMILIES[0])
+    with pytest.raises(CorpusError) as caught:
+        middle_filler(recipe_of(tmp_path / "other.json", fill_in_the_middle={"rate": 0.3}), manifests)
+    assert str(caught.value) == (
+        f"corpora.prose.fill_in_the_middle: {tmp_path / 'other.json'} is not the tokenizer the corpus was prepared with"
+    )

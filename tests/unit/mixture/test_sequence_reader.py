@@ -33,6 +33,10 @@ def corpus(tmp_path) -> CorpusManifest:
     return manifest
 
 
+def test_a_window_wants_one_token_more_than_it_predicts():
+    assert [num_windows(tokens, 4) for tokens in (0, 1, 4, 5, 6, 8, 9, 12, 13)] == [0, 0, 0, 1, 1, 1, 2, 2, 3]
+
+
 def test_windows_overlap_by_one_token_and_cover_the_training_part(corpus):
     reader = SequenceReader([corpus], 64)
     rows = reader.read(np.zeros(125, dtype=int), np.arange(125)).astype(int)
