@@ -87,7 +87,7 @@ def train(case: dict) -> dict:
         finally:
             ranks_module.leave_ranks()
     data = case["world"] // recipe.parallel.model_ranks
-    stage = case["rank"] // (recipe.parallel.tensor * data)  # Megatron numbers tensor ranks first, then data, then pipeline
+    stage = case["rank"] // (case["world"] // recipe.parallel.pipeline)  # Megatron numbers pipeline stages last
     layers = "transformer_engine" if os.environ.get("FAKE_TE") == "1" else "local"
     plan = memory_by_stage(recipe, vocabulary, data, layers)[stage]
     largest = sorted(((size, what) for what, size in memory.at_peak.items()), reverse=True)[:8]
