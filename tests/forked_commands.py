@@ -86,7 +86,7 @@ def start_server(environment: dict[str, str]) -> str:
     process = real_popen([sys.executable, "-P", __file__, path], env=environment, stdin=subprocess.DEVNULL)
     atexit.register(shutil.rmtree, os.path.dirname(path), ignore_errors=True)
     atexit.register(process.kill)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not os.path.exists(path):
         assert process.poll() is None and time.monotonic() < deadline, "the process that forks commands did not start"
         time.sleep(0.02)

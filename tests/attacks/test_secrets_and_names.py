@@ -211,7 +211,7 @@ def test_messages_spell_control_characters_out():
         [sys.executable, "-m", "codemix_megatron", "plan", "no-\x1b[31m\udc80.yaml"],
         env=clean_environment(),
         capture_output=True,
-        timeout=120,
+        timeout=400,
     )
     assert done.returncode == 2 and b"\x1b" not in done.stderr and b"\\x1b[31m\\udc80" in done.stderr
 

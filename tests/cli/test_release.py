@@ -20,7 +20,7 @@ needs_release = pytest.mark.skipif(
 
 def run(*words: object) -> subprocess.CompletedProcess[str]:
     """Run a Python program of this checkout."""
-    return subprocess.run([sys.executable, *map(str, words)], env=clean_environment(), capture_output=True, text=True, timeout=280)
+    return subprocess.run([sys.executable, *map(str, words)], env=clean_environment(), capture_output=True, text=True, timeout=400)
 
 
 @pytest.fixture(scope="module")

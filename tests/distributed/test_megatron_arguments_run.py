@@ -40,7 +40,7 @@ def build(script: str, folder, megatron: str) -> dict:
     environment = {**clean_environment(), "HF_HUB_OFFLINE": "1"}
     if megatron != "-":
         environment["PYTHONPATH"] = os.environ.get("PYTHONPATH", "")
-    done = subprocess.run(words, input=script, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(words, input=script, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((folder / "facts.json").read_text())
 

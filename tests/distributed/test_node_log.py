@@ -24,9 +24,16 @@ for number in range(200):
     print(f"line {number} of rank {rank}, said by Python")
     os.write(1, b"line %d of rank %d, said by native code\\n" % (number, rank))
 os.write(2, b"half a line")
+told = run.path / "rank-0-said-all"
+if rank == 0:
+    told.touch()
+deadline = time.monotonic() + 200
+while not told.exists() and time.monotonic() < deadline:  # torchrun ends rank 0 when rank 1 is gone, wherever it is
+    time.sleep(0.02)
 if rank == 1:
     os.abort()
 """
+LAST_WORDS = ("Aborted", "[0] half a line\n")
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +46,8 @@ def said(tmp_path_factory):
     subprocess.run([*words, str(folder / "run")], env=environment, capture_output=True, timeout=PATIENCE_SECONDS)
     run = RunFolder(folder / "run")
     path = node_log_path(run, socket.gethostname())
-    deadline = time.monotonic() + 20
-    while "Aborted" not in path.read_text() and time.monotonic() < deadline:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not all(words in path.read_text() for words in LAST_WORDS) and time.monotonic() < deadline:
         time.sleep(0.1)
     return path.read_text().splitlines(), run
 
@@ -63,7 +70,7 @@ def test_last_words_of_native_code_are_there(said):
 
 
 def test_collecting_process_leaves_with_its_ranks(said):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while any(str(said[1]) in words for words in command_lines()):
         assert time.monotonic() < deadline, "it still runs"
         time.sleep(0.2)

@@ -54,7 +54,7 @@ def built(tmp_path_factory):
     """Every kind of model, on local and on Transformer Engine's layers."""
     words = [sys.executable, "-c", PROGRAM, str(tmp_path_factory.mktemp("group") / "store"), json.dumps(KINDS)]
     env = {**clean_environment(), "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
-    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=250)
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.strip().splitlines()[-1])
 

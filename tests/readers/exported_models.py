@@ -35,7 +35,7 @@ def ask(reader: str, folders: dict[str, Path], work: Path, row=(), texts=(), pro
     job.write_text(json.dumps({"folders": {name: str(path) for name, path in folders.items()}, **asked}))
     words = [sys.executable, str(Path(__file__).with_name("outside_reader.py")), reader, str(job), str(out)]
     environment = {**clean_environment(), "PYTHONPATH": os.pathsep.join(map(str, packages)), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=250)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(out.read_text())
 

@@ -78,7 +78,7 @@ def why_not() -> str | None:
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         for command in (["apt-get", "update", "-qq"], words):
             with contextlib.suppress(subprocess.TimeoutExpired):
-                subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
+                subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=400)
     return f"{', '.join(missing())} not found; apt-get install {' '.join(PACKAGES)}" if missing() else None
 
 
@@ -206,7 +206,7 @@ class Cluster:
     def connect(self, name: str, pid: int) -> None:
         """Plug a node into the bridge, once it has a network of its own."""
         ours, number = os.readlink("/proc/self/ns/net"), name.removeprefix("node")
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while os.readlink(f"/proc/{pid}/ns/net") == ours:
             assert time.monotonic() < deadline, f"{name} got no network of its own"
             time.sleep(0.005)
@@ -243,7 +243,7 @@ class Cluster:
         command = [*self.entry(), *there, *map(str, words)]
         return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
 
-    def wait_for_nodes(self, count: int, seconds: float = 20) -> None:
+    def wait_for_nodes(self, count: int, seconds: float = 240) -> None:
         """Wait until so many nodes are idle."""
         deadline = time.monotonic() + seconds
         while len(self.idle_nodes()) < count:

@@ -150,7 +150,7 @@ def address(planted):
     host, port = CONTROLLER if planted.cluster.isolated else "127.0.0.1", planted.inputs / "port"
     words = [*planted.cluster.entry(), "env", f"--chdir={planted.inputs}", sys.executable, "-c", SERVER, host, str(port)]
     server = subprocess.Popen(words, env={**os.environ, **planted.variables}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 240
     while not port.exists():
         assert time.monotonic() < deadline and server.poll() is None, "the server did not start"
         time.sleep(0.05)

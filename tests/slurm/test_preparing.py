@@ -49,7 +49,7 @@ def prepared(launcher, cluster, tiny, tmp_path_factory):
     again = launcher.launch(*words)
     assert again.returncode == 2 and "works on it already" in again.stderr
     jobs = [line.split()[1].rstrip(":") for line in done.stdout.splitlines() if line.startswith("job ")]
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not marker.exists():
         assert time.monotonic() < deadline, "task 2 did not start"
         time.sleep(0.1)
@@ -89,7 +89,7 @@ def test_task_that_may_not_be_queued_again_is_followed_by_one_that_goes_on(launc
     done = launcher.launch("--prepare", folder / "recipe.yaml", "--site", site, "--tasks", 4, "--folder", folder / "run")
     assert done.returncode == 0, done.stderr
     merge = [line.split()[1].rstrip(":") for line in done.stdout.splitlines() if line.startswith("job ")][-1]
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not marker.exists():
         assert time.monotonic() < deadline, "task 2 did not start"
         time.sleep(0.1)

@@ -24,7 +24,7 @@ ids["killed"] = submit(script("killed", "kill -9 $$"))
 ids["array"] = submit(script("array", "exit $((SLURM_ARRAY_TASK_ID == 1))", "--array=0-2"))
 ids["running"] = submit(script("running", "sleep 100"))
 ids["unknown"] = "987654"
-deadline = time.monotonic() + 30
+deadline = time.monotonic() + 240
 while time.monotonic() < deadline:
     states = job_states(ids.values())
     if sum(state.is_active for state in states.values()) == 1 and states[ids["running"]].state == "RUNNING":

@@ -109,7 +109,7 @@ def test_cancelled_study_saves_and_goes_on(queued):
     queued.tiny.wait_for_step("cancelled/runs/plain.balanced", 2)
     cancelled = queued.study("cancel", folder)
     assert re.search(r"jobs that save and leave: \d+; ended: \d+", cancelled.stdout), cancelled.stdout + cancelled.stderr
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not queued.tiny.events("cancelled/runs/plain.balanced", "stop"):
         assert time.monotonic() < deadline, "the running job did not save and leave"
         time.sleep(0.5)

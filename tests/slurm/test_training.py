@@ -56,7 +56,7 @@ def eventful(launcher, cluster, tiny, tmp_path_factory):
 
 def lose_power_in_mid_save(cluster, checkpoints, node: str) -> list[str]:
     """Take a node's power while a checkpoint is half written; return the half-written ones."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not list(checkpoints.glob(".step-*.partial")):
         assert time.monotonic() < deadline, "no save was seen"
         time.sleep(0.002)
@@ -134,12 +134,12 @@ def test_ranks_on_a_node_that_slurm_cannot_reach_end_when_the_run_goes_on_elsewh
     node = launcher.attempts("cut-off", "begin")[0]["nodes"][0]
     cluster.cut_off(node)
     begin = launcher.wait_for_start("cut-off", 2)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 240
     while "the ranks of this one are killed" not in launcher.log("cut-off"):
         assert time.monotonic() < deadline, launcher.log("cut-off")
         time.sleep(0.1)
     while len(tiny.events("cut-off", "start")) < 2:
-        assert time.monotonic() < deadline + 100, launcher.log("cut-off")
+        assert time.monotonic() < deadline, launcher.log("cut-off")
         time.sleep(0.1)
     tiny.wait_for_step("cut-off", tiny.events("cut-off", "start")[1]["step"] + 3, seconds=200)
     assert node not in begin["nodes"]

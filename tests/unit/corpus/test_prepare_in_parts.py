@@ -172,7 +172,7 @@ if __name__ == "__main__":
     (tmp_path / "prepare.py").write_text(code)
     plain = json.dumps({"kind": "code", "documents": [str(many_texts)], "prefix": spec.prefix})
     process = subprocess.Popen([sys.executable, tmp_path / "prepare.py", plain], start_new_session=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not (done := list(Path(spec.prefix).parent.glob(".*/*.done"))):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)

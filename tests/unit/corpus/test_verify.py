@@ -67,7 +67,7 @@ def problems(tmp_path_factory):
 
 def run_verify(*words):
     """Run the command to its end."""
-    return subprocess.run([*CODEMIX, *map(str, words)], env=clean_environment(), capture_output=True, text=True, timeout=120)
+    return subprocess.run([*CODEMIX, *map(str, words)], env=clean_environment(), capture_output=True, text=True, timeout=400)
 
 
 def lines_of(path) -> list[dict]:
@@ -216,7 +216,7 @@ def test_killed_it_goes_on_and_ends_with_the_same_files(tmp_path, capsys):
     outcomes = started / "kept.outcomes.jsonl"
     words = [*CODEMIX, str(problems), "--output", str(started / "kept.jsonl"), "--workers", "2"]
     with subprocess.Popen(words, env=clean_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not outcomes.exists() or outcomes.read_bytes().count(b"\n") < 6:
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.01)

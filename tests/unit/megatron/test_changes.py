@@ -71,7 +71,7 @@ print(json.dumps(found))
 def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a program in a process that has changed nothing yet."""
     words = [sys.executable, "-W", "ignore", "-c", program]
-    return subprocess.run(words, cwd=REPOSITORY, env={**clean_environment(), **environment}, capture_output=True, text=True, timeout=250)
+    return subprocess.run(words, cwd=REPOSITORY, env={**clean_environment(), **environment}, capture_output=True, text=True, timeout=400)
 
 
 @pytest.fixture(scope="module")

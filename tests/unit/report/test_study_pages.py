@@ -44,7 +44,7 @@ def shown(page, tmp_path) -> str:
         pytest.skip("no Chromium here; install Debian's chromium to look at the pages")
     words = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
     words += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page]
-    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout
+    return subprocess.run(words, capture_output=True, text=True, timeout=400, check=True).stdout
 
 
 def test_a_search_finds_variants_and_texts_and_runs_nothing_in_them(pages, tmp_path):

@@ -338,7 +338,7 @@ for isolation in isolations():
 """
     words = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", python, "-c", code]
     environment = {"PATH": "/usr/bin:/bin:/usr/sbin", "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, cwd="/", timeout=120)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, cwd="/", timeout=400)
     if "Permission denied" in done.stderr or "No module named 'codemix_megatron'" in done.stderr:
         pytest.skip("the checkout is for its owner alone")
     expected = [f"{isolation.name.removesuffix(' as root')} 65534 passed processes" for isolation in isolations()]
