@@ -15,7 +15,7 @@ from codemix_megatron.plan.plan import find_corpora, make_plan
 from codemix_megatron.recipe.reading import read_recipe
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.study.figure import draw_study
-from codemix_megatron.study.segments import build_graph, key_of, segment_recipe
+from codemix_megatron.study.segments import build_graph, corpora_of, key_of, segment_recipe
 from codemix_megatron.study.study_file import read_study
 
 SIZES = {"prose": 10**5, "snippets": 10**5}
@@ -65,6 +65,13 @@ def test_a_corpus_that_is_not_read_before_a_phase_keeps_nothing_apart(tmp_path):
 
     paths = graph_of(tmp_path, change).paths
     assert paths["plain"][0] == paths["more"][0] and paths["plain"][1] != paths["more"][1]
+
+
+def test_corpora_of_a_mixture_are_those_of_its_groups_and_of_both_its_ends():
+    nested = {"prose": 0.5, "code": {"share": 0.5, "mixture": {"web": 0.5, "inner": {"share": 0.5, "mixture": {"markup": 1.0}}}}}
+    assert corpora_of(nested) == ["prose", "web", "markup"]
+    assert corpora_of({"from": {"prose": 1.0}, "to": nested, "stages": 4}) == ["prose", "web", "markup"]
+    assert corpora_of({"proportional": 0.5, "corpora": ["web", "prose"]}) == ["web", "prose"]
 
 
 def test_variant_after_another_goes_on_from_it(tmp_path):

@@ -101,6 +101,35 @@ def test_faults_of_all_segments_are_told_once_each_and_none_for_the_children_of_
     assert sorted(caught.value.faults) == sorted([f"{first}: the same fault", "longer.text: one of longer.text", "plain: one of plain"])
 
 
+def test_segments_after_the_children_of_a_faulty_one_are_planned_too(tmp_path):
+    def change(study):
+        study["variants"]["again"] = {"overrides": {"seed": 99}}
+
+    graph, looked = graph_of(tmp_path, change), []
+
+    def find(recipe):
+        looked.append(recipe.name)
+        if recipe.name == "plain.balanced":
+            raise RecipeError("of the first root")
+        return find_corpora(recipe, {"prose": 10**5, "snippets": 10**5})
+
+    with pytest.raises(RecipeError, match=r"plain\.balanced: of the first root"):
+        plan_study(graph, find, Path("/runs"))
+    assert looked == ["plain.balanced", "again.balanced", "again"]
+
+
+def test_a_segment_is_planned_as_a_branch_of_its_parents_run(tmp_path):
+    plans = planned(graph_of(tmp_path)).plans
+    branches = {name: plan.branch and (plan.branch.run, plan.branch.step) for name, plan in plans.items()}
+    assert branches == {
+        "plain.balanced": None,
+        "plain": ("/runs/plain.balanced", 12),
+        "longer.text": ("/runs/plain.balanced", 12),
+        "longer": ("/runs/longer.text", 16),
+        "no-code": ("/runs/longer.text", 16),
+    }
+
+
 def test_corpora_are_looked_for_once_and_what_went_wrong_is_raised_again(tmp_path):
     graph, asked = graph_of(tmp_path), []
     recipe = graph.segments["plain"].recipe
