@@ -28,7 +28,7 @@ ROOMS = {  # what is changed, and the tests that should notice
     ),
     "plan": (
         ["plan/plan.py", "plan/sources.py", "plan/branch.py", "plan/cost.py", "plan/difference.py"],
-        ["tests/unit/plan", "tests/unit/plan_extras"],
+        ["tests/unit/plan", "tests/unit/plan_extras", "tests/unit/mixture/test_buckets.py", "tests/unit/mixture/test_data_seeds.py"],
     ),
     "analysis": (["analysis/estimates.py", "analysis/comparing.py", "analysis/aggregates.py"], ["tests/unit/analysis"]),
     "study": (["study/segments.py", "study/combining.py", "study/lanes.py", "study/planning.py"], ["tests/unit/study"]),

@@ -72,9 +72,11 @@ class StageArithmetic:
     """The sums of one layout; numbers of a layer are elements per token unless they are called bytes."""
 
     def __init__(self, recipe: Recipe, vocab_size: int, data: int, layers: Layers):
-        self.model, self.parallel, self.layers, self.data = recipe.model, recipe.parallel, layers, data
+        self.model, self.parallel, self.layers = recipe.model, recipe.parallel, layers
         self.item = item_bytes(recipe.model)
         self.average_bytes = 4 if recipe.optimizer.average_decay is not None else 0  # of weights over steps, in fp32
+        # megatron-core spreads the optimizer over the ranks that hold the same weights: copies of the model, and the parts of its sequences.
+        self.sharing = data * recipe.parallel.context if recipe.parallel.distributed_optimizer else 1
         self.tokens = recipe.model.sequence_length // recipe.parallel.context * recipe.batch.micro_sequences
         self.micro_batches = max(1, max(recipe.batch.sizes) // (recipe.batch.micro_sequences * data))
         self.rows = recipe.model.padded_vocab_size(vocab_size) / recipe.parallel.tensor
@@ -88,7 +90,7 @@ class StageArithmetic:
             stage=number,
             weights=round(weights * self.item),
             gradients=round(weights * GRADIENT_BYTES),
-            optimizer=round(weights * moments / (self.data if self.parallel.distributed_optimizer else 1)),
+            optimizer=round(weights * moments / self.sharing),
             activations=round(self.kept_bytes(number) + max(self.backward_bytes(), self.head_bytes(number))),
         )
 

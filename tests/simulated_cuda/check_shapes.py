@@ -53,7 +53,7 @@ def check_memory(folder: Path) -> dict:
     """Compare what the planner says of memory with the peak of a step, for both sizes at each layout, on both kinds of layers."""
     errors, faults = {}, []
     for engine in ENGINES:
-        for found in run_shapes(memory_cases(), folder, engine):
+        for found in run_shapes(memory_cases(engine), folder, engine):
             name = f"{engine}, {found['name']}"
             if "fault" in found:
                 faults.append(f"{name}: {found['fault']}")

@@ -41,6 +41,12 @@ MEMORY_LAYOUTS = {
     "pipeline 2 x virtual 2, first": (8, 0, {"pipeline": 2, "virtual_pipeline": 2}),
     "pipeline 2 x virtual 2, last": (8, 7, {"pipeline": 2, "virtual_pipeline": 2}),
 }
+# Of layouts that Transformer Engine alone computes, at the smaller size.
+ENGINE_MEMORY = {
+    "context 2": (8, 3, {"context": 2}, {}),
+    "FP8 delayed": (1, 0, {}, {"fp8": "delayed"}),
+    "FP8 tensorwise": (1, 0, {}, {"fp8": "tensorwise"}),
+}
 
 
 def worlds(number: int, quick: bool) -> tuple[tuple[int, int], ...]:
@@ -75,16 +81,22 @@ def engine_cases(engine: str, quick: bool) -> list[dict]:
     return cases
 
 
-def memory_cases() -> list[dict]:
-    """Return both sizes at each layout."""
-    return [
-        {"name": f"{size}, {name}", "size": size, "world": world, "rank": rank, "parallel": parallel, "vocabulary": 50257}
-        | {
-            "batch": {
-                "micro_sequences": 4 if size == "470m" and "pipeline" not in parallel else 1,
-                "micro_batches": 8 if "pipeline" in parallel else 2,
-            }
-        }
+def memory_cases(engine: str) -> list[dict]:
+    """Return both sizes at each layout, and what Transformer Engine alone computes."""
+    cases = [
+        {"name": f"{size}, {name}", "size": size, "world": world, "rank": rank, "parallel": parallel}
         for size in ("470m", "2.8b")
         for name, (world, rank, parallel) in MEMORY_LAYOUTS.items()
     ]
+    if engine != "local":
+        cases += [
+            {"name": f"470m, {name}", "size": "470m", "world": world, "rank": rank, "parallel": parallel, "model": model}
+            for name, (world, rank, parallel, model) in ENGINE_MEMORY.items()
+        ]
+    return [{**case, "vocabulary": 50257, "batch": batch_of(case)} for case in cases]
+
+
+def batch_of(case: dict) -> dict:
+    """Return the micro batches of a memory case: enough to fill a pipeline."""
+    has_stages = "pipeline" in case["parallel"]
+    return {"micro_sequences": 4 if case["size"] == "470m" and not has_stages else 1, "micro_batches": 8 if has_stages else 2}

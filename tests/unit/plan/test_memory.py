@@ -73,7 +73,7 @@ def recipe_of(size: str, parallel: dict, ranks: int, micro: int, micro_batches: 
 @pytest.mark.parametrize(("layers", "size", "ranks", "rank", "micro", "micro_batches", "ids", "parallel", "peak"), PEAKS)
 def test_plan_is_within_five_percent_of_the_peak(layers, size, ranks, rank, micro, micro_batches, ids, parallel, peak):
     recipe, data = recipe_of(size, parallel, ranks, micro, micro_batches)
-    stage = rank // (recipe.parallel.tensor * data)
+    stage = rank // (ranks // recipe.parallel.pipeline)
     assert memory_by_stage(recipe, ids, data, layers)[stage].total == pytest.approx(peak, rel=0.05)
 
 
