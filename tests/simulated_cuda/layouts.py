@@ -43,7 +43,7 @@ MEMORY_LAYOUTS = {
 }
 # Of layouts that Transformer Engine alone computes, at the smaller size.
 ENGINE_MEMORY = {
-    "context 2": (8, 3, {"context": 2}, {}),
+    "context 2": (2, 1, {"context": 2}, {}),
     "FP8 delayed": (1, 0, {}, {"fp8": "delayed"}),
     "FP8 tensorwise": (1, 0, {}, {"fp8": "tensorwise"}),
 }

@@ -13,9 +13,10 @@ from codemix_megatron.corpus.tokenizers import SENTINEL_FAMILIES, load_tokenizer
 from codemix_megatron.errors import CorpusError, RecipeError
 from codemix_megatron.mixture.fill_in_the_middle import MiddleFiller, Sentinels, arranged, documents_of, middle_filler
 from codemix_megatron.mixture.packing import PackedReader
+from codemix_megatron.mixture.recipe_reader import recipe_reader
 from codemix_megatron.mixture.sequence_reader import SequenceReader, num_windows
 from codemix_megatron.recipe.reading import build_recipe
-from codemix_megatron.recipe.schema import CorpusSpec, FillInTheMiddle
+from codemix_megatron.recipe.schema import CorpusSpec, FillInTheMiddle, Sequences
 from codemix_megatron.records.manifest import TokenizerMetadata
 
 LENGTH = 256
@@ -285,6 +286,11 @@ def test_corpora_that_do_not_ask_for_it_are_left_alone_and_another_tokenizer_is_
     filler = middle_filler(recipe_of(path, fill_in_the_middle={"rate": 0.3}), manifests)
     assert [spec.rate for spec in filler.specs] == [0.3, 0.3] and filler.seed == RECIPE["seed"]
     assert filler.sentinels == [Sentinels(*(tokenizer.token_id(name) for name in (PREFIX, MIDDLE, SUFFIX)))] * 2
+    for packing, kind in (("concatenate", SequenceReader), ("best_fit", PackedReader)):
+        recipe = replace(recipe_of(path, fill_in_the_middle={"rate": 0.3}), sequences=Sequences(packing=packing))
+        reader = recipe_reader(recipe, manifests)
+        assert type(reader) is kind and isinstance(reader.rewriter, MiddleFiller) and reader.sequence_length == 64
+        assert recipe_reader(recipe, manifests, rewrites=False).rewriter is None
     train_tokenizer(["other words of text " * 9], 300, tmp_path / "other.json", special_tokens=SENTINEL_FAMILIES[0])
     with pytest.raises(CorpusError) as caught:
         middle_filler(recipe_of(tmp_path / "other.json", fill_in_the_middle={"rate": 0.3}), manifests)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from codemix_megatron.mixture.budget import apportion, whole_batches
+from codemix_megatron.mixture.budget import apportion, apportion_moving, whole_batches
 from codemix_megatron.mixture.interleave import Interleaving
 from codemix_megatron.mixture.mixture import Mixture
 from codemix_megatron.mixture.permutation import epoch_keys, half_bits, permute, source_key
@@ -24,6 +24,12 @@ def test_apportioned_counts_sum_exactly_and_are_within_one(total, shares):
     assert sum(counts.values()) == total
     for name, share in shares.items():
         assert abs(counts[name] - total * share / whole) <= 1 + total * 1e-12
+
+
+def test_stepped_shares_begin_with_the_first_and_end_with_the_last():
+    rows = apportion_moving(30, {"a": 1.0}, {"b": 1.0}, 3, is_stepped=True)
+    assert [(row["a"], row["b"]) for row in rows] == [(10, 0), (5, 5), (0, 10)]
+    assert apportion_moving(8, {"a": 1.0}, {"b": 1.0}, 1, is_stepped=True) == [{"a": 4, "b": 4}], "one stretch has the mean"
 
 
 @given(st.integers(1, 10**15), st.integers(1, 10**8))

@@ -1,8 +1,11 @@
 """A corpus behind a real HTTP server is read block by block, once, and gives the rows of the local one."""
 
+import os
 import threading
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +13,9 @@ import pytest
 from codemix_megatron.corpus.indexed import IndexedWriter
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.mixture import remote
+from codemix_megatron.mixture.loss_masks import LossMask
 from codemix_megatron.mixture.sequence_reader import SequenceReader
-from codemix_megatron.records.manifest import CorpusManifest, TokenizerMetadata
+from codemix_megatron.records.manifest import CorpusManifest, TokenizerMetadata, loss_mask_path
 
 
 class RangeHandler(SimpleHTTPRequestHandler):
@@ -112,3 +116,34 @@ def test_file_of_another_size_than_its_manifest_promises_is_refused(served):
         handle.write(b"more")
     with pytest.raises(CorpusError, match=r"corpus\.bin: 120004 bytes, its manifest promises 120000"):
         SequenceReader([manifest], 100)
+
+
+def test_block_that_can_no_longer_be_read_ends_the_run_as_a_fault_of_the_machine(served):
+    local, url = served
+    reader = SequenceReader([CorpusManifest.read(url)], 100)
+    Path(f"{local.prefix}.bin").unlink()
+    with pytest.raises(CorpusError, match=r"corpus\.bin: bytes 0 to 4096 cannot be read") as caught:
+        reader.read(np.zeros(1, dtype=int), np.zeros(1, dtype=int))
+    assert caught.value.exit_code == 1
+
+
+def test_mask_of_a_corpus_that_was_prepared_again_is_fetched_again(served):
+    """The checksum keeps bits of the earlier one from hiding tokens of the later one."""
+    local, url = served
+    manifest, path = CorpusManifest.read(url), Path(loss_mask_path(local.prefix))
+    for byte, name in ((0b01010101, "first"), (0b00001111, "second")):
+        path.write_bytes(bytes([byte]) * (60_000 // 8))
+        mask = LossMask(replace(manifest, loss_mask_sha256=name))
+        wanted = [bool(byte >> (token % 8) & 1) for token in range(13, 40)]
+        assert mask.is_learned(13, 27).tolist() == wanted
+
+
+def test_mask_leaves_no_file_open(served):
+    local, _ = served
+    Path(loss_mask_path(local.prefix)).write_bytes(bytes(60_000 // 8))
+    mask = LossMask(local)
+    descriptor = mask.descriptor
+    os.fstat(descriptor)
+    del mask
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)

@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 
 from codemix_megatron.corpus.indexed import IndexedWriter
 from codemix_megatron.errors import CorpusError
+from codemix_megatron.mixture.audit import read_ranges
+from codemix_megatron.mixture.mixture import Mixture
 from codemix_megatron.mixture.packing import best_fit, cut_pieces
+from codemix_megatron.mixture.read_documents import documents_read
 from codemix_megatron.mixture.sequence_reader import SequenceReader, num_windows
 from codemix_megatron.records.manifest import CorpusManifest, TokenizerMetadata
 
@@ -33,10 +36,6 @@ def corpus(tmp_path) -> CorpusManifest:
     return manifest
 
 
-def test_a_window_wants_one_token_more_than_it_predicts():
-    assert [num_windows(tokens, 4) for tokens in (0, 1, 4, 5, 6, 8, 9, 12, 13)] == [0, 0, 0, 1, 1, 1, 2, 2, 3]
-
-
 def test_windows_overlap_by_one_token_and_cover_the_training_part(corpus):
     reader = SequenceReader([corpus], 64)
     rows = reader.read(np.zeros(125, dtype=int), np.arange(125)).astype(int)
@@ -44,6 +43,18 @@ def test_windows_overlap_by_one_token_and_cover_the_training_part(corpus):
     assert (np.diff(rows, axis=1) == 1).all()
     assert np.array_equal(rows[:, 0], np.arange(125) * 64) and np.array_equal(rows[1:, 0], rows[:-1, -1])
     assert rows.max() < corpus.train_tokens
+
+
+def test_documents_read_are_those_that_rows_hold_a_token_of(corpus):
+    """At 50 tokens the last token of a row, which is a label alone, is now and then the first of a document."""
+    ends, reader = np.cumsum(np.arange(1000, 1008)), SequenceReader([corpus], 50)
+    mixture = Mixture(2, ["corpus"], [160], [[160]])
+    assert [each.tolist() for each in read_ranges(np.array([19, 3]), 50, None)] == [[950, 150], [51, 51]]
+    for seen in range(1, 40):
+        rows = reader.read(np.zeros(seen, dtype=int), mixture.locate(np.arange(seen)).sequence).astype(int)
+        wanted = np.unique(np.searchsorted(ends, rows.ravel(), side="right"))
+        (read,) = documents_read(mixture, [corpus], 50, seen)
+        assert np.flatnonzero(read).tolist() == wanted.tolist()
 
 
 def test_held_out_windows_never_touch_training_tokens_and_spread_over_all_of_them(corpus):

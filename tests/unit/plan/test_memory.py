@@ -22,6 +22,8 @@ PEAKS = [
     ("transformer_engine", "470m", 8, 0, 4, 8, 50257, {"tensor": 2, "pipeline": 2, "sequence_parallel": True}, 9794129408),
     ("transformer_engine", "470m", 8, 0, 1, 8, 50257, {"pipeline": 2, "virtual_pipeline": 2}, 6532837376),
     ("transformer_engine", "470m", 8, 7, 1, 8, 50257, {"pipeline": 2, "virtual_pipeline": 2}, 7132440576),
+    ("transformer_engine", "470m", 2, 1, 4, 2, 50257, {"context": 2}, 16236892672),
+    ("transformer_engine", "470m", 8, 3, 4, 2, 50257, {"context": 2}, 15080169472),
     ("transformer_engine", "2.8b", 1, 0, 1, 2, 50257, {}, 62483102720),
     ("transformer_engine", "2.8b", 1, 0, 1, 2, 50257, {"recompute": "full"}, 46662056448),
     ("transformer_engine", "2.8b", 1, 0, 1, 2, 255029, {}, 84973747200),
