@@ -1,11 +1,9 @@
-"""An OpenAI-compatible server on the loopback whose answers are known: right, wrong, hostile, slow and malformed, by the number of the request."""
+"""An OpenAI-compatible server on the loopback whose answers are known: right, wrong, hostile, malformed and none, by the number of the request."""
 
 import json
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-SLOW_SECONDS = 2.0
 # What the solutions of a problem become, by their number: two right ones, nearly alike, then one of each kind that is not kept.
 FATES = ("kept", "near duplicate", "wrong", "unsafe", "no reply", "malformed", "syntax error", "malformed reply")
 HOSTILE = "import os\nos.system('touch /tmp/codemix-was-here')\n"
@@ -38,15 +36,12 @@ class ScriptedTeacher:
         is_tests = prompt.startswith("Write tests")
         fate = None if is_tests else FATES[number % len(FATES)]
         if fate == "no reply":
-            time.sleep(SLOW_SECONDS)
+            return  # the connection is closed; a slow answer would ask for a quiet machine, where the others have to come in time
         text = self.tests(tests, number) if is_tests else self.solution(code, fate)
         reply = {"choices": [{"message": {"content": text}}], "usage": {"prompt_tokens": 100, "completion_tokens": 50}}
-        try:
-            handler.send_response(200)
-            handler.end_headers()
-            handler.wfile.write(json.dumps({"error": "odd"} if fate == "malformed reply" else reply).encode())
-        except OSError:
-            pass  # the client has given up waiting
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(json.dumps({"error": "odd"} if fate == "malformed reply" else reply).encode())
 
     def solution(self, code: str, fate: str) -> str:
         body = {

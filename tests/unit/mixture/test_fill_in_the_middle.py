@@ -15,6 +15,7 @@ from codemix_megatron.mixture.fill_in_the_middle import MiddleFiller, Sentinels,
 from codemix_megatron.mixture.packing import PackedReader
 from codemix_megatron.mixture.recipe_reader import recipe_reader
 from codemix_megatron.mixture.sequence_reader import SequenceReader, num_windows
+from codemix_megatron.readers.repositories import FILE_SEPARATOR
 from codemix_megatron.recipe.reading import build_recipe
 from codemix_megatron.recipe.schema import CorpusSpec, FillInTheMiddle, Sequences
 from codemix_megatron.records.manifest import TokenizerMetadata
@@ -262,6 +263,19 @@ def test_the_id_that_documents_begin_with_stays_the_first_of_each():
     assert (rows == 901).sum() == 5 * 3, "all three of each row"
     assert (rows[:, [0, 42]] == 1).all() and (rows[:, [1, 43, 84]] == 901).all(), "one that begins in another row has none to keep"
     assert ((plain == 0) == (rows == 0)).all() and ((plain == 1) == (rows == 1)).all()
+
+
+def test_files_of_a_repository_are_rewritten_one_by_one():
+    class Files(Ids):
+        def token_id(self, name: str) -> int | None:
+            return 3 if name == FILE_SEPARATOR else super().token_id(name)
+
+    spec = FillInTheMiddle(rate=1.0, spm_share=0.0, cut="token", sentinels=("<p>", "<m>", "<s>"))
+    rows = np.array([[*range(10, 40), 3, *range(40, 70), 3, *range(70, 76), 0]], dtype=np.int32)
+    plain = rows.copy()
+    MiddleFiller(5, {"code": None}, [spec], Files()).rewrite(rows, np.zeros(1, int), np.zeros(1, int), np.zeros(1, int), None)
+    assert np.flatnonzero(rows[0] == 901).tolist() == [0, 31], "the third file is too short"
+    assert ((plain == 3) == (rows == 3)).all() and rows[0, 62:].tolist() == plain[0, 62:].tolist()
 
 
 def test_only_documents_long_enough_are_rewritten_and_by_themselves():

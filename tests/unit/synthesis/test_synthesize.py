@@ -68,7 +68,7 @@ def suite(write_lines):
 
 
 def asked_of(teacher, **more) -> EndpointTeacher:
-    return EndpointTeacher(ChatEndpoint(teacher.url, "scripted", timeout_seconds=1.0, retries=0, **more))
+    return EndpointTeacher(ChatEndpoint(teacher.url, "scripted", timeout_seconds=240.0, retries=0, **more))
 
 
 def synthesis_of(problems, suite, output: Path, **more) -> Synthesis:
