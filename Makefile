@@ -4,8 +4,8 @@ PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Files of tests side by side: two more than two cores, for those of Slurm mostly wait. Modules compiled once, for hundreds of processes import them.
-WORKERS ?= 4
+# Files of tests side by side: three more than two cores, for those of Slurm mostly wait (with five no core idles). Modules compiled once, for hundreds of processes import them.
+WORKERS ?= 5
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --durations=40 -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 .PHONY: demo study-demo test test-all lint docs clean soak bench-save bench-mixture bench-prepare bench-convert test-smollm bench-filters bench-evaluate bench-personal-data
@@ -47,7 +47,7 @@ swarm-demo: $(STAMP)  ## a swarm of two-phase mixtures of text and code, its bes
 		--objective "text bits_per_byte" --objective "code bits_per_byte" --directory runs/swarm-demo
 	$(BIN)/python benchmarks/swarm.py runs/swarm-demo
 
-test: $(STAMP)  ## all tests that need no GPU, about 13 minutes on two cores; types are checked beside them
+test: $(STAMP)  ## all tests that need no GPU, about 11 minutes on two cores; types are checked beside them
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy & types=$$!; $(PYTEST) -m "not gpu and not slow"; tests=$$?; wait $$types && exit $$tests
 

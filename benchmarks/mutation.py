@@ -39,15 +39,25 @@ ROOMS = {  # what is changed, and the tests that should notice
 }
 FLOORS: dict[str, float] = {
     BY_HAND: 1.0,
-    "mixture": 0.80,
+    "mixture": 0.85,
     "recipe": 0.85,
+    "plan": 0.90,
     "analysis": 0.95,
+    "study": 0.90,
 }  # what was there when it was last measured, rounded down
 EQUIVALENT: dict[str, str] = {  # mutant -> why no test can see it
     "codemix_megatron.analysis.comparing.x_compare_paired__mutmut_7": "the difference with what is float64 is float64, whatever the other is",
     "codemix_megatron.analysis.estimates.x_draw_items__mutmut_7": "how many draws are made at once changes none of them",
     "codemix_megatron.recipe.reading_blocks.x_read_tuple__mutmut_37": "strict=None is strict=False, and both lists are as long",
     "codemix_megatron.recipe.yaml_text.xǁStrictLoaderǁconstruct_mapping__mutmut_27": "deep is for keys that are mappings, which are refused",
+    "codemix_megatron.mixture.audit.x_audit__mutmut_7": "float64 counts tokens as exactly, up to 2^53 of them",
+    "codemix_megatron.mixture.audit.x_named_counts__mutmut_7": "both are as long",
+    "codemix_megatron.mixture.buckets.x_quantile_borders__mutmut_7": "numpy reads the kind of a sort in either case",
+    "codemix_megatron.mixture.buckets.x_quantile_borders__mutmut_17": "left is the side that searchsorted takes by itself",
+    "codemix_megatron.mixture.fill_in_the_middle.x_documents_of__mutmut_27": "both are as long",
+    "codemix_megatron.mixture.fill_in_the_middle.xǁMiddleFillerǁ__init____mutmut_17": "both are as long",
+    "codemix_megatron.mixture.fill_in_the_middle.xǁMiddleFillerǁrewrite__mutmut_37": "both are as long",
+    "codemix_megatron.study.segments.x_name_segments__mutmut_7": "strict=None is strict=False, and both are as long",
 }
 SAMPLE = "7"
 SURVIVED, UNSEEN = 0, (33, 34)  # exit codes of mutmut's records: a pass; no test reaches it, or it was skipped
