@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from tiny_run import REPOSITORY
+from token_ids import Ids
 
 from codemix_megatron.corpus.prepare import HowToPrepare, prepare_corpus
 from codemix_megatron.corpus.tokenizers import SENTINEL_FAMILIES, load_tokenizer, train_tokenizer
@@ -18,7 +19,6 @@ from codemix_megatron.mixture.sequence_reader import SequenceReader, num_windows
 from codemix_megatron.readers.repositories import FILE_SEPARATOR
 from codemix_megatron.recipe.reading import build_recipe
 from codemix_megatron.recipe.schema import CorpusSpec, FillInTheMiddle, Sequences
-from codemix_megatron.records.manifest import TokenizerMetadata
 
 LENGTH = 256
 PREFIX, MIDDLE, SUFFIX = SENTINEL_FAMILIES[0]
@@ -243,46 +243,35 @@ def test_pieces_are_arranged_at_the_documents_length(length, psm, spm):
         assert found is None if wanted is None else (found.tolist(), found.dtype) == (wanted, np.dtype(np.int64))
 
 
-class Ids:
-    """All that cutting between tokens asks of a tokenizer whose documents begin with an id of their own."""
-
-    end_of_document_id = 0
-    metadata = TokenizerMetadata(type="huggingface", path="", sha256="", vocab_size=1000, end_of_document_id=0, beginning_of_document_id=1)
-
-    def token_id(self, name: str) -> int | None:
-        """Return the id of a sentinel."""
-        return {"<p>": 901, "<m>": 902, "<s>": 903}.get(name)
+def rewrite_all(rows: np.ndarray, tokenizer: Ids, spm_share: float) -> None:
+    """Rewrite every document of the rows of one corpus that is long enough."""
+    spec = FillInTheMiddle(rate=1.0, spm_share=spm_share, cut="token", sentinels=("<p>", "<m>", "<s>"))
+    nothing = np.zeros(len(rows), int)
+    MiddleFiller(5, {"code": None}, [spec], tokenizer).rewrite(rows, nothing, np.arange(len(rows)), nothing, None)
 
 
 def test_the_id_that_documents_begin_with_stays_the_first_of_each():
-    spec = FillInTheMiddle(rate=1.0, spm_share=0.0, cut="token", sentinels=("<p>", "<m>", "<s>"))
     document = [1, *range(2, 42), 0]
     rows = np.tile(np.array([*document, *document, *range(50, 90)], dtype=np.int32), (5, 1))
     plain = rows.copy()
-    MiddleFiller(5, {"code": None}, [spec], Ids()).rewrite(rows, np.zeros(5, int), np.arange(5), np.zeros(5, int), None)
+    rewrite_all(rows, Ids(beginning_of_document_id=1), spm_share=0.0)
     assert (rows == 901).sum() == 5 * 3, "all three of each row"
     assert (rows[:, [0, 42]] == 1).all() and (rows[:, [1, 43, 84]] == 901).all(), "one that begins in another row has none to keep"
     assert ((plain == 0) == (rows == 0)).all() and ((plain == 1) == (rows == 1)).all()
 
 
 def test_files_of_a_repository_are_rewritten_one_by_one():
-    class Files(Ids):
-        def token_id(self, name: str) -> int | None:
-            return 3 if name == FILE_SEPARATOR else super().token_id(name)
-
-    spec = FillInTheMiddle(rate=1.0, spm_share=0.0, cut="token", sentinels=("<p>", "<m>", "<s>"))
     rows = np.array([[*range(10, 40), 3, *range(40, 70), 3, *range(70, 76), 0]], dtype=np.int32)
     plain = rows.copy()
-    MiddleFiller(5, {"code": None}, [spec], Files()).rewrite(rows, np.zeros(1, int), np.zeros(1, int), np.zeros(1, int), None)
+    rewrite_all(rows, Ids(beginning_of_document_id=1, **{FILE_SEPARATOR: 3}), spm_share=0.0)
     assert np.flatnonzero(rows[0] == 901).tolist() == [0, 31], "the third file is too short"
     assert ((plain == 3) == (rows == 3)).all() and rows[0, 62:].tolist() == plain[0, 62:].tolist()
 
 
 def test_only_documents_long_enough_are_rewritten_and_by_themselves():
-    spec = FillInTheMiddle(rate=1.0, spm_share=1.0, cut="token", sentinels=("<p>", "<m>", "<s>"))
     for length, is_rewritten in ((14, False), (15, False), (16, True), (40, True)):
         rows = np.array([[*range(10, 10 + length), 0, *range(200, 208)]], dtype=np.int32)
-        MiddleFiller(5, {"code": None}, [spec], Ids()).rewrite(rows, np.zeros(1, int), np.zeros(1, int), np.zeros(1, int), None)
+        rewrite_all(rows, Ids(beginning_of_document_id=1), spm_share=1.0)
         assert (rows[0, :2].tolist() == [901, 903]) == is_rewritten and rows[0, length:].tolist() == [0, *range(200, 208)]
 
 

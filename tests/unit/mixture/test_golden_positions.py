@@ -8,13 +8,13 @@ import hashlib
 
 import numpy as np
 import pytest
+from token_ids import Ids
 
 from codemix_megatron.mixture.budget import apportion, apportion_moving
 from codemix_megatron.mixture.fill_in_the_middle import MiddleFiller
 from codemix_megatron.mixture.mixture import DATA_ORDER, Mixture
 from codemix_megatron.mixture.packing import best_fit, cut_pieces
 from codemix_megatron.recipe.schema import FillInTheMiddle
-from codemix_megatron.records.manifest import TokenizerMetadata
 
 SMALL = Mixture(1234, ["web", "code", "markup"], [50, 7, 1000], [[30, 9, 25], [0, 3, 61], [70, 0, 2]])
 PAPER = Mixture(7, ["text", "code"], [245_000_000, 68_000_001], [[85_449_219, 12_207_031], [39_062_500, 9_765_625]])
@@ -63,17 +63,6 @@ def test_packed_sequences():
     bins = best_fit(length, 65)
     digest = hashlib.sha256(np.stack([start, length, bins]).astype("<i8").tobytes()).hexdigest()[:16]
     assert (len(bins), int(bins.max()) + 1, digest) == (1166, 966, "6e22ac97af4350b7")
-
-
-class Ids:
-    """All that cutting between tokens asks of a tokenizer."""
-
-    end_of_document_id = 0
-    metadata = TokenizerMetadata(type="huggingface", path="", sha256="", vocab_size=1000, end_of_document_id=0)
-
-    def token_id(self, name: str) -> int | None:
-        """Return the id of a sentinel."""
-        return {"<p>": 901, "<m>": 902, "<s>": 903}.get(name)
 
 
 def test_documents_rewritten_for_infilling():
