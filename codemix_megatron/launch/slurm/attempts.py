@@ -132,14 +132,13 @@ class Attempts:
             count += 1
         return count
 
-    def bad_nodes(self) -> dict[str, str]:
-        """Return node -> why, of those blamed for the end of a start: the one blamed last stands last."""
-        blamed: dict[str, str] = {}
-        for end in self.ended:
-            if end.bad_node:
-                blamed.pop(end.bad_node, None)  # otherwise a node that is blamed again would keep its early position
-                blamed[end.bad_node] = end.why
-        return blamed
+    def bad_nodes(self, at_fault: str | None = None) -> dict[str, str]:
+        """Return node -> why, of those blamed for the end of a start and the one at fault now: the one blamed last stands last."""
+        blamed = [(end.bad_node, end.why) for end in self.ended if end.bad_node] + ([(at_fault, "at fault")] if at_fault else [])
+        latest_first: dict[str, str] = {}
+        for node, why in reversed(blamed):
+            latest_first.setdefault(node, why)
+        return dict(reversed(latest_first.items()))
 
     def unended(self, job: str) -> AttemptBegan | None:
         """Return the job's last start when its end was not recorded: its batch node is gone, or Slurm killed it."""

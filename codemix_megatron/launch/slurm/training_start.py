@@ -195,8 +195,7 @@ class TrainingStart:
         """Return the nodes of this job that another start can have; none where it may not go on, or too few are left."""
         if not self.allocated or was_preempted(details) or not self.states:
             return []
-        blamed = {*self.attempts.bad_nodes(), *([at_fault] if at_fault else [])}
-        return nodes_to_restart_on(self.allocated, blamed, self.states, len(self.nodes))
+        return nodes_to_restart_on(self.allocated, self.attempts.bad_nodes(at_fault), self.states, len(self.nodes))
 
     def start_again(self, verdict: Decision, ended: AttemptEnded, nodes: list[str]) -> Decision:
         """Write down that another start follows in this job."""
@@ -224,7 +223,7 @@ class TrainingStart:
 
     def submit_successor(self, details: dict[str, str], at_fault: str | None) -> str:
         """Submit the same script to start when this job has ended, away from nodes that are at fault; return its id."""
-        blamed = {**self.attempts.bad_nodes(), **({at_fault: "at fault"} if at_fault else {})} if self.excludes_bad_nodes else {}
+        blamed = self.attempts.bad_nodes(at_fault) if self.excludes_bad_nodes else {}
         excluded, told = nodes_to_exclude(blamed, node_list(details.get("ExcNodeList")), self.states, len(self.nodes))
         job = submit_next(self.run, self.job, excluded)
         if blamed:

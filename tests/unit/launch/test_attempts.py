@@ -65,6 +65,8 @@ def test_a_node_that_is_blamed_again_is_the_latest_one(run):
         attempts.add(AttemptEnded(start=start, action="requeue", why=f"{node} in {start}", bad_node=node))
     assert list(attempts.bad_nodes().items()) == [("b", "b in 7.1"), ("a", "a in 7.2")]
     assert nodes_to_exclude(attempts.bad_nodes(), [], STATES, 2)[0] == ["a"]
+    assert list(attempts.bad_nodes("b").items()) == [("a", "a in 7.2"), ("b", "at fault")], "before its start's end is written down"
+    assert nodes_to_exclude(attempts.bad_nodes("b"), [], STATES, 2)[0] == ["b"]
 
 
 def test_later_start_owns_the_run(run):
