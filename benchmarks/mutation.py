@@ -49,6 +49,7 @@ FLOORS: dict[str, float] = {
 EQUIVALENT: dict[str, str] = {  # mutant -> why no test can see it
     "codemix_megatron.analysis.comparing.x_compare_paired__mutmut_7": "the difference with what is float64 is float64, whatever the other is",
     "codemix_megatron.analysis.estimates.x_draw_items__mutmut_7": "how many draws are made at once changes none of them",
+    "codemix_megatron.recipe.quantity.x_parse_tokens__mutmut_17": "Decimal reads infinity in either case",
     "codemix_megatron.recipe.reading_blocks.x_read_tuple__mutmut_37": "strict=None is strict=False, and both lists are as long",
     "codemix_megatron.recipe.yaml_text.xǁStrictLoaderǁconstruct_mapping__mutmut_27": "deep is for keys that are mappings, which are refused",
     "codemix_megatron.mixture.audit.x_audit__mutmut_7": "float64 counts tokens as exactly, up to 2^53 of them",

@@ -82,11 +82,13 @@ class Started:
 
 def start_server(environment: dict[str, str]) -> str:
     """Start the forking process, which ends with this one; return its socket's path."""
+    from patience import PATIENCE_SECONDS  # the process itself runs without this folder on its path
+
     path = os.path.join(tempfile.mkdtemp(prefix="codemix-fork-"), "socket")
     process = real_popen([sys.executable, "-P", __file__, path], env=environment, stdin=subprocess.DEVNULL)
     atexit.register(shutil.rmtree, os.path.dirname(path), ignore_errors=True)
     atexit.register(process.kill)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not os.path.exists(path):
         assert process.poll() is None and time.monotonic() < deadline, "the process that forks commands did not start"
         time.sleep(0.02)

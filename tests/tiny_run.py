@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 import yaml
 from forked_commands import Started, start_server
+from patience import PATIENCE_SECONDS
 
 from codemix_megatron.placement import LAUNCHER_VARIABLES
 from codemix_megatron.ports import reserve_port
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STARTS_RANKS = ("train", "study")
-PATIENCE_SECONDS = 400  # for what takes ten seconds on a quiet machine: it bounds a hang, and says nothing of speed
 
 RECIPE = {
     "name": "tiny",
@@ -177,11 +177,11 @@ class Tiny:
         (copy / "journal.jsonl").write_text("".join(line for line in lines if '"event": "end"' not in line))
         return copy
 
-    def wait_for_step(self, run: str, step: int, seconds: float = PATIENCE_SECONDS) -> None:
+    def wait_for_step(self, run: str, step: int) -> None:
         """Wait until the journal holds a step."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not any(e["step"] >= step for e in self.events(run)):
-            assert time.monotonic() < deadline, f"{run} did not reach step {step} within {seconds} s"
+            assert time.monotonic() < deadline, f"{run} did not reach step {step} within {PATIENCE_SECONDS} s"
             time.sleep(0.05)
 
 

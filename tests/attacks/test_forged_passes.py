@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 from attacks.forged_passes import FORGED
+from patience import PATIENCE_SECONDS
 from tiny_run import REPOSITORY
 
 from codemix_megatron.errors import SandboxError
@@ -75,7 +76,7 @@ def test_in_no_sandbox_of_an_ordinary_user():
         pytest.skip("no Python that every user may run")
     words = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", python, "-c", AS_A_USER, str(REPOSITORY / "tests")]
     environment = {"PATH": f"{os.environ['PATH']}:/usr/sbin", "PYTHONPATH": str(REPOSITORY), "SECRET_TOKEN": "SECRET"}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, cwd="/", timeout=300)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, cwd="/", timeout=PATIENCE_SECONDS)
     if "No module named 'codemix_megatron'" in done.stderr or "No module named 'attacks" in done.stderr:
         pytest.skip("the checkout is for its owner alone")
     assert done.returncode == 0, done.stderr

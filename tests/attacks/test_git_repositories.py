@@ -5,6 +5,7 @@ import stat
 import subprocess
 
 import pytest
+from patience import PATIENCE_SECONDS
 
 from codemix_megatron.errors import CorpusError
 from codemix_megatron.readers.documents import Document, Position
@@ -46,7 +47,9 @@ REMOTES = {
 def git(folder, *words: str) -> str:
     """Run git as an author would."""
     identity = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgSign=false"]
-    return subprocess.run(["git", *identity, "-C", folder, *words], check=True, capture_output=True, text=True, timeout=240).stdout.strip()
+    return subprocess.run(
+        ["git", *identity, "-C", folder, *words], check=True, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    ).stdout.strip()
 
 
 @pytest.fixture

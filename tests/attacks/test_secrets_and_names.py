@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import yaml
+from patience import PATIENCE_SECONDS
 from tiny_run import REPOSITORY, clean_environment
 
 from codemix_megatron.cli.main import main
@@ -156,7 +157,7 @@ def test_a_folder_cannot_end_the_line_of_an_option(tmp_path, folder):
 def test_bash_runs_no_part_of_a_word(tmp_path, folder):
     for word in (folder, f"{folder}/{ARRAY_TASK}"):
         told = subprocess.run(["bash", "-c", f"printf %s {words_of([word])}"], cwd=tmp_path, env={"SLURM_ARRAY_TASK_ID": "3", "PATH": "/usr/bin:/bin"},
-                              capture_output=True, text=True, timeout=240, check=True).stdout  # fmt: skip
+                              capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True).stdout  # fmt: skip
         assert told == word.replace(ARRAY_TASK, "3") and not list(tmp_path.iterdir())
 
 
@@ -211,7 +212,7 @@ def test_messages_spell_control_characters_out():
         [sys.executable, "-m", "codemix_megatron", "plan", "no-\x1b[31m\udc80.yaml"],
         env=clean_environment(),
         capture_output=True,
-        timeout=400,
+        timeout=PATIENCE_SECONDS,
     )
     assert done.returncode == 2 and b"\x1b" not in done.stderr and b"\\x1b[31m\\udc80" in done.stderr
 

@@ -6,6 +6,7 @@ import subprocess
 from contextlib import redirect_stdout
 
 import pytest
+from patience import PATIENCE_SECONDS
 
 from codemix_megatron.cli.commands import COMMANDS, GROUPS, command_list
 from codemix_megatron.cli.main import main
@@ -39,7 +40,11 @@ def script(tmp_path_factory):
 def test_bash_offers_commands_options_choices_and_files(script, tmp_path, words, offered):
     (tmp_path / "recipe.yaml").touch()
     asked = subprocess.run(
-        ["bash", "--norc", "-c", ASK.format(script=script, words=words)], cwd=tmp_path, capture_output=True, text=True, timeout=240
+        ["bash", "--norc", "-c", ASK.format(script=script, words=words)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
     )
     assert set(asked.stdout.split()) == offered, asked.stderr
 
@@ -62,4 +67,4 @@ def test_zsh_takes_the_script(tmp_path):
         main(["completion", "zsh"])
     path = tmp_path / "_codemix"
     path.write_text(written.getvalue())
-    assert subprocess.run([zsh, "-n", path], timeout=240).returncode == 0
+    assert subprocess.run([zsh, "-n", path], timeout=PATIENCE_SECONDS).returncode == 0

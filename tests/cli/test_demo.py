@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.distributed
 
@@ -20,7 +21,7 @@ def test_demo_walks_the_whole_road_and_goes_on_where_it_was(tiny, tmp_path):
             (folders[name] / f"{i}.{suffix}").write_text(json.loads(line)["text"] * 3)
     words = ["demo", "--directory", tmp_path / "demo", "--text", folders["prose"], "--code", folders["snippets"], *SMALLER]
     words += ["corpora.text.max_epochs=50", "corpora.code.max_epochs=50", "model.sequence_length=64", "batch.global_sequences=16"]
-    done = tiny.codemix(*words, timeout=400)
+    done = tiny.codemix(*words, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     run = tmp_path / "demo" / "run"
     events = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
@@ -31,6 +32,6 @@ def test_demo_walks_the_whole_road_and_goes_on_where_it_was(tiny, tmp_path):
     steps = [e["step"] for e in events if e["event"] == "step"]
     assert steps == list(range(1, events[-1]["step"] + 1)), "a step is missing or was made twice"
     assert f"file://{run / 'report' / 'index.html'}" in done.stdout and (run / "report" / "index.html").is_file()
-    again = tiny.codemix(*words, timeout=400)
+    again = tiny.codemix(*words, timeout=PATIENCE_SECONDS)
     assert again.returncode == 0 and "already trained" in again.stdout
     assert (run / "journal.jsonl").read_text().count('"start"') == len(starts), "a finished run was started again"

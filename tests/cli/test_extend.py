@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from patience import PATIENCE_SECONDS
 from tiny_run import REPOSITORY, clean_environment
 
 from codemix_megatron import plugins
@@ -36,7 +37,7 @@ def written(folder, name: str, value: str = "") -> None:
 def installed(source, target) -> None:
     """Install a package into a folder, with what is there already and nothing downloaded."""
     words = ["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation", "--no-index", "--target", target]
-    done = subprocess.run([sys.executable, "-m", "pip", *words, source], capture_output=True, text=True, timeout=400)
+    done = subprocess.run([sys.executable, "-m", "pip", *words, source], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr
 
 
@@ -93,7 +94,11 @@ def texts_of(prefix, capsys) -> list[str]:
 def test_doctor_lists_all_of_it_and_the_page_names_its_groups(acme):
     environment = {**clean_environment(), "PYTHONPATH": os.pathsep.join((str(acme), str(REPOSITORY)))}
     done = subprocess.run(
-        [sys.executable, "-m", "codemix_megatron", "doctor", "--plugins"], capture_output=True, text=True, env=environment, timeout=400
+        [sys.executable, "-m", "codemix_megatron", "doctor", "--plugins"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=PATIENCE_SECONDS,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for group, name in re.findall(r'entry-points\."codemix_megatron\.(\w+)"\]\n(\w+) =', PAGE):

@@ -4,7 +4,8 @@ import json
 import shutil
 
 import pytest
-from tiny_run import PATIENCE_SECONDS, REPOSITORY
+from patience import PATIENCE_SECONDS
+from tiny_run import REPOSITORY
 
 pytestmark = pytest.mark.distributed
 

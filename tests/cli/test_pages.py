@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from patience import PATIENCE_SECONDS
 from tiny_run import REPOSITORY
 from tutorial_pages import follow, lines_not_printed
 
@@ -21,7 +22,7 @@ def test_every_flag_that_a_plan_prints_for_megatron_has_its_key_on_the_page():
 
 def test_every_key_on_the_page_is_one_of_a_recipe():
     said = subprocess.run(
-        [sys.executable, "-m", "codemix_megatron", "doctor", "--recipe-keys"], capture_output=True, text=True, timeout=400
+        [sys.executable, "-m", "codemix_megatron", "doctor", "--recipe-keys"], capture_output=True, text=True, timeout=PATIENCE_SECONDS
     )
     page = (DOCS / "tutorials" / "from-megatron.md").read_text(encoding="utf-8")
     keys = re.findall(r"`((?:model|parallel|batch|optimizer|evaluation|sequences)\.[a-z0-9_]+)", page)

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_SECONDS
 from tiny_run import REPOSITORY, clean_environment
 
 RELEASE = REPOSITORY / "release"
@@ -20,7 +21,9 @@ needs_release = pytest.mark.skipif(
 
 def run(*words: object) -> subprocess.CompletedProcess[str]:
     """Run a Python program of this checkout."""
-    return subprocess.run([sys.executable, *map(str, words)], env=clean_environment(), capture_output=True, text=True, timeout=400)
+    return subprocess.run(
+        [sys.executable, *map(str, words)], env=clean_environment(), capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from patience import PATIENCE_SECONDS
 from tiny_run import clean_environment
 from whole_checkpoint import tensors_of
 
@@ -40,7 +41,7 @@ def saved(tmp_path_factory):
     }
     (folder / "jobs.json").write_text(json.dumps(jobs))
     done = subprocess.run(
-        [sys.executable, SCRIPT, folder / "jobs.json"], env=clean_environment(), capture_output=True, text=True, timeout=400
+        [sys.executable, SCRIPT, folder / "jobs.json"], env=clean_environment(), capture_output=True, text=True, timeout=PATIENCE_SECONDS
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return folder
@@ -93,7 +94,7 @@ def test_run_without_a_moving_average_says_how_to_have_one(saved, tmp_path):
     jobs = {name: {"model": {}, "parallel": {"tensor": 2}, "folder": str(tmp_path / name)}}
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     done = subprocess.run(
-        [sys.executable, SCRIPT, tmp_path / "jobs.json"], env=clean_environment(), capture_output=True, text=True, timeout=400
+        [sys.executable, SCRIPT, tmp_path / "jobs.json"], env=clean_environment(), capture_output=True, text=True, timeout=PATIENCE_SECONDS
     )
     assert done.returncode == 0, done.stderr[-4000:]
     with pytest.raises(CheckpointError, match=r"train with optimizer.average_decay to have one"):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from patience import PATIENCE_SECONDS
 from tiny_run import clean_environment, held_port, ranks_of
 
 pytestmark = pytest.mark.distributed
@@ -76,9 +77,9 @@ def test_stopped_process_is_named_by_another_rank_where_nobody_launched_them(tin
     tiny.wait_for_step("frozen", 4)
     ranks[1].send_signal(signal.SIGSTOP)
     try:
-        _, errors = ranks[0].communicate(timeout=240)
+        _, errors = ranks[0].communicate(timeout=PATIENCE_SECONDS)
     finally:
         ranks[1].kill()  # here nobody else does; srun and torchrun do
-        ranks[1].communicate(timeout=240)
+        ranks[1].communicate(timeout=PATIENCE_SECONDS)
     assert ranks[0].returncode == 1
     assert "rank 1 of 2" in errors and "not running any more (stopped, or its machine is gone)" in errors and "Traceback" not in errors

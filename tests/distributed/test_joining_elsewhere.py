@@ -5,7 +5,8 @@ import subprocess
 
 import pytest
 import yaml
-from tiny_run import PATIENCE_SECONDS, clean_environment, held_port
+from patience import PATIENCE_SECONDS
+from tiny_run import clean_environment, held_port
 
 from codemix_megatron.launch.joined_ranks import MASTER_PORT
 

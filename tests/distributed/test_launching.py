@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from tiny_run import PATIENCE_SECONDS, clean_environment, held_port
+from patience import PATIENCE_SECONDS
+from tiny_run import clean_environment, held_port
 
 pytestmark = pytest.mark.distributed
 
@@ -42,7 +43,7 @@ def test_ranks_over_which_the_batch_does_not_divide_are_refused(tiny, command):
 
 def test_a_rank_that_never_comes_is_waited_for_no_longer_than_the_timeout(tiny):
     lonely = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(held_port())}
-    done = tiny.train("lonely", "parallel.data=2", "parallel.timeout_seconds=5", env=lonely, timeout=400)
+    done = tiny.train("lonely", "parallel.data=2", "parallel.timeout_seconds=5", env=lonely, timeout=PATIENCE_SECONDS)
     assert done.returncode == 1
     assert "rank 0 of 2 could not join the others within 5 s: rank 1 never came" in done.stderr and "Traceback" not in done.stderr
 

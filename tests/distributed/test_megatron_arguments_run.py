@@ -11,6 +11,7 @@ import sys
 
 import pytest
 import yaml
+from patience import PATIENCE_SECONDS
 from tiny_run import REPOSITORY, clean_environment
 
 from codemix_megatron.records.manifest import CorpusManifest
@@ -40,7 +41,7 @@ def build(script: str, folder, megatron: str) -> dict:
     environment = {**clean_environment(), "HF_HUB_OFFLINE": "1"}
     if megatron != "-":
         environment["PYTHONPATH"] = os.environ.get("PYTHONPATH", "")
-    done = subprocess.run(words, input=script, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(words, input=script, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((folder / "facts.json").read_text())
 

@@ -8,7 +8,8 @@ import sys
 import time
 
 import pytest
-from tiny_run import PATIENCE_SECONDS, clean_environment
+from patience import PATIENCE_SECONDS
+from tiny_run import clean_environment
 
 from codemix_megatron.records.run_folder import RunFolder
 from codemix_megatron.watch.node_log import SETTING, SIZE, NodeLog, merges_output, node_log_path

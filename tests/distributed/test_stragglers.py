@@ -6,7 +6,8 @@ import subprocess
 import time
 
 import pytest
-from tiny_run import PATIENCE_SECONDS, ranks_of
+from patience import PATIENCE_SECONDS
+from tiny_run import ranks_of
 
 pytestmark = pytest.mark.distributed
 LONG = ["phases.0.tokens=2048000", "corpora.prose.max_epochs=9999", "corpora.snippets.max_epochs=9999"]

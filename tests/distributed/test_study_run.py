@@ -6,7 +6,8 @@ import sys
 
 import pytest
 import yaml
-from tiny_run import PATIENCE_SECONDS, clean_environment
+from patience import PATIENCE_SECONDS
+from tiny_run import clean_environment
 
 pytestmark = pytest.mark.distributed
 

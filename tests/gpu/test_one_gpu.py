@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from many_layouts import batches, recipe_of
+from patience import PATIENCE_SECONDS
 from tiny_run import REPOSITORY
 
 from codemix_megatron.parallel.device import active_engines
@@ -25,7 +26,7 @@ def losses_on(device: str, model: dict, *checkpoint: str) -> list[float]:
     """Train five steps in a process of its own, which the CPU tables would otherwise share with CUDA."""
     words = [sys.executable, __file__, device, json.dumps(model), *checkpoint]
     env = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300, env=env)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.strip().splitlines()[-1])
 

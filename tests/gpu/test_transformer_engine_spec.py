@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from patience import PATIENCE_SECONDS
 from tiny_run import REPOSITORY, clean_environment
 
 from codemix_megatron.parallel.device import active_engines
@@ -54,7 +55,7 @@ def built(tmp_path_factory):
     """Every kind of model, on local and on Transformer Engine's layers."""
     words = [sys.executable, "-c", PROGRAM, str(tmp_path_factory.mktemp("group") / "store"), json.dumps(KINDS)]
     env = {**clean_environment(), "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
-    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.strip().splitlines()[-1])
 

@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 
 import pytest
+from patience import PATIENCE_SECONDS
 from tiny_run import REPOSITORY, clean_environment
 
 PACKAGE = REPOSITORY / "codemix_megatron"
@@ -71,7 +72,7 @@ def source_of(path) -> Source:
 
 def test_imports_go_one_way():
     words = [sys.executable, "-c", "import sys; from importlinter.cli import lint_imports_command as run; sys.exit(run())", "--no-cache"]
-    done = subprocess.run(words, cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=400)
+    done = subprocess.run(words, cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -113,7 +114,7 @@ def test_help_loads_next_to_nothing():
 def modules_loaded_by(code: str) -> set[str]:
     """Return the top-level modules a fresh interpreter holds after running `code`."""
     words = [sys.executable, "-c", f"{code}; import sys; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"]
-    done = subprocess.run(words, cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=240)
+    done = subprocess.run(words, cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
 
@@ -269,5 +270,5 @@ def test_contract_notices_a_breach(tmp_path, breach):
     path.write_text((path.read_text(encoding="utf-8") if path.is_file() else "") + f"\n{line}\n", encoding="utf-8")
     words = [sys.executable, "-c", "import sys; from importlinter.cli import lint_imports_command as run; sys.exit(run())", "--no-cache"]
     environment = {**clean_environment(), "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode != 0, done.stdout

@@ -10,7 +10,8 @@ import sys
 import pytest
 import torch
 from family_models import carry, make_model, weights_of
-from tiny_run import PATIENCE_SECONDS, REPOSITORY, clean_environment
+from patience import PATIENCE_SECONDS
+from tiny_run import REPOSITORY, clean_environment
 
 from codemix_megatron.checkpoint.torch_dist import ShardReader
 from codemix_megatron.conversion.export import ExportOptions, export_run
@@ -140,7 +141,7 @@ def test_killed_export_leaves_nothing_under_the_final_name_and_the_next_one_is_w
     run, out = resaved / "qwen3 at tensor 2", tmp_path / "out"
     words = [sys.executable, "-m", "codemix_megatron", "export", str(run), str(out)]
     process = subprocess.Popen(words, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not (tmp_path / ".out.partial" / "model.safetensors").exists():
         assert time.monotonic() < deadline and process.poll() is None, process.stdout.read()
         time.sleep(0.01)

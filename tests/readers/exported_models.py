@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_SECONDS
 from tiny_run import REPOSITORY, clean_environment
 
 from codemix_megatron.checkpoint.metadata import read_metadata, write_metadata
@@ -35,7 +36,7 @@ def ask(reader: str, folders: dict[str, Path], work: Path, row=(), texts=(), pro
     job.write_text(json.dumps({"folders": {name: str(path) for name, path in folders.items()}, **asked}))
     words = [sys.executable, str(Path(__file__).with_name("outside_reader.py")), reader, str(job), str(out)]
     environment = {**clean_environment(), "PYTHONPATH": os.pathsep.join(map(str, packages)), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(out.read_text())
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny_run import PATIENCE_SECONDS, RECIPE, Tiny, clean_environment
+from patience import PATIENCE_SECONDS
+from tiny_run import RECIPE, Tiny, clean_environment
 
 pytestmark = pytest.mark.distributed
 LONG = 96  # steps of the first phase: far more than pass before a signal arrives
@@ -61,7 +62,7 @@ def dropped(tiny, tmp_path_factory):
     os.close(slave)
     project.wait_for_step("runs/tiny", 3)
     os.close(master)  # the kernel sends SIGHUP, and every write to the terminal fails from here on
-    assert process.wait(240) == 75
+    assert process.wait(PATIENCE_SECONDS) == 75
     return project
 
 

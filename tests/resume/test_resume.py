@@ -7,7 +7,8 @@ import subprocess
 import time
 
 import pytest
-from tiny_run import PATIENCE_SECONDS, kill, ranks_of
+from patience import PATIENCE_SECONDS
+from tiny_run import kill, ranks_of
 from whole_checkpoint import tensors_of
 
 from codemix_megatron.megatron.optimizer_shards import AVERAGE
@@ -83,7 +84,7 @@ def test_ranks_do_not_outlive_a_killed_launching_process(tiny, undisturbed):
     assert len(ranks_of(tiny.folder / "orphaned")) == 2
     process.kill()
     process.communicate(timeout=PATIENCE_SECONDS)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while ranks_of(tiny.folder / "orphaned"):
         assert time.monotonic() < deadline, "ranks go on without the process that started them"
         time.sleep(0.1)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import yaml
+from patience import PATIENCE_SECONDS
 from tiny_run import RECIPE, Tiny, make_documents
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -18,14 +19,14 @@ def scored(tmp_path_factory):
     made.recipe.write_text(yaml.safe_dump(RECIPE, sort_keys=False))
     assert made.codemix("prepare", made.recipe).returncode == 0
     assert made.codemix("score", made.folder / "corpora" / "snippets", "--workers", "1").returncode == 0
-    done = made.train("whole", BUCKETS, "checkpoint.every_steps=4", "checkpoint.keep_last=9", timeout=400)
+    done = made.train("whole", BUCKETS, "checkpoint.every_steps=4", "checkpoint.keep_last=9", timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr
     return made
 
 
 def test_a_stop_and_a_resume_are_bit_for_bit_the_same_and_buckets_are_counted(scored, measured):
     scored.rewind("whole", "cut", 8)
-    done = scored.train("cut", BUCKETS, "checkpoint.every_steps=4", "checkpoint.keep_last=9", timeout=400)
+    done = scored.train("cut", BUCKETS, "checkpoint.every_steps=4", "checkpoint.keep_last=9", timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr
     assert scored.losses("cut") == scored.losses("whole")
     steps, again = scored.events("whole"), scored.events("cut")
@@ -56,6 +57,9 @@ def test_the_audit_recounts_buckets_and_a_journal_that_differs_is_told(scored):
 def test_other_buckets_are_refused_on_resume(scored):
     scored.rewind("whole", "other", 8)
     done = scored.train(
-        "other", "sources.snippets={by: bytes, quantiles: [0.3, 0.7], epochs: [1, 1, 3]}", "checkpoint.every_steps=4", timeout=400
+        "other",
+        "sources.snippets={by: bytes, quantiles: [0.3, 0.7], epochs: [1, 1, 3]}",
+        "checkpoint.every_steps=4",
+        timeout=PATIENCE_SECONDS,
     )
     assert done.returncode == 2 and "cannot change" in done.stderr and "epochs" in done.stderr

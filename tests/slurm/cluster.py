@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from patience import PATIENCE_SECONDS
 from tiny_run import clean_environment
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
@@ -78,7 +79,7 @@ def why_not() -> str | None:
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         for command in (["apt-get", "update", "-qq"], words):
             with contextlib.suppress(subprocess.TimeoutExpired):
-                subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=400)
+                subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE_SECONDS)
     return f"{', '.join(missing())} not found; apt-get install {' '.join(PACKAGES)}" if missing() else None
 
 
@@ -206,7 +207,7 @@ class Cluster:
     def connect(self, name: str, pid: int) -> None:
         """Plug a node into the bridge, once it has a network of its own."""
         ours, number = os.readlink("/proc/self/ns/net"), name.removeprefix("node")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while os.readlink(f"/proc/{pid}/ns/net") == ours:
             assert time.monotonic() < deadline, f"{name} got no network of its own"
             time.sleep(0.005)
@@ -214,7 +215,7 @@ class Cluster:
         done = self.run("sh", "-c", script)
         assert done.returncode == 0, done.stderr
         script = f"ip link set lo up && ip addr add 10.77.0.{10 + int(number)}/24 dev eth0 && ip link set eth0 up"
-        subprocess.run(["nsenter", f"--target={pid}", "--net", "sh", "-c", script], check=True, timeout=240)
+        subprocess.run(["nsenter", f"--target={pid}", "--net", "sh", "-c", script], check=True, timeout=PATIENCE_SECONDS)
 
     def lose_power(self, name: str) -> None:
         """End everything on a node at once, without a word to anybody."""
@@ -243,9 +244,9 @@ class Cluster:
         command = [*self.entry(), *there, *map(str, words)]
         return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
 
-    def wait_for_nodes(self, count: int, seconds: float = 240) -> None:
+    def wait_for_nodes(self, count: int) -> None:
         """Wait until so many nodes are idle."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while len(self.idle_nodes()) < count:
             assert time.monotonic() < deadline, f"not {count} idle nodes: {self.run('sinfo', '-N', '-o', '%N %T %E').stdout}"
             time.sleep(0.2)
@@ -259,11 +260,13 @@ class Cluster:
         shown = self.run("scontrol", "-o", "show", "job", job).stdout.splitlines()[:1]
         return dict(word.split("=", 1) for line in shown for word in line.split() if "=" in word)
 
-    def wait_for_job(self, job: str, *states: str, seconds: float = 300) -> dict[str, str]:
+    def wait_for_job(self, job: str, *states: str) -> dict[str, str]:
         """Wait until a job is in one of the states (default: it has ended) and return its fields."""
-        wanted, deadline = states or ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"), time.monotonic() + seconds
+        wanted, deadline = states or ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"), time.monotonic() + PATIENCE_SECONDS
         while (fields := self.fields(job)).get("JobState") not in wanted:
-            assert time.monotonic() < deadline, f"job {job} is {fields.get('JobState')}, not {' or '.join(wanted)}, after {seconds} s"
+            assert time.monotonic() < deadline, (
+                f"job {job} is {fields.get('JobState')}, not {' or '.join(wanted)}, after {PATIENCE_SECONDS} s"
+            )
             time.sleep(0.3)
         return fields
 

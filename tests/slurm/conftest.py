@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from patience import PATIENCE_SECONDS
 from slurm.cluster import Cluster, why_not
 from tiny_run import Tiny, tiny  # noqa: F401
 
@@ -45,7 +46,7 @@ class Launcher:
 
     def launch(self, *words):
         """Run the command to its end."""
-        return self.cluster.run(sys.executable, "-m", "codemix_megatron", "launch", *words, cwd=self.tiny.folder, timeout=240)
+        return self.cluster.run(sys.executable, "-m", "codemix_megatron", "launch", *words, cwd=self.tiny.folder, timeout=PATIENCE_SECONDS)
 
     def train(self, run: str, *words, **site) -> str:
         """Submit the tiny recipe into a run folder and return the job's id."""
@@ -69,11 +70,11 @@ class Launcher:
         lines = path.read_text().splitlines() if path.exists() else []
         return [e for e in map(json.loads, lines) if e["event"] == event]
 
-    def wait_for_start(self, run: str, number: int, seconds: float = 200) -> dict:
+    def wait_for_start(self, run: str, number: int) -> dict:
         """Wait until the n-th start of a run has begun."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while len(begins := self.attempts(run, "begin")) < number:
-            assert time.monotonic() < deadline, f"{run}: start {number} did not begin within {seconds} s\n{self.log(run)}"
+            assert time.monotonic() < deadline, f"{run}: start {number} did not begin within {PATIENCE_SECONDS} s\n{self.log(run)}"
             time.sleep(0.1)
         return begins[-1]
 

@@ -15,6 +15,7 @@ import time
 
 import pytest
 import yaml
+from patience import PATIENCE_SECONDS
 from slurm.cluster import CONTROLLER
 from tiny_run import RECIPE, REPOSITORY, clean_environment, make_documents
 
@@ -72,7 +73,7 @@ class Planted:
         command = [sys.executable, "-m", "codemix_megatron", *map(str, words)]
         there = [*self.cluster.entry(), "env", f"--chdir={self.work}"]
         done = subprocess.run(
-            [*there, *command], env=self.environment(), capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL
+            [*there, *command], env=self.environment(), capture_output=True, text=True, timeout=PATIENCE_SECONDS, stdin=subprocess.DEVNULL
         )
         said = f"$ {' '.join(map(str, words))}\n{done.stdout}{done.stderr}"
         self.printed.append(done.stdout + done.stderr)
@@ -83,7 +84,7 @@ class Planted:
         """Wait for the jobs that folders name."""
         for run, name in runs:
             job = json.loads((run / "launch" / f"{name}.json").read_text())["id"]
-            fields = self.cluster.wait_for_job(job, seconds=300)
+            fields = self.cluster.wait_for_job(job)
             logs = "".join(path.read_text() for path in (run / "launch").glob("*.log"))
             assert fields["JobState"] == "COMPLETED", logs
 
@@ -150,7 +151,7 @@ def address(planted):
     host, port = CONTROLLER if planted.cluster.isolated else "127.0.0.1", planted.inputs / "port"
     words = [*planted.cluster.entry(), "env", f"--chdir={planted.inputs}", sys.executable, "-c", SERVER, host, str(port)]
     server = subprocess.Popen(words, env={**os.environ, **planted.variables}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not port.exists():
         assert time.monotonic() < deadline and server.poll() is None, "the server did not start"
         time.sleep(0.05)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_SECONDS
 
 # Parts of 4 kB, so that each task has some; task 2 stands still until it is killed, the first time.
 SMALL_PARTS = """#!/bin/sh
@@ -49,12 +50,12 @@ def prepared(launcher, cluster, tiny, tmp_path_factory):
     again = launcher.launch(*words)
     assert again.returncode == 2 and "works on it already" in again.stderr
     jobs = [line.split()[1].rstrip(":") for line in done.stdout.splitlines() if line.startswith("job ")]
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not marker.exists():
         assert time.monotonic() < deadline, "task 2 did not start"
         time.sleep(0.1)
     kill_shard("2/4")
-    fields = cluster.wait_for_job(jobs[-1], seconds=200)
+    fields = cluster.wait_for_job(jobs[-1])
     return {"folder": folder, "merge": fields, "log": "".join(p.read_text() for p in (folder / "run" / "launch").glob("*.log"))}
 
 
@@ -89,12 +90,12 @@ def test_task_that_may_not_be_queued_again_is_followed_by_one_that_goes_on(launc
     done = launcher.launch("--prepare", folder / "recipe.yaml", "--site", site, "--tasks", 4, "--folder", folder / "run")
     assert done.returncode == 0, done.stderr
     merge = [line.split()[1].rstrip(":") for line in done.stdout.splitlines() if line.startswith("job ")][-1]
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not marker.exists():
         assert time.monotonic() < deadline, "task 2 did not start"
         time.sleep(0.1)
     kill_shard("2/4")
-    fields = cluster.wait_for_job(merge, seconds=200)
+    fields = cluster.wait_for_job(merge)
     log = "".join(path.read_text() for path in (folder / "run" / "launch").glob("*.log"))
     assert fields["JobState"] == "COMPLETED", log
     assert "exit code 137, 1 of 3 failures; not queued again (it was submitted with --no-requeue): job " in log

@@ -5,14 +5,15 @@ import signal
 import time
 
 import pytest
+from patience import PATIENCE_SECONDS
 from tiny_run import REPOSITORY
 
 ENDLESS = ["phases.0.tokens=2M", "corpora.prose.max_epochs=1000", "corpora.snippets.max_epochs=1000"]
 
 
-def wait_for(condition, what: str, seconds: float = 120):
+def wait_for(condition, what: str):
     """Return what a condition gives once it gives something."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not (found := condition()):
         assert time.monotonic() < deadline, what
         time.sleep(0.1)
@@ -33,7 +34,7 @@ def started(launcher, cluster, tiny, undisturbed):
         "unexported": launcher.train("unexported", two_nodes, sbatch=["--export=NONE"], environment=environment),
         "unconnected": launcher.train("unconnected", two_nodes, network_interface="ib9"),
     }
-    tiny.wait_for_step("barred", 2, seconds=200)
+    tiny.wait_for_step("barred", 2)
     after = cluster.run("sbatch", "--parsable", f"--dependency=afterok:{jobs['barred']}", "--output=/dev/null", "--wrap=true")
     jobs["afterwards"] = after.stdout.strip()
     cluster.run("scancel", "--batch", "--signal=USR1", jobs["barred"])
@@ -62,7 +63,7 @@ def test_job_that_may_not_be_queued_again_is_followed_by_one_that_goes_on(launch
 
 def test_lost_node_that_is_not_the_batch_host_is_named_and_the_run_goes_on(launcher, cluster, tiny, started, undisturbed, measured):
     begin = launcher.wait_for_start("barred", 2)
-    tiny.wait_for_step("barred", begin["checkpoint_step"] + 2, seconds=200)
+    tiny.wait_for_step("barred", begin["checkpoint_step"] + 2)
     lost = begin["nodes"][1]
     cluster.lose_power(lost)
     last = launcher.wait_for_start("barred", 3)
@@ -90,10 +91,10 @@ def test_one_trainer_at_a_time_whoever_came_first(launcher, cluster, tiny):
         assert refused.returncode == 2 and "another start trains in it (process" in refused.stderr
     finally:
         local.send_signal(signal.SIGTERM)
-        assert local.wait(240) == 75
+        assert local.wait(PATIENCE_SECONDS) == 75
     job = launcher.train("contested", *ENDLESS)
     stopped = tiny.events("contested", "stop")[0]["step"]
-    tiny.wait_for_step("contested", stopped + 2, seconds=200)
+    tiny.wait_for_step("contested", stopped + 2)
     late = tiny.train("contested", *ENDLESS)
     assert late.returncode == 2 and f"another start trains in it (Slurm job {job}, process" in late.stderr, late.stderr
     (tiny.folder / "contested" / "stop").touch()
@@ -141,7 +142,7 @@ def test_site_file_that_slurm_describes_trains(launcher, cluster, tiny, tmp_path
 @pytest.mark.slow
 def test_doctor_tries_a_site_and_says_what_it_means(launcher, cluster, tmp_path):
     words = ["doctor", "--site", launcher.site_file(), "--wait", "200"]
-    done = cluster.run(launcher.python, "-m", "codemix_megatron", *words, cwd=tmp_path, timeout=300)
+    done = cluster.run(launcher.python, "-m", "codemix_megatron", *words, cwd=tmp_path, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 nodes x 1 ranks on cpu trained together" in done.stdout and "nodes exchange" in done.stdout
     bad = cluster.run(
@@ -152,7 +153,7 @@ def test_doctor_tries_a_site_and_says_what_it_means(launcher, cluster, tmp_path)
         "--site",
         launcher.site_file(network_interface="ib9"),
         cwd=tmp_path,
-        timeout=300,
+        timeout=PATIENCE_SECONDS,
     )
     assert (
         bad.returncode == 1 and "FAILS" in bad.stdout and "network_interface (GLOO_SOCKET_IFNAME) is ib9" in bad.stdout.replace("\n", " ")
@@ -163,7 +164,7 @@ def test_doctor_tries_a_site_and_says_what_it_means(launcher, cluster, tmp_path)
 def test_start_that_lost_a_node_goes_on_in_the_same_job_with_a_spare_one(launcher, cluster, tiny, undisturbed, measured):
     cluster.wait_for_nodes(3)
     job = launcher.train("spared", "--spares", "1", "parallel.tensor=2", "checkpoint.every_steps=1")
-    tiny.wait_for_step("spared", 2, seconds=200)
+    tiny.wait_for_step("spared", 2)
     lost = launcher.attempts("spared", "begin")[0]["nodes"][1]
     cluster.lose_power(lost)
     again = launcher.wait_for_start("spared", 2)
@@ -179,7 +180,7 @@ def test_start_that_lost_a_node_goes_on_in_the_same_job_with_a_spare_one(launche
     measured(
         f"Slurm, a node lost and a spare one taken in the same job: {recovery['seconds']} s from the failure to the next step, losses equal"
     )
-    cluster.wait_for_nodes(3, seconds=90)
+    cluster.wait_for_nodes(3)
 
 
 @pytest.mark.slow
@@ -187,7 +188,7 @@ def test_ranks_start_from_each_nodes_own_disk(launcher, cluster, tiny, undisturb
     """The real environment, packed once and unpacked by two nodes (of one disk here); the second start finds it there."""
     stage = {"stage_directory": str(tmp_path)}
     job = launcher.train("staged", "--stage", "parallel.tensor=2", "checkpoint.every_steps=1", **stage)
-    tiny.wait_for_step("staged", 2, seconds=300)
+    tiny.wait_for_step("staged", 2)
     cluster.run("scancel", "--batch", "--signal=USR1", job)
     assert cluster.wait_for_job(job)["JobState"] == "COMPLETED", launcher.log("staged")
     (archive,) = (tiny.folder / ".staged").glob("*.tar")

@@ -7,6 +7,7 @@ import time
 
 import pytest
 import yaml
+from patience import PATIENCE_SECONDS
 
 STUDY = {
     "name": "queued",
@@ -36,9 +37,9 @@ class Queued:
         words = ["-m", "codemix_megatron", "study", *words]
         return self.launcher.cluster.run(sys.executable, *words, cwd=self.tiny.folder)
 
-    def wait(self, seconds: float = 240) -> str:
+    def wait(self) -> str:
         """Wait until no run is under way; return the last status. Slurm is asked first, which costs a fiftieth of a status."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             shown = "" if self.launcher.cluster.run("squeue", "-h", "-t", "R,CG,CF").stdout else self.study("status", self.folder).stdout
             if shown and not re.search(r"\d (running|queued)", shown):
@@ -109,15 +110,15 @@ def test_cancelled_study_saves_and_goes_on(queued):
     queued.tiny.wait_for_step("cancelled/runs/plain.balanced", 2)
     cancelled = queued.study("cancel", folder)
     assert re.search(r"jobs that save and leave: \d+; ended: \d+", cancelled.stdout), cancelled.stdout + cancelled.stderr
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not queued.tiny.events("cancelled/runs/plain.balanced", "stop"):
         assert time.monotonic() < deadline, "the running job did not save and leave"
         time.sleep(0.5)
 
 
-def wait_until(condition, what: str, seconds: float = 200):
+def wait_until(condition, what: str):
     """Return what a condition gives once it gives something."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not (found := condition()):
         assert time.monotonic() < deadline, what() if callable(what) else what
         time.sleep(0.2)
@@ -143,7 +144,7 @@ def test_study_goes_on_where_the_site_queues_nothing_again(launcher, cluster, me
     assert done.returncode == 0 and "5 jobs submitted for 5 tasks" in done.stdout, done.stdout + done.stderr
     parent = "barred-study/runs/plain.balanced"
     begin = launcher.wait_for_start(parent, 1)
-    queued.tiny.wait_for_step(parent, 2, seconds=200)
+    queued.tiny.wait_for_step(parent, 2)
     waiting = [job for job in jobs_of(folder) if job != begin["job"]]
     cluster.run("scancel", "--batch", "--signal=USR1", begin["job"])
     end = wait_until(lambda: launcher.attempts(parent, "end"), lambda: launcher.log(parent))[0]
@@ -160,7 +161,7 @@ def test_study_goes_on_where_the_site_queues_nothing_again(launcher, cluster, me
         said.append(queued.study("status", folder).stdout)
         return "2 of 2 scored" in said[-1] or "failed" in said[-1]
 
-    wait_until(is_scored, lambda: said[-1], seconds=300)
+    wait_until(is_scored, lambda: said[-1])
     assert "3 runs: 3 done; 2 of 2 scored" in said[-1], said[-1]
     losses = [queued.tiny.losses(f"barred-study/runs/{name}") for name in ("plain.balanced", "plain")]
     here = queued.tiny.train("here-again")

@@ -5,6 +5,7 @@ import os
 import time
 
 import pytest
+from patience import PATIENCE_SECONDS
 from tiny_run import REPOSITORY
 
 EVERY_STEP = "checkpoint.every_steps=1"
@@ -33,18 +34,18 @@ def eventful(launcher, cluster, tiny, tmp_path_factory):
     job = launcher.train(
         "eventful", "parallel.tensor=2", EVERY_STEP, partition="spare", exclude_bad_nodes=False, environment={"PYTHONPATH": path}
     )
-    tiny.wait_for_step("eventful", 2, seconds=200)
+    tiny.wait_for_step("eventful", 2)
     urgent = cluster.run(
         "sbatch", "--parsable", "--partition=train", "--nodes=3", "--exclusive", "--output=/dev/null", "--wrap=true"
     ).stdout
     begin = launcher.wait_for_start("eventful", 2)
     cluster.wait_for_job(urgent.strip())
-    tiny.wait_for_step("eventful", begin["checkpoint_step"] + 2, seconds=200)
+    tiny.wait_for_step("eventful", begin["checkpoint_step"] + 2)
     lost = [begin["nodes"][1]]
     cluster.lose_power(lost[0])
     begin = launcher.wait_for_start("eventful", 3)
     cluster.start_node(lost[0])
-    tiny.wait_for_step("eventful", begin["checkpoint_step"] + 2, seconds=200)
+    tiny.wait_for_step("eventful", begin["checkpoint_step"] + 2)
     lost.append(begin["nodes"][0])
     cut_off = lose_power_in_mid_save(cluster, tiny.folder / "eventful" / "checkpoints", lost[1])
     launcher.wait_for_start("eventful", 4)
@@ -56,7 +57,7 @@ def eventful(launcher, cluster, tiny, tmp_path_factory):
 
 def lose_power_in_mid_save(cluster, checkpoints, node: str) -> list[str]:
     """Take a node's power while a checkpoint is half written; return the half-written ones."""
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not list(checkpoints.glob(".step-*.partial")):
         assert time.monotonic() < deadline, "no save was seen"
         time.sleep(0.002)
@@ -74,7 +75,7 @@ def test_signalled_run_saves_is_queued_again_and_ends_bit_for_bit_the_same(launc
     job = launcher.train("signalled", *layout, ranks_per_node=2)
     again = launcher.launch(tiny.recipe, "--site", launcher.site, "--folder", tiny.folder / "signalled", *layout)
     assert again.returncode == 2 and f"job {job} works on it already" in again.stderr
-    tiny.wait_for_step("signalled", 3, seconds=200)
+    tiny.wait_for_step("signalled", 3)
     cluster.run("scancel", "--batch", "--signal=USR1", job)
     fields = cluster.wait_for_job(job)
     assert (fields["JobState"], fields["Restarts"]) == ("COMPLETED", "1"), launcher.log("signalled")
@@ -130,21 +131,21 @@ def test_ranks_on_a_node_that_slurm_cannot_reach_end_when_the_run_goes_on_elsewh
         pytest.skip("nodes have no network of their own here")
     endless = ["phases.0.tokens=2M", "corpora.prose.max_epochs=1000", "corpora.snippets.max_epochs=1000", EVERY_STEP]
     job = launcher.train("cut-off", *endless)
-    tiny.wait_for_step("cut-off", 3, seconds=200)
+    tiny.wait_for_step("cut-off", 3)
     node = launcher.attempts("cut-off", "begin")[0]["nodes"][0]
     cluster.cut_off(node)
     begin = launcher.wait_for_start("cut-off", 2)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while "the ranks of this one are killed" not in launcher.log("cut-off"):
         assert time.monotonic() < deadline, launcher.log("cut-off")
         time.sleep(0.1)
     while len(tiny.events("cut-off", "start")) < 2:
         assert time.monotonic() < deadline, launcher.log("cut-off")
         time.sleep(0.1)
-    tiny.wait_for_step("cut-off", tiny.events("cut-off", "start")[1]["step"] + 3, seconds=200)
+    tiny.wait_for_step("cut-off", tiny.events("cut-off", "start")[1]["step"] + 3)
     assert node not in begin["nodes"]
     cluster.reconnect(node)
     cluster.run("scancel", job)
     assert cluster.wait_for_job(job)["Restarts"] == "1", launcher.log("cut-off")
     assert launcher.attempts("cut-off", "end")[-1]["action"] == "leave"
-    cluster.wait_for_nodes(3, seconds=90)
+    cluster.wait_for_nodes(3)

@@ -9,6 +9,7 @@ import sys
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from patience import PATIENCE_SECONDS
 from tiny_run import REPOSITORY, clean_environment
 
 from codemix_megatron.cli.main import main
@@ -81,7 +82,7 @@ print(block_html(figure)); print(block_markdown(figure))
 
 
 def test_without_matplotlib_a_report_says_in_words_what_a_figure_shows():
-    done = subprocess.run([sys.executable, "-c", REPORT], env=clean_environment(), capture_output=True, text=True, timeout=240)
+    done = subprocess.run([sys.executable, "-c", REPORT], env=clean_environment(), capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     html, markdown = done.stdout.strip().splitlines()
     for text in (html, markdown):
         assert "It fell from 4 to 2." in text and "codemix_megatron[figures]" in text and "<svg" not in text

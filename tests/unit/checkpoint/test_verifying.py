@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_SECONDS
 
 from codemix_megatron.checkpoint import verifying
 from codemix_megatron.checkpoint.metadata import write_metadata
@@ -28,10 +29,10 @@ class Together:
     def exchange(self, value):
         self.values[self.local.rank] = value
         began = time.monotonic()
-        self.barrier.wait(240)
+        self.barrier.wait(PATIENCE_SECONDS)
         self.waited = max(self.waited, time.monotonic() - began)
         seen = list(self.values)
-        self.barrier.wait(240)
+        self.barrier.wait(PATIENCE_SECONDS)
         return seen
 
     def run(self, folder: Path) -> list:

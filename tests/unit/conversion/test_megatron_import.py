@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from family_models import make_model, weights_of
+from patience import PATIENCE_SECONDS
 
 from codemix_megatron.checkpoint.foreign_pickle import load_foreign
 from codemix_megatron.cli.main import main
@@ -122,7 +123,7 @@ def test_one_command_of_the_tools_makes_a_hugging_face_folder_of_it(legacy):
     words = ["--model-type", "GPT", "--loader", "core", "--saver", "hf", "--load-dir", legacy / "megatron", "--save-dir", legacy / "out",
              "--tokenizer-model", legacy / "theirs/tokenizer.json", "--no-parity"]  # fmt: skip
     script = Path(__file__).parents[3] / "tools" / "convert_checkpoint.py"
-    done = subprocess.run([sys.executable, str(script), *map(str, words)], capture_output=True, text=True, timeout=400)
+    done = subprocess.run([sys.executable, str(script), *map(str, words)], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr
     before, after = weights_of(legacy / "theirs"), weights_of(legacy / "out")
     assert all(torch.equal(before[name], after[name]) for name in before)

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from patience import PATIENCE_SECONDS
 
 from codemix_megatron.conversion.read_ahead import read_ahead
 
@@ -18,7 +19,7 @@ def test_items_come_in_order_and_the_next_is_made_while_one_is_used():
     found = []
     for number in read_ahead(items()):
         found.append(number)
-        assert number == len(made) - 1 or made[number + 1].wait(240)
+        assert number == len(made) - 1 or made[number + 1].wait(PATIENCE_SECONDS)
     assert found == [0, 1, 2, 3, 4]
 
 

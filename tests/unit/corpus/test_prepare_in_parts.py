@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patience import PATIENCE_SECONDS
 
 from codemix_megatron.corpus import parts, shuffling
 from codemix_megatron.corpus.indexed import IndexedReader
@@ -172,7 +173,7 @@ if __name__ == "__main__":
     (tmp_path / "prepare.py").write_text(code)
     plain = json.dumps({"kind": "code", "documents": [str(many_texts)], "prefix": spec.prefix})
     process = subprocess.Popen([sys.executable, tmp_path / "prepare.py", plain], start_new_session=True)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not (done := list(Path(spec.prefix).parent.glob(".*/*.done"))):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)

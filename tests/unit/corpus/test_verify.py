@@ -10,6 +10,7 @@ import time
 
 import orjson
 import pytest
+from patience import PATIENCE_SECONDS
 from tiny_run import clean_environment
 
 from codemix_megatron.cli.main import main
@@ -67,7 +68,7 @@ def problems(tmp_path_factory):
 
 def run_verify(*words):
     """Run the command to its end."""
-    return subprocess.run([*CODEMIX, *map(str, words)], env=clean_environment(), capture_output=True, text=True, timeout=400)
+    return subprocess.run([*CODEMIX, *map(str, words)], env=clean_environment(), capture_output=True, text=True, timeout=PATIENCE_SECONDS)
 
 
 def lines_of(path) -> list[dict]:
@@ -216,7 +217,7 @@ def test_killed_it_goes_on_and_ends_with_the_same_files(tmp_path, capsys):
     outcomes = started / "kept.outcomes.jsonl"
     words = [*CODEMIX, str(problems), "--output", str(started / "kept.jsonl"), "--workers", "2"]
     with subprocess.Popen(words, env=clean_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not outcomes.exists() or outcomes.read_bytes().count(b"\n") < 6:
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.01)
@@ -271,9 +272,11 @@ def test_nothing_is_run_where_no_sandbox_can_be_had(tmp_path):
     )
     words = [*CODEMIX, "problems.jsonl", "--output", "x.jsonl"]
     environment = {**clean_environment(), "PATH": "/nowhere"}
-    done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 1 and "accept the danger with --trust programs" in done.stderr
     assert not (tmp_path / "x.jsonl").exists()
-    done = subprocess.run([*words, "--unsandboxed"], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(
+        [*words, "--unsandboxed"], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
     assert done.returncode == 0 and "sandbox: no sandbox" in done.stderr
     assert "no sandbox" in lines_of(tmp_path / "x.jsonl")[0]["verified"]

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from patience import PATIENCE_SECONDS
 
 import codemix_megatron as cm
 
@@ -28,7 +29,7 @@ def test_planning_loads_neither_torch_nor_pandas(tiny):
         f"plan = cm.plan_run(cm.read_recipe({str(tiny.recipe)!r}), sizes=sizes, vocab_size=512)\n"
         "print(plan.steps, [name for name in ('torch', 'pandas') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=400)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.stdout == "20 []\n", done.stderr  # 12 and 8 global batches of 512 tokens
 
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import psutil
+from patience import PATIENCE_SECONDS
 
 PROGRAM = """
 import os, sys, time
@@ -25,8 +26,8 @@ time.sleep(120)
 
 def ends(when: str) -> bool:
     """Start a parent that leaves a child behind; say whether the child is gone soon after it."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM, when], stdout=subprocess.PIPE, text=True, check=True, timeout=240)
-    child, limit = Path("/proc") / done.stdout.strip(), time.monotonic() + 60
+    done = subprocess.run([sys.executable, "-c", PROGRAM, when], stdout=subprocess.PIPE, text=True, check=True, timeout=PATIENCE_SECONDS)
+    child, limit = Path("/proc") / done.stdout.strip(), time.monotonic() + 60  # half of what it sleeps
     while child.exists() and psutil.Process(int(child.name)).status() != psutil.STATUS_ZOMBIE:
         if time.monotonic() > limit:
             psutil.Process(int(child.name)).kill()

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 from many_layouts import train
+from patience import PATIENCE_SECONDS
 from tiny_run import REPOSITORY, clean_environment
 
 from codemix_megatron.errors import LaunchError
@@ -71,7 +72,9 @@ print(json.dumps(found))
 def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a program in a process that has changed nothing yet."""
     words = [sys.executable, "-W", "ignore", "-c", program]
-    return subprocess.run(words, cwd=REPOSITORY, env={**clean_environment(), **environment}, capture_output=True, text=True, timeout=400)
+    return subprocess.run(
+        words, cwd=REPOSITORY, env={**clean_environment(), **environment}, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
 
 
 @pytest.fixture(scope="module")

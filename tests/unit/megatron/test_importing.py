@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from tiny_run import PATIENCE_SECONDS, REPOSITORY, clean_environment
+from patience import PATIENCE_SECONDS
+from tiny_run import REPOSITORY, clean_environment
 
 CODE = """
 from codemix_megatron.megatron.importing import import_megatron

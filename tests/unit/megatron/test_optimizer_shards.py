@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import PATIENCE_SECONDS
 from tiny_run import clean_environment
 from whole_checkpoint import tensors_of
 
@@ -32,7 +33,9 @@ def test_rectangles_make_up_a_range_of_the_flattened_tensor_in_order(shape, data
 def saved(tmp_path_factory):
     """The folder of four checkpoints that four ranks have saved."""
     folder = tmp_path_factory.mktemp("saved")
-    done = subprocess.run([sys.executable, str(SCRIPT), str(folder)], env=clean_environment(), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(folder)], env=clean_environment(), capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     return folder
 

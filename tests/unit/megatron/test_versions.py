@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from packaging.specifiers import SpecifierSet
+from patience import PATIENCE_SECONDS
 from tiny_run import REPOSITORY, clean_environment
 
 from codemix_megatron.megatron import change
@@ -76,7 +77,7 @@ def test_kernels_without_triton_can_be_imported_and_say_what_is_missing_when_cal
         (folder / "__init__.py").touch()
     (ops / "paged_stash.py").write_text('"""Kernels."""\n\nimport triton\nimport triton.language as tl\n')
     env = {**clean_environment(), "PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
-    done = subprocess.run([sys.executable, "-c", KERNEL], env=env, capture_output=True, text=True, timeout=240)
+    done = subprocess.run([sys.executable, "-c", KERNEL], env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert "some_kernel is a kernel of triton, which is not installed here" in done.stderr, done.stderr
 
 

@@ -7,6 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 from made_run import make_run
+from patience import PATIENCE_SECONDS
 
 from codemix_megatron.errors import CodemixError
 from codemix_megatron.records.run_folder import RunFolder
@@ -106,7 +107,7 @@ def test_a_browser_draws_the_page(finished, drawn, tmp_path):
     words = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
     words += ["--disable-component-update", "--disable-sync", "--hide-scrollbars", f"--user-data-dir={tmp_path / 'profile'}"]
     words += ["--window-size=1000,3800", f"--screenshot={picture}", write_report([finished]).as_uri()]
-    subprocess.run(words, capture_output=True, timeout=400, check=True)
+    subprocess.run(words, capture_output=True, timeout=PATIENCE_SECONDS, check=True)
     from matplotlib.image import imread
 
     pixels = imread(picture)[..., :3]

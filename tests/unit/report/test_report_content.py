@@ -9,6 +9,7 @@ import pytest
 from curved_run import make_curved_run
 from made_run import make_run
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from patience import PATIENCE_SECONDS
 from test_report import words_of
 
 from codemix_megatron.errors import CodemixError
@@ -217,7 +218,7 @@ def test_long_study_fits_wide_and_narrow_screens(tmp_path, drawn):
     words = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
     words += ["--disable-component-update", "--disable-sync", "--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}"]
     words += ["--virtual-time-budget=5000", "--dump-dom", (tmp_path / "frames.html").as_uri()]
-    drawn = subprocess.run(words, capture_output=True, text=True, timeout=400, check=True).stdout
+    drawn = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True).stdout
     overhang = re.search(r"<title>([-\d ]+)</title>", drawn)
     assert overhang, drawn[:500]
     assert all(int(pixels) <= 0 for pixels in overhang.group(1).split()), overhang.group(1)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from html import unescape
 
 import pytest
+from patience import PATIENCE_SECONDS
 from seeded_study import seeded_study
 from tiny_run import tiny  # noqa: F401
 
@@ -44,7 +45,7 @@ def shown(page, tmp_path) -> str:
         pytest.skip("no Chromium here; install Debian's chromium to look at the pages")
     words = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
     words += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page]
-    return subprocess.run(words, capture_output=True, text=True, timeout=400, check=True).stdout
+    return subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True).stdout
 
 
 def test_a_search_finds_variants_and_texts_and_runs_nothing_in_them(pages, tmp_path):

@@ -6,6 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 from made_study import make_study
+from patience import PATIENCE_SECONDS
 from scipy import stats
 from test_report import words_of
 
@@ -82,7 +83,7 @@ def test_a_study_is_drawn_in_the_colours_of_its_sources(study, tmp_path):
     words = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
     words += ["--disable-component-update", "--disable-sync", "--hide-scrollbars", f"--user-data-dir={tmp_path / 'profile'}"]
     words += ["--window-size=1100,5200", f"--screenshot={picture}", study[2].as_uri()]
-    subprocess.run(words, capture_output=True, timeout=400, check=True)
+    subprocess.run(words, capture_output=True, timeout=PATIENCE_SECONDS, check=True)
     from matplotlib.image import imread
 
     pixels = imread(picture)[..., :3]

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_SECONDS
 
 from codemix_megatron.errors import SandboxError
 from codemix_megatron.sandbox import running
@@ -243,9 +244,9 @@ def test_nothing_survives_a_kill_of_its_caller():
     wait_until(lambda: not processes_marked())
 
 
-def wait_until(holds, seconds: float = 60) -> None:
+def wait_until(holds) -> None:
     """Wait for a fact."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -338,7 +339,7 @@ for isolation in isolations():
 """
     words = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", python, "-c", code]
     environment = {"PATH": "/usr/bin:/bin:/usr/sbin", "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, cwd="/", timeout=400)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, cwd="/", timeout=PATIENCE_SECONDS)
     if "Permission denied" in done.stderr or "No module named 'codemix_megatron'" in done.stderr:
         pytest.skip("the checkout is for its owner alone")
     expected = [f"{isolation.name.removesuffix(' as root')} 65534 passed processes" for isolation in isolations()]

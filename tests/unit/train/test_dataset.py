@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from patience import PATIENCE_SECONDS
 from tiny_run import REPOSITORY, clean_environment
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
@@ -148,7 +149,13 @@ def test_megatron_lms_own_pretrain_gpt_reads_the_same_sequences(tiny, tmp_path, 
         *LONG,
     ]
     done = subprocess.run(
-        [sys.executable, *map(str, words)], input=script, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=300
+        [sys.executable, *map(str, words)],
+        input=script,
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     theirs = np.load(tmp_path / "rows.npy")

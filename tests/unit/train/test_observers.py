@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from patience import PATIENCE_SECONDS
 from tiny_run import RECIPE
 
 from codemix_megatron.recipe.reading import build_recipe
@@ -84,7 +85,7 @@ def test_wandb_keeps_one_run_with_every_step_once_over_resumes(tmp_path, monkeyp
     run = RunFolder(tmp_path / "run")
     start_of(recipe, run, range(1, 8))
     start_of(recipe, run, range(5, 10), resumed_at=4)
-    deadline = time.monotonic() + 240  # wandb's own process writes after finish() has returned
+    deadline = time.monotonic() + PATIENCE_SECONDS  # wandb's own process writes after finish() has returned
     while len((found := offline_records(run))[1]) < 9:
         assert time.monotonic() < deadline, f"the offline runs hold {found}"
         time.sleep(0.2)
@@ -130,7 +131,7 @@ def test_wandb_writes_offline_and_asks_nothing(tmp_path, monkeypatch):
     run = emit_one_step(tmp_path, "observers.wandb=online")  # without a key, online becomes offline
     written = list((run.trackers / "wandb").glob("offline-run-*/run-*.wandb"))
     assert len(written) == 1
-    deadline = time.monotonic() + 240  # wandb's own process writes after finish() has returned
+    deadline = time.monotonic() + PATIENCE_SECONDS  # wandb's own process writes after finish() has returned
     while b"loss/snippets" not in written[0].read_bytes():
         assert time.monotonic() < deadline, "the offline run holds no numbers"
         time.sleep(0.2)

@@ -9,6 +9,7 @@ import time
 from dataclasses import asdict, replace
 
 import pytest
+from patience import PATIENCE_SECONDS
 
 from codemix_megatron.errors import LaunchError
 from codemix_megatron.watch import lease as leases
@@ -55,7 +56,7 @@ def test_second_start_is_refused_and_told_who_trains(run):
 
 def test_start_of_which_the_process_has_ended_is_followed_at_once(run):
     code = "import sys, pathlib; from codemix_megatron.watch.lease import Lease; Lease(pathlib.Path(sys.argv[1])).take(); import os; os._exit(9)"
-    subprocess.run([sys.executable, "-c", code, str(run)], check=False, timeout=240)
+    subprocess.run([sys.executable, "-c", code, str(run)], check=False, timeout=PATIENCE_SECONDS)
     began = time.monotonic()
     mine = Lease(run)
     mine.take()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from patience import PATIENCE_SECONDS
 from tiny_run import clean_environment
 
 from codemix_megatron.records.run_folder import RunFolder
@@ -34,7 +35,9 @@ def live(run, rank: int, *body: str, **more) -> subprocess.CompletedProcess:
     code = RANK.format(body="\n".join(f"    {line}" for line in body), run=str(run))
     variables = {"RANK": str(rank), "WORLD_SIZE": "8", "SLURM_JOB_ID": "77", "SLURMD_NODENAME": f"node{rank}", **more}
     environment = {k: v for k, v in clean_environment().items() if not k.startswith("CODEMIX_")}
-    return subprocess.run([sys.executable, "-c", code], env={**environment, **variables}, capture_output=True, text=True, timeout=240)
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**environment, **variables}, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
 
 
 def test_lines_of_all_starts_have_moments_and_each_start_says_where_it_ran(run):
