@@ -112,7 +112,7 @@ class Cluster:
 
     def start(self) -> None:
         """Start everything and wait until all nodes are idle."""
-        for name in ("munge", "state", "spool", "log"):
+        for name in ("munge", "state", "spool", "log", "disk", "disks"):
             (self.folder / name).mkdir(parents=True)
         self.folder.chmod(0o755)
         self.isolated = self.isolated and self.hold_network()
@@ -127,6 +127,11 @@ class Cluster:
     def configuration(self) -> Path:
         """slurm.conf."""
         return self.folder / "slurm.conf"
+
+    @property
+    def disk(self) -> Path:
+        """Where each node has a disk of its own; one for all where nodes are not isolated."""
+        return self.folder / "disk"
 
     def hold_network(self) -> bool:
         """Give the controller a network of its own with a bridge; return False where the kernel refuses."""
@@ -192,12 +197,14 @@ class Cluster:
 
     def start_node(self, name: str) -> None:
         """Start a node, or give one its power back."""
-        (self.folder / "spool" / name).mkdir(exist_ok=True)
+        for kind in ("spool", "disks"):
+            (self.folder / kind / name).mkdir(exist_ok=True)
         slurmd = f"exec slurmd -D -N {name} -f {self.configuration}"
         if not self.isolated:
             self.nodes[name] = self.popen(name, ["sh", "-c", f"export {NODE_MARK}={name}; {slurmd}"])
             return
-        inside = f"hostname {name} && {self.own_names(name)} && read go && {slurmd}"
+        own_disk = f"mount --bind {self.folder}/disks/{name} {self.disk}"
+        inside = f"hostname {name} && {self.own_names(name)} && {own_disk} && read go && {slurmd}"
         words = ["unshare", "--net", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", inside]
         node = self.nodes[name] = self.popen(name, words, stdin=subprocess.PIPE)
         self.connect(name, node.pid)
