@@ -2,7 +2,6 @@
 
 import hashlib
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,10 @@ NUM_RANKS = 4
 
 
 class Together:
-    """Ranks that are threads: collectives over a barrier, and the longest wait in one of them."""
+    """Ranks that are threads: collectives over a barrier, and how many there were."""
 
     def __init__(self, monkeypatch):
-        self.barrier, self.values, self.waited, self.read = threading.Barrier(NUM_RANKS), [None] * NUM_RANKS, 0.0, {}
+        self.barrier, self.values, self.meetings = threading.Barrier(NUM_RANKS), [None] * NUM_RANKS, 0
         self.local = threading.local()
         monkeypatch.setattr(verifying, "any_rank", lambda flag, device: any(self.exchange(flag)))
         monkeypatch.setattr(verifying, "gather", lambda ranks, value: self.exchange(value))
@@ -28,9 +27,8 @@ class Together:
 
     def exchange(self, value):
         self.values[self.local.rank] = value
-        began = time.monotonic()
-        self.barrier.wait(PATIENCE_SECONDS)
-        self.waited = max(self.waited, time.monotonic() - began)
+        if self.barrier.wait(PATIENCE_SECONDS) == 0:
+            self.meetings += 1
         seen = list(self.values)
         self.barrier.wait(PATIENCE_SECONDS)
         return seen
@@ -47,7 +45,7 @@ class Together:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(PATIENCE_SECONDS)
         return found
 
 
@@ -78,22 +76,15 @@ def test_byte_that_only_one_rank_read_is_told_to_all(folder, monkeypatch):
     assert found[0][1] == [f"{folder / 'step-2'}: __3_0.distcp has another checksum than card.json says; it is not used"]
 
 
-def test_no_collective_lasts_as_long_as_reading_does(folder, monkeypatch):
-    """However much there is to read, ranks meet again after a slice; nothing depends on the timeout of a collective."""
-    monkeypatch.setattr(verifying, "SLICE_SECONDS", 0.05)
-    monkeypatch.setattr(verifying, "CHUNK_BYTES", 100)
-    read_all = verifying.read_all
-
-    def slowly(checkpoint, wanted):
-        for fault in read_all(checkpoint, wanted):
-            time.sleep(0.004)
-            yield fault
-
-    monkeypatch.setattr(verifying, "read_all", slowly)
-    together, began = Together(monkeypatch), time.monotonic()
-    assert together.run(folder)[0][0] == folder / "step-2"
-    assert time.monotonic() - began > 5 * 0.05
-    assert together.waited < 0.5 * (time.monotonic() - began)
+def test_ranks_meet_again_after_every_slice(folder, monkeypatch):
+    """However much there is to read: nothing depends on the timeout of a collective."""
+    monkeypatch.setattr(verifying, "CHUNK_BYTES", 100)  # 450 of them
+    whole = Together(monkeypatch)
+    assert whole.run(folder)[0][0] == folder / "step-2"
+    monkeypatch.setattr(verifying, "SLICE_SECONDS", -1.0)  # over when a chunk is read
+    chunk_by_chunk = Together(monkeypatch)
+    assert chunk_by_chunk.run(folder)[0][0] == folder / "step-2"
+    assert chunk_by_chunk.meetings > 450 / NUM_RANKS > 10 * whole.meetings
 
 
 def test_files_are_dealt_evenly():

@@ -2,10 +2,10 @@
 
 import json
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from patience import PATIENCE_SECONDS
 
 from codemix_megatron.cli.main import main
 from codemix_megatron.errors import EvaluationError
@@ -38,7 +38,9 @@ class Server:
 
     def answer(self, handler, body, fault):
         if fault == "slow":
-            time.sleep(1.0)
+            handler.connection.settimeout(PATIENCE_SECONDS)
+            handler.connection.recv(1)  # until the client has given up waiting
+            return
         if fault == "hang up":
             handler.connection.close()
             return
@@ -130,7 +132,7 @@ def test_a_judge_with_a_favourite_place_gives_ties_only(server, tmp_path):
 
 def test_busy_slow_and_lost_replies_are_asked_for_again(server, tmp_path):
     server.faults = [429, 503, "hang up", "slow", 500]
-    judge = judge_of(server, timeout_seconds=0.5)
+    judge = judge_of(server, timeout_seconds=3.0)
     assert judge_pairs(PAIRS[:1], judge.ask, judge.name, tmp_path, threads=1) == [("ours", "ours")]
     assert len(server.requests) == 5 + 2
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patience import PATIENCE_SECONDS
+from tiny_run import REPOSITORY
 
 from codemix_megatron.errors import MACHINE_FAULT, CorpusError
 from codemix_megatron.filters import duplicates_in_stages as in_stages
@@ -29,20 +31,24 @@ def run():
     """What runs functions on a local cluster of three worker processes, all in this test's own processes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # workers import the functions of this file
+        for folder in (REPOSITORY / "tests", Path(__file__).parent):  # workers import the functions of this file
+            patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
         patch.setattr("codemix_megatron.filters.ray_workers.available_cores", lambda: WORKERS)
         with cluster() as on_cluster:
             yield on_cluster
 
 
-def process_after_a_while(_: int) -> int:
-    """Return the worker's process."""
-    time.sleep(0.5)
+def process_among_others(folder: Path, _: int) -> int:
+    """Return the worker's process, once as many as there are to be have told here that they work."""
+    (folder / str(os.getpid())).touch()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while len(list(folder.iterdir())) < WORKERS and time.monotonic() < deadline:
+        time.sleep(0.05)
     return os.getpid()
 
 
-def test_stages_run_in_several_processes_none_of_them_this_one(run):
-    processes = set(run(process_after_a_while, [(number,) for number in range(12)]))
+def test_stages_run_in_several_processes_none_of_them_this_one(run, tmp_path):
+    processes = set(run(process_among_others, [(tmp_path, number) for number in range(12)]))
     assert len(processes) == WORKERS and os.getpid() not in processes
 
 
