@@ -60,6 +60,16 @@ EQUIVALENT: dict[str, str] = {  # mutant -> why no test can see it
     "codemix_megatron.mixture.fill_in_the_middle.xǁMiddleFillerǁ__init____mutmut_17": "both are as long",
     "codemix_megatron.mixture.fill_in_the_middle.xǁMiddleFillerǁrewrite__mutmut_37": "both are as long",
     "codemix_megatron.study.segments.x_name_segments__mutmut_7": "strict=None is strict=False, and both are as long",
+    "codemix_megatron.study.combining.x_combine__mutmut_13": "both are as long",
+    "codemix_megatron.study.segments.x_key_of__mutmut_13": "what is the same in every key tells none apart",
+    "codemix_megatron.study.segments.x_key_of__mutmut_23": "what is the same in every key tells none apart",
+    "codemix_megatron.recipe.yaml_text.x_set_at__mutmut_3": "both are as long",
+    "codemix_megatron.recipe.block_checks.x_rope_scaling_faults__mutmut_33": "a number that is not finite was refused when it was read",
+    "codemix_megatron.recipe.expert_checks.x_expert_faults__mutmut_23": "a number that is not finite was refused when it was read",
+    "codemix_megatron.recipe.phase_checks.x_phase_length_faults__mutmut_33": "a length that is the whole one was let through before",
+    "codemix_megatron.recipe.phase_checks.x_phase_length_faults__mutmut_43": "every length divides by one",
+    "codemix_megatron.analysis.comparing.x_compare_paired__mutmut_3": "the difference with what is float64 is float64, whatever the other is",
+    "codemix_megatron.launch.slurm.failed_rank.x_first_failed_rank__mutmut_13": "srun complains in neither",
 }
 SAMPLE = "7"
 SURVIVED, UNSEEN = 0, (33, 34)  # exit codes of mutmut's records: a pass; no test reaches it, or it was skipped

@@ -186,7 +186,8 @@ def read_entry(entry, path: str, faults: Faults):
         read["share"] = read_scalar(float, entry["share"], f"{path}.share", faults)
     else:
         try:
-            read["tokens"] = 0 if entry["tokens"] == 0 else parse_tokens(entry["tokens"])
+            is_none = entry["tokens"] == 0 and entry["tokens"] is not False
+            read["tokens"] = 0 if is_none else parse_tokens(entry["tokens"])
         except ValueError as fault:
             faults.append(f"{path}.tokens: {fault}")
     if "mixture" in entry:

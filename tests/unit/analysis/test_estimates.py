@@ -99,6 +99,14 @@ def test_missing_tasks_are_named_in_every_mean_above_them():
     assert aggregate({"code": ["x"]}, {}) == {}
 
 
+def test_single_precision_values_are_counted_in_double_precision():
+    values = np.random.default_rng(3).random(4001, dtype=np.float32)
+    exact = values.astype(np.float64)
+    assert estimate_mean(values) == estimate_mean(exact) and spread_over_seeds(values) == spread_over_seeds(exact)
+    assert estimate_ratio(values, values + 1) == estimate_ratio(exact, (values + 1).astype(np.float64))
+    assert compare_paired_ratio(values, values / 2, values + 1) == compare_paired_ratio(exact, exact / 2, (values + 1).astype(np.float64))
+
+
 def test_values_that_are_not_finite_have_no_interval():
     """Draws without the item that is NaN gave one, and a verdict: "lower". Judge: numpy's mean is NaN."""
     values = np.array([0.5, np.nan, *np.linspace(0, 1, 20)])

@@ -70,9 +70,18 @@ def test_a_node_that_is_blamed_again_is_the_latest_one(run):
 
 
 def test_later_start_owns_the_run(run):
+    assert Attempts.of(run).latest_start() is None
     begin(run, "7.0", 0)
     begin(run, "7.1", 0)
     assert Attempts.of(run).latest_start() == "7.1"
+
+
+def test_an_event_of_a_later_version_is_kept_and_decides_nothing(run):
+    begin(run, "7.0", 0)
+    with open(run.launch / "attempts.jsonl", "a") as lines:
+        lines.write('{"event": "paused", "start": "7.0", "for": "a better day"}\n')
+    attempts = Attempts.of(run)
+    assert [event.start for event in attempts.events] == ["7.0", "7.0"] and attempts.unended("7").start == "7.0"
 
 
 def test_lost_node_is_one_that_slurm_cannot_reach():
@@ -87,6 +96,11 @@ def test_bad_node_is_left_out_while_enough_others_work():
 def test_bad_node_is_kept_when_the_job_could_not_start_without_it():
     excluded, told = nodes_to_exclude({"a": "x"}, ["c"], STATES, 2)
     assert excluded == [] and told == "a failed but is not left out: 1 other nodes work, 2 are needed"
+
+
+def test_nodes_that_are_left_out_together_are_told_in_one_line():
+    excluded, told = nodes_to_exclude({"a": "x", "b": "y"}, ["e"], STATES, 1)
+    assert excluded == ["e", "b", "a"] and told == "b is left out on the next start; a is left out on the next start"
 
 
 def test_of_several_bad_nodes_the_latest_is_left_out_first():
@@ -170,7 +184,18 @@ def test_words_of_the_hardware_in_a_ranks_own_log_speak_for_its_node(run):
     (run.logs / "rank-1.log").write_text("Z start 6.0: rank 1\nZ start 7.0: rank 1\nZ NVRM: Xid (PCI:0000:3b:00): 79\n")
     log = run.path / "job.log"
     log.write_text("srun: error: node1: task 1: Killed\n")
-    assert first_failed_rank(run, "7.0", log, 0).evidence == "Xid"
+    failed = first_failed_rank(run, "7.0", log, 0)
+    assert (failed.evidence, failed.log, failed.exit_code) == ("Xid", run.logs / "rank-1.log", 137)
+
+
+def test_of_a_log_that_ranks_of_a_node_share_only_the_ranks_own_words_speak(run):
+    run.logs.mkdir(exist_ok=True)
+    (run.logs / "node-node1.log").write_text("[0] Z start 7.0: rank 0\n[1] Z start 7.0: rank 1\n[0] NVRM: Xid (PCI:0000:3b:00): 79\n")
+    log = run.path / "job.log"
+    for rank, evidence in ((1, None), (0, "Xid")):
+        log.write_text(f"srun: error: node1: task {rank}: Killed\n")
+        failed = first_failed_rank(run, "7.0", log, 0)
+        assert (failed.rank, failed.evidence, failed.log) == (rank, evidence, run.logs / "node-node1.log")
 
 
 def test_starts_of_jobs_that_go_on_from_each_other_are_counted_together(run):

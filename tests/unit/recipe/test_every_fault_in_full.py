@@ -34,6 +34,44 @@ REFUSED = {
         "model.normalize_experts: the weight of one expert would always be 1, and the router learn nothing; set it to false"
     ],
     "model.num_experts=4 model.experts_per_token=2 model.expert_balance=-0.1": ["model.expert_balance: found -0.1, must be at least 0"],
+    "model.num_experts=4 model.experts_per_token=2 model.fp8=delayed model.precision=bf16": [
+        "model.fp8: not there with num_experts; set one of the two back"
+    ],
+    "model.num_experts=4 model.experts_per_token=2 model.precision=bf16 parallel.context=2": [
+        "parallel.context: not there with model.num_experts; set it to 1"
+    ],
+    "parallel.context=2 model.sequence_length=66 model.precision=bf16": [
+        "parallel.context: 2 x 2 does not divide model.sequence_length 66"
+    ],
+    "model.fp8=delayed model.precision=bf16 parallel.tensor=2 model.ffn_hidden_size=144": [
+        "model.fp8: ffn_hidden_size 144 is not a multiple of 16 x parallel.tensor 2"
+    ],
+    "parallel.tensor=3 model.num_attention_heads=6 model.num_query_groups=6 model.hidden_size=96 model.ffn_hidden_size=128 parallel.sequence_parallel=false": [
+        "parallel.tensor: 3 does not divide model.ffn_hidden_size 128; [1, 2, 4, 8, 16, 32] would",
+        "parallel.tensor: 3 does not divide model.vocab_padding_multiple 128; [1, 2, 4, 8, 16, 32] would",
+    ],
+    "model.rope_scaling={kind: yarn, factor: 0, original_sequence_length: 32}": ["model.rope_scaling.factor: found 0.0, must be above 0"],
+    "model.rope_scaling={kind: yarn, factor: 2}": ["model.rope_scaling.original_sequence_length: missing; kind yarn needs it"],
+    "model.rope_scaling={kind: yarn, factor: 2, original_sequence_length: 32, slow_rotations: 4, fast_rotations: 4}": [
+        "model.rope_scaling.fast_rotations: 4.0 is not above slow_rotations 4.0"
+    ],
+    "name=a/b": ["name: the name 'a/b' has to begin with a letter or digit; after it letters, digits, '.', '_', '+' and '-' are allowed"],
+    "optimizer.algorithm=muon": [
+        "optimizer.algorithm: muon is not there: megatron-core 0.16.1 makes its Muon of the package emerging_optimizers, which this package does not"
+        " install and never ran; use adamw"
+    ],
+    "phases.0.mixture={prose: {share: 0.5, mixture: {a: x}}, snippets: 0.5}": [
+        "phases[0].mixture.prose.mixture.a: found 'x', needs a number"
+    ],
+    "phases.0.mixture={prose: {share: x, mixture: {prose: 1}}, snippets: 0.5}": [
+        "phases[0].mixture.prose.share: found 'x', needs a number"
+    ],
+    "phases.0.mixture={prose: {tokens: 3K}, snippets: {tokens: 1K}}": [
+        "phases[0].mixture: shares add up to 0.651042, not 1 (prose 0.4883, snippets 0.1628)"
+    ],
+    "phases.0.mixture={prose: {tokens: no}, snippets: {tokens: 6K}}": [
+        "phases[0].mixture.prose.tokens: False is not a count; write 40000, 40_000, 1.5M or 200B"
+    ],
     "model.num_experts=4 model.experts_per_token=2 model.linear_bias=true": [
         "model.linear_bias: not there with num_experts; set one of the two back"
     ],

@@ -29,6 +29,8 @@ def test_variants_that_are_the_same_up_to_a_phase_share_it(tmp_path):
         "no-code": ("plain.balanced", "longer.text", "no-code"),
     }
     assert graph.segments["plain.balanced"].variants == ("plain", "longer", "no-code")
+    assert graph.below("plain.balanced") == ["plain", "longer.text", "longer", "no-code"]
+    assert graph.below("longer.text") == ["longer", "no-code"] and graph.below("plain") == []
     plan = planned(graph)
     assert plan.total(lambda p: p.tokens) == 512 * (12 + 8 + 4 + 8 + 8)
     assert plan.alone(lambda p: p.tokens) == 512 * (20 + 24 + 24)

@@ -75,6 +75,7 @@ def test_hours_of_a_device_are_operations_over_its_peak_and_share(tmp_path):
         (CheckpointPolicy(every_steps=4, keep_last=9), 5 + 2 + 1 + 0 + 1 + 1),  # what is saved at its last step is its end
         (CheckpointPolicy(every_steps=3, keep_last=2), 5 + 2 + 2 + 1 + 2 + 2),
         (CheckpointPolicy(every_steps=3, keep_last=1, keep_every_tokens=4 * BATCH), 5 + 5 + 3 + 2 + 1 + 2 + 2),
+        (CheckpointPolicy(every_steps=3, keep_last=1, keep_every_tokens=5 * BATCH), 5 + 5 + 2 + 1 + 0 + 1 + 1),
     ],
 )
 @pytest.mark.parametrize(("precision", "per_parameter"), [("fp32", 16), ("bf16", 14)])
