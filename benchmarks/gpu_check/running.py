@@ -15,6 +15,7 @@ __all__ = ["Runner"]
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 LEAST_SECONDS = 5.0  # less is not worth a start
+DYING_SECONDS = 30.0  # that what a stage left behind may take to be gone once it is killed
 
 
 class Runner:
@@ -71,9 +72,13 @@ class Runner:
 
 
 def end_group(process: subprocess.Popen) -> None:
-    """Kill a stage and all that it started, unless all of it has ended."""
+    """Kill a stage and all that it started, unless all of it has ended; the next one finds the device free."""
+    until = time.monotonic() + DYING_SECONDS
     try:
         os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        while time.monotonic() < until:
+            os.killpg(process.pid, 0)
+            time.sleep(0.02)
     except ProcessLookupError:
-        pass
-    process.wait()
+        process.wait()

@@ -50,7 +50,7 @@ def test_stages_come_in_the_order_in_which_they_rest_on_each_other(check):
 
 
 def test_stage_that_fails_or_says_nothing_keeps_no_other_from_running(check, runner):
-    made = [check["stages"].Stage(name, f"{name}.py", (), 20.0, "a claim") for name in ("broken", "silent", "good")]
+    made = [check["stages"].Stage(name, f"{name}.py", (), 200.0, "a claim") for name in ("broken", "silent", "good")]
     assert [runner.run(stage)["state"] for stage in made] == ["failed", "failed", "ok"]
     results = [json.loads(line) for line in (runner.folder / "results.jsonl").read_text().splitlines()]
     assert [result["stage"] for result in results] == ["broken", "silent", "good"] and results[2]["figure"] == 3
@@ -60,7 +60,7 @@ def test_stage_that_fails_or_says_nothing_keeps_no_other_from_running(check, run
 
 def test_stage_that_hangs_is_ended_with_what_it_started(check, runner):
     began = time.monotonic()
-    found = runner.run(check["stages"].Stage("hanging", "hanging.py", (), 6.0, "a claim"))
+    found = runner.run(check["stages"].Stage("hanging", "hanging.py", (), 10.0, "a claim"))
     assert (found["state"], found["last_line"]) == ("out of time", "begun") and time.monotonic() - began < 30
     log = str(runner.folder / "hanging.log")
     assert not [line for line in open_files() if log in line]
