@@ -78,6 +78,15 @@ class Launcher:
             time.sleep(0.1)
         return begins[-1]
 
+    def wait_for_own_steps(self, run: str, begin: dict, count: int) -> None:
+        """Wait until a start has made so many steps itself: until its ranks train, the journal holds those of the start before."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not any(e["launch"] == begin["start"] for e in self.tiny.events(run, "start")):
+            assert time.monotonic() < deadline, f"{run}: the ranks of start {begin['start']} do not train\n{self.log(run)}"
+            time.sleep(0.1)
+        first = max(e["step"] for e in self.tiny.events(run, "start") if e["launch"] == begin["start"])
+        self.tiny.wait_for_step(run, first + count)
+
 
 @pytest.fixture(scope="session")
 def launcher(cluster, tiny, tmp_path_factory) -> Launcher:  # noqa: F811

@@ -64,7 +64,7 @@ def test_job_that_may_not_be_queued_again_is_followed_by_one_that_goes_on(launch
 
 def test_lost_node_that_is_not_the_batch_host_is_named_and_the_run_goes_on(launcher, cluster, tiny, started, undisturbed, measured):
     begin = launcher.wait_for_start("barred", 2)
-    tiny.wait_for_step("barred", begin["checkpoint_step"] + 2)
+    launcher.wait_for_own_steps("barred", begin, 2)
     lost = begin["nodes"][1]
     cluster.lose_power(lost)
     last = launcher.wait_for_start("barred", 3)

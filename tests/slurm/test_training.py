@@ -10,17 +10,20 @@ from tiny_run import REPOSITORY
 
 EVERY_STEP = "checkpoint.every_steps=1"
 
-# Python imports this by itself at its start: a save stays half written long enough to be seen on a busy machine.
-SLOW_COMMITS = """
+# Python imports this by itself at its start: while the file `hold` lies beside it, a save stays half written, and `held` says so.
+HELD_COMMITS = f"""
 import os, time
-rename = os.rename
+rename, here = os.rename, os.path.dirname(__file__)
 
-def slowly(source, target, *words, **named):
+def rename_later(source, target, *words, **named):
     if os.path.basename(source).startswith(".step-") and ".partial" in os.path.basename(source):
-        time.sleep(0.3)
+        until = time.monotonic() + {PATIENCE_SECONDS}
+        while os.path.exists(os.path.join(here, "hold")) and time.monotonic() < until:
+            open(os.path.join(here, "held"), "w").close()
+            time.sleep(0.02)
     return rename(source, target, *words, **named)
 
-os.rename = slowly
+os.rename = rename_later
 """
 
 
@@ -28,9 +31,9 @@ os.rename = slowly
 def eventful(launcher, cluster, tiny, tmp_path_factory):
     """One run on two nodes that is pushed aside, loses a node in mid-training and another one in mid-save; its job's last fields."""
     # Of three nodes none can be left out for good where one more is to be lost.
-    slow = tmp_path_factory.mktemp("slow")
-    (slow / "sitecustomize.py").write_text(SLOW_COMMITS)
-    path = os.pathsep.join([str(slow), str(REPOSITORY)])
+    commits = tmp_path_factory.mktemp("commits")
+    (commits / "sitecustomize.py").write_text(HELD_COMMITS)
+    path = os.pathsep.join([str(commits), str(REPOSITORY)])
     job = launcher.train(
         "eventful", "parallel.tensor=2", EVERY_STEP, partition="spare", exclude_bad_nodes=False, environment={"PYTHONPATH": path}
     )
@@ -40,14 +43,14 @@ def eventful(launcher, cluster, tiny, tmp_path_factory):
     ).stdout
     begin = launcher.wait_for_start("eventful", 2)
     cluster.wait_for_job(urgent.strip())
-    tiny.wait_for_step("eventful", begin["checkpoint_step"] + 2)
+    launcher.wait_for_own_steps("eventful", begin, 2)
     lost = [begin["nodes"][1]]
     cluster.lose_power(lost[0])
     begin = launcher.wait_for_start("eventful", 3)
     cluster.start_node(lost[0])
-    tiny.wait_for_step("eventful", begin["checkpoint_step"] + 2)
+    launcher.wait_for_own_steps("eventful", begin, 2)
     lost.append(begin["nodes"][0])
-    cut_off = lose_power_in_mid_save(cluster, tiny.folder / "eventful" / "checkpoints", lost[1])
+    cut_off = lose_power_in_mid_save(cluster, tiny.folder / "eventful" / "checkpoints", lost[1], commits)
     launcher.wait_for_start("eventful", 4)
     cluster.start_node(lost[1])
     fields = cluster.wait_for_job(job)
@@ -55,13 +58,15 @@ def eventful(launcher, cluster, tiny, tmp_path_factory):
     return {"fields": fields, "lost": lost, "cut_off": cut_off}
 
 
-def lose_power_in_mid_save(cluster, checkpoints, node: str) -> list[str]:
+def lose_power_in_mid_save(cluster, checkpoints, node: str, commits) -> list[str]:
     """Take a node's power while a checkpoint is half written; return the half-written ones."""
+    (commits / "hold").touch()
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not list(checkpoints.glob(".step-*.partial")):
+    while not (commits / "held").exists():
         assert time.monotonic() < deadline, "no save was seen"
-        time.sleep(0.002)
+        time.sleep(0.02)
     cluster.lose_power(node)
+    (commits / "hold").unlink()
     return [path.name for path in checkpoints.glob(".step-*.partial")]
 
 
@@ -110,8 +115,8 @@ def test_run_goes_on_at_its_last_checkpoint_when_a_node_loses_power(launcher, ti
 
 
 def test_save_cut_off_by_a_lost_node_costs_that_save_only(launcher, tiny, eventful):
-    assert eventful["cut_off"], "the node was lost between saves"
-    step = int(eventful["cut_off"][0].split("-")[1].split(".")[0])
+    (cut_off,) = eventful["cut_off"]
+    step = int(cut_off.split("-")[1].split(".")[0])
     last = launcher.attempts("eventful", "begin")[3]
     assert last["checkpoint_step"] == step - 1 and eventful["lost"][1] not in last["nodes"]
     assert not list((tiny.folder / "eventful" / "checkpoints").glob(".*"))
