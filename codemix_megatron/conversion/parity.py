@@ -140,8 +140,10 @@ def encoded_samples(source: CheckpointSource) -> list[np.ndarray]:
 
 @torch.no_grad()
 def hugging_face_side(folder: Path, rows: list[torch.Tensor], sequence_length: int, progress) -> tuple[list, list, float]:
-    """Return the logits of each row [length, vocabulary]; (prompt with its greedy continuation, length of the prompt) of the first ones; and by
-    how much logits of the continuation, computed token by token with cached keys and values, differ from those of one pass over it."""
+    """Return logits of each row [length, vocabulary], continuations (ids with those of the prompt, length of the prompt), and what a cache changes.
+
+    That is the largest difference between logits of a greedy continuation as it is made, with cached keys and values, and those of one pass over it.
+    """
     model = hugging_face_model(folder, torch.float32)
     logits, continued, cached = logits_of(model, rows, progress), [], 0.0
     for row in rows[:PROMPTS]:
