@@ -13,7 +13,7 @@ import os, sys, time
 from codemix_megatron.launch.local import end_with_parent
 parent = os.getpid()
 if child := os.fork():
-    print(child)
+    print(child, flush=True)
     if sys.argv[1] == "asked":
         time.sleep(1)
     os._exit(0)
