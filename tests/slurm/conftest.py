@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from patience import PATIENCE_SECONDS
+from patience import PATIENCE_SECONDS, wait_until
 from slurm.cluster import Cluster, why_not
 from tiny_run import Tiny, tiny  # noqa: F401
 
@@ -80,12 +80,11 @@ class Launcher:
 
     def wait_for_own_steps(self, run: str, begin: dict, count: int) -> None:
         """Wait until a start has made so many steps itself: until its ranks train, the journal holds those of the start before."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not any(e["launch"] == begin["start"] for e in self.tiny.events(run, "start")):
-            assert time.monotonic() < deadline, f"{run}: the ranks of start {begin['start']} do not train\n{self.log(run)}"
-            time.sleep(0.1)
-        first = max(e["step"] for e in self.tiny.events(run, "start") if e["launch"] == begin["start"])
-        self.tiny.wait_for_step(run, first + count)
+        starts = wait_until(
+            lambda: [e["step"] for e in self.tiny.events(run, "start") if e["launch"] == begin["start"]],
+            lambda: f"{run}: the ranks of start {begin['start']} do not train\n{self.log(run)}",
+        )
+        self.tiny.wait_for_step(run, max(starts) + count)
 
 
 @pytest.fixture(scope="session")

@@ -3,22 +3,12 @@
 import shlex
 import shutil
 import signal
-import time
 
 import pytest
 from patience import PATIENCE_SECONDS
 from tiny_run import REPOSITORY
 
 ENDLESS = ["phases.0.tokens=2M", "corpora.prose.max_epochs=1000", "corpora.snippets.max_epochs=1000"]
-
-
-def wait_for(condition, what: str):
-    """Return what a condition gives once it gives something."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import time
 
 import pytest
 import yaml
-from patience import PATIENCE_SECONDS
+from patience import PATIENCE_SECONDS, wait_until
 
 STUDY = {
     "name": "queued",
@@ -114,15 +114,6 @@ def test_cancelled_study_saves_and_goes_on(queued):
     while not queued.tiny.events("cancelled/runs/plain.balanced", "stop"):
         assert time.monotonic() < deadline, "the running job did not save and leave"
         time.sleep(0.5)
-
-
-def wait_until(condition, what: str):
-    """Return what a condition gives once it gives something."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < deadline, what() if callable(what) else what
-        time.sleep(0.2)
-    return found
 
 
 @pytest.mark.slow

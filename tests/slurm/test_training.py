@@ -5,7 +5,7 @@ import os
 import time
 
 import pytest
-from patience import PATIENCE_SECONDS
+from patience import PATIENCE_SECONDS, wait_until
 from tiny_run import REPOSITORY
 
 EVERY_STEP = "checkpoint.every_steps=1"
@@ -61,10 +61,7 @@ def eventful(launcher, cluster, tiny, tmp_path_factory):
 def lose_power_in_mid_save(cluster, checkpoints, node: str, commits) -> list[str]:
     """Take a node's power while a checkpoint is half written; return the half-written ones."""
     (commits / "hold").touch()
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (commits / "held").exists():
-        assert time.monotonic() < deadline, "no save was seen"
-        time.sleep(0.02)
+    wait_until((commits / "held").exists, "no save was seen")
     cluster.lose_power(node)
     (commits / "hold").unlink()
     return [path.name for path in checkpoints.glob(".step-*.partial")]

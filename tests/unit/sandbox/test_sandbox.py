@@ -7,11 +7,10 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
-from patience import PATIENCE_SECONDS
+from patience import PATIENCE_SECONDS, wait_until
 
 from codemix_megatron.errors import SandboxError
 from codemix_megatron.sandbox import running
@@ -242,14 +241,6 @@ def test_nothing_survives_a_kill_of_its_caller():
         wait_until(processes_marked)
         caller.send_signal(signal.SIGKILL)
     wait_until(lambda: not processes_marked())
-
-
-def wait_until(holds) -> None:
-    """Wait for a fact."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def processes_marked() -> list[str]:
